@@ -1,0 +1,63 @@
+"""Installation; see README.md for the commands."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(
+  r"__version__ = '([^']+)'", (ROOT / 'dreamprvr_jax/__init__.py').read_text()
+)[1]
+
+# By name: a bare find_packages() would install global packages called
+# `configs` and `tests` from whatever folder it finds. `configs` and `modes`
+# are used from the checkout, beside main.py.
+PACKAGES = ['dreamprvr_jax', 'data_pipeline']
+
+TENSORFLOW = [
+  'tensorflow-cpu>=2.18; platform_system == "Linux" and '
+  'platform_machine == "x86_64"',
+  'tensorflow>=2.18; platform_system != "Linux" or '
+  'platform_machine != "x86_64"',
+]
+TESTS = ['pytest>=8.0', 'hypothesis>=6.100']
+
+setup(
+  name='dreamprvr_jax',
+  version=VERSION,
+  description='Partially relevant video retrieval in JAX: DreamPRVR',
+  long_description=(ROOT / 'README.md').read_text(),
+  long_description_content_type='text/markdown',
+  python_requires='>=3.10',
+  packages=PACKAGES
+  + [
+    '.'.join(path.parent.relative_to(ROOT).parts)
+    for package in PACKAGES
+    for path in sorted((ROOT / package).glob('*/__init__.py'))
+  ],
+  install_requires=[
+    'absl-py>=2.1',
+    'etils[epath]>=1.9',
+    'flax>=0.10.7',
+    'google-crc32c>=1.5',
+    'h5py>=3.11',
+    'jax>=0.6.2',
+    'jaxtyping>=0.2.36',
+    'matplotlib>=3.8',
+    'ml_collections>=1.0',
+    'numpy>=1.26',
+    'optax>=0.2.4',
+    'orbax-checkpoint>=0.11.19',
+    'safetensors>=0.4.3',
+    'tensorboardX>=2.6.2',
+    'tensorflow-datasets>=4.9.9',
+    'tqdm>=4.66',
+  ],
+  extras_require={
+    # Streaming (config.data.pipeline='streaming') and tfds.load.
+    'tf': TENSORFLOW,
+    'test': [*TENSORFLOW, *TESTS],
+    'dev': [*TENSORFLOW, *TESTS, 'ruff>=0.9', 'basedpyright>=1.28'],
+  },
+)
