@@ -1,0 +1,1 @@
+"""Files on disk to masked numpy batches of static shape."""

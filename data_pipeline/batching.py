@@ -1,0 +1,170 @@
+"""Which videos and captions make up which batch: numbers only, no features.
+
+Everything here is a pure function of the caption counts, the batch size, the
+seed and the number of the batch, so that every process works out the same
+global batch and a run resumes anywhere at once.
+"""
+
+import dataclasses
+import functools
+import math
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from data_pipeline.errors import DataError
+
+_GROWTH = 1.5
+_DEVIATIONS = 4.0
+
+
+def steps_per_epoch(num_videos: int, batch_size: int) -> int:
+  """Returns the batches of an epoch; the last one may be partial."""
+  if batch_size < 1:
+    raise DataError(f'batch_size={batch_size} must be at least 1')
+  return -(-num_videos // batch_size)
+
+
+def caption_slots(
+  counts: Sequence[int] | np.ndarray, batch_size: int, multiple: int = 16
+) -> list[int]:
+  """Returns the few sizes that the caption axis of a batch may have.
+
+  Each size is one compiled program. The first covers nearly every batch (mean
+  plus four standard deviations of a batch's sum); then they grow by half up to
+  the largest sum there can be, so that no caption is ever dropped.
+
+  Args:
+    counts: (v,) captions of each video.
+    batch_size: videos in a batch.
+    multiple: every size is a multiple of this.
+
+  Returns:
+    Sizes, smallest first.
+
+  Raises:
+    DataError: if an argument is not positive or there is no video.
+  """
+  counts = np.asarray(counts, np.int64)
+  if not counts.size or batch_size < 1 or multiple < 1:
+    raise DataError(
+      'caption slots need at least one video, a batch_size and a multiple of '
+      f'at least 1; got {counts.size} videos, {batch_size} and {multiple}'
+    )
+
+  def whole(number: float) -> int:
+    return max(1, math.ceil(number / multiple)) * multiple
+
+  size = min(batch_size, counts.size)
+  largest = whole(int(np.sort(counts)[-size:].sum()))
+  # Drawn without replacement, hence the correction of the variance.
+  finite = (counts.size - size) / max(counts.size - 1, 1)
+  deviation = math.sqrt(size * float(counts.var()) * finite)
+  usual = whole(size * float(counts.mean()) + _DEVIATIONS * deviation)
+  sizes = [min(usual, largest)]
+  while sizes[-1] < largest:
+    sizes.append(min(whole(sizes[-1] * _GROWTH), largest))
+  return sizes
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchIndices:
+  """What stands in each row of a global batch; -1 is padding.
+
+  Attributes:
+    videos: (b,) int64 indices of videos, real ones first.
+    captions: (n,) int64 indices of captions, adjacent by video.
+    caption_video: (n,) int32 row of each caption's video, 0 for padding.
+  """
+
+  videos: np.ndarray
+  captions: np.ndarray
+  caption_video: np.ndarray
+
+
+def process_rows(size: int, index: int, count: int, what: str) -> slice:
+  """Returns the rows of an axis that belong to one process.
+
+  Raises:
+    DataError: if the axis cannot be divided.
+  """
+  if not 0 <= index < count:
+    raise DataError(f'process {index} of {count} does not exist')
+  if size % count:
+    raise DataError(
+      f'{what} of {size} cannot be divided among {count} processes; choose a '
+      f'multiple of {count}'
+    )
+  return slice(index * size // count, (index + 1) * size // count)
+
+
+def epoch_order(num_videos: int, seed: int, epoch: int) -> np.ndarray:
+  """Returns the permutation of one epoch, (v,) int64."""
+  stream = zlib.crc32(b'shuffle')
+  sequence = np.random.SeedSequence([seed & (2**64 - 1), stream, epoch])
+  # Raw bits and a stable sort: NumPy keeps bit generators fixed for ever, but
+  # not what `permutation` makes of them.
+  bits = np.random.Philox(sequence).random_raw(num_videos)
+  return np.argsort(bits, kind='stable')
+
+
+class TrainPlan:
+  """The global batches of training, by number."""
+
+  def __init__(
+    self,
+    caption_video: np.ndarray,
+    num_videos: int,
+    *,
+    batch_size: int,
+    seed: int,
+    multiple: int = 16,
+  ):
+    """Plans batches.
+
+    Args:
+      caption_video: (n,) video of each caption.
+      num_videos: v.
+      batch_size: videos in a global batch.
+      seed: of the order.
+      multiple: see `caption_slots`.
+    """
+    counts = np.bincount(caption_video, minlength=num_videos)
+    self.num_videos = num_videos
+    self.batch_size = batch_size
+    self.seed = seed
+    self.slots = caption_slots(counts, batch_size, multiple)
+    self.steps_per_epoch = steps_per_epoch(num_videos, batch_size)
+    # Captions of a video may stand anywhere in the file.
+    self._captions = np.argsort(caption_video, kind='stable')
+    self._starts = np.concatenate([[0], np.cumsum(counts)])
+    self._order = functools.lru_cache(maxsize=4)(
+      functools.partial(epoch_order, num_videos, seed)
+    )
+
+  def batch(self, number: int) -> BatchIndices:
+    """Returns batch `number`, counted from the start of training."""
+    epoch, step = divmod(number, self.steps_per_epoch)
+    first = step * self.batch_size
+    real = self._order(epoch)[first : first + self.batch_size]
+    videos = np.full(self.batch_size, -1, np.int64)
+    videos[: len(real)] = real
+    groups = [
+      self._captions[self._starts[v] : self._starts[v + 1]] for v in real
+    ]
+    found = np.concatenate(groups)
+    size = next(size for size in self.slots if size >= len(found))
+    captions = np.full(size, -1, np.int64)
+    captions[: len(found)] = found
+    caption_video = np.zeros(size, np.int32)
+    caption_video[: len(found)] = np.repeat(
+      np.arange(len(real)), [len(group) for group in groups]
+    )
+    return BatchIndices(videos, captions, caption_video)
+
+
+def padded_range(number: int, batch_size: int, total: int) -> np.ndarray:
+  """Returns batch `number` of 0..total-1 in order; -1 behind the end."""
+  rows = number * batch_size + np.arange(batch_size)
+  return np.where(rows < total, rows, -1)

@@ -1,0 +1,316 @@
+"""A corpus: its splits, their ids and counts, and access to their arrays."""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.errors import DataError
+from data_pipeline.moments import Moments
+from data_pipeline.options import SPLITS, DataOptions
+from data_pipeline.release import Release, ReleaseSplit, open_release
+from data_pipeline.source import ReleaseSource, Source
+
+_log = logging.getLogger(__name__)
+
+# In float32 numbers: 64 bytes.
+_ALIGNMENT = 16
+
+__all__ = ['Corpus', 'DataOptions', 'Split', 'open_corpus']
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class Split:
+  """One split: v videos in order of first appearance, and their n captions.
+
+  Attributes:
+    name: 'train', 'val' or 'test'.
+    video_ids: v ids.
+    caption_ids: n ids, in the order of the caption file.
+    captions: n sentences.
+    caption_video: (n,) int32, index of each caption's video.
+    num_frames: (v,) int32, original lengths.
+    num_words: (n,) int32, rows of each caption's features after the cut.
+    durations: (v,) float64 seconds, nan if unknown.
+    moments: (n, 2) float64 seconds, nan if unknown.
+    visual_width: width e of the frame features.
+    text_width: width e of the word features.
+    source: where the arrays come from.
+    options: how an item is made.
+  """
+
+  name: str
+  video_ids: list[str]
+  caption_ids: list[str]
+  captions: list[str]
+  caption_video: np.ndarray
+  num_frames: np.ndarray
+  num_words: np.ndarray
+  durations: np.ndarray
+  moments: np.ndarray
+  visual_width: int
+  text_width: int
+  source: Source
+  options: DataOptions
+  _resident: Source | None = dataclasses.field(default=None, init=False)
+
+  @property
+  def captions_per_video(self) -> np.ndarray:
+    """(v,) int64."""
+    return np.bincount(self.caption_video, minlength=len(self.video_ids))
+
+  def read_videos(
+    self, indices: Sequence[int] | np.ndarray, source: Source | None = None
+  ) -> dict[str, np.ndarray]:
+    """Returns the features of some videos, padded to static shapes.
+
+    Args:
+      indices: r rows of the split in any order; -1 gives a row of zeros.
+      source: where to read; the split's own source if not given.
+
+    Returns:
+      clip_features (r, c, e) float32, frame_features (r, f, e) float32 with
+      zeros behind the last frame, frame_mask (r, f) bool.
+
+    Raises:
+      DataError: if a value is not finite or a file is damaged.
+    """
+    rows = _rows(indices, len(self.video_ids), 'video')
+    real = np.flatnonzero(rows >= 0)
+    options = self.options
+    clips = _zeros((len(rows), options.num_clips, self.visual_width))
+    frames = _zeros((len(rows), options.max_frames, self.visual_width))
+    lengths = np.zeros(len(rows), np.int64)
+    lengths[real] = np.minimum(self.num_frames[rows[real]], options.max_frames)
+    items = (source or self.source).videos([int(i) for i in rows[real]])
+    for row, (item_clips, item_frames) in zip(real, items, strict=True):
+      clips[row] = item_clips
+      frames[row, : lengths[row]] = item_frames
+    return {
+      'clip_features': clips,
+      'frame_features': frames,
+      'frame_mask': np.arange(options.max_frames) < lengths[:, None],
+    }
+
+  def read_captions(
+    self, indices: Sequence[int] | np.ndarray, source: Source | None = None
+  ) -> dict[str, np.ndarray]:
+    """Returns the features of some captions, padded to static shapes.
+
+    Args:
+      indices: r captions of the split in any order; -1 gives a row of zeros.
+      source: where to read; the split's own source if not given.
+
+    Returns:
+      word_features (r, l, e) float32, word_mask (r, l) bool.
+
+    Raises:
+      DataError: if a value is not finite or a file is damaged.
+    """
+    rows = _rows(indices, len(self.caption_ids), 'caption')
+    real = np.flatnonzero(rows >= 0)
+    max_words = self.options.max_words
+    words = _zeros((len(rows), max_words, self.text_width))
+    lengths = np.zeros(len(rows), np.int64)
+    lengths[real] = self.num_words[rows[real]]
+    items = (source or self.source).captions([int(i) for i in rows[real]])
+    for row, item in zip(real, items, strict=True):
+      words[row, : lengths[row]] = item
+    return {
+      'word_features': words,
+      'word_mask': np.arange(max_words) < lengths[:, None],
+    }
+
+  def resident(self, progress: bool = True) -> Source:
+    """Returns the split's arrays in host memory, read on the first call."""
+    from data_pipeline.resident import ResidentSource
+
+    if self._resident is None:
+      self._resident = ResidentSource(self, progress)
+    return self._resident
+
+
+class Splits(dict):
+  """Splits by name; asking for one that is not there says what there is."""
+
+  def __init__(self, splits: dict[str, Split], options: DataOptions):
+    super().__init__(splits)
+    self._options = options
+
+  def __missing__(self, name: str):
+    options = self._options
+    path = f'{options.folder}/TextData/{options.collection}{name}.caption.txt'
+    raise DataError(
+      f'the split {name!r} is missing: there is no {path}; the corpus has '
+      f'{", ".join(self)}: add the file or ask for one of these'
+    )
+
+
+@dataclasses.dataclass(eq=False)
+class Corpus:
+  """All splits of a collection.
+
+  Attributes:
+    options: what was asked for.
+    storage: 'release' or 'records', where the arrays come from.
+    visual_width: width of the frame features.
+    text_width: width of the word features.
+    splits: by name; only those that have a caption file.
+    skipped: (item, reason) for everything that was left out.
+  """
+
+  options: DataOptions
+  storage: str
+  visual_width: int
+  text_width: int
+  splits: dict[str, Split]
+  skipped: list[tuple[str, str]]
+
+  def describe(self) -> list[dict[str, Any]]:
+    """Returns one row of facts per split."""
+    rows = []
+    for split in self.splits.values():
+      counts = split.captions_per_video
+      rows.append(
+        {
+          'split': split.name,
+          'storage': self.storage,
+          'videos': len(split.video_ids),
+          'captions': len(split.caption_ids),
+          'captions_per_video': round(float(counts.mean()), 2),
+          'most_captions': int(counts.max()),
+          'frames_mean': round(float(split.num_frames.mean()), 1),
+          'frames_max': int(split.num_frames.max()),
+          'words_mean': round(float(split.num_words.mean()), 1),
+          'visual_width': self.visual_width,
+          'text_width': self.text_width,
+          'with_duration': int(np.isfinite(split.durations).sum()),
+          'with_moment': int(np.isfinite(split.moments[:, 0]).sum()),
+          'skipped': len(self.skipped),
+        }
+      )
+    return rows
+
+
+def _zeros(shape: tuple[int, ...]) -> np.ndarray:
+  """Returns float32 zeros at an address that TensorFlow need not copy from."""
+  size = math.prod(shape)
+  buffer = np.zeros(size + _ALIGNMENT, np.float32)
+  start = -buffer.ctypes.data // buffer.itemsize % _ALIGNMENT
+  return buffer[start : start + size].reshape(shape)
+
+
+def _rows(indices, count: int, what: str) -> np.ndarray:
+  rows = np.asarray(indices, np.int64).reshape(-1)
+  if rows.size and (rows.min() < -1 or rows.max() >= count):
+    raise IndexError(
+      f'{what} indices run from {rows.min()} to {rows.max()} in a split of '
+      f'{count}'
+    )
+  return rows
+
+
+def open_corpus(options: DataOptions) -> Corpus:
+  """Returns the corpus; ids and counts are read, the arrays are not.
+
+  Raises:
+    DataError: if files are missing or bad, or prepared records are asked for
+      and do not match.
+  """
+  if options.storage == 'release':
+    return open_release_corpus(options)
+  from data_pipeline import manifest, prepared
+
+  problem = manifest.problem(options)
+  if problem is None:
+    return prepared.open_record_corpus(options)
+  if options.storage == 'records':
+    raise DataError(problem)
+  if not manifest.path(options).exists():
+    _log.info('reading the release: %s', problem)
+  else:
+    _log.warning('%s; reading the release instead', problem)
+  return open_release_corpus(options)
+
+
+def open_release_corpus(options: DataOptions) -> Corpus:
+  """Returns the corpus, its arrays made from the official files on the fly."""
+  release = open_release(options)
+  moments = Moments(options)
+  splits = {}
+  for name in SPLITS:
+    if name in release.splits:
+      splits[name] = _release_split(
+        release, release.splits[name], moments, options
+      )
+  return Corpus(
+    options=options,
+    storage='release',
+    visual_width=release.visual_width,
+    text_width=release.text_width,
+    splits=Splits(splits, options),
+    skipped=release.skipped,
+  )
+
+
+def _release_split(
+  release: Release,
+  part: ReleaseSplit,
+  moments: Moments,
+  options: DataOptions,
+) -> Split:
+  if options.skip_bad:
+    part = _without_bad_values(release, part, options)
+  index = {video: i for i, video in enumerate(part.video_ids)}
+  spans, durations = moments.join(part.captions, part.video_ids)
+  frames = [release.visual.shape(video)[0] for video in part.video_ids]
+  words = [release.text.shape(c.id)[0] for c in part.captions]
+  return Split(
+    name=part.name,
+    video_ids=part.video_ids,
+    caption_ids=[c.id for c in part.captions],
+    captions=[c.text for c in part.captions],
+    caption_video=np.array([index[c.video] for c in part.captions], np.int32),
+    num_frames=np.array(frames, np.int32),
+    num_words=np.minimum(words, options.max_words).astype(np.int32),
+    durations=durations,
+    moments=spans,
+    visual_width=release.visual_width,
+    text_width=release.text_width,
+    source=ReleaseSource(release, part, options),
+    options=options,
+  )
+
+
+def _without_bad_values(
+  release: Release, part: ReleaseSplit, options: DataOptions
+) -> ReleaseSplit:
+  """Returns the split without what holds NaN; reads every value once."""
+  videos, captions = ReleaseSource(release, part, options).bad_values()
+  bad = {part.video_ids[i] for i in videos}
+  new = [(f'video {part.video_ids[i]!r}', why) for i, why in videos.items()]
+  new += [
+    (f'caption {part.captions[i].id!r}', why) for i, why in captions.items()
+  ]
+  for name, reason in new:
+    _log.debug('left out %s: %s', name, reason)
+  release.skipped += new
+  kept = [
+    caption
+    for i, caption in enumerate(part.captions)
+    if i not in captions and caption.video not in bad
+  ]
+  if not kept:
+    raise DataError(
+      f'nothing is left of {part.path}: every item of it is bad, the last one '
+      f'because it {new[-1][1]}'
+    )
+  return ReleaseSplit(
+    part.name,
+    part.path,
+    list(dict.fromkeys(caption.video for caption in kept)),
+    kept,
+  )

@@ -1,0 +1,246 @@
+"""Time spans of captions and durations of videos, from public annotations.
+
+Three formats are read, each plain or gzipped:
+  ActivityNet Captions  {video: {duration, timestamps, sentences}}
+  TVR                   rows {vid_name, ts, duration, desc}
+  Charades-STA          lines `video start end##sentence`; its durations stand
+                        in a charades_*_release.jsonl next to it
+A caption `<video>#enc#<k>` belongs to the k-th entry of its video, and only if
+the sentences agree.
+"""
+
+import collections
+import dataclasses
+import gzip
+import json
+import logging
+import math
+import re
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from etils import epath
+
+from data_pipeline.captions import Caption
+from data_pipeline.errors import DataError
+from data_pipeline.options import DataOptions
+
+_log = logging.getLogger(__name__)
+
+_PATTERNS = (
+  'train.json',
+  'val_1.json',
+  'val_2.json',
+  '*.moments.json',
+  'charades_sta_*.txt',
+  '*.jsonl',
+)
+_NO_SPAN = (math.nan, math.nan)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+  video: str
+  sentence: str
+  span: tuple[float, float]
+  duration: float
+
+
+def plain(sentence: str) -> str:
+  """Returns the sentence without what copies of it differ in."""
+  return ' '.join(re.sub(r'[\W_]+', ' ', sentence.casefold()).split())
+
+
+def find_moments(options: DataOptions) -> list[epath.Path]:
+  """Returns the annotation files: the ones asked for, or those lying there.
+
+  Raises:
+    DataError: if a file that was asked for is missing.
+  """
+  if options.moments:
+    paths = [
+      epath.Path(part.strip())
+      for part in options.moments.split(',')
+      if part.strip()
+    ]
+    for path in paths:
+      if not path.exists():
+        raise DataError(
+          f'{path}, named by the option `moments`, is missing; correct the '
+          'path, or leave the option empty to go without'
+        )
+    return paths
+  found: dict[epath.Path, None] = {}
+  for pattern in _PATTERNS:
+    for ending in ('', '.gz'):
+      matches = options.folder.glob(pattern + ending)
+      found.update(dict.fromkeys(sorted(matches)))
+  return list(found)
+
+
+def _text(path: epath.Path) -> str:
+  raw = path.read_bytes()
+  try:
+    if path.name.endswith('.gz'):
+      raw = gzip.decompress(raw)
+    return raw.decode('utf-8')
+  except (OSError, EOFError, UnicodeDecodeError) as error:
+    raise DataError(f'{path} cannot be read: {error}; copy it again') from None
+
+
+def _span(start, end) -> tuple[float, float]:
+  """Returns a span; the public files hold some that run backwards."""
+  start, end = float(start), float(end)
+  return min(start, end), max(start, end)
+
+
+def _activitynet(path: epath.Path) -> Iterator[_Entry]:
+  content = json.loads(_text(path))
+  for video, entry in content.items():
+    duration = float(entry.get('duration', math.nan))
+    pairs = zip(entry['sentences'], entry['timestamps'], strict=True)
+    for sentence, span in pairs:
+      yield _Entry(video, sentence, _span(*span), duration)
+
+
+def _rows(path: epath.Path) -> Iterator[_Entry]:
+  for number, line in enumerate(_text(path).splitlines(), 1):
+    if not line.strip():
+      continue
+    try:
+      row = json.loads(line)
+      video = str(row.get('vid_name', row.get('vid', '')))
+      span = row.get('ts')
+      yield _Entry(
+        video,
+        row.get('desc', row.get('query', '')),
+        _span(*span) if span else _NO_SPAN,
+        float(row.get('duration', math.nan)),
+      )
+    except (ValueError, TypeError, AttributeError) as error:
+      raise DataError(
+        f'{path}:{number} is not a row of annotations '
+        f'{{"vid_name", "ts", "duration", "desc"}} ({error}); copy it again'
+      ) from None
+
+
+def _charades(path: epath.Path) -> Iterator[_Entry]:
+  for number, line in enumerate(_text(path).splitlines(), 1):
+    if not line.strip():
+      continue
+    try:
+      head, sentence = line.split('##', 1)
+      video, start, end = head.split()
+      yield _Entry(video, sentence, _span(start, end), math.nan)
+    except ValueError:
+      raise DataError(
+        f'{path}:{number} holds {line[:60]!r} where '
+        '`<video> <start> <end>##<sentence>` was expected; copy it again'
+      ) from None
+
+
+def _entries(path: epath.Path) -> Iterable[_Entry]:
+  name = path.name.removesuffix('.gz')
+  if name.endswith('.jsonl'):
+    return list(_rows(path))
+  if name.endswith('.txt'):
+    return list(_charades(path))
+  try:
+    return list(_activitynet(path))
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    raise DataError(
+      f'{path} does not hold {{video: {{duration, timestamps, sentences}}}} '
+      f'({type(error).__name__}: {str(error)[:80]}); copy it again'
+    ) from None
+
+
+def companions(paths: Iterable[epath.Path]) -> list[epath.Path]:
+  """Returns the files that hold only the durations for some of `paths`."""
+  found = {}
+  for path in paths:
+    if path.name.startswith('charades_sta_'):
+      folder = path.parent
+      for ending in ('', '.gz'):
+        matches = folder.glob('charades_*_release.jsonl' + ending)
+        found.update(dict.fromkeys(sorted(matches)))
+  return [path for path in found if path not in set(paths)]
+
+
+class Moments:
+  """The spans and durations of all annotation files of a collection."""
+
+  def __init__(self, options: DataOptions):
+    """Reads the files.
+
+    Raises:
+      DataError: if a file is missing or malformed.
+    """
+    self._explicit = bool(options.moments)
+    # TVR's and ActivityNet's second annotators restart k at 0: one list a
+    # file and video, tried in the order of the files.
+    self._files: list[dict[str, list[_Entry]]] = []
+    self._durations: dict[str, float] = {}
+    paths = find_moments(options)
+    others = companions(paths)
+    self.files = [*paths, *others]
+    for path in self.files:
+      videos = collections.defaultdict(list)
+      try:
+        entries = _entries(path)
+      except DataError as error:
+        if self._explicit:
+          raise
+        # A file that merely lies there may be something else altogether.
+        _log.warning('no time spans from it: %s', error)
+        continue
+      for entry in entries:
+        videos[entry.video].append(entry)
+        if not math.isnan(entry.duration):
+          self._durations.setdefault(entry.video, entry.duration)
+      # Files that stand next to a Charades-STA file number their rows anew
+      # and repeat its spans, so only their durations are wanted.
+      if path not in others and not _durations_only(path, paths):
+        self._files.append(videos)
+
+  def span(self, caption: Caption) -> tuple[float, float]:
+    """Returns the span of a caption in seconds, or nans."""
+    wanted = plain(caption.text)
+    entries = [file.get(caption.video, ()) for file in self._files]
+    for videos in entries:
+      if 0 <= caption.number < len(videos):
+        entry = videos[caption.number]
+        if plain(entry.sentence) == wanted:
+          return entry.span
+    # Numbering from 1, or with gaps closed: a sentence that the video has
+    # exactly once is as good as its number.
+    same = {e.span for v in entries for e in v if plain(e.sentence) == wanted}
+    return same.pop() if len(same) == 1 else _NO_SPAN
+
+  def join(
+    self, captions: list[Caption], video_ids: list[str]
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (n, 2) spans and (v,) durations in seconds, nan if unknown."""
+    spans = np.array([self.span(c) for c in captions], np.float64)
+    durations = [self._durations.get(video, math.nan) for video in video_ids]
+    disagree = sum(
+      bool(np.isnan(spans[i, 0]))
+      and any(caption.video in videos for videos in self._files)
+      for i, caption in enumerate(captions)
+    )
+    if disagree and self._explicit:
+      _log.warning(
+        '%d of %d captions have another text than the annotations of their '
+        'video and go without a time span',
+        disagree,
+        len(captions),
+      )
+    return spans.reshape(-1, 2), np.array(durations, np.float64)
+
+
+def _durations_only(path: epath.Path, paths: list[epath.Path]) -> bool:
+  name = path.name
+  return (
+    name.startswith('charades_')
+    and '_release.jsonl' in name
+    and any(p.name.startswith('charades_sta_') for p in paths)
+  )

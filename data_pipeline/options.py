@@ -1,0 +1,92 @@
+"""The options of the data room."""
+
+import dataclasses
+import os
+
+from etils import epath
+
+from data_pipeline.errors import DataError
+
+SPLITS = ('train', 'val', 'test')
+_CHOICES = {
+  'storage': ('auto', 'records', 'release'),
+  'verify': ('fast', 'full'),
+}
+_POSITIVE = ('num_clips', 'max_frames', 'max_words', 'shard_videos')
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+  """Where the data lies and how one item is made of it.
+
+  Attributes:
+    root: folder that holds one folder per collection.
+    collection: name of the collection, e.g. 'activitynet'.
+    feature: folder of the frame features under FeatureData.
+    text_feature: name of the word-feature file under TextData.
+    prepared_dir: where prepared records lie; '' for `<root>/<collection>/
+      prepared`. May be on a bucket.
+    storage: 'records' reads prepared records, 'release' the official files,
+      'auto' the records if they are there and still match the official files.
+    skip_bad: leave bad videos and captions out and list them, rather than
+      stop. With storage 'release' this reads every value once at the start.
+    num_workers: processes of a preparation and threads of a reader; 0 means
+      one per core, at most 16.
+    num_clips: clips per video.
+    max_frames: longer videos are pooled to this many frames.
+    max_words: longer captions are cut to this many words.
+    shard_videos: videos in one shard of the records.
+    moments: annotation files with time spans, comma-separated; '' looks in
+      the collection's folder.
+    verify: how prepared records are compared with the files they were made
+      of: 'fast' (sizes, times, samples of the content) or 'full' (sha256).
+  """
+
+  root: str = 'data'
+  collection: str = 'activitynet'
+  feature: str = 'i3d'
+  text_feature: str = 'roberta_{collection}_query_feat.hdf5'
+  prepared_dir: str = ''
+  storage: str = 'auto'
+  skip_bad: bool = False
+  num_workers: int = 0
+  num_clips: int = 32
+  max_frames: int = 128
+  max_words: int = 30
+  shard_videos: int = 256
+  moments: str = ''
+  verify: str = 'fast'
+
+  def __post_init__(self):
+    for name, choices in _CHOICES.items():
+      if getattr(self, name) not in choices:
+        raise DataError(
+          f'{name}={getattr(self, name)!r} is not one of {", ".join(choices)}'
+        )
+    for name in _POSITIVE:
+      if getattr(self, name) < 1:
+        raise DataError(f'{name}={getattr(self, name)} must be at least 1')
+    if not self.collection:
+      raise DataError('collection is empty; name one, such as activitynet')
+
+  @property
+  def folder(self) -> epath.Path:
+    """The folder of the collection."""
+    return epath.Path(self.root) / self.collection
+
+  @property
+  def prepared(self) -> epath.Path:
+    """The folder of the prepared records."""
+    if self.prepared_dir:
+      return epath.Path(self.prepared_dir)
+    return self.folder / 'prepared'
+
+  @property
+  def text_file(self) -> str:
+    """The name of the word-feature file."""
+    return self.text_feature.format(collection=self.collection)
+
+  @property
+  def workers(self) -> int:
+    """The number of workers, resolved."""
+    return self.num_workers or min(16, os.cpu_count() or 1)

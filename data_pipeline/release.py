@@ -1,0 +1,276 @@
+"""The official feature release: finding its files and joining them."""
+
+import collections
+import dataclasses
+import logging
+import pathlib
+
+from data_pipeline.bigfile import BigFileStore
+from data_pipeline.captions import Caption, read_captions
+from data_pipeline.errors import BadItemError, DataError
+from data_pipeline.hdf5 import Hdf5Store
+from data_pipeline.options import SPLITS, DataOptions
+
+_log = logging.getLogger(__name__)
+
+_LINK = 'https://github.com/HuiGuanLab/ms-sl'
+
+VisualStore = BigFileStore | Hdf5Store
+
+
+@dataclasses.dataclass
+class ReleaseSplit:
+  """One split of the release: what is used of its caption file.
+
+  Attributes:
+    name: 'train', 'val' or 'test'.
+    path: the caption file.
+    video_ids: videos in order of first appearance.
+    captions: captions in file order.
+  """
+
+  name: str
+  path: pathlib.Path
+  video_ids: list[str]
+  captions: list[Caption]
+
+
+@dataclasses.dataclass
+class Release:
+  """The official files of one collection, joined by their ids."""
+
+  visual: VisualStore
+  text: Hdf5Store
+  splits: dict[str, ReleaseSplit]
+  visual_width: int
+  text_width: int
+  skipped: list[tuple[str, str]]
+
+  @property
+  def files(self) -> list[pathlib.Path]:
+    """Every file that an item is made of."""
+    captions = [split.path for split in self.splits.values()]
+    return [*captions, *self.visual.files(), *self.text.files()]
+
+
+def expected_tree(options: DataOptions) -> str:
+  """Returns the files of a release as a tree, one a line."""
+  name = options.collection
+  return '\n'.join(
+    [
+      f'{options.root}/{name}/',
+      f'  FeatureData/{options.feature}/',
+      '    feature.hdf5, or: feature.bin id.txt shape.txt video2frames.txt',
+      '  TextData/',
+      *(f'    {name}{split}.caption.txt' for split in SPLITS),
+      f'    {options.text_file}',
+    ]
+  )
+
+
+def missing_release(options: DataOptions, what: str) -> DataError:
+  """Returns the error for a release that is not there, or not whole."""
+  return DataError(
+    f'{what}; expected this tree of the official feature release (linked from '
+    f'the README of the MS-SL project, {_LINK}; download it and unpack it '
+    f'under {options.root}, or point the data root elsewhere):\n'
+    f'{expected_tree(options)}'
+  )
+
+
+def find_visual(options: DataOptions) -> pathlib.Path:
+  """Returns the folder of the frame features.
+
+  Raises:
+    DataError: if it is missing, naming the feature folders that do exist.
+  """
+  parent = pathlib.Path(options.folder) / 'FeatureData'
+  folder = parent / options.feature
+  if folder.is_dir():
+    return folder
+  others = sorted(p.name for p in parent.glob('*') if p.is_dir())
+  if others:
+    raise DataError(
+      f'{folder} is missing, but {parent} holds {", ".join(others)}; set the '
+      'option `feature` to one of these'
+    )
+  raise missing_release(options, f'{folder} is missing')
+
+
+def find_text(options: DataOptions) -> pathlib.Path:
+  """Returns the file of the word features.
+
+  Raises:
+    DataError: if it is missing and there is no single other candidate.
+  """
+  parent = pathlib.Path(options.folder) / 'TextData'
+  path = parent / options.text_file
+  if path.is_file():
+    return path
+  others = sorted(p.name for p in parent.glob('*query_feat.hdf5'))
+  # Variants of the release (CLIP features) differ in this name only.
+  default = DataOptions.__dataclass_fields__['text_feature'].default
+  if options.text_feature == default and len(others) == 1:
+    _log.info('word features: %s (no %s)', parent / others[0], path.name)
+    return parent / others[0]
+  if others:
+    raise DataError(
+      f'{path} is missing, but {parent} holds {", ".join(others)}; set the '
+      'option `text_feature` to one of these'
+    )
+  raise missing_release(options, f'{path} is missing')
+
+
+def caption_files(options: DataOptions) -> dict[str, pathlib.Path]:
+  """Returns the caption files that exist, by split."""
+  parent = pathlib.Path(options.folder) / 'TextData'
+  paths = {
+    split: parent / f'{options.collection}{split}.caption.txt'
+    for split in SPLITS
+  }
+  return {split: path for split, path in paths.items() if path.is_file()}
+
+
+def release_exists(options: DataOptions) -> bool:
+  """Returns whether any caption file of the release is there."""
+  return '://' not in str(options.root) and bool(caption_files(options))
+
+
+def open_release(options: DataOptions) -> Release:
+  """Returns the joined release of a collection; values are not read yet.
+
+  Raises:
+    DataError: if files are missing, malformed or do not belong together.
+  """
+  if '://' in str(options.root):
+    raise DataError(
+      f'the official release cannot be read from {options.root}; prepare it '
+      'from a local folder and point `prepared_dir` to the bucket'
+    )
+  folder = pathlib.Path(options.folder)
+  if not folder.is_dir():
+    raise missing_release(options, f'{folder} is missing')
+  files = caption_files(options)
+  if not files:
+    raise missing_release(
+      options, f'{folder / "TextData"} holds no caption file'
+    )
+  visual_path, text_path = find_visual(options), find_text(options)
+  skipped: list[tuple[str, str]] = []
+  captions = {}
+  for split, path in files.items():
+    captions[split], bad = read_captions(path, options.skip_bad)
+    skipped += bad
+  everything = [c for split in captions.values() for c in split]
+  videos = dict.fromkeys(caption.video for caption in everything)
+  if (visual_path / 'feature.hdf5').is_file():
+    visual = Hdf5Store(visual_path / 'feature.hdf5', videos)
+  else:
+    visual = BigFileStore(visual_path, videos)
+  text = Hdf5Store(text_path, dict.fromkeys(c.id for c in everything))
+  checker = _Checker(visual, text, options.skip_bad)
+  splits = {
+    split: checker.join(split, files[split], captions[split]) for split in files
+  }
+  skipped += checker.skipped
+  for name, reason in skipped:
+    _log.debug('left out %s: %s', name, reason)
+  return Release(
+    visual, text, splits, checker.visual_width, checker.text_width, skipped
+  )
+
+
+def _common_width(store: VisualStore, ids: dict[str, None]) -> int:
+  """Returns the width of most matrices: the odd one out is the bad one."""
+  widths = collections.Counter(
+    store.shape(name)[1]
+    for name in ids
+    if name in store and store.problem(name) is None
+  )
+  return widths.most_common(1)[0][0] if widths else 0
+
+
+class _Checker:
+  """Joins captions with features and finds what cannot be joined."""
+
+  def __init__(self, visual: VisualStore, text: Hdf5Store, skip_bad: bool):
+    self._visual = visual
+    self._text = text
+    self._skip_bad = skip_bad
+    self._bad_videos: dict[str, BadItemError | None] = {}
+    self.visual_width = self.text_width = 0
+    self.skipped: list[tuple[str, str]] = []
+
+  def join(
+    self, name: str, path: pathlib.Path, captions: list[Caption]
+  ) -> ReleaseSplit:
+    self.visual_width = self.visual_width or _common_width(
+      self._visual, dict.fromkeys(c.video for c in captions)
+    )
+    self.text_width = self.text_width or _common_width(
+      self._text, dict.fromkeys(c.id for c in captions)
+    )
+    kept = []
+    for caption in captions:
+      known = caption.video in self._bad_videos
+      error = self._video_error(caption, path)
+      if error is None:
+        error = self._caption_error(caption, path)
+      elif known:
+        continue  # one line in the report for a video, not one a caption
+      if error is None:
+        kept.append(caption)
+      elif self._skip_bad:
+        self.skipped.append((error.item, error.reason))
+      else:
+        raise error
+    if not kept:
+      raise DataError(
+        f'nothing is left of {path}: all {len(captions)} captions or their '
+        f'videos are bad, the last one because {self.skipped[-1][1]}'
+      )
+    videos = list(dict.fromkeys(caption.video for caption in kept))
+    return ReleaseSplit(name, path, videos, kept)
+
+  def _video_error(self, caption: Caption, path) -> BadItemError | None:
+    if caption.video not in self._bad_videos:
+      reason = _matrix_problem(
+        self._visual, caption.video, self.visual_width, 'frame'
+      )
+      where = f'caption {caption.id!r} ({path}:{caption.line})'
+      self._bad_videos[caption.video] = (
+        BadItemError(f'video {caption.video!r} of {where}', reason)
+        if reason
+        else None
+      )
+    return self._bad_videos[caption.video]
+
+  def _caption_error(self, caption: Caption, path) -> BadItemError | None:
+    reason = _matrix_problem(self._text, caption.id, self.text_width, 'word')
+    if not reason:
+      return None
+    where = f'caption {caption.id!r} ({path}:{caption.line})'
+    return BadItemError(where, reason)
+
+
+def _matrix_problem(
+  store: VisualStore, name: str, width: int, kind: str
+) -> str | None:
+  """Returns what is wrong with one item's matrix, or None."""
+  if name not in store:
+    return (
+      f'has no {kind} features in {store.path}; extract them or remove the '
+      'caption'
+    )
+  problem = store.problem(name)
+  if problem:
+    return problem
+  rows, found = store.shape(name)
+  if rows == 0:
+    return f'has no {kind}s: its matrix in {store.path} is empty'
+  if found != width:
+    return (
+      f'has {kind} features of width {found} in {store.path} where the others '
+      f'have {width}; extract all of them with one model'
+    )
+  return None

@@ -1,0 +1,143 @@
+"""Where the arrays of a split come from; the release is one such place."""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from typing import Protocol
+
+import numpy as np
+
+from data_pipeline import pooling
+from data_pipeline.errors import BadItemError
+from data_pipeline.options import DataOptions
+from data_pipeline.release import Release, ReleaseSplit
+
+
+class Source(Protocol):
+  """Random access to the processed arrays of one split."""
+
+  def videos(
+    self, indices: Sequence[int]
+  ) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns (c, e) clips and (f, e) frames, float32, of each video."""
+    ...
+
+  def captions(self, indices: Sequence[int]) -> list[np.ndarray]:
+    """Returns (l, e) float32 word features of each caption."""
+    ...
+
+  def use_threads(self, count: int) -> None:
+    """Sets how many threads read at a time."""
+    ...
+
+
+class Threads:
+  """An ordered map over a few threads that start when they are needed."""
+
+  def __init__(self, count: int):
+    self._count = count
+    self._pool: futures.ThreadPoolExecutor | None = None
+    self._lock = threading.Lock()
+
+  def map(self, function: Callable, items: Sequence) -> list:
+    if self._count <= 1 or len(items) <= 1:
+      return [function(item) for item in items]
+    with self._lock:
+      if self._pool is None:
+        self._pool = futures.ThreadPoolExecutor(
+          self._count, thread_name_prefix='data'
+        )
+    return list(self._pool.map(function, items))
+
+  def __getstate__(self):
+    return {'count': self._count}
+
+  def __setstate__(self, state):
+    self.__init__(state['count'])
+
+
+def require_finite(matrix: np.ndarray, item: str, where: str) -> np.ndarray:
+  """Returns the matrix as it is.
+
+  Raises:
+    BadItemError: if it holds NaN or infinite values.
+  """
+  # One reduction is enough to see that nothing is wrong: no temporary masks.
+  with np.errstate(invalid='ignore', over='ignore'):
+    total = np.add.reduce(matrix, axis=None, dtype=np.float64)
+  if not np.isfinite(total):
+    rows = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
+    if rows.size:
+      raise BadItemError(
+        item,
+        f'has NaN or infinite values in {where} (row {rows[0]} of '
+        f'{len(matrix)}, {rows.size} rows in all); extract its features again',
+      )
+  return matrix
+
+
+class ReleaseSource:
+  """Makes items from the official files on the fly."""
+
+  def __init__(
+    self, release: Release, split: ReleaseSplit, options: DataOptions
+  ):
+    self._visual = release.visual
+    self._text = release.text
+    self._video_ids = split.video_ids
+    self._captions = split.captions
+    self._path = split.path
+    self._options = options
+    self._threads = Threads(options.workers)
+
+  def use_threads(self, count: int) -> None:
+    """Sets how many threads read at a time."""
+    self._threads = Threads(count)
+
+  def video(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the clips and frames of one video."""
+    name = self._video_ids[index]
+    frames = self._visual.read(name)
+    require_finite(frames, f'video {name!r}', str(self._visual.path))
+    # Cast once for both branches.
+    frames = frames.astype(np.float64)
+    return (
+      pooling.clip_features(frames, self._options.num_clips),
+      pooling.frame_features(frames, self._options.max_frames),
+    )
+
+  def caption(self, index: int) -> np.ndarray:
+    """Returns the word features of one caption."""
+    caption = self._captions[index]
+    words = self._text.read(caption.id)
+    where = f'caption {caption.id!r} ({self._path}:{caption.line})'
+    require_finite(words, where, str(self._text.path))
+    return pooling.word_features(words, self._options.max_words)
+
+  def videos(self, indices: Sequence[int]):
+    """See Source."""
+    return self._threads.map(self.video, indices)
+
+  def captions(self, indices: Sequence[int]):
+    """See Source."""
+    # A caption is too small a piece of work for a thread of its own.
+    return [self.caption(index) for index in indices]
+
+  def bad_values(self) -> tuple[dict[int, str], dict[int, str]]:
+    """Returns the videos and the captions whose values are bad, with why."""
+
+    def reason(function, index):
+      try:
+        function(index)
+      except BadItemError as error:
+        return error.reason
+      return None
+
+    def scan(function, count):
+      found = self._threads.map(lambda i: reason(function, i), range(count))
+      return {i: why for i, why in enumerate(found) if why}
+
+    return (
+      scan(self.video, len(self._video_ids)),
+      scan(self.caption, len(self._captions)),
+    )

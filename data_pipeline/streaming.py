@@ -1,0 +1,115 @@
+"""Batches made by tf.data: read as needed, nothing kept in memory."""
+
+import contextlib
+from collections.abc import Callable
+
+import numpy as np
+
+from data_pipeline.errors import DataError
+
+_PARALLEL = 4
+
+
+def import_tensorflow():
+  """Returns the tensorflow module, kept off the accelerators.
+
+  Raises:
+    DataError: if TensorFlow is not installed.
+  """
+  try:
+    import tensorflow as tf
+  except ImportError as error:
+    raise DataError(
+      'the streaming pipeline needs TensorFlow: pip install '
+      f'"dreamprvr_jax[tf]", or use the resident pipeline ({error})'
+    ) from None
+  for kind in ('GPU', 'TPU'):
+    # Too late if somebody has used the device before.
+    with contextlib.suppress(RuntimeError):
+      tf.config.set_visible_devices([], kind)
+  return tf
+
+
+class Stream:
+  """Iterates over `make(first)`, `make(first + 1)`, ... through tf.data.
+
+  The data set holds the numbers of batches; a deterministic parallel map turns
+  each into its arrays with ranged reads. So the shuffle is perfect without a
+  buffer, every process reads only its own rows, and starting at any position
+  costs nothing.
+  """
+
+  def __init__(
+    self,
+    make: Callable[[int], dict[str, np.ndarray]],
+    first: int,
+    last: int | None,
+    prefetch: int,
+  ):
+    """Starts reading.
+
+    Args:
+      make: gives the arrays of a batch; called from several threads.
+      first: number of the first batch.
+      last: number behind the last batch; None for no end.
+      prefetch: batches made ahead of time.
+
+    Raises:
+      DataError: if TensorFlow is not installed.
+    """
+    tf = import_tensorflow()
+    self._errors: dict[int, BaseException] = {}
+    self._names: list[str] = []
+    self._first: dict[str, np.ndarray] | None = None
+    last = np.iinfo(np.int64).max if last is None else last
+    if first >= last:
+      self._batches = iter(())
+      return
+    # One batch tells the names and types; it is handed out as the first.
+    sample = make(first)
+    self._first = sample
+    self._names = list(sample)
+    types = [sample[name].dtype for name in self._names]
+    names, errors = self._names, self._errors
+
+    def arrays(number):
+      try:
+        batch = make(int(number))
+      except BaseException as error:
+        # TensorFlow would keep the text only.
+        errors[int(number)] = error
+        raise
+      return [batch[name] for name in names]
+
+    def load(number):
+      return tf.numpy_function(arrays, [number], types, stateful=True)
+
+    dataset = tf.data.Dataset.range(first + 1, last)
+    dataset = dataset.map(
+      load,
+      num_parallel_calls=max(1, min(_PARALLEL, prefetch)),
+      deterministic=True,
+    )
+    dataset = dataset.prefetch(max(prefetch, 1))
+    self._batches = dataset.as_numpy_iterator()
+
+  def __iter__(self):
+    return self
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    if self._first is not None:
+      first, self._first = self._first, None
+      return first
+    try:
+      return dict(zip(self._names, next(self._batches), strict=True))
+    except StopIteration:
+      raise
+    except Exception:
+      if self._errors:
+        raise self._errors[min(self._errors)] from None
+      raise
+
+  def close(self):
+    """Ends the reading."""
+    self._batches = iter(())
+    self._first = None

@@ -1,0 +1,160 @@
+"""Tests of time spans and durations from public annotations."""
+
+import dataclasses
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from data_pipeline.captions import Caption, read_captions
+from data_pipeline.corpus import open_corpus
+from data_pipeline.errors import DataError
+from data_pipeline.moments import Moments, plain
+from data_pipeline.options import DataOptions
+
+_ACTIVITYNET = {
+  'v': {
+    'duration': 20.5,
+    'timestamps': [[0.5, 3], [9, 4.25], [1, 2]],
+    'sentences': [' A  man runs. ', 'He stops', 'Twice.'],
+  }
+}
+_TVR = [
+  {'vid_name': 'v', 'ts': [0.5, 3], 'duration': 20.5, 'desc': 'A man runs.'},
+  {'vid_name': 'w', 'ts': [1, 2], 'duration': 7, 'desc': 'Elsewhere.'},
+  {'vid_name': 'v', 'ts': [4.25, 9], 'duration': 20.5, 'desc': 'He stops.'},
+]
+_CHARADES = 'v 0.5 3.0##a man runs.\nw 1 2##elsewhere\nv 9 4.25##he stops.\n'
+_CAPTIONS = [
+  Caption('v#enc#0', 'A man runs!', 1),
+  Caption('v#enc#1', 'he stops.', 2),
+  Caption('w#enc#0', 'something else', 3),
+]
+
+
+def _join(folder, **kwargs):
+  options = DataOptions(str(folder), 'c', **kwargs)
+  moments = Moments(options)
+  return moments, *moments.join(_CAPTIONS, ['v', 'w'])
+
+
+def _expect(spans, durations, of_v=20.5):
+  np.testing.assert_array_equal(spans, [[0.5, 3], [4.25, 9], [np.nan, np.nan]])
+  assert spans.dtype == durations.dtype == np.float64
+  assert durations[0] == of_v or np.isnan(of_v)
+
+
+@pytest.mark.parametrize('ending', ['', '.gz'])
+@pytest.mark.parametrize('explicit', [True, False])
+@pytest.mark.parametrize('kind', ['activitynet', 'tvr', 'charades'])
+def test_formats(tmp_path, ending, explicit, kind):
+  folder = tmp_path / 'c'
+  folder.mkdir()
+  name, text = {
+    'activitynet': ('val_1.json', json.dumps(_ACTIVITYNET)),
+    'tvr': ('tvr_val_release.jsonl', '\n'.join(map(json.dumps, _TVR)) + '\n'),
+    'charades': ('charades_sta_test.txt', _CHARADES),
+  }[kind]
+  raw = text.encode()
+  path = folder / (name + ending)
+  path.write_bytes(gzip.compress(raw) if ending else raw)
+  _, spans, durations = _join(tmp_path, moments=str(path) if explicit else '')
+  _expect(spans, durations, np.nan if kind == 'charades' else 20.5)
+
+
+def test_charades_durations_stand_in_another_file(tmp_path):
+  folder = tmp_path / 'c'
+  folder.mkdir()
+  (folder / 'charades_sta_test.txt').write_text(_CHARADES)
+  rows = [{'vid': 'v', 'duration': 12.5, 'query': 'x'}, {'vid': 'w'}]
+  (folder / 'charades_test_release.jsonl').write_text(
+    '\n'.join(map(json.dumps, rows))
+  )
+  for kwargs in ({}, {'moments': str(folder / 'charades_sta_test.txt')}):
+    moments, spans, durations = _join(tmp_path, **kwargs)
+    _expect(spans, durations, 12.5)
+    assert np.isnan(durations[1])
+    assert len(moments.files) == 2
+
+
+def test_two_annotators_are_tried_in_turn(tmp_path):
+  folder = tmp_path / 'c'
+  folder.mkdir()
+  other = {'v': {**_ACTIVITYNET['v'], 'sentences': ['X', 'y', 'z']}}
+  (folder / 'val_1.json').write_text(json.dumps(other))
+  (folder / 'val_2.json').write_text(json.dumps(_ACTIVITYNET))
+  _, spans, durations = _join(tmp_path)
+  _expect(spans, durations)
+
+
+def test_numbers_may_be_off_where_the_sentence_is_unique(tmp_path):
+  folder = tmp_path / 'c'
+  folder.mkdir()
+  (folder / 'val_1.json').write_text(json.dumps(_ACTIVITYNET))
+  moments = Moments(DataOptions(str(tmp_path), 'c'))
+  assert moments.span(Caption('v#enc#7', 'He stops', 1)) == (4.25, 9)
+  assert moments.span(Caption('v#enc#x', 'a man runs', 1)) == (0.5, 3)
+  assert np.isnan(moments.span(Caption('v#enc#1', 'Another', 1))).all()
+
+
+def test_disagreement_of_named_files_is_logged(tmp_path, caplog):
+  path = tmp_path / 'mine.json'
+  path.write_text(json.dumps({**_ACTIVITYNET, 'w': _ACTIVITYNET['v']}))
+  _join(tmp_path, moments=str(path))
+  assert '1 of 3 captions have another text' in caplog.text
+
+
+def test_bad_files(tmp_path, caplog):
+  with pytest.raises(DataError, match='named by the option `moments`'):
+    _join(tmp_path, moments=str(tmp_path / 'none.json'))
+  folder = tmp_path / 'c'
+  folder.mkdir()
+  for name, text, message in (
+    ('a.json', '[1]', r'a.json does not hold \{video'),
+    ('a.json', '{"v": {"sentences": ["x"], "timestamps": []}}', 'does not'),
+    ('a.txt', 'v 0 1 x\n', r"a.txt:1 holds 'v 0 1 x' where"),
+    ('a.jsonl', '\n{"ts": [1]\n', 'a.jsonl:2 is not a row'),
+    ('a.json.gz', 'x', 'a.json.gz cannot be read'),
+  ):
+    (folder / name).write_text(text)
+    with pytest.raises(DataError, match=message):
+      _join(tmp_path, moments=str(folder / name))
+  # One that merely lies there is passed over.
+  (folder / 'a.moments.json').write_text('[1]')
+  _join(tmp_path)
+  assert 'no time spans from it' in caplog.text
+
+
+def test_plain():
+  assert plain("  It's\tA  B-c! ") == 'it s a b c'
+
+
+def test_moments_reach_the_corpus(content, options, tmp_path):
+  folder = content.write(tmp_path)
+  rows = {
+    'v_f': {
+      'duration': 9.0,
+      'timestamps': [[1, 2]],
+      'sentences': ['sentence 0 of V_F'],
+    }
+  }
+  (folder / 'val_1.json').write_text(json.dumps(rows))
+  for storage in ('release', 'auto'):
+    split = open_corpus(dataclasses.replace(options, storage=storage)).splits[
+      'val'
+    ]
+    caption = split.caption_ids.index('v_f#enc#0')
+    assert list(split.moments[caption]) == [1, 2]
+    assert split.durations[split.caption_video[caption]] == 9
+    assert np.isnan(split.moments).sum() == 4
+
+
+def test_captions_of_odd_text(tmp_path):
+  path = tmp_path / 'c.txt'
+  path.write_bytes(b'v#enc#0\tcaf\xe9  au lait \r\nv#enc#1 x\n\n \n')
+  captions, skipped = read_captions(path)
+  assert [c.text for c in captions] == ['caf\xe9 au lait', 'x']
+  assert [c.number for c in captions] == [0, 1]
+  assert not skipped
+  assert captions[0].video == 'v'

@@ -1,0 +1,192 @@
+"""Tests of reading the official release, and of what is refused."""
+
+import dataclasses
+
+import h5py
+import numpy as np
+import pytest
+
+from data_pipeline import pooling
+from data_pipeline.bigfile import parse_literal_dict
+from data_pipeline.corpus import DataOptions, open_corpus
+from data_pipeline.errors import DataError
+
+
+def test_both_layouts_give_the_same_arrays(
+  content, options, tmp_path, assert_same
+):
+  content.write(tmp_path / 'h', 'hdf5')
+  content.write(tmp_path / 'b', 'bigfile')
+  one, other = (
+    open_corpus(dataclasses.replace(options, root=str(tmp_path / name)))
+    for name in 'hb'
+  )
+  assert list(one.splits) == list(other.splits) == ['train', 'val', 'test']
+  assert (one.visual_width, one.text_width) == (
+    content.visual_width,
+    content.text_width,
+  )
+  for name, split in one.splits.items():
+    twin = other.splits[name]
+    assert split.video_ids == twin.video_ids
+    assert split.caption_ids == twin.caption_ids
+    videos, captions = range(len(split.video_ids)), range(len(split.captions))
+    assert_same(split.read_videos(videos), twin.read_videos(videos))
+    assert_same(split.read_captions(captions), twin.read_captions(captions))
+
+
+def test_order_is_first_appearance_in_the_file(content, options, tmp_path):
+  content.write(tmp_path)
+  split = open_corpus(options).splits['train']
+  ids = [line.split()[0] for line in content.lines['train']]
+  assert split.caption_ids == ids
+  assert split.video_ids == list(dict.fromkeys(i.split('#')[0] for i in ids))
+  named = [split.video_ids[v] for v in split.caption_video]
+  assert named == [i.split('#')[0] for i in ids]
+  assert split.caption_video.dtype == np.int32
+  assert list(split.num_frames) == [
+    len(content.videos[v]) for v in split.video_ids
+  ]
+  assert np.isnan(split.durations).all()
+  assert split.moments.shape == (len(ids), 2)
+
+
+def test_arrays_names_shapes_and_values(content, options, tmp_path):
+  content.write(tmp_path)
+  split = open_corpus(options).splits['train']
+  order = [split.video_ids.index(v) for v in ('v_b', 'v_a')]
+  batch = split.read_videos([order[0], -1, order[1]])
+  assert {k: (v.shape, v.dtype.name) for k, v in batch.items()} == {
+    'clip_features': ((3, 32, content.visual_width), 'float32'),
+    'frame_features': ((3, 128, content.visual_width), 'float32'),
+    'frame_mask': ((3, 128), 'bool'),
+  }
+  assert list(batch['frame_mask'].sum(axis=1)) == [128, 0, 1]
+  np.testing.assert_array_equal(
+    batch['clip_features'][0], pooling.clip_features(content.videos['v_b'])
+  )
+  np.testing.assert_array_equal(batch['clip_features'][1], 0)
+  np.testing.assert_array_equal(batch['frame_features'][2, 1:], 0)
+  captions = split.read_captions([0, -1])
+  assert {k: (v.shape, v.dtype.name) for k, v in captions.items()} == {
+    'word_features': ((2, 30, content.text_width), 'float32'),
+    'word_mask': ((2, 30), 'bool'),
+  }
+  words = pooling.word_features(content.words[split.caption_ids[0]])
+  assert captions['word_mask'][0].sum() == len(words)
+  np.testing.assert_array_equal(
+    captions['word_features'][0, : len(words)], words
+  )
+  with pytest.raises(IndexError, match='split of'):
+    split.read_videos([len(split.video_ids)])
+
+
+@pytest.mark.parametrize('kind', ['<f2', '>f4', '<f8', 'chunked'])
+def test_stored_forms(content, options, tmp_path, kind):
+  folder = content.write(tmp_path)
+  path = folder / 'FeatureData' / 'i3d' / 'feature.hdf5'
+  with h5py.File(path, 'w') as file:
+    for name, rows in content.videos.items():
+      if kind == 'chunked':
+        file.create_dataset(name, data=rows, chunks=True, compression='gzip')
+      else:
+        file[name] = rows.astype(kind)
+  split = open_corpus(options).splits['val']
+  rows = content.videos[split.video_ids[0]]
+  if kind == '<f2':
+    rows = rows.astype(np.float16)
+  np.testing.assert_array_equal(
+    split.read_videos([0])['clip_features'][0], pooling.clip_features(rows)
+  )
+
+
+def test_other_widths_and_names_come_from_the_files(content, tmp_path):
+  content.feature, content.text_name = 'clip', 'clip_tiny_query_feat.hdf5'
+  content.write(tmp_path)
+  options = DataOptions(str(tmp_path), 'tiny', feature='clip')
+  assert open_corpus(options).text_width == content.text_width
+  with pytest.raises(DataError, match='holds clip; set the option `feature`'):
+    open_corpus(dataclasses.replace(options, feature='i3d'))
+  with pytest.raises(DataError, match=r'holds clip_tiny.*`text_feature`'):
+    open_corpus(dataclasses.replace(options, text_feature='other.hdf5'))
+
+
+def test_missing_release_shows_the_tree(options):
+  with pytest.raises(DataError) as caught:
+    open_corpus(options)
+  for part in (
+    'tiny is missing',
+    'github.com/HuiGuanLab/ms-sl',
+    'FeatureData/i3d/',
+    'feature.hdf5, or: feature.bin id.txt shape.txt video2frames.txt',
+    'tinytrain.caption.txt',
+    'roberta_tiny_query_feat.hdf5',
+  ):
+    assert part in str(caught.value)
+
+
+@pytest.mark.parametrize('name', ['FeatureData/i3d', 'TextData'])
+def test_missing_parts(content, options, tmp_path, name):
+  folder = content.write(tmp_path)
+  (folder / name).rename(tmp_path / 'away')
+  with pytest.raises(DataError, match=r'MS-SL(.|\n)*FeatureData'):
+    open_corpus(options)
+
+
+def test_a_missing_split_is_missed_when_asked_for(content, options, tmp_path):
+  del content.lines['train']
+  content.write(tmp_path)
+  corpus = open_corpus(options)
+  assert list(corpus.splits) == ['val', 'test']
+  assert 'train' not in corpus.splits
+  with pytest.raises(DataError, match='corpus has val, test'):
+    corpus.splits['train']
+
+
+def test_empty_caption_file(content, options, tmp_path):
+  content.lines['val'] = ['', '  ']
+  content.write(tmp_path)
+  with pytest.raises(DataError, match=r'tinyval\.caption\.txt holds no usable'):
+    open_corpus(options)
+
+
+def test_literals_are_parsed_and_never_run():
+  assert parse_literal_dict("{'a': ['a_0', 'a_1'],}", 'f') == {
+    'a': ['a_0', 'a_1']
+  }
+  assert parse_literal_dict("{\"it's\": ['x']}", 'f') == {"it's": ['x']}
+  assert parse_literal_dict("{'a': ['x']}", 'f') == {'a': ['x']}
+  with pytest.raises(DataError, match='f is not one dict literal'):
+    parse_literal_dict("{'a': __import__('os').listdir('.')}", 'f')
+  with pytest.raises(DataError, match="the entry of 'a' is a str"):
+    parse_literal_dict("{'a': 'b'}", 'f')
+
+
+@pytest.mark.parametrize(
+  ('name', 'value'), [('storage', 'x'), ('verify', ''), ('num_clips', 0)]
+)
+def test_bad_options(name, value):
+  with pytest.raises(DataError, match=name):
+    DataOptions(**{name: value})
+
+
+def test_describe(content, options, tmp_path):
+  content.write(tmp_path)
+  row = open_corpus(options).describe()[0]
+  assert row['split'] == 'train'
+  assert (row['videos'], row['captions'], row['most_captions']) == (5, 38, 30)
+  assert (row['storage'], row['frames_max']) == ('release', 200)
+
+
+def test_features_begin_at_aligned_addresses(content, options, tmp_path):
+  # TensorFlow copies what is not aligned: half the speed of a stream.
+  content.write(tmp_path)
+  split = open_corpus(options).splits['train']
+  arrays = [
+    *split.read_videos([0]).values(),
+    *split.read_captions([1]).values(),
+  ]
+  floats = [array for array in arrays if array.dtype == np.float32]
+  assert len(floats) == 3
+  assert [array.ctypes.data % 64 for array in floats] == [0, 0, 0]
+  assert all(array.flags.c_contiguous for array in floats)
