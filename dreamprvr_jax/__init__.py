@@ -1,0 +1,18 @@
+"""Partially relevant video retrieval in JAX: DreamPRVR and its family.
+
+`load(directory)` returns a trained model and its variables.
+"""
+
+from typing import Any
+
+__version__ = '0.1.0'
+__all__ = ['__version__', 'load']
+
+
+def __getattr__(name: str) -> Any:
+  # Resolved on first use, so that importing the package imports nothing big.
+  if name == 'load':
+    from dreamprvr_jax.interop.inference import load
+
+    return load
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,0 +1,1 @@
+"""The one diffusion process of the project: schedule, process, sampler."""

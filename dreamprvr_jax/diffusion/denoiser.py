@@ -1,0 +1,110 @@
+"""The diffusion register estimator: a conditional residual MLP on tokens."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.layers import initializers
+from dreamprvr_jax.layers.normalization import layer_norm
+from dreamprvr_jax.types import DType
+
+TIME_EMBEDDINGS = ('released', 'sinusoidal')
+
+
+def sinusoidal_table(num_steps: int, width: int) -> Float[np.ndarray, 't d']:
+  """Returns interleaved sin and cos of t * 10000^(-2i/d), float32."""
+  frequency = 10000.0 ** (-np.arange(0, width, 2) / width)
+  angle = np.arange(num_steps)[:, None] * frequency
+  table = np.zeros((num_steps, width))
+  table[:, 0::2] = np.sin(angle)
+  table[:, 1::2] = np.cos(angle)[:, : width // 2]
+  return table.astype(np.float32)
+
+
+class RegisterEstimator(nn.Module):
+  """eps_phi(x, t, cond): predicted noise of registers (specification, 4.4).
+
+  What depends only on the step, or only on the condition, is computed once
+  by `step_terms` and `condition_terms`; calling the module adds them up. All
+  linear maps have a bias; dropout is 0, as released.
+  """
+
+  num_steps: int
+  num_layers: int
+  width: int
+  time_embedding: str = 'released'
+  dtype: DType = jnp.float32
+
+  def setup(self):
+    if self.time_embedding not in TIME_EMBEDDINGS:
+      raise UserError(
+        f'time embedding {self.time_embedding!r} is unknown; choose from '
+        f'{TIME_EMBEDDINGS}'
+      )
+    linear = lambda: nn.Dense(
+      self.width, dtype=self.dtype, kernel_init=initializers.WEIGHT
+    )
+    norm = lambda: layer_norm(None, self.dtype)
+    each = range(self.num_layers)
+    self.time_hidden = linear()
+    self.time_out = linear()
+    self.condition_norm = norm()
+    self.condition_in = linear()
+    self.norm_in = [norm() for _ in each]
+    self.linear_in = [linear() for _ in each]
+    self.time_map = [linear() for _ in each]
+    self.condition_map = [linear() for _ in each]
+    self.norm_out = [norm() for _ in each]
+    self.linear_out = [linear() for _ in each]
+    self.shortcut = [linear() for _ in each]
+    self.readout = linear()
+    # Fixed: neither trained nor decayed, so not among the parameters. The
+    # released program's table is random, since its initialisation overwrites
+    # the sinusoids; the paper's reading keeps them.
+    if self.time_embedding == 'released':
+      self.time_table = self.variable(
+        'constants',
+        'time_table',
+        lambda: initializers.WEIGHT(
+          self.make_rng('params'), (self.num_steps, self.width)
+        ),
+      )
+
+  def _table(self) -> Float[Array, 't d']:
+    if self.time_embedding == 'released':
+      return self.time_table.value
+    return jnp.asarray(sinusoidal_table(self.num_steps, self.width))
+
+  def step_terms(self) -> Float[Array, 't i d']:
+    """Returns W_t swish(temb) of every step and layer i."""
+    table = self._table().astype(self.dtype)
+    embedding = self.time_out(jax.nn.swish(self.time_hidden(table)))
+    hidden = jax.nn.swish(embedding)
+    return jnp.stack([linear(hidden) for linear in self.time_map], axis=1)
+
+  def condition_terms(
+    self, condition: Float[Array, 'b r d']
+  ) -> Float[Array, 'i b r d']:
+    """Returns W_c swish(c') of every layer i."""
+    context = self.condition_in(jax.nn.relu(self.condition_norm(condition)))
+    hidden = jax.nn.swish(context)
+    return jnp.stack([linear(hidden) for linear in self.condition_map])
+
+  def __call__(
+    self,
+    x: Float[Array, '*t b r d'],
+    step_terms: Float[Array, '*t i d'],
+    condition_terms: Float[Array, 'i b r d'],
+  ) -> Float[Array, '*t b r d']:
+    """Returns the predicted noise of one step, or of stacked steps."""
+    x = x.astype(self.dtype)
+    h = x
+    for i in range(self.num_layers):
+      u = self.linear_in[i](jax.nn.swish(self.norm_in[i](h)))
+      u = u + step_terms[..., i, None, None, :] + condition_terms[i]
+      u = self.linear_out[i](jax.nn.swish(self.norm_out[i](u)))
+      h = u + self.shortcut[i](h)
+    return self.readout(h + x)

@@ -1,0 +1,61 @@
+"""Noise schedule: coefficients in float64, used in float32."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+from dreamprvr_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """Coefficients of a discrete diffusion process of t steps.
+
+  All arrays are float64 of shape (t,), index = step; `alpha_bar` is the
+  cumulative product of alpha = 1 - beta, after clipping beta.
+  """
+
+  beta: Float[np.ndarray, ' t']
+  alpha_bar: Float[np.ndarray, ' t']
+  alpha_bar_previous: Float[np.ndarray, ' t']
+  posterior_start: Float[np.ndarray, ' t']  # coef1, multiplies x_0
+  posterior_current: Float[np.ndarray, ' t']  # coef2, multiplies x_t
+  posterior_log_variance: Float[np.ndarray, ' t']
+
+  @property
+  def num_steps(self) -> int:
+    return len(self.beta)
+
+
+def cosine_schedule(num_steps: int, max_beta: float = 0.999) -> Schedule:
+  """Returns the cosine schedule with DDPM's posterior coefficients.
+
+  beta_t = 1 - f(t+1) / f(t) clipped to [0, max_beta] with
+  f(k) = cos^2(((k / T) + 0.008) / 1.008 * pi / 2). The posterior variance at
+  t = 0 is 0: its logarithm takes the value of t = 1.
+
+  Source: Nichol and Dhariwal 2021, eq. 17; DreamPRVR specification, 4.5.
+
+  Raises:
+    UserError: If `num_steps` is less than 1.
+  """
+  if num_steps < 1:
+    raise UserError(f'a schedule needs at least 1 step, not {num_steps}')
+  k = np.arange(num_steps + 1) / num_steps
+  f = np.cos((k + 0.008) / 1.008 * np.pi / 2) ** 2
+  beta = np.clip(1 - f[1:] / f[:-1], 0.0, max_beta)
+  alpha = 1 - beta
+  alpha_bar = np.cumprod(alpha)
+  previous = np.append(1.0, alpha_bar[:-1])
+  variance = beta * (1 - previous) / (1 - alpha_bar)
+  # With a single step there is no step 1 to borrow from, and no noise either.
+  variance[0] = variance[1] if num_steps > 1 else 1.0
+  return Schedule(
+    beta=beta,
+    alpha_bar=alpha_bar,
+    alpha_bar_previous=previous,
+    posterior_start=beta * np.sqrt(previous) / (1 - alpha_bar),
+    posterior_current=(1 - previous) * np.sqrt(alpha) / (1 - alpha_bar),
+    posterior_log_variance=np.log(variance),
+  )

@@ -1,0 +1,1 @@
+"""Parts that the retrieval models are built from."""

@@ -1,0 +1,43 @@
+"""The fixed Gaussian tables that multiply attention logits."""
+
+import numpy as np
+from jaxtyping import Float
+
+
+def gaussian_table(length: int, width: float) -> Float[np.ndarray, 'l l']:
+  """Returns the table of one width, each row divided by its maximum.
+
+  G[i, j] = exp(-(j / (length-1) - i / length)^2 / (2 s^2)) / row maximum with
+  s = max(width, 0.01) / 9. Centres are i / length while positions are
+  linspace(0, 1, length): the table is not symmetric, as in the released
+  programs (common notes, C5).
+
+  Args:
+    length: Number of tokens, at least 2.
+    width: The block's width; registers and padding are not its business.
+
+  Returns:
+    A float64 array, entries in [0, 1].
+  """
+  centre = np.arange(length)[:, None] / length
+  position = np.linspace(0.0, 1.0, length)[None, :]
+  sigma = max(width, 0.01) / 9
+  exponent = -np.square(position - centre) / (2 * sigma**2)
+  # Divided by the maximum before the exponential, which may underflow.
+  return np.exp(exponent - exponent.max(axis=1, keepdims=True))
+
+
+def block_tables(
+  length: int, num_registers: int, widths: tuple[float, ...]
+) -> Float[np.ndarray, 'a s s']:
+  """Returns one multiplicative table per parallel block, float32.
+
+  A block without width (0) has factor 1 everywhere; in the others the rows
+  and columns of registers keep factor 1. s = length + num_registers.
+  """
+  size = length + num_registers
+  tables = np.ones((len(widths), size, size), np.float32)
+  for block, width in enumerate(widths):
+    if width:
+      tables[block, :length, :length] = gaussian_table(length, width)
+  return tables

@@ -1,0 +1,113 @@
+"""Pooling of tokens to one vector."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from dreamprvr_jax.layers import initializers
+from dreamprvr_jax.types import DType
+
+
+def _linear(features: int, name: str, dtype: DType = jnp.float32) -> nn.Dense:
+  return nn.Dense(
+    features,
+    use_bias=False,
+    dtype=dtype,
+    kernel_init=initializers.WEIGHT,
+    name=name,
+  )
+
+
+class ScoredPooling(nn.Module):
+  """Sum of tokens weighted by a softmax of one linear score per token."""
+
+  dtype: DType = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'n l d'], *, mask: Bool[Array, 'n l']
+  ) -> Float[Array, 'n d']:
+    scores = _linear(1, 'score', self.dtype)(x)[..., 0].astype(jnp.float32)
+    # Finite, so that a padding row (nothing real) gives numbers, not NaN.
+    weights = jax.nn.softmax(jnp.where(mask, scores, -1e10), axis=-1)
+    return jnp.einsum('nl,nld->nd', weights.astype(self.dtype), x)
+
+
+class TokenAttention(nn.Module):
+  """Mean of tokens weighted by softmax(w2 tanh(W1 x)) over the tokens."""
+
+  dtype: DType = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b s d']) -> Float[Array, 'b d']:
+    hidden = jnp.tanh(_linear(x.shape[-1] // 2, 'hidden', self.dtype)(x))
+    scores = _linear(1, 'score', self.dtype)(hidden)[..., 0]
+    weights = jax.nn.softmax(scores.astype(jnp.float32), axis=-1)
+    return jnp.einsum('bs,bsd->bd', weights.astype(self.dtype), x)
+
+
+def position_code(length: int, width: int) -> Float[np.ndarray, 'l w']:
+  """Returns the sin (even columns) and cos (odd columns) position table."""
+  frequency = 10000.0 ** (-np.arange(0, width, 2) / width)
+  angle = np.arange(length)[:, None] * frequency
+  table = np.zeros((length, width))
+  table[:, 0::2] = np.sin(angle)
+  table[:, 1::2] = np.cos(angle)[:, : width // 2]
+  return table.astype(np.float32)
+
+
+class RecurrentPass(nn.Module):
+  """One direction of a gated recurrent unit, gates in the order r, z, n."""
+
+  width: int
+  reverse: bool = False
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'l w']) -> Float[Array, 'l w']:
+    xavier = nn.initializers.xavier_uniform()
+    orthogonal = nn.initializers.orthogonal()
+    gates = 3 * self.width
+    w_input = self.param('kernel_input', xavier, (x.shape[-1], gates))
+    w_hidden = self.param('kernel_hidden', orthogonal, (self.width, gates))
+    b_input = self.param('bias_input', nn.initializers.zeros, (gates,))
+    b_hidden = self.param('bias_hidden', nn.initializers.zeros, (gates,))
+
+    def step(h, projected):
+      recurrent = h @ w_hidden + b_hidden
+      r_in, z_in, n_in = jnp.split(projected, 3)
+      r_h, z_h, n_h = jnp.split(recurrent, 3)
+      r = jax.nn.sigmoid(r_in + r_h)
+      z = jax.nn.sigmoid(z_in + z_h)
+      n = jnp.tanh(n_in + r * n_h)
+      h = (1 - z) * n + z * h
+      return h, h
+
+    start = jnp.zeros((self.width,), x.dtype)
+    _, states = jax.lax.scan(
+      step, start, x @ w_input + b_input, reverse=self.reverse
+    )
+    return states
+
+
+class GeneralizedPooling(nn.Module):
+  """Generalised pooling operator: learned weights over sorted values.
+
+  The weights come from a bidirectional GRU over position codes. They depend
+  on parameters only, so they are computed once a step, not once a video.
+  Source: DreamPRVR, specification section 4.3. Computed in float32.
+  """
+
+  width: int = 32
+  temperature: float = 0.1
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b s d']) -> Float[Array, 'b d']:
+    code = jnp.asarray(position_code(x.shape[-2], self.width))
+    forward = RecurrentPass(self.width, name='forward')(code)
+    backward = RecurrentPass(self.width, reverse=True, name='backward')(code)
+    scores = _linear(1, 'score')((forward + backward) / 2)[:, 0]
+    weights = jax.nn.softmax(scores / self.temperature)
+    ordered = jnp.flip(jnp.sort(x.astype(jnp.float32), axis=-2), axis=-2)
+    return jnp.einsum('s,bsd->bd', weights, ordered)

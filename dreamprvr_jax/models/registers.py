@@ -1,0 +1,225 @@
+"""Register generation ("imagine"): global tokens from the clip branch."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dreamprvr_jax.diffusion import process, sampler
+from dreamprvr_jax.diffusion.denoiser import RegisterEstimator
+from dreamprvr_jax.diffusion.schedule import cosine_schedule
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.layers import initializers
+from dreamprvr_jax.layers.blocks import AttentionBlock, CrossAttentionBlock
+from dreamprvr_jax.layers.normalization import layer_norm
+from dreamprvr_jax.layers.pooling import GeneralizedPooling, TokenAttention
+from dreamprvr_jax.numerics import l2_normalize
+from dreamprvr_jax.types import DType
+
+# How the registers come about: the system, and the rows of its ablation.
+SOURCES = ('diffusion', 'sampler', 'adaptive_pooling')
+# Where generation starts from, and what its steps add as noise.
+STARTS = ('mean', 'stochastic', 'random')
+
+
+@flax.struct.dataclass
+class Registers:
+  """Generated registers and what their losses need; float32."""
+
+  tokens: Any  # (b, r, d)
+  mu: Any = None  # (b, d)
+  logvar: Any = None  # (b, d)
+  noise: Any = None  # (b, r, d): the noise of the diffusion loss
+  condition_terms: Any = None  # (i, b, r, d)
+
+
+class VariationalSampler(nn.Module):
+  """Probabilistic variational sampler: a Gaussian per video (spec, 4.3)."""
+
+  dtype: DType = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, tokens: Float[Array, 'b c d']
+  ) -> tuple[Float[Array, 'b d'], Float[Array, 'b d']]:
+    """Returns (mu, logvar), float32; mu has norm 1."""
+    width = tokens.shape[-1]
+    linear = lambda name: nn.Dense(
+      width, kernel_init=initializers.WEIGHT, name=name
+    )
+    pooled = GeneralizedPooling(name='pooling')(tokens)
+    attended = TokenAttention(self.dtype, name='mean_attention')(tokens)
+    gate = jax.nn.sigmoid(linear('mean_gate')(attended))
+    mu = l2_normalize(layer_norm('mean_norm', jnp.float32)(pooled + gate))
+    spread = TokenAttention(self.dtype, name='logvar_attention')(tokens)
+    logvar = linear('logvar_attended')(spread) + linear('logvar_pooled')(pooled)
+    return mu, logvar
+
+
+class RegisterGenerator(nn.Module):
+  """K registers of a video from its clip tokens (specification, section 4).
+
+  Which parts exist depends on `source` and `start`:
+    source 'diffusion': the released system.
+    source 'sampler': the starting registers as they are, no estimator.
+    source 'adaptive_pooling': means of K equal stretches of the clip tokens.
+    start 'mean': released; every register starts at mu, and mu is the noise.
+    start 'stochastic': the paper's mu + exp(logvar / 2) eps, drawn anew for
+      every register and step.
+    start 'random': N(0, 1) in place of the variational sampler.
+  Draws come from the random stream 'registers' in training. Without training
+  they are one fixed draw shared by all videos, so that an encoding depends
+  neither on the batch nor on the run.
+  """
+
+  width: int
+  num_registers: int
+  num_heads: int
+  dropout: float
+  num_steps: int
+  num_layers: int
+  source: str = 'diffusion'
+  start: str = 'mean'
+  time_embedding: str = 'released'
+  sampling_method: str = 'ddpm'
+  sampling_steps: int = 0  # 0: all of them
+  dtype: DType = jnp.float32
+
+  def setup(self):
+    _check_choice('register source', self.source, SOURCES)
+    _check_choice('register start', self.start, STARTS)
+    if self.source == 'adaptive_pooling':
+      return
+    # Bare noise looks at nothing.
+    if (self.source, self.start) != ('sampler', 'random'):
+      self.context = AttentionBlock(self.num_heads, self.dropout, self.dtype)
+    if self.start != 'random':
+      self.sampler = VariationalSampler(self.dtype)
+    if self.source == 'diffusion':
+      self.schedule = cosine_schedule(self.num_steps)
+      self.queries = self.param(
+        'queries',
+        nn.initializers.normal(1.0),
+        (self.num_registers, self.width),
+      )
+      self.condition = CrossAttentionBlock(
+        self.num_heads, self.dropout, self.dtype
+      )
+      self.estimator = RegisterEstimator(
+        self.num_steps,
+        self.num_layers,
+        self.width,
+        self.time_embedding,
+        self.dtype,
+      )
+
+  def __call__(
+    self, clip_tokens: Float[Array, 'b c d'], *, train: bool
+  ) -> Registers:
+    """Returns the registers of a batch of videos."""
+    if self.source == 'adaptive_pooling':
+      tokens = adaptive_mean(clip_tokens, self.num_registers)
+      return Registers(tokens=tokens.astype(jnp.float32))
+
+    context = mu = logvar = None
+    if (self.source, self.start) != ('sampler', 'random'):
+      context = self.context(clip_tokens, train=train)
+    if self.start != 'random':
+      mu, logvar = self.sampler(context)
+    draw = self._noise_source(len(clip_tokens), mu, logvar, train)
+    start = draw(self.num_steps)
+    if self.source == 'sampler':
+      return Registers(tokens=start, mu=mu, logvar=logvar)
+
+    queries = jnp.broadcast_to(
+      self.queries.astype(self.dtype),
+      (len(clip_tokens), self.num_registers, self.width),
+    )
+    condition = self.condition(queries, context, train=train)
+    self.sow('intermediates', 'context_tokens', context)
+    self.sow('intermediates', 'condition_tokens', condition)
+    terms = self.estimator.condition_terms(condition)
+    step_terms = self.estimator.step_terms()
+    if self.is_initializing():
+      # Creates the parameters that the loop below only reads.
+      self.estimator(start, step_terms[0], terms)
+    estimator, variables = self.estimator.unbind()
+    tokens = sampler.sample(
+      self.schedule,
+      lambda x, term: estimator.apply(variables, x, term, terms),
+      start,
+      step_inputs=step_terms,
+      noise=draw,
+      method=self.sampling_method,
+      num_steps=self.sampling_steps or None,
+    )
+    return Registers(
+      tokens=tokens, mu=mu, logvar=logvar, noise=start, condition_terms=terms
+    )
+
+  def predict_noise(
+    self, registers: Registers, target: Float[Array, 'b r d']
+  ) -> Float[Array, 't b r d']:
+    """Returns eps_phi(x_t, t, cond) for all steps at once, float32.
+
+    Args:
+      registers: The batch's registers; their `noise` takes `target` to x_t.
+      target: x_0, the perturbed text query of each register.
+    """
+    x_t = process.q_sample(self.schedule, target, registers.noise)
+    predicted = self.estimator(
+      x_t, self.estimator.step_terms(), registers.condition_terms
+    )
+    return predicted.astype(jnp.float32)
+
+  def _noise_source(
+    self,
+    batch: int,
+    mu: Float[Array, 'b d'] | None,
+    logvar: Float[Array, 'b d'] | None,
+    train: bool,
+  ) -> Callable[[Any], Float[Array, 'b r d']]:
+    """Returns the function from a step number to that step's noise."""
+    shape = (batch, self.num_registers, self.width)
+    if self.start == 'mean':
+      repeated = jnp.broadcast_to(mu[:, None], shape)
+      return lambda step: repeated
+    key = self.make_rng('registers') if train else jax.random.key(0)
+
+    def draw(step):
+      eps = jax.random.normal(
+        jax.random.fold_in(key, step), shape if train else (1, *shape[1:])
+      )
+      if self.start == 'stochastic':
+        return mu[:, None] + jnp.exp(logvar / 2)[:, None] * eps
+      return jnp.broadcast_to(eps, shape)
+
+    return draw
+
+
+def adaptive_mean(
+  tokens: Float[Array, 'b c d'], num_registers: int
+) -> Float[Array, 'b r d']:
+  """Returns means over r stretches that cover the tokens.
+
+  Stretch i runs from floor(i c / r) to ceil((i + 1) c / r), so that stretches
+  overlap where r does not divide c.
+  """
+  length = tokens.shape[1]
+  weights = np.zeros((num_registers, length), np.float32)
+  for i in range(num_registers):
+    first = i * length // num_registers
+    last = math.ceil((i + 1) * length / num_registers)
+    weights[i, first:last] = 1 / (last - first)
+  return jnp.einsum('rc,bcd->brd', jnp.asarray(weights, tokens.dtype), tokens)
+
+
+def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
+  if value not in choices:
+    raise UserError(f'{what} {value!r} is unknown; choose from {choices}')

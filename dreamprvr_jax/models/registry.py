@@ -1,0 +1,41 @@
+"""Models by name: what `config.model.name` may be."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.models.dreamprvr import DreamPRVR
+from dreamprvr_jax.types import dtype_of
+
+MODELS: dict[str, type[nn.Module]] = {'dreamprvr': DreamPRVR}
+
+
+def build_model(name: str, dtype: str, **sizes: Any) -> nn.Module:
+  """Returns the model called `name`.
+
+  Args:
+    name: A key of `MODELS`.
+    dtype: Compute dtype, 'float32' or 'bfloat16'; parameters are float32.
+    **sizes: The model's fields.
+
+  Raises:
+    UserError: If the name, or a field, is unknown.
+  """
+  if name not in MODELS:
+    raise UserError(
+      f'config.model.name is {name!r}; the models are {sorted(MODELS)}'
+    )
+  known = set(MODELS[name].__dataclass_fields__) - {'parent', 'name', 'dtype'}
+  unknown = sorted(set(sizes) - known)
+  if unknown:
+    raise UserError(
+      f'config.model has {", ".join(unknown)}, which {name} does not know; '
+      f'its fields are {", ".join(sorted(known))}'
+    )
+  fields: Mapping[str, Any] = {
+    key: tuple(value) if isinstance(value, list | tuple) else value
+    for key, value in sizes.items()
+  }
+  return MODELS[name](**fields, dtype=dtype_of(dtype))

@@ -1,0 +1,42 @@
+"""Shapes of a model's variables without its values."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dreamprvr_jax.types import Batch
+
+
+def blank_batch(
+  visual_width: int,
+  text_width: int,
+  *,
+  num_clips: int,
+  max_frames: int,
+  max_words: int,
+) -> Batch:
+  """Returns a batch of two videos and two captions, all zero but the masks.
+
+  Enough to create a model's variables, which depend on widths and lengths.
+  """
+  b = n = 2
+  return Batch(
+    clip_features=jnp.zeros((b, num_clips, visual_width)),
+    frame_features=jnp.zeros((b, max_frames, visual_width)),
+    frame_mask=jnp.ones((b, max_frames), bool),
+    video_mask=jnp.ones((b,), bool),
+    word_features=jnp.zeros((n, max_words, text_width)),
+    word_mask=jnp.ones((n, max_words), bool),
+    caption_mask=jnp.ones((n,), bool),
+    caption_video=jnp.arange(n, dtype=jnp.int32),
+  )
+
+
+def variable_shapes(model: nn.Module, batch: Batch) -> dict[str, Any]:
+  """Returns the tree of `jax.ShapeDtypeStruct`s of a model's variables."""
+  streams = ('params', 'dropout', 'perturbation', 'registers')
+  rngs = dict.fromkeys(streams, jax.random.key(0))
+  shapes = jax.eval_shape(lambda: model.init(rngs, batch))
+  return {k: v for k, v in shapes.items() if k != 'intermediates'}

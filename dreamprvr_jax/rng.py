@@ -1,0 +1,54 @@
+"""Randomness as a function of (seed, stream, step).
+
+No key is ever stored or passed from step to step: a resumed run asks for the
+same (seed, stream, step) and gets the same bits as an uninterrupted one.
+"""
+
+import zlib
+
+import jax
+from jaxtyping import Array, Int, Key
+
+from dreamprvr_jax.errors import UserError
+
+STREAMS = (
+  'init',  # initial values
+  'dropout',  # all dropout masks
+  'negatives',  # negatives of the triplet losses
+  'perturbation',  # text perturbation sampler
+  'registers',  # starting registers and noise, where they are random
+)
+
+
+def stream_key(
+  seed: int, stream: str, step: int | Int[Array, ''] = 0
+) -> Key[Array, '']:
+  """Returns the key of one random stream at one step.
+
+  Args:
+    seed: The run's seed.
+    stream: One of `STREAMS`.
+    step: The update's number, from 0; may be traced.
+
+  Raises:
+    UserError: If the stream has no entry in `STREAMS`.
+  """
+  if stream not in STREAMS:
+    raise UserError(f'random stream {stream!r} is unknown; known: {STREAMS}')
+  # A digest of the name rather than its position: adding a stream leaves the
+  # bits of the others as they were.
+  key = jax.random.fold_in(
+    jax.random.key(seed), zlib.crc32(stream.encode()) & 0x7FFFFFFF
+  )
+  return jax.random.fold_in(key, step)
+
+
+def step_keys(
+  seed: int, step: int | Int[Array, '']
+) -> dict[str, Key[Array, '']]:
+  """Returns {stream: key} of every stream that a training step draws from."""
+  return {
+    stream: stream_key(seed, stream, step)
+    for stream in STREAMS
+    if stream != 'init'
+  }

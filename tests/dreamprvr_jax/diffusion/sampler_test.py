@@ -1,0 +1,127 @@
+"""Tests of reverse diffusion, against a loop in double precision."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dreamprvr_jax.diffusion.sampler import sample
+from dreamprvr_jax.diffusion.schedule import cosine_schedule
+from dreamprvr_jax.errors import UserError
+
+T = 6
+SCHEDULE = cosine_schedule(T)
+RNG = np.random.default_rng(0)
+START = RNG.normal(size=(2, 3, 4))
+NOISE = RNG.normal(size=(T, 2, 3, 4))
+STEP_INPUTS = RNG.normal(size=(T, 4))
+
+
+def network(x, step_input):
+  return 0.5 * jnp.tanh(x) + 0.3 * step_input
+
+
+def run(method='ddpm', num_steps=None, start=START, clip=1.0, net=network):
+  noise = jnp.asarray(NOISE, jnp.float32)
+  return sample(
+    SCHEDULE,
+    net,
+    jnp.asarray(start, jnp.float32),
+    step_inputs=jnp.asarray(STEP_INPUTS, jnp.float32),
+    noise=lambda t: noise[t],
+    method=method,
+    num_steps=num_steps,
+    clip=clip,
+  )
+
+
+def cumulative():
+  """Returns alpha_bar and beta, from the formula in the specification."""
+  f = np.cos((np.arange(T + 1) / T + 0.008) / 1.008 * np.pi / 2) ** 2
+  beta = np.minimum(1 - f[1:] / f[:-1], 0.999)
+  return np.cumprod(1 - beta), beta
+
+
+def numpy_network(x, t):
+  return 0.5 * np.tanh(x) + 0.3 * STEP_INPUTS[t]
+
+
+def test_ddpm_equals_the_loop():
+  abar, beta = cumulative()
+  x = START
+  for t in reversed(range(T)):
+    previous = abar[t - 1] if t else 1.0
+    predicted = numpy_network(x, t)
+    x_0 = x / np.sqrt(abar[t]) - np.sqrt(1 / abar[t] - 1) * predicted
+    x_0 = np.clip(x_0, -1, 1)
+    mean = (
+      beta[t] * np.sqrt(previous) * x_0
+      + (1 - previous) * np.sqrt(1 - beta[t]) * x
+    ) / (1 - abar[t])
+    variance = beta[t] * (1 - previous) / (1 - abar[t])
+    x = mean + (np.sqrt(variance) * NOISE[t] if t else 0.0)
+  np.testing.assert_allclose(jax.jit(run)(), x, atol=2e-4)
+  assert (np.abs(x) < 0.999).sum() > 0
+
+
+@pytest.mark.parametrize(
+  ('num_steps', 'visited'),
+  [(None, [5, 4, 3, 2, 1, 0]), (3, [5, 2, 0]), (1, [5])],
+)
+def test_ddim_equals_the_loop(num_steps, visited):
+  abar, _ = cumulative()
+  x = START
+  for i, t in enumerate(visited):
+    predicted = numpy_network(x, t)
+    x_0 = (x - np.sqrt(1 - abar[t]) * predicted) / np.sqrt(abar[t])
+    x_0 = np.clip(x_0, -1, 1)
+    reached = abar[visited[i + 1]] if i + 1 < len(visited) else 1.0
+    direction = (x - np.sqrt(abar[t]) * x_0) / np.sqrt(1 - abar[t])
+    x = np.sqrt(reached) * x_0 + np.sqrt(1 - reached) * direction
+  np.testing.assert_allclose(run('ddim', num_steps), x, atol=2e-4)
+
+
+def test_the_result_is_within_the_clip():
+  assert np.abs(run()).max() <= 1 + 1e-6
+  wide = np.abs(run(clip=3.0)).max()
+  assert 1 < wide <= 3 + 1e-5
+
+
+@pytest.mark.parametrize('method', ['ddpm', 'ddim'])
+def test_gradients_flow_through_every_step(method):
+  # Each step's input reaches the result, none is cut off. The clip is out of
+  # the way: at the clip the gradient is zero, rightly.
+  def total(step_inputs):
+    return sample(
+      SCHEDULE,
+      network,
+      jnp.asarray(START, jnp.float32),
+      step_inputs=step_inputs,
+      noise=lambda t: jnp.zeros(START.shape, jnp.float32),
+      method=method,
+      clip=1e9,
+    ).sum()
+
+  at = jnp.asarray(STEP_INPUTS, jnp.float32)
+  gradient = jax.jit(jax.grad(total))(at)
+  assert np.isfinite(gradient).all()
+  assert (np.abs(gradient) > 0).all()
+  # And it is the slope: one step's entry moved by hand.
+  moved = jax.jit(total)
+  slope = (moved(at.at[2, 1].add(0.01)) - moved(at.at[2, 1].add(-0.01))) / 0.02
+  np.testing.assert_allclose(gradient[2, 1], slope, rtol=3e-2)
+
+
+def test_unknown_sampler():
+  with pytest.raises(UserError, match=r"sampler 'euler' is unknown.*'ddim'"):
+    run('euler')
+
+
+def test_ddpm_does_not_skip():
+  with pytest.raises(UserError, match='ddpm visits all 6 steps, not 3'):
+    run('ddpm', 3)
+
+
+def test_ddim_beyond_the_schedule():
+  with pytest.raises(UserError, match='choose 1 to 6'):
+    run('ddim', 7)

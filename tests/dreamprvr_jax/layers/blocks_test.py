@@ -1,0 +1,169 @@
+"""Tests of the transformer blocks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dreamprvr_jax.layers.blocks import (
+  AttentionBlock,
+  CrossAttentionBlock,
+  FeedForward,
+  ParallelBlocks,
+  TokenReadout,
+)
+
+HEADS, WIDTH = 2, 4
+
+
+def normal(seed, *shape):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def with_random_values(variables, seed=0):
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(
+    lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), variables
+  )
+
+
+def init(layer, *args):
+  return with_random_values(layer.init(jax.random.key(0), *args, train=False))
+
+
+def numpy_norm(x, params):
+  centred = x - x.mean(axis=-1, keepdims=True)
+  deviation = np.sqrt(np.square(x).mean(-1) - np.square(x.mean(-1)) + 1e-5)
+  return centred / deviation[..., None] * params['scale'] + params['bias']
+
+
+def test_feed_forward_by_hand():
+  layer = FeedForward(6, 0.3)
+  x, update = normal(1, 3, WIDTH), normal(2, 3, WIDTH)
+  variables = init(layer, x, update)
+  p = jax.tree.map(np.asarray, variables['params'])
+  h = numpy_norm((x + update).astype(np.float64), p['norm1'])
+  y = np.maximum(h @ p['linear1']['kernel'] + p['linear1']['bias'], 0)
+  assert y.shape[-1] == 6
+  y = y @ p['linear2']['kernel'] + p['linear2']['bias']
+  expected = numpy_norm(h + y, p['norm2'])
+  got = layer.apply(variables, x, update, train=False)
+  np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ('layer', 'factor', 'tokens'),
+  [(AttentionBlock, 4, ()), (CrossAttentionBlock, 1, ((1, 2, WIDTH),))],
+)
+def test_inner_width(layer, factor, tokens):
+  args = [jnp.zeros(shape) for shape in ((1, 2, WIDTH), *tokens)]
+  params = init(layer(HEADS, 0.0), *args)['params']
+  kernel = params['feed_forward']['linear1']['kernel']
+  assert kernel.shape == (WIDTH, factor * WIDTH)
+
+
+def test_attention_block_ignores_masked_tokens():
+  layer = AttentionBlock(HEADS, 0.0)
+  x = normal(1, 2, 5, WIDTH)
+  mask = np.broadcast_to(np.arange(5) < 3, (2, 1, 5))
+  variables = init(layer, x)
+
+  def run(x):
+    return layer.apply(variables, x, None, mask, train=False)[:, :3]
+
+  changed = x.copy()
+  changed[:, 3:] = normal(2, 2, 2, WIDTH)
+  np.testing.assert_array_equal(run(x), run(changed))
+
+
+def test_attention_block_without_feed_forward_is_residual_attention():
+  layer = AttentionBlock(HEADS, 0.0)
+  x = normal(1, 1, 3, WIDTH)
+  variables = layer.init(jax.random.key(0), x, train=False)
+  # Weights 0 and biases 1: attention adds 1 everywhere, which LN1 removes.
+  params = jax.tree.map(jnp.zeros_like, variables['params'])
+  params['attention']['value']['bias'] += 1.0
+  for norm in ('norm1', 'norm2'):
+    params['feed_forward'][norm]['scale'] += 1.0
+  got = layer.apply({'params': params}, x, train=False)
+  expected = numpy_norm(x, {'scale': 1.0, 'bias': 0.0})
+  np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_readout_equals_cross_attention_on_each_stack():
+  query, stacks = normal(1, 2, WIDTH), normal(2, 3, 2, 5, WIDTH)
+  cross = CrossAttentionBlock(HEADS, 0.2)
+  variables = init(cross, query[:, None], stacks[0])
+  got = TokenReadout(HEADS, 0.2).apply(variables, query, stacks, train=False)
+  for stack in range(3):
+    expected = cross.apply(
+      variables, query[:, None], stacks[stack], train=False
+    )
+    np.testing.assert_allclose(got[stack], expected[:, 0], rtol=1e-4, atol=1e-4)
+
+
+def parallel(dropout=0.0):
+  layer = ParallelBlocks(3, HEADS, dropout)
+  x, tables = normal(1, 2, 5, WIDTH), np.abs(normal(2, 3, 5, 5))
+  mask = np.random.default_rng(3).random((2, 5, 5)) < 0.7
+  return layer, init(layer, x, tables, mask), (x, tables, mask)
+
+
+def test_parallel_blocks_equal_one_block_after_the_other():
+  layer, variables, (x, tables, mask) = parallel()
+  got = layer.apply(variables, x, tables, mask, train=False)
+  assert got.shape == (3, 2, 5, WIDTH)
+  for block in range(3):
+    params = jax.tree.map(lambda p, i=block: p[i], variables['params']['block'])
+    expected = AttentionBlock(HEADS, 0.0).apply(
+      {'params': params}, x, tables[block], mask, train=False
+    )
+    np.testing.assert_allclose(got[block], expected, rtol=1e-4, atol=1e-4)
+  assert not np.allclose(got[0], got[1])
+
+
+def test_parallel_blocks_start_from_different_values():
+  layer, _, args = parallel()
+  params = layer.init(jax.random.key(0), *args, train=False)['params']
+  kernel = params['block']['attention']['query']['kernel']
+  assert not np.allclose(kernel[0], kernel[1])
+  assert 0.01 < np.std(kernel) < 0.03
+
+
+def test_parallel_blocks_drop_independently():
+  layer, variables, (x, _, mask) = parallel(dropout=0.5)
+  same = jax.tree.map(lambda p: jnp.broadcast_to(p[:1], p.shape), variables)
+  tables = np.ones((3, 5, 5), np.float32)
+
+  def run(train, seed):
+    return layer.apply(
+      same, x, tables, mask, train=train, rngs={'dropout': jax.random.key(seed)}
+    )
+
+  off = run(False, 0)
+  np.testing.assert_allclose(off[0], off[1], rtol=1e-5, atol=1e-5)
+  np.testing.assert_array_equal(off, run(False, 1))
+  on = run(True, 0)
+  assert not np.allclose(on[0], on[1])
+  assert not np.allclose(on, run(True, 1))
+  np.testing.assert_array_equal(on, run(True, 0))
+
+
+def test_jit_equals_eager():
+  layer, variables, args = parallel(dropout=0.3)
+  rngs = {'dropout': jax.random.key(0)}
+
+  def run(v, *args):
+    return layer.apply(v, *args, train=True, rngs=rngs)
+
+  np.testing.assert_allclose(
+    jax.jit(run)(variables, *args), run(variables, *args), atol=1e-4
+  )
+
+
+def test_bfloat16_keeps_parameters_in_float32():
+  layer = AttentionBlock(HEADS, 0.0, jnp.bfloat16)
+  x = jnp.asarray(normal(1, 1, 3, WIDTH), jnp.bfloat16)
+  variables = layer.init(jax.random.key(0), x, train=False)
+  assert {p.dtype.name for p in jax.tree.leaves(variables)} == {'float32'}
+  assert layer.apply(variables, x, train=False).dtype == jnp.bfloat16

@@ -1,0 +1,129 @@
+"""Tests of the register-augmented block."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dreamprvr_jax.models.concentrate import RegisterAugmentedBlock, key_mask
+
+LENGTH, REGISTERS, WIDTH = 5, 2, 4
+MASK = np.arange(LENGTH) < np.asarray([[5], [3]])
+
+
+def normal(seed, *shape):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+TOKENS = normal(0, 2, LENGTH, WIDTH)
+NOTES = normal(1, 2, REGISTERS, WIDTH)
+
+
+def make(registers=NOTES, dropout=0.0):
+  layer = RegisterAugmentedBlock((0.0, 1.0), 2, dropout, dropout, 0.6)
+  shapes = jax.eval_shape(
+    lambda: layer.init(jax.random.key(0), TOKENS, registers, MASK, train=False)
+  )
+  rng = np.random.default_rng(2)
+  variables = jax.tree.map(
+    lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), shapes
+  )
+
+  @jax.jit
+  def run(variables, tokens, registers, mask):
+    return layer.apply(variables, tokens, registers, mask, train=False)
+
+  return layer, variables, run
+
+
+def test_truth_table():
+  mask = np.asarray([[True, True, False]])
+  got = key_mask(1, 3, 2, mask)
+  video, register = [1, 1, 0, 1, 1], [1, 1, 0, 0, 0]
+  expected = [video, video, video, register, register]
+  np.testing.assert_array_equal(got, np.asarray([expected], bool))
+
+
+def test_truth_table_without_padding():
+  got = key_mask(2, 2, 1, None)
+  expected = np.asarray([[1, 1, 1], [1, 1, 1], [1, 1, 0]], bool)
+  np.testing.assert_array_equal(got, [expected, expected])
+
+
+def test_truth_table_without_registers():
+  assert key_mask(2, 3, 0, None) is None
+  mask = np.asarray([[True, False]])
+  np.testing.assert_array_equal(
+    key_mask(1, 2, 0, mask), np.broadcast_to(mask[:, None], (1, 2, 2))
+  )
+
+
+def test_output_is_zero_where_padded():
+  _, variables, run = make()
+  out = run(variables, TOKENS, NOTES, MASK)
+  assert out.shape == (2, LENGTH, WIDTH)
+  np.testing.assert_array_equal(out[1, 3:], 0)
+  assert (np.abs(out[1, :3]).max(axis=-1) > 0).all()
+
+
+def test_padded_frames_reach_the_mixture_only():
+  # The mean token of the mixture sees padded positions, as released. With
+  # its logits at 0 nothing else may see them.
+  _, variables, run = make()
+  variables['params']['merger']['logits']['kernel'] *= 0.0
+  changed = np.where(MASK[..., None], TOKENS, normal(3, 2, LENGTH, WIDTH))
+  np.testing.assert_array_equal(
+    run(variables, TOKENS, NOTES, MASK), run(variables, changed, NOTES, MASK)
+  )
+  moved = run(variables, changed, NOTES, None)
+  assert not np.allclose(
+    moved[1, :3], run(variables, TOKENS, NOTES, None)[1, :3]
+  )
+
+
+def test_a_video_does_not_see_the_others():
+  _, variables, run = make()
+  both = run(variables, TOKENS, NOTES, MASK)
+  alone = run(variables, TOKENS[:1], NOTES[:1], MASK[:1])
+  np.testing.assert_allclose(both[:1], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_registers_are_read():
+  _, variables, run = make()
+  out = run(variables, TOKENS, NOTES, MASK)
+  # Not merely a shift of all channels, which the projection's norm removes.
+  other = run(variables, TOKENS, normal(4, *NOTES.shape), MASK)
+  assert not np.allclose(out, other, atol=1e-3)
+
+
+def test_the_order_of_registers_is_of_no_account():
+  _, variables, run = make()
+  np.testing.assert_allclose(
+    run(variables, TOKENS, NOTES, MASK),
+    run(variables, TOKENS, NOTES[:, ::-1], MASK),
+    rtol=1e-3,
+    atol=1e-4,
+  )
+
+
+@pytest.mark.parametrize('registers', [None, NOTES], ids=['without', 'with'])
+def test_parameters(registers):
+  _, variables, run = make(registers)
+  names = {'parallel', 'merger'}
+  if registers is not None:
+    names.add('register_projection')
+  assert set(variables['params']) == names
+  assert run(variables, TOKENS, registers, None).shape == TOKENS.shape
+
+
+def test_dropout():
+  layer, variables, _ = make(dropout=0.5)
+  run = jax.jit(
+    lambda train, key: layer.apply(
+      variables, TOKENS, NOTES, MASK, train=train, rngs={'dropout': key}
+    ),
+    static_argnums=0,
+  )
+  keys = jax.random.split(jax.random.key(0))
+  np.testing.assert_array_equal(run(False, keys[0]), run(False, keys[1]))
+  assert not np.allclose(run(True, keys[0]), run(True, keys[1]))

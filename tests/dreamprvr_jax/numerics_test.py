@@ -1,0 +1,43 @@
+"""Tests of norms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dreamprvr_jax.numerics import inverse_norm, l2_normalize
+
+
+def test_by_hand():
+  x = jnp.asarray([[3.0, 4.0], [0.0, -2.0]])
+  np.testing.assert_allclose(inverse_norm(x), [[0.2], [0.5]], rtol=1e-6)
+  np.testing.assert_allclose(
+    l2_normalize(x), [[0.6, 0.8], [0.0, -1.0]], rtol=1e-6
+  )
+
+
+def test_zero_stays_zero_with_a_finite_gradient():
+  x = jnp.zeros((1, 3))
+  np.testing.assert_array_equal(l2_normalize(x), 0)
+  gradient = jax.grad(lambda x: l2_normalize(x).sum())(x)
+  assert np.isfinite(gradient).all()
+  masked = jax.grad(lambda x: jnp.where(False, l2_normalize(x), 0.0).sum())(x)
+  np.testing.assert_array_equal(masked, 0)
+
+
+def test_small_vectors_have_norm_1():
+  x = jnp.asarray([[3e-10, 4e-10]])
+  np.testing.assert_allclose(l2_normalize(x), [[0.6, 0.8]], rtol=1e-5)
+
+
+def test_gradient_is_orthogonal_to_the_vector():
+  x = jnp.asarray([[3.0, 4.0]])
+  gradient = jax.grad(lambda x: l2_normalize(x)[0, 0])(x)
+  # (1 - .36) / 5 and -.48 / 5.
+  np.testing.assert_allclose(gradient, [[0.128, -0.096]], rtol=1e-5)
+
+
+def test_bfloat16_is_squared_in_float32():
+  x = jnp.ones((1, 1000), jnp.bfloat16)
+  assert l2_normalize(x).dtype == jnp.bfloat16
+  assert inverse_norm(x).dtype == jnp.float32
+  np.testing.assert_allclose(inverse_norm(x), [[1000**-0.5]], rtol=1e-6)
