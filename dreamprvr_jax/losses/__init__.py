@@ -1,0 +1,1 @@
+"""Pure loss functions; per-example values where that has a meaning."""

@@ -1,0 +1,1 @@
+"""Which losses a model is trained with, and their weights."""
