@@ -1,0 +1,95 @@
+"""Where in its videos a query is found: token scores of the best matches."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from dreamprvr_jax.evaluation.evaluator import Evaluator
+from dreamprvr_jax.numerics import inverse_norm
+from dreamprvr_jax.types import VideoEncoding
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+  """One query's ranking and the token scores of some videos; numpy.
+
+  Attributes:
+    query: Index of the query.
+    rank: Rank of its right video, from 1.
+    videos: (k,) best videos in order, then the right one if not among them.
+    ranks: (k,) their ranks.
+    scores: (k,) their fused scores.
+    clip_scores: (k, c) cosine of the query to each clip token.
+    frame_scores: One (f,) array per video, its real frames only.
+  """
+
+  query: int
+  rank: int
+  videos: Int[np.ndarray, ' k']
+  ranks: Int[np.ndarray, ' k']
+  scores: Float[np.ndarray, ' k']
+  clip_scores: Float[np.ndarray, 'k c']
+  frame_scores: list[Float[np.ndarray, ' f']]
+
+
+def examine(
+  evaluator: Evaluator,
+  variables: Any,
+  chosen: Int[np.ndarray, ' m'],
+  *,
+  top: int = 3,
+) -> list[Match]:
+  """Returns the best matches of some queries with their token scores.
+
+  Args:
+    evaluator: Of the split that the queries belong to.
+    variables: The model's variables.
+    chosen: Indices of the queries.
+    top: Best videos shown for each.
+  """
+  task = evaluator.task
+  queries, videos = evaluator.encode(variables, show=False)
+  queries = queries[np.asarray(chosen)]
+  scores = np.asarray(evaluator.scores(variables, queries, videos))
+  matches = []
+  for row, query in enumerate(chosen):
+    order = np.argsort(-scores[row], kind='stable')
+    right = int(task.caption_video[query])
+    rank = int(np.flatnonzero(order == right)[0]) + 1
+    ranks = np.arange(1, min(top, len(order)) + 1)
+    if rank not in ranks:
+      ranks = np.append(ranks, rank)
+    picked = order[ranks - 1]
+    clip, frame = _token_cosines(
+      queries[row], jax.tree.map(lambda x, rows=picked: x[rows], videos)
+    )
+    mask = np.asarray(videos.frame_mask[picked])
+    matches.append(
+      Match(
+        query=int(query),
+        rank=rank,
+        videos=picked,
+        ranks=ranks,
+        scores=scores[row, picked],
+        clip_scores=np.asarray(clip),
+        frame_scores=[
+          values[keep]
+          for values, keep in zip(np.asarray(frame), mask, strict=True)
+        ],
+      )
+    )
+  return matches
+
+
+@jax.jit
+def _token_cosines(
+  query: Float[Array, ' d'], videos: VideoEncoding
+) -> tuple[Float[Array, 'k c'], Float[Array, 'k f']]:
+  """Returns the cosines of one query to all tokens of some videos."""
+  cosine = lambda tokens: (
+    (tokens @ query) * inverse_norm(tokens)[..., 0] * inverse_norm(query)
+  )
+  return cosine(videos.clip_tokens), cosine(videos.frame_tokens)

@@ -1,0 +1,1 @@
+"""Optimiser, train step and training loop."""

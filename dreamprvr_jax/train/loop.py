@@ -1,0 +1,329 @@
+"""The training loop: epochs, evaluation, early stopping, exact resume.
+
+Where a run starts, in this order:
+  1. the newest checkpoint of its workdir, mid-epoch ones included;
+  2. initial values from the seed.
+At the end of an epoch: evaluate, save the weights if they are the best, save
+the state. A run killed between any two of these repeats what was not saved,
+with the same numbers, because batches and random bits are functions of the
+step.
+"""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from dreamprvr_jax import parallel
+from dreamprvr_jax.checkpoints import RunCheckpoints
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.evaluation.encoder import Stopped
+from dreamprvr_jax.progress import bar
+from dreamprvr_jax.train.metric_log import MetricLog
+from dreamprvr_jax.train.signals import StopRequest
+from dreamprvr_jax.train.step import TrainState, TrainStep
+from dreamprvr_jax.types import Batch
+
+_log = logging.getLogger(__name__)
+
+HostBatch = Mapping[str, np.ndarray]
+
+
+class NotFiniteError(UserError):
+  """A loss or gradient became NaN or infinite; names it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopOptions:
+  """Numbers of the loop; all durations in epochs or steps.
+
+  Attributes:
+    epochs: Epochs at most.
+    steps_per_epoch: Updates in an epoch.
+    patience: Training stops after more than this many epochs in a row
+      without a new best SumR.
+    log_every: Steps between two logged rows.
+    checkpoint_every: Steps between two checkpoints within an epoch; 0 for
+      none.
+    show: Whether progress bars are shown.
+  """
+
+  epochs: int
+  steps_per_epoch: int
+  patience: int
+  log_every: int
+  checkpoint_every: int
+  show: bool = True
+
+
+@dataclasses.dataclass
+class LoopPosition:
+  """Where a run is; saved with the state.
+
+  Attributes:
+    step: Updates made, which is also the position of the batch iterator.
+    evaluated_epochs: Epochs whose evaluation is done.
+    failures: Epochs in a row without a new best.
+    best: {'SumR', 'epoch', 'step', ...} of the best epoch, or None.
+  """
+
+  step: int = 0
+  evaluated_epochs: int = 0
+  failures: int = 0
+  best: dict[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """How a run ended.
+
+  Attributes:
+    status: 'finished', 'early' (patience ran out) or 'interrupted'.
+    position: Where it is.
+  """
+
+  status: str
+  position: LoopPosition
+
+
+class Loop:
+  """One run; `run` returns when it is finished or asked to stop."""
+
+  def __init__(
+    self,
+    *,
+    update: TrainStep,
+    state: TrainState,
+    mesh: Mesh,
+    batches_from: Callable[[int], Iterator[HostBatch]],
+    evaluate: Callable[[Any, Callable[[], bool]], dict[str, Any]],
+    learning_rate: Callable[[Any], Any],
+    checkpoints: RunCheckpoints,
+    log: Callable[[int], MetricLog],
+    stop: StopRequest,
+    options: LoopOptions,
+  ):
+    """Prepares a run.
+
+    Args:
+      update: Compiled update, from `step.compile_update`.
+      state: Initial state, replicated over the mesh.
+      mesh: The device mesh.
+      batches_from: Starts the endless stream of this process's batches at a
+        position.
+      evaluate: From variables and a stop question to metrics with `SumR`.
+      learning_rate: Rate by update number, for the log.
+      checkpoints: The run's checkpoints; the newest one is resumed from.
+      log: Opens the metric log of a run that is at a step.
+      stop: The stop request that is looked at between steps.
+      options: Numbers.
+    """
+    self._update, self._mesh, self._options = update, mesh, options
+    self._batches_from, self._evaluate = batches_from, evaluate
+    self._learning_rate, self._stop = learning_rate, stop
+    self._checkpoints = checkpoints
+    self._state, self._position = state, LoopPosition()
+    if checkpoints.latest_step() is not None:
+      self._state, loop = checkpoints.restore_latest(state)
+      self._position = LoopPosition(**loop)
+      _log.info(
+        'resuming at step %d (epoch %d of %d)',
+        self._position.step,
+        self._position.step // options.steps_per_epoch,
+        options.epochs,
+      )
+    self._log = log(self._position.step)
+    self._saved_step = checkpoints.latest_step()
+
+  def run(self) -> Outcome:
+    """Trains and evaluates until the end, early stopping, or a stop request.
+
+    Raises:
+      NotFiniteError: If a loss or gradient is not finite; the last good
+        state is saved first.
+    """
+    batches = None
+    try:
+      while (status := self._status()) is None:
+        position = self._position
+        done = position.step // self._options.steps_per_epoch
+        if done > position.evaluated_epochs:
+          if not self._finish_epoch(done):
+            status = 'interrupted'
+            break
+          continue
+        if batches is None:
+          batches = self._batches_from(position.step)
+        if not self._train_epoch(done, batches):
+          status = 'interrupted'
+          break
+      if status == 'interrupted':
+        self._save()
+    finally:
+      if batches is not None and hasattr(batches, 'close'):
+        batches.close()
+      self._checkpoints.wait()
+      self._log.close()
+    return Outcome(status, self._position)
+
+  def _status(self) -> str | None:
+    """Returns how the run has ended, or None while it goes on."""
+    position, options = self._position, self._options
+    if position.failures > options.patience:
+      return 'early'
+    if position.evaluated_epochs >= options.epochs:
+      return 'finished'
+    return None
+
+  def _train_epoch(self, epoch: int, batches: Iterator[HostBatch]) -> bool:
+    """Trains to the end of `epoch`; False if asked to stop before."""
+    options, position = self._options, self._position
+    end = (epoch + 1) * options.steps_per_epoch
+    pending: list[dict[str, jax.Array]] = []
+    began, first = time.monotonic(), position.step
+    with bar(
+      range(position.step, end),
+      f'epoch {epoch + 1}/{options.epochs}',
+      show=options.show,
+      initial=position.step - epoch * options.steps_per_epoch,
+      total=options.steps_per_epoch,
+      unit='step',
+    ) as steps:
+      for step in steps:
+        arrays = parallel.shard_rows(next(batches), self._mesh)
+        self._state, scalars = self._update(
+          self._state, Batch.from_dict(arrays)
+        )
+        pending.append(scalars)
+        position.step = step + 1
+        at_log = position.step % options.log_every == 0
+        if at_log or position.step == end:
+          row = self._check(pending, epoch)
+          pending = []
+          row['seconds_per_step'] = (time.monotonic() - began) / (
+            position.step - first
+          )
+          self._log.write('train', row)
+          steps.set_postfix(loss=f'{row["loss/total"]:.4g}')
+        # With several processes the answer is a collective: not every step.
+        ask = at_log or jax.process_count() == 1
+        if ask and self._stop.agreed():
+          self._check(pending, epoch)
+          return False
+        every = options.checkpoint_every
+        if every and position.step % every == 0 and position.step != end:
+          if pending:
+            self._check(pending, epoch)
+            pending = []
+          self._save()
+    return True
+
+  def _check(
+    self, pending: list[dict[str, jax.Array]], epoch: int
+  ) -> dict[str, Any]:
+    """Returns the newest step's log row, after looking at all pending ones."""
+    first = self._position.step - len(pending)
+    scalars: dict[str, Any] = {}
+    for offset, values in enumerate(jax.device_get(pending)):
+      scalars = {name: float(value) for name, value in values.items()}
+      if not scalars.pop('alive'):
+        self._fail(first + offset, epoch, scalars)
+    step = self._position.step
+    return {
+      'step': step,
+      'epoch': epoch + 1,
+      'lr': float(self._learning_rate(max(step - 1, 0))),
+      **scalars,
+    }
+
+  def _fail(self, step: int, epoch: int, scalars: dict[str, float]) -> None:
+    bad = [n for n, v in scalars.items() if not np.isfinite(v)]
+    terms = [n for n in bad if n not in ('loss/total', 'gradient_norm')]
+    # The state stopped changing at that step: it is the last good one.
+    self._position.step = step
+    self._state = self._state.replace(
+      alive=jax.numpy.ones_like(self._state.alive)
+    )
+    self._save()
+    self._checkpoints.wait()
+    named = ', '.join(terms or bad)
+    raise NotFiniteError(
+      f'{named} became NaN or infinite at step {step} (epoch {epoch + 1}); the '
+      f'state before that step is saved. Try a lower config.optimizer.lr, or '
+      "config.dtype='float32'"
+    )
+
+  def _finish_epoch(self, done: int) -> bool:
+    """Evaluates after `done` epochs; False if asked to stop before the end."""
+    began = time.monotonic()
+    try:
+      metrics = self._evaluate(
+        self._state.variables(), lambda: self._stop_now()
+      )
+    except Stopped:
+      return False
+    position = self._position
+    position.evaluated_epochs = done
+    is_best = position.best is None or metrics['SumR'] > position.best['SumR']
+    if is_best:
+      position.failures = 0
+      position.best = {
+        'epoch': done,
+        'step': position.step,
+        'split': metrics['split'],
+        'SumR': metrics['SumR'],
+      }
+      self._checkpoints.save_best(
+        position.step,
+        self._state.variables(),
+        {**position.best, 'metrics': metrics},
+      )
+    else:
+      position.failures += 1
+    flat = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
+    self._log.write(
+      'eval',
+      {
+        'step': position.step,
+        'epoch': done,
+        'split': metrics['split'],
+        **flat,
+        'seconds': time.monotonic() - began,
+      },
+    )
+    assert position.best is not None
+    _log.info(
+      'epoch %d: %s SumR %.1f (R@1 %.1f, R@10 %.1f, R@100 %.1f), best %.1f of '
+      'epoch %d%s',
+      done,
+      metrics['split'],
+      metrics['SumR'],
+      metrics['R@1'],
+      metrics['R@10'],
+      metrics['R@100'],
+      position.best['SumR'],
+      position.best['epoch'],
+      '' if is_best else f' ({position.failures} without a new best)',
+    )
+    self._save(again=True)
+    return True
+
+  def _stop_now(self) -> bool:
+    # A collective inside an evaluation is safe: all processes run the same
+    # batches in the same order.
+    return self._stop.agreed()
+
+  def _save(self, again: bool = False) -> None:
+    """Saves state and position, once a step unless `again`."""
+    step = self._position.step
+    if self._saved_step == step and not again:
+      return
+    self._checkpoints.save_latest(
+      step, self._state, dataclasses.asdict(self._position)
+    )
+    self._saved_step = step

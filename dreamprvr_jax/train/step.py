@@ -1,0 +1,146 @@
+"""One update: a pure function of state and batch."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from dreamprvr_jax import parallel, rng
+from dreamprvr_jax.types import Batch
+
+TrainStep = Callable[..., Any]
+
+
+class Objective(Protocol):
+  """Which losses, which weights; see the package `objectives`."""
+
+  def draw(self, key: Any, batch: Batch, hard: Any) -> Any: ...
+
+  def __call__(
+    self, output: Any, batch: Batch, ranks: Any
+  ) -> tuple[Float[Array, ''], dict[str, Float[Array, '']]]: ...
+
+
+@flax.struct.dataclass
+class TrainState:
+  """All that an update changes, and the model's constants."""
+
+  step: Any  # () int32, number of updates made
+  alive: Any  # () bool, False once a loss or gradient was not finite
+  params: Any
+  constants: Any  # collections that are not trained
+  opt_state: Any
+
+  def variables(self) -> dict[str, Any]:
+    """Returns the variables that the model is applied with."""
+    return {'params': self.params, **self.constants}
+
+
+def init_variables(model: nn.Module, batch: Batch, seed: int) -> dict[str, Any]:
+  """Returns the initial variables of a model; the values of `batch` play no
+  part, its widths do."""
+  streams = ('dropout', 'perturbation', 'registers')
+  rngs = {name: rng.stream_key(seed, name) for name in streams}
+  rngs['params'] = rng.stream_key(seed, 'init')
+  variables = jax.jit(model.init)(rngs, batch)
+  return {k: v for k, v in variables.items() if k != 'intermediates'}
+
+
+def create_state(
+  variables: dict[str, Any], optimizer: optax.GradientTransformation
+) -> TrainState:
+  """Returns the state before the first update."""
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    alive=jnp.ones((), bool),
+    params=variables['params'],
+    constants={k: v for k, v in variables.items() if k != 'params'},
+    opt_state=optimizer.init(variables['params']),
+  )
+
+
+def update(
+  state: TrainState,
+  batch: Batch,
+  *,
+  model: nn.Module,
+  objective: Objective,
+  optimizer: optax.GradientTransformation,
+  seed: int,
+  hard_from_step: int,
+) -> tuple[TrainState, dict[str, Float[Array, '']]]:
+  """Returns the next state and the scalars of one update.
+
+  A loss or gradient that is not finite leaves the state as it was, and so
+  does every update after it: the caller may look at the scalars late and
+  still finds the last good state.
+  """
+  keys = rng.step_keys(seed, state.step)
+  hard = state.step >= hard_from_step
+
+  def loss(params):
+    output = model.apply(
+      {'params': params, **state.constants},
+      batch,
+      train=True,
+      rngs={name: keys[name] for name in keys if name != 'negatives'},
+    )
+    ranks = objective.draw(keys['negatives'], batch, hard)
+    return objective(output, batch, ranks)
+
+  (total, terms), gradients = jax.value_and_grad(loss, has_aux=True)(
+    state.params
+  )
+  norm = jnp.sqrt(
+    sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradients))
+  )
+  alive = state.alive & jnp.isfinite(total) & jnp.isfinite(norm)
+
+  def advance(params, opt_state):
+    updates, opt_state = optimizer.update(gradients, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
+
+  # One branch, not a select per array: that is a fifth of the program.
+  params, opt_state = jax.lax.cond(
+    alive, advance, lambda *former: former, state.params, state.opt_state
+  )
+  scalars = {
+    'loss/total': total,
+    **{f'loss/{name}': value for name, value in terms.items()},
+    'gradient_norm': norm,
+    'alive': alive,
+  }
+  return (
+    state.replace(
+      step=state.step + alive.astype(jnp.int32),
+      alive=alive,
+      params=params,
+      opt_state=opt_state,
+    ),
+    scalars,
+  )
+
+
+def compile_update(mesh: Mesh, **parts: Any) -> TrainStep:
+  """Returns `update`, jitted over the mesh; the state is donated.
+
+  Parameters are replicated, the batch is split by row, similarities see the
+  whole global batch.
+
+  Args:
+    mesh: The device mesh.
+    **parts: Keyword arguments of `update`.
+  """
+  whole = parallel.replicated(mesh)
+  return jax.jit(
+    lambda state, batch: update(state, batch, **parts),
+    in_shardings=(whole, parallel.by_row(mesh)),
+    out_shardings=(whole, whole),
+    donate_argnums=(0,),
+  )
