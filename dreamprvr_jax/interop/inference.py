@@ -1,0 +1,95 @@
+"""Weights for use: loading a trained model, and handing it on."""
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import numpy as np
+
+from dreamprvr_jax import checkpoints
+from dreamprvr_jax.models.registry import build_model
+from dreamprvr_jax.models.template import blank_batch, variable_shapes
+
+SAFETENSORS_FILE = 'weights.safetensors'
+
+
+def lengths_of(config: Mapping[str, Any]) -> dict[str, int]:
+  """Returns the sequence lengths that models and blank batches are built
+  with."""
+  names = ('num_clips', 'max_frames', 'max_words')
+  return {name: config['data'][name] for name in names}
+
+
+def model_of(config: Mapping[str, Any]) -> nn.Module:
+  """Returns the model that a config describes."""
+  return build_model(
+    dtype=config['dtype'], **lengths_of(config), **dict(config['model'])
+  )
+
+
+def shapes_of(
+  model: nn.Module,
+  config: Mapping[str, Any],
+  visual_width: int,
+  text_width: int,
+) -> dict[str, Any]:
+  """Returns the shapes of the variables of a model on given widths."""
+  batch = blank_batch(visual_width, text_width, **lengths_of(config))
+  return variable_shapes(model, batch)
+
+
+def load(directory: os.PathLike[str] | str) -> tuple[nn.Module, Any]:
+  """Returns (model, variables) of a workdir, an import or an export.
+
+  Use: `model.apply(variables, words, word_mask, method='encode_query')`, and
+  likewise `encode_video` and `score`.
+
+  Args:
+    directory: A training run's workdir (its best epoch is taken), or a folder
+      that --mode=import or --mode=export wrote.
+
+  Raises:
+    CheckpointError: If there is no checkpoint or it cannot be read.
+  """
+  stored = checkpoints.read_config(directory)
+  model = model_of(stored['config'])
+  shapes = shapes_of(
+    model, stored['config'], stored['visual_width'], stored['text_width']
+  )
+  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  placed = jax.tree.map(
+    lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes
+  )
+  return model, checkpoints.load_weights(directory, placed)
+
+
+def export(
+  directory: os.PathLike[str] | str, target: os.PathLike[str] | str
+) -> list[str]:
+  """Writes a model's weights and config to `target`; returns what was written.
+
+  Two forms: an orbax checkpoint, which `load` reads, and a safetensors file
+  with the names of our variables joined by dots.
+
+  Raises:
+    CheckpointError: If `directory` holds no readable checkpoint.
+  """
+  from safetensors.numpy import save_file
+
+  _, variables = load(directory)
+  stored = checkpoints.read_config(directory)
+  checkpoints.save_weights(target, variables, stored)
+  flat = flax.traverse_util.flatten_dict(variables, sep='.')
+  path = pathlib.Path(target) / SAFETENSORS_FILE
+  partial = path.with_suffix('.tmp')
+  save_file({k: np.asarray(v) for k, v in flat.items()}, partial)
+  partial.replace(path)
+  return [
+    checkpoints.CONFIG_FILE,
+    f'{checkpoints.WEIGHTS}/',
+    SAFETENSORS_FILE,
+  ]

@@ -1,0 +1,89 @@
+"""Figures apart from pyplot's state, their files, and text that fits them."""
+
+import os
+import pathlib
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
+
+INK = '#222222'
+FAINT = '#8A8A8A'
+
+
+def new_figure(width: float, height: float) -> 'Figure':
+  """Returns an empty figure of a size in inches, apart from pyplot's state."""
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+  from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+  layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
+  figure = Figure((width, height), layout=layout, facecolor='white')
+  FigureCanvasAgg(figure)
+  return figure
+
+
+def save(figure: 'Figure', path: str | os.PathLike) -> None:
+  """Writes a figure as PNG, so that no half-written file is ever seen.
+
+  Args:
+    figure: the figure.
+    path: the file to write; an older one is replaced.
+
+  Raises:
+    OSError: where the folder is missing or cannot be written to.
+  """
+  path = pathlib.Path(path)
+  # In the same folder, as a file can only be renamed within a file system.
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  try:
+    figure.savefig(temporary, format='png', dpi=120)
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def wrap(
+  ruler: 'Figure', text: str, room: float, max_lines: int, **look: Any
+) -> list[str]:
+  """Returns the text in lines that fit; one too long ends in an ellipsis.
+
+  Args:
+    ruler: any figure; it stays as it is.
+    text: the text; line breaks in it count as spaces.
+    room: the width in inches.
+    max_lines: how many lines there may be.
+    **look: the properties that the text is to have in the picture.
+
+  Returns:
+    The lines; none for an empty text.
+  """
+  text = ' '.join(text.split())
+  lines = []
+  # Letters differ in width, so the number of them that fit is found by trial.
+  for count in range(115, 0, -5):
+    lines = textwrap.wrap(text, count, max_lines=max_lines, placeholder=' …')
+    if all(_measure(ruler, line, **look) <= room for line in lines):
+      break
+  return lines
+
+
+def shorten(ruler: 'Figure', name: str, room: float, **look: Any) -> str:
+  """Returns the name, its middle left out if it is wider than `room` inches."""
+  name = ' '.join(name.split())
+  short = name
+  half = min(len(name) // 2, 40)
+  while half and _measure(ruler, short, **look) > room:
+    # Both ends stay, as the names of one data set tend to differ there.
+    short = f'{name[:half]}…{name[-half:]}'
+    half -= 1
+  return short
+
+
+def _measure(ruler: 'Figure', text: str, **look: Any) -> float:
+  """Returns the width of a line of text in inches."""
+  artist = ruler.text(0, 0, text, parse_math=False, **look)
+  width = artist.get_window_extent().width / ruler.dpi
+  artist.remove()
+  return width
