@@ -1,0 +1,1 @@
+"""Configs: one file a dataset; the string after a colon picks the model."""

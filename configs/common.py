@@ -1,0 +1,129 @@
+"""Every key of a config, once, with its default and what it means."""
+
+from ml_collections import ConfigDict
+
+from configs.models import dreamprvr
+
+MODELS = {'dreamprvr': dreamprvr.settings}
+
+
+def base_config() -> ConfigDict:
+  """Returns the config that all datasets start from."""
+  config = ConfigDict()
+  # Of everything random: values, order, dropout, negatives
+  config.seed = 0
+  # Compute dtype, 'float32' or 'bfloat16'; parameters and scores are float32
+  config.dtype = 'float32'
+  # Devices to use, 0 for all
+  config.num_devices = 0
+
+  config.data = ConfigDict()
+  # Folder that holds <collection>/FeatureData/...
+  config.data.root = 'data'
+  # Name of the dataset's folder and files
+  config.data.collection = 'activitynet'
+  # Folder under FeatureData
+  config.data.feature = 'i3d'
+  # Word-feature file in TextData; empty:
+  # roberta_<collection>_query_feat.hdf5, or the only one
+  config.data.text_feature = ''
+  # Files with time spans of the captions, comma separated; empty: look in the
+  # release
+  config.data.moments = ''
+  # Folder or bucket of the prepared records; empty:
+  # <root>/<collection>/prepared
+  config.data.prepared = ''
+  # 'records' (prepared), 'release' (straight from the files), 'auto' (prepare
+  # if possible)
+  config.data.storage = 'auto'
+  # 'resident' (splits in host memory) or 'streaming' (tf.data)
+  config.data.pipeline = 'resident'
+  # Leave out items that are missing or broken, and list them
+  config.data.skip_bad = False
+  # Check of the sources at start: 'fast' (size, time, samples) or 'full'
+  # (hash of everything)
+  config.data.verify = 'fast'
+  # Processes for reading and preparing, 0 for one per core
+  config.data.workers = 0
+  # Videos in a training batch, over all devices
+  config.data.batch_size = 128
+  # Videos encoded at a time in evaluation
+  config.data.eval_video_batch = 128
+  # Queries encoded and ranked at a time
+  config.data.eval_query_batch = 512
+  # Caption slots of a batch are a multiple of this; the devices must divide
+  # it
+  config.data.caption_multiple = 16
+  # Clips of a video
+  config.data.num_clips = 32
+  # Frames of a video
+  config.data.max_frames = 128
+  # Words of a caption
+  config.data.max_words = 30
+  # Split that picks the epoch
+  config.data.val_split = 'val'
+  # Split of --mode=evaluate and of the final table; empty: test if there is
+  # one, else val_split
+  config.data.eval_split = ''
+
+  config.simulated = ConfigDict()
+  # Write a generated corpus to data.root first, if it is not there
+  config.simulated.enabled = False
+  # Of the splits train, val, test
+  config.simulated.videos = (480, 96, 96)
+  # Of the generated corpus
+  config.simulated.seed = 0
+
+  config.train = ConfigDict()
+  # Epochs at most
+  config.train.epochs = 100
+  # Stop after more than this many epochs without a new best SumR
+  config.train.patience = 10
+  # First epoch (from 0) with hard negatives
+  config.train.hard_negative_epoch = 20
+  # Steps between two logged rows
+  config.train.log_every = 10
+  # Steps between two checkpoints within an epoch, 0 for none
+  config.train.checkpoint_every = 200
+
+  config.optimizer = ConfigDict()
+  # Peak learning rate
+  config.optimizer.lr = 2.5e-4
+  # Share of all steps over which the rate rises
+  config.optimizer.warmup = 0.01
+  # Added to the direction, not to the gradient
+  config.optimizer.weight_decay = 0.01
+  # Norm that each tensor's gradient is clipped to
+  config.optimizer.max_norm = 1.0
+
+  config.report = ConfigDict()
+  # Write curves.png and timelines.png at the end
+  config.report.pictures = True
+  # Queries shown in timelines.png
+  config.report.queries = 4
+  # Evaluate the untrained model, too, and put it into the table
+  config.report.untrained = False
+
+  config.model = ConfigDict()
+  config.loss = ConfigDict()
+  return config
+
+
+def with_model(config: ConfigDict, model: str) -> ConfigDict:
+  """Returns the config with a model's numbers for its dataset, locked.
+
+  Args:
+    config: A config with its `data` filled in.
+    model: The string after the colon of --config; DreamPRVR if empty.
+
+  Raises:
+    ValueError: If there is no such model.
+  """
+  name = model or 'dreamprvr'
+  if name not in MODELS:
+    raise ValueError(
+      f'the config asks for the model {name!r}; the models are {sorted(MODELS)}'
+    )
+  for section, values in MODELS[name](config.data.collection).items():
+    config[section].update(values)
+  return config.lock()

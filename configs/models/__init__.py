@@ -1,0 +1,1 @@
+"""Published numbers of each model for each dataset."""

@@ -1,0 +1,220 @@
+"""The command line: flags, modes, exit codes. `python main.py --help`."""
+
+import logging
+import os
+import pathlib
+import signal
+import sys
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from data_pipeline.errors import DataError
+from dreamprvr_jax.errors import UserError
+from modes import help as help_texts
+
+_TEXT_FLAGS = ('workdir', 'checkpoint', 'official', 'out', 'scores')
+
+
+def _parse(argv: list[str]) -> flags.FlagValues:
+  """Returns the parsed flags.
+
+  What --config is depends on the command: one that names a checkpoint takes
+  its config from there, so that `--config.data.root=DIR` works without
+  --config.
+
+  Raises:
+    UserError: If a flag or key is unknown, a value is not of its kind, or the
+      config cannot be had.
+  """
+  values = flags.FlagValues()
+  flags.DEFINE_enum(
+    'mode', 'train', list(help_texts.MODES), 'what to do', flag_values=values
+  )
+  for name in _TEXT_FLAGS:
+    flags.DEFINE_string(name, '', name, flag_values=values)
+  flags.DEFINE_boolean('progress', True, 'bars', flag_values=values)
+  flags.DEFINE_string('coordinator', '', 'address', flag_values=values)
+  flags.DEFINE_integer('num_processes', 1, 'processes', flag_values=values)
+  flags.DEFINE_integer('process_id', 0, 'process', flag_values=values)
+  if _peek(argv, 'config'):
+    _check_config_file(_peek(argv, 'config').partition(':')[0])
+    config_flags.DEFINE_config_file('config', flag_values=values)
+  else:
+    config_flags.DEFINE_config_dict(
+      'config', _implied_config(argv), flag_values=values
+    )
+  try:
+    rest = values(argv)
+  except flags.Error as error:
+    # An error inside a config file comes with its traceback: the last line
+    # says what is wrong.
+    line = str(error).strip().splitlines()[-1].removeprefix('ValueError: ')
+    raise UserError(f'{line} (see python main.py --help)') from error
+  except (AttributeError, KeyError, TypeError) as error:
+    what = ' '.join(str(error.args[0] if error.args else error).split())
+    raise UserError(
+      f'the config has no such key: {what} (see python main.py --help)'
+    ) from error
+  if len(rest) > 1:
+    raise UserError(f'{rest[1]!r} is not a flag; flags look like --mode=train')
+  return values
+
+
+def _check_config_file(path: str) -> None:
+  """Raises UserError if there is no config file at `path`."""
+  if not pathlib.Path(path).is_file():
+    folder = pathlib.Path(__file__).parent / 'configs'
+    there = sorted(
+      p.name
+      for p in folder.glob('*.py')
+      if p.stem not in ('__init__', 'common')
+    )
+    raise UserError(
+      f'--config={path}: there is no such file; configs/ has {", ".join(there)}'
+    )
+
+
+def _implied_config(argv: list[str]) -> ConfigDict:
+  """Returns the config of a command without --config; empty if it has none."""
+  from modes import base_config
+
+  mode = _peek(argv, 'mode') or 'train'
+  if mode == 'import' and _peek(argv, 'official'):
+    return base_config.from_released(_peek(argv, 'official'))
+  place = _peek(argv, 'checkpoint') or (
+    _peek(argv, 'workdir') if mode == 'inspect' else ''
+  )
+  if mode in ('evaluate', 'inspect', 'export') and place:
+    return base_config.from_checkpoint(place)
+  return ConfigDict()
+
+
+def _peek(argv: list[str], name: str) -> str:
+  """Returns the value of a flag before flags are parsed; '' if not given."""
+  for position, argument in enumerate(argv):
+    bare = argument.lstrip('-')
+    if argument.startswith('-') and bare == name:
+      return argv[position + 1] if position + 1 < len(argv) else ''
+    if argument.startswith('-') and bare.startswith(f'{name}='):
+      return bare.partition('=')[2]
+  return ''
+
+
+def _check_flags(values: flags.FlagValues) -> None:
+  """Raises UserError if the mode lacks a flag that it needs."""
+  needed = {
+    'train': ('config',),
+    'prepare': ('config',),
+    'evaluate': ('checkpoint',),
+    'import': ('official', 'workdir'),
+    'export': ('checkpoint', 'out'),
+    'inspect': (),
+  }[values.mode]
+  given = {name for name in _TEXT_FLAGS if values[name].value}
+  if len(values.config or ()):
+    given.add('config')
+  for name in needed:
+    if name not in given:
+      raise UserError(
+        f'--mode={values.mode} needs --{name}=...; for example: '
+        f'{help_texts.MODES[values.mode][1]}'
+      )
+  if values.mode == 'inspect' and 'config' not in given:
+    raise UserError(
+      '--mode=inspect needs --config=configs/NAME.py for a data root, or '
+      '--checkpoint=DIR for a workdir or checkpoint'
+    )
+
+
+def _run(values: flags.FlagValues, argv: list[str]) -> int:
+  """Runs one command; returns its exit code."""
+  _check_flags(values)
+  # Here, not at the top: help and typos are answered without waiting for JAX.
+  from modes import conversion, evaluation, inspection, session, training
+
+  if values.num_processes > 1:
+    session.join_processes(
+      values.coordinator, values.num_processes, values.process_id
+    )
+  mode, config, workdir = values.mode, values.config, values.workdir
+  if mode == 'train' and not workdir:
+    workdir = str(pathlib.Path('runs') / _run_name(_peek(argv, 'config')))
+  arguments = session.Arguments(
+    workdir=workdir,
+    checkpoint=values.checkpoint,
+    official=values.official,
+    out=values.out,
+    scores=values.scores,
+    progress=values.progress,
+  )
+  if mode == 'train':
+    return training.run(config, arguments)
+  if mode == 'evaluate':
+    return evaluation.run(config, arguments)
+  if mode == 'prepare':
+    corpus = session.open_data(config, show=arguments.progress)
+    return inspection.show_corpus(corpus)
+  if mode == 'inspect':
+    return inspection.run(config, arguments)
+  if mode == 'import':
+    return conversion.run_import(config, arguments)
+  return conversion.run_export(arguments)
+
+
+def _run_name(config: str) -> str:
+  """Returns 'tvr-hlformer' for 'configs/tvr.py:hlformer'."""
+  path, _, model = config.partition(':')
+  return '-'.join(filter(None, (pathlib.Path(path).stem, model)))
+
+
+def _interrupt(number: int, frame: object) -> None:
+  """Makes SIGTERM end a command as Ctrl-C does."""
+  del number, frame
+  raise KeyboardInterrupt('SIGTERM')
+
+
+def _start_logging() -> None:
+  """Shows our own messages; those of libraries from warnings upwards."""
+  logging.basicConfig(
+    level=logging.WARNING, format='%(asctime)s %(message)s', datefmt='%H:%M:%S'
+  )
+  for name in ('dreamprvr_jax', 'data_pipeline', 'modes'):
+    logging.getLogger(name).setLevel(logging.INFO)
+
+
+def _fail(message: object) -> int:
+  print(f'error: {message}', file=sys.stderr)
+  return 2
+
+
+def main(argv: list[str]) -> int:
+  """Parses the command line, runs it, and returns the exit code."""
+  if any(argument in ('--help', '-h', '-help') for argument in argv):
+    print(help_texts.text(_peek(argv, 'mode')))
+    return 0
+  _start_logging()
+  former = signal.signal(signal.SIGTERM, _interrupt)
+  try:
+    return _run(_parse(argv), argv)
+  except (DataError, UserError) as error:
+    return _fail(error)
+  except OSError as error:
+    return _fail(
+      f'{error.filename or "a file"}: {error.strerror or error}; check that it '
+      'exists, that it may be read or written, and that the disk has room'
+    )
+  except KeyboardInterrupt as stop:
+    print(
+      'stopped; what was finished is kept, the same command continues',
+      file=sys.stderr,
+    )
+    return 143 if stop.args == ('SIGTERM',) else 130
+  finally:
+    signal.signal(signal.SIGTERM, former)
+
+
+if __name__ == '__main__':
+  # XLA's own start-up messages say nothing to users.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  sys.exit(main(sys.argv))

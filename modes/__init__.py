@@ -1,0 +1,1 @@
+"""What `main.py --mode=...` does: the layer that joins data and models."""

@@ -1,0 +1,104 @@
+"""--mode=evaluate: metrics of a checkpoint on a split."""
+
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from data_pipeline.corpus import Corpus
+from dreamprvr_jax import checkpoints, parallel
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.interop.inference import load
+from dreamprvr_jax.metrics import retrieval
+from modes import session
+from modes.session import Arguments
+from modes.training import make_evaluator
+
+
+def run(config: ConfigDict, arguments: Arguments) -> int:
+  """Evaluates a checkpoint, writes and prints the metrics."""
+  mesh = parallel.make_mesh(config.num_devices)
+  model, variables = load(arguments.checkpoint)
+  stored = checkpoints.read_config(arguments.checkpoint)
+  corpus = session.open_data(config, show=arguments.progress)
+  check_widths(stored, corpus, arguments.checkpoint)
+  split = session.get_split(corpus, session.final_split(config, corpus))
+  evaluator = make_evaluator(config, mesh, model, split)
+  metrics, ranking = evaluator.run(
+    session.place(variables, mesh),
+    keep_scores=bool(arguments.scores),
+    show=arguments.progress,
+  )
+  best = checkpoints.best_info(arguments.checkpoint)
+  chosen = (
+    f'epoch {best["epoch"]}, chosen on {best["split"]} by SumR'
+    if best
+    else 'the checkpoint holds one epoch'
+  )
+  rows: dict[str, Any] = {
+    f'{name} branch' if name != 'fused' else 'fused (the score)': values
+    for name, values in metrics['by_branch'].items()
+  }
+  for bounds, values in metrics['by_moment_ratio'].items():
+    if values['queries']:
+      rows[f'moment/video in {bounds}, {values["queries"]:,} queries'] = values
+  text = metrics['text_to_text']
+  if text['queries']:
+    rows[f'text to text, {text["queries"]:,} queries'] = text
+  session.say(session.count_line(metrics, chosen))
+  session.say(retrieval.format_table(rows, session.TABLE_COLUMNS))
+  if corpus.skipped:
+    session.say(f'{len(corpus.skipped)} bad items were left out')
+  if jax.process_index() == 0:
+    workdir = pathlib.Path(arguments.workdir or arguments.checkpoint)
+    path = workdir / f'eval_{split.name}.json'
+    result = {**metrics, **session.environment()}
+    if best:
+      result |= {'epoch': best['epoch'], 'chosen_on': best['split']}
+    checkpoints.write_json(path, session.finite(result))
+    session.say(f'metrics: {path}')
+    if arguments.scores:
+      write_scores(
+        arguments.scores, ranking.scores, split.caption_ids, split.video_ids
+      )
+      session.say(f'scores: {arguments.scores}')
+  return 0
+
+
+def check_widths(
+  stored: dict[str, Any], corpus: Corpus, checkpoint: str
+) -> None:
+  """Refuses a corpus whose features are not as wide as the checkpoint's.
+
+  Raises:
+    UserError: With both widths.
+  """
+  for what, wanted, found in (
+    ('frame features', stored['visual_width'], corpus.visual_width),
+    ('word features', stored['text_width'], corpus.text_width),
+  ):
+    if wanted != found:
+      raise UserError(
+        f'{checkpoint} was trained on {what} of width {wanted}, but those of '
+        f'the corpus are {found} wide; give the features it was trained on '
+        '(config.data.feature, config.data.text_feature)'
+      )
+
+
+def write_scores(
+  path: str, scores: np.ndarray, queries: list[str], videos: list[str]
+) -> None:
+  """Writes the score matrix and its ids, replacing the file in one step."""
+  target = pathlib.Path(path)
+  target.parent.mkdir(parents=True, exist_ok=True)
+  partial = target.with_name(f'.{target.name}.{os.getpid()}.tmp.npz')
+  np.savez(
+    partial,
+    scores=np.asarray(scores, np.float32),
+    queries=np.asarray(queries),
+    videos=np.asarray(videos),
+  )
+  partial.replace(target)

@@ -1,0 +1,116 @@
+"""Texts of `main.py --help`."""
+
+import pathlib
+import re
+
+MODES = {
+  'train': (
+    'Prepares the data if that is due, trains, evaluates after each epoch, '
+    'keeps the\nbest epoch by SumR, evaluates it and prints the table. '
+    'Continues a stopped run.',
+    'python main.py --config=configs/activitynet.py '
+    '--config.data.root=DIR [--workdir=DIR]',
+  ),
+  'evaluate': (
+    'Metrics of a checkpoint, to WORKDIR/eval_<split>.json; with --scores '
+    'the score\nmatrix as well.',
+    'python main.py --mode=evaluate --checkpoint=DIR '
+    '[--config.data.root=DIR]\n      [--config.data.eval_split=val] '
+    '[--scores=FILE.npz] [--workdir=DIR]',
+  ),
+  'prepare': (
+    'Turns the release into sharded records; goes on where it was stopped.',
+    'python main.py --mode=prepare --config=configs/tvr.py '
+    '--config.data.root=DIR',
+  ),
+  'inspect': (
+    'What is in a data root (with --config) or in a workdir or checkpoint '
+    '(with\n--checkpoint), as a table.',
+    'python main.py --mode=inspect --checkpoint=DIR',
+  ),
+  'import': (
+    "The authors' PyTorch checkpoint becomes an orbax checkpoint. Needs no "
+    'torch and\nruns nothing that the file holds.',
+    'python main.py --mode=import --official=FILE.ckpt --workdir=DIR',
+  ),
+  'export': (
+    'The inference weights alone: orbax, safetensors, config.json.',
+    'python main.py --mode=export --checkpoint=DIR --out=DIR2',
+  ),
+}
+
+FLAGS = {
+  '--config=FILE.py[:MODEL]': 'the config; see configs/',
+  '--config.KEY=VALUE': 'sets one key of the config (below)',
+  '--mode=MODE': f'one of {", ".join(MODES)}; train if not given',
+  '--workdir=DIR': 'gets everything that is written; runs/<config> if not '
+  'given',
+  '--checkpoint=DIR': 'a workdir, or what import or export wrote',
+  '--official=FILE': 'a released PyTorch checkpoint, for import',
+  '--out=DIR': 'where export writes',
+  '--scores=FILE.npz': 'where evaluate writes the scores (queries, videos)',
+  '--noprogress': 'no progress bars',
+  '--coordinator=HOST:PORT': 'address of process 0, for several processes',
+  '--num_processes=N': 'how many processes there are',
+  '--process_id=I': 'which one this is, from 0',
+}
+
+
+def text(mode: str = '') -> str:
+  """Returns the help of one mode, or of all."""
+  lines = ['Partially relevant video retrieval: DreamPRVR in JAX.', '']
+  for name, (about, example) in MODES.items():
+    if mode in ('', name):
+      lines += [f'--mode={name}', *_indented(about), f'    {example}', '']
+  lines.append('flags:')
+  width = max(map(len, FLAGS))
+  lines += [f'  {flag.ljust(width)}  {what}' for flag, what in FLAGS.items()]
+  lines += ['', 'keys of the config, with the defaults before a dataset or']
+  lines += ['model sets its own:', *(f'  {row}' for row in config_keys())]
+  lines += [
+    '',
+    'exit codes: 0 done, 2 bad input (one sentence says what), 130 or 143 '
+    'stopped by',
+    'Ctrl-C or SIGTERM after saving: the same command continues.',
+  ]
+  return '\n'.join(lines)
+
+
+def config_keys() -> list[str]:
+  """Returns a line per config key: its name, default and comment."""
+  folder = pathlib.Path(__file__).parent.parent / 'configs'
+  rows = _assignments(folder / 'common.py', 'config')
+  for section in ('model', 'loss'):
+    rows += [
+      (f'{section}.{key}', value, comment)
+      for key, value, comment in _assignments(
+        folder / 'models' / 'dreamprvr.py', section
+      )
+    ]
+  return [f'--config.{key}={value}  {comment}' for key, value, comment in rows]
+
+
+def _assignments(
+  path: pathlib.Path, variable: str
+) -> list[tuple[str, str, str]]:
+  """Returns (key, default, comment) of `variable.key = default`.
+
+  The comments above the keys are the one place where they are explained.
+  """
+  found, comment = [], []
+  pattern = re.compile(rf'{variable}\.([\w.]+) = (.*)')
+  for line in map(str.strip, path.read_text().splitlines()):
+    match = pattern.fullmatch(line)
+    if line.startswith('#'):
+      comment.append(line.lstrip('# '))
+      continue
+    if match and comment:
+      # A tuple over several lines: its first line says too little.
+      value = '(...)' if match[2] == '(' else match[2]
+      found.append((match[1], value, ' '.join(comment)))
+    comment = []
+  return found
+
+
+def _indented(paragraph: str) -> list[str]:
+  return [f'    {line}' for line in paragraph.splitlines()]

@@ -1,0 +1,101 @@
+"""--mode=inspect: what is in a data root, a workdir or a checkpoint."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from data_pipeline.corpus import Corpus, open_corpus
+from dreamprvr_jax import checkpoints
+from dreamprvr_jax.interop import inference
+from dreamprvr_jax.train.metric_log import read_rows
+from dreamprvr_jax.types import parameter_count
+from modes import session
+from modes.session import Arguments
+
+SHOWN_SKIPPED = 50
+
+
+def run(config: ConfigDict, arguments: Arguments) -> int:
+  """Prints what is in a checkpoint or workdir, or else in the data root."""
+  place = arguments.checkpoint or arguments.workdir
+  if place:
+    session.say(_table(describe_checkpoint(place)))
+    return 0
+  session.write_simulated(config)
+  return show_corpus(open_corpus(session.data_options(config)))
+
+
+def show_corpus(corpus: Corpus) -> int:
+  """Prints what is in a corpus, and what was left out of it."""
+  rows = corpus.describe()
+  session.say(_table([(key, *(row[key] for row in rows)) for key in rows[0]]))
+  for name, reason in corpus.skipped[:SHOWN_SKIPPED]:
+    session.say(f'left out: {name}: {reason}')
+  more = len(corpus.skipped) - SHOWN_SKIPPED
+  if more > 0:
+    session.say(f'left out: {more} more')
+  return 0
+
+
+def describe_checkpoint(directory: str) -> list[tuple[Any, ...]]:
+  """Returns (what, value) rows about a workdir, an import or an export.
+
+  Raises:
+    CheckpointError: If it holds neither a config nor weights.
+  """
+  stored = checkpoints.read_config(directory)
+  config = stored['config']
+  model = inference.model_of(config)
+  shapes = inference.shapes_of(
+    model, config, stored['visual_width'], stored['text_width']
+  )
+  rows: list[tuple[Any, ...]] = [
+    ('model', config['model']['name']),
+    ('dataset', config['data']['collection']),
+    ('parameters', f'{parameter_count(shapes):,}'),
+    ('of these fixed', f'{parameter_count(shapes.get("constants", {})):,}'),
+    ('frame feature width', stored['visual_width']),
+    ('word feature width', stored['text_width']),
+    ('compute dtype', config['dtype']),
+    ('seed', config['seed']),
+  ]
+  origin = stored.get('imported_from')
+  if origin:
+    rows.append(('imported from', origin['file']))
+  rows += [
+    (f'model.{key}', _short(value))
+    for key, value in config['model'].items()
+    if key != 'name'
+  ]
+  history = read_rows(directory)
+  if history:
+    rows.append(('steps logged', history[-1]['step']))
+  best = None
+  if (pathlib.Path(directory) / checkpoints.BEST).exists():
+    best = checkpoints.best_info(directory)
+  if best:
+    rows.append(('best epoch', best['epoch']))
+    rows.append((f'best SumR on {best["split"]}', f'{best["SumR"]:.1f}'))
+  versions = stored.get('versions', {})
+  rows += [(f'version of {k}', v) for k, v in versions.items()]
+  return rows
+
+
+def _short(value: Any) -> str:
+  if isinstance(value, list | tuple):
+    return ' '.join(f'{item:g}' for item in value)
+  return str(value)
+
+
+def _table(rows: Sequence[tuple[Any, ...]]) -> str:
+  """Returns rows of cells as aligned columns."""
+  cells = [[str(cell) for cell in row] for row in rows]
+  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+  return '\n'.join(
+    '  '.join(
+      cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+    ).rstrip()
+    for row in cells
+  )

@@ -1,0 +1,263 @@
+"""--mode=train: prepare if due, train, keep the best, report."""
+
+import logging
+import pathlib
+import signal
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from data_pipeline import iterators
+from data_pipeline.corpus import Corpus
+from dreamprvr_jax import checkpoints, parallel
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.evaluation.evaluator import Evaluator
+from dreamprvr_jax.interop.inference import lengths_of, model_of
+from dreamprvr_jax.metrics import retrieval
+from dreamprvr_jax.models.template import blank_batch
+from dreamprvr_jax.objectives.registry import build_objective
+from dreamprvr_jax.train.bert_adam import bert_adam, warmup_linear
+from dreamprvr_jax.train.loop import Loop, LoopOptions, Outcome
+from dreamprvr_jax.train.metric_log import MetricLog
+from dreamprvr_jax.train.signals import StopRequest
+from dreamprvr_jax.train.step import (
+  compile_update,
+  create_state,
+  init_variables,
+)
+from modes import pictures, session
+from modes.session import Arguments
+
+_log = logging.getLogger(__name__)
+
+# Keys that may differ between the start of a run and its resumption: they
+# change where things are read and how results are shown, not the numbers.
+FREE_KEYS = (
+  'num_devices',
+  'data.root',
+  'data.prepared',
+  'data.storage',
+  'data.pipeline',
+  'data.verify',
+  'data.workers',
+  'data.moments',
+  'data.eval_video_batch',
+  'data.eval_query_batch',
+  'data.eval_split',
+  'train.log_every',
+  'train.checkpoint_every',
+  'report.pictures',
+  'report.queries',
+  'report.untrained',
+)
+
+
+def run(config: ConfigDict, arguments: Arguments) -> int:
+  """Trains, evaluates the best epoch, prints the table; returns exit code."""
+  mesh = parallel.make_mesh(config.num_devices)
+  for key in ('batch_size', 'caption_multiple'):
+    parallel.check_divisible(config.data[key], f'config.data.{key}', mesh)
+  workdir = pathlib.Path(arguments.workdir)
+  check_same_run(workdir, config)
+  corpus = session.open_data(config, show=arguments.progress)
+  plain = session.plain_config(config)
+  model = model_of(plain)
+  blank = blank_batch(
+    corpus.visual_width, corpus.text_width, **lengths_of(plain)
+  )
+  # On the host: the training state is donated, these values are used again.
+  initial = jax.device_get(init_variables(model, blank, config.seed))
+  if jax.process_index() == 0:
+    checkpoints.write_json(
+      workdir / checkpoints.CONFIG_FILE, session.stored_config(config, corpus)
+    )
+  with StopRequest() as stop:
+    outcome = _train(config, arguments, corpus, mesh, model, initial, stop)
+  if outcome.status == 'interrupted':
+    return _interrupted(stop, outcome, workdir)
+  return _report(config, arguments, corpus, mesh, model, initial, outcome)
+
+
+def _train(
+  config: ConfigDict,
+  arguments: Arguments,
+  corpus: Corpus,
+  mesh: Mesh,
+  model: Any,
+  initial: Any,
+  stop: StopRequest,
+) -> Outcome:
+  train = session.get_split(corpus, 'train')
+  val = session.get_split(corpus, config.data.val_split)
+
+  def batches_from(position: int) -> iterators.TrainIterator:
+    return iterators.train_batches(
+      train,
+      batch_size=config.data.batch_size,
+      seed=config.seed,
+      position=position,
+      pipeline=config.data.pipeline,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+      multiple=config.data.caption_multiple,
+    )
+
+  steps = -(-len(train.video_ids) // config.data.batch_size)
+  rate = warmup_linear(
+    config.optimizer.lr, steps * config.train.epochs, config.optimizer.warmup
+  )
+  optimizer = bert_adam(
+    rate,
+    weight_decay=config.optimizer.weight_decay,
+    max_norm=config.optimizer.max_norm,
+  )
+  objective = build_objective(config.model.name, **dict(config.loss))
+  update = compile_update(
+    mesh,
+    model=model,
+    objective=objective,
+    optimizer=optimizer,
+    seed=config.seed,
+    hard_from_step=config.train.hard_negative_epoch * steps,
+  )
+  evaluator = make_evaluator(config, mesh, model, val)
+  _log.info(
+    '%s on %d videos, %d captions: %d steps an epoch, %d devices (%s)',
+    config.model.name,
+    len(train.video_ids),
+    len(train.caption_ids),
+    steps,
+    mesh.size,
+    jax.devices()[0].platform,
+  )
+  saved = checkpoints.RunCheckpoints(arguments.workdir)
+  try:
+    loop = Loop(
+      update=update,
+      state=parallel.replicate(create_state(initial, optimizer), mesh),
+      mesh=mesh,
+      batches_from=batches_from,
+      evaluate=lambda variables, should_stop: evaluator.run(
+        variables, show=arguments.progress, should_stop=should_stop
+      )[0],
+      learning_rate=rate,
+      checkpoints=saved,
+      log=lambda step: MetricLog(arguments.workdir, step),
+      stop=stop,
+      options=LoopOptions(
+        epochs=config.train.epochs,
+        steps_per_epoch=steps,
+        patience=config.train.patience,
+        log_every=config.train.log_every,
+        checkpoint_every=config.train.checkpoint_every,
+        show=arguments.progress,
+      ),
+    )
+    return loop.run()
+  finally:
+    saved.close()
+
+
+def make_evaluator(
+  config: ConfigDict, mesh: Mesh, model: Any, split: Any
+) -> Evaluator:
+  """Returns the evaluator of a split."""
+  return Evaluator(
+    model,
+    mesh,
+    session.make_task(split, config, mesh),
+    query_block=config.data.eval_query_batch,
+  )
+
+
+def _interrupted(
+  stop: StopRequest, outcome: Outcome, workdir: pathlib.Path
+) -> int:
+  name = stop.signal.name if stop.signal else 'another process'
+  session.say(
+    f'stopped by {name} after step {outcome.position.step}; everything is '
+    f'saved in {workdir}. The same command continues from there.'
+  )
+  return 128 + (stop.signal or signal.SIGTERM)
+
+
+def _report(
+  config: ConfigDict,
+  arguments: Arguments,
+  corpus: Corpus,
+  mesh: Mesh,
+  model: Any,
+  initial: Any,
+  outcome: Outcome,
+) -> int:
+  """Evaluates the best epoch on the final split, prints and draws."""
+  workdir = pathlib.Path(arguments.workdir)
+  best = outcome.position.best
+  assert best is not None
+  split = session.get_split(corpus, session.final_split(config, corpus))
+  evaluator = make_evaluator(config, mesh, model, split)
+  template = parallel.replicate(initial, mesh)
+  weights = checkpoints.load_weights(workdir, template)
+  metrics, _ = evaluator.run(weights, show=arguments.progress)
+  rows = {}
+  if config.report.untrained:
+    rows['chance'] = metrics['chance']
+    rows['untrained'] = evaluator.run(template, show=arguments.progress)[0]
+  rows[config.model.name] = metrics
+  chosen = (
+    f'epoch {best["epoch"]} of {outcome.position.evaluated_epochs}, chosen on '
+    f'{best["split"]} by SumR'
+  )
+  ending = {'finished': 'all epochs done', 'early': 'stopped early'}
+  session.say(f'\n{ending[outcome.status]}.')
+  session.say(session.count_line(metrics, chosen))
+  session.say(retrieval.format_table(rows, session.TABLE_COLUMNS))
+  if corpus.skipped:
+    session.say(f'{len(corpus.skipped)} bad items were left out')
+  if jax.process_index() == 0:
+    result = {**metrics, 'epoch': best['epoch'], 'chosen_on': best['split']}
+    if 'untrained' in rows:
+      result['untrained'] = rows['untrained']
+    checkpoints.write_json(
+      workdir / f'eval_{split.name}.json', session.finite(result)
+    )
+  if config.report.pictures:
+    pictures.draw(
+      workdir, evaluator, weights, split, config.report.queries, metrics
+    )
+  session.say(f'everything is in {workdir}')
+  return 0
+
+
+def check_same_run(workdir: pathlib.Path, config: ConfigDict) -> None:
+  """Refuses to continue a run with settings that change its numbers.
+
+  Raises:
+    UserError: If the workdir holds a run with other settings; names them.
+  """
+  if not (workdir / checkpoints.CONFIG_FILE).exists():
+    return
+  former = _flat(checkpoints.read_config(workdir)['config'])
+  now = _flat(session.plain_config(config))
+  changed = [
+    f'config.{key}: {former.get(key)!r} there, {now.get(key)!r} now'
+    for key in sorted(former.keys() | now.keys())
+    if former.get(key) != now.get(key) and key not in FREE_KEYS
+  ]
+  if changed:
+    raise UserError(
+      f'{workdir} holds a run with other settings ({"; ".join(changed)}); '
+      'use the same settings to continue it, or give another --workdir'
+    )
+
+
+def _flat(config: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+  out = {}
+  for key, value in config.items():
+    if isinstance(value, dict):
+      out.update(_flat(value, f'{prefix}{key}.'))
+    else:
+      out[f'{prefix}{key}'] = value
+  return out

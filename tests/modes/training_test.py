@@ -1,0 +1,173 @@
+"""The main job end to end: files, resume, devices, processes."""
+
+import json
+import signal
+import socket
+
+import numpy as np
+import pytest
+
+from tests.helpers import runs
+
+STEPS = 9  # 20 videos in batches of 8, three epochs
+
+
+@pytest.fixture(scope='module')
+def shared(tmp_path_factory):
+  """A folder with one corpus, one cache of compiled programs, one run."""
+  folder = tmp_path_factory.mktemp('training')
+  code, out, err = train(folder, 'whole')
+  assert code == 0, err
+  (folder / 'out.txt').write_text(out)
+  return folder
+
+
+def arguments(folder, name, *more):
+  return [
+    *runs.SMALL,
+    f'--config.data.root={folder}/data',
+    f'--workdir={folder}/{name}',
+    *more,
+  ]
+
+
+def train(folder, name, *more, devices=1):
+  return runs.call(arguments(folder, name, *more), folder / 'cache', devices)
+
+
+def test_what_a_run_leaves(shared):
+  whole = shared / 'whole'
+  assert sorted(runs.losses(whole)) == list(range(1, STEPS + 1))
+  assert [row['epoch'] for row in runs.rows(whole, 'eval')] == [1, 2, 3]
+  metrics = runs.evaluation(whole)
+  recalls = {'R@1', 'R@5', 'R@10', 'R@100', 'SumR', 'MedR', 'MeanR'}
+  assert recalls <= metrics.keys()
+  assert metrics['by_branch'].keys() == {'clip', 'frame', 'fused'}
+  assert recalls <= metrics['text_to_text'].keys()
+  assert (
+    sum(part['queries'] for part in metrics['by_moment_ratio'].values())
+    == metrics['num_queries']
+  )
+  assert metrics['num_videos'] == 7
+  stored = json.loads((whole / 'config.json').read_text())
+  assert {'config', 'versions', 'device', 'visual_width'} <= stored.keys()
+  assert list((whole / 'tensorboard').iterdir())
+
+
+def test_table_names_split_sizes_and_who_chose(shared):
+  out = (shared / 'out.txt').read_text()
+  metrics = runs.evaluation(shared / 'whole')
+  assert f'split test: {metrics["num_queries"]} queries, 7 videos' in out
+  assert 'chosen on val by SumR' in out
+  assert 'R@100' in out
+
+
+def test_best_epoch_is_the_first_with_the_highest_sum(shared):
+  rows = runs.rows(shared / 'whole', 'eval')
+  sums = [row['SumR'] for row in rows]
+  assert runs.evaluation(shared / 'whole')['epoch'] == np.argmax(sums) + 1
+
+
+@pytest.mark.parametrize(
+  ('name', 'number', 'step'),
+  [
+    ('killed early', signal.SIGKILL, 1),
+    ('killed mid-epoch', signal.SIGKILL, 5),
+    ('terminated', signal.SIGTERM, 4),
+  ],
+)
+def test_stopped_run_continues_with_the_same_numbers(
+  shared, name, number, step
+):
+  process = runs.start(arguments(shared, name), shared / 'cache')
+  code, out, _ = runs.stop_at(process, shared / name, step, number)
+  if number == signal.SIGTERM:
+    assert code == 143
+    assert 'The same command continues' in out
+  else:
+    assert code == -signal.SIGKILL
+  code, _, err = train(shared, name)
+  assert code == 0, err
+  assert runs.losses(shared / name) == runs.losses(shared / 'whole')
+  again, whole = (
+    runs.evaluation(shared / name),
+    runs.evaluation(shared / 'whole'),
+  )
+  assert again == whole
+
+
+def test_finished_run_only_reports_again(shared):
+  before = runs.losses(shared / 'whole')
+  code, out, err = train(shared, 'whole')
+  assert code == 0, err
+  assert 'all epochs done' in out
+  assert runs.losses(shared / 'whole') == before
+
+
+def test_other_settings_in_the_same_workdir_are_refused(shared):
+  code, _, err = train(shared, 'whole', '--config.optimizer.lr=0.5')
+  assert code == 2
+  assert 'config.optimizer.lr: 0.001 there, 0.5 now' in err
+  assert 'Traceback' not in err
+
+
+def test_eight_devices_equal_one(shared):
+  code, _, err = train(shared, 'eight', devices=8)
+  assert code == 0, err
+  assert_same_course(shared / 'eight', shared / 'whole')
+
+
+def test_saved_on_one_device_resumes_on_eight(shared):
+  process = runs.start(arguments(shared, 'moved'), shared / 'cache')
+  runs.stop_at(process, shared / 'moved', 4)
+  code, _, err = train(shared, 'moved', devices=8)
+  assert code == 0, err
+  assert_same_course(shared / 'moved', shared / 'whole')
+
+
+def test_two_processes_equal_one(shared):
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    port = free.getsockname()[1]
+  processes = [
+    runs.start(
+      arguments(
+        shared,
+        'two',
+        f'--coordinator=localhost:{port}',
+        '--num_processes=2',
+        f'--process_id={i}',
+      ),
+      shared / f'cache{i}',
+    )
+    for i in range(2)
+  ]
+  for process in processes:
+    code, _, err = runs.finish(process)
+    assert code == 0, err
+  assert_same_course(shared / 'two', shared / 'whole')
+
+
+def test_streaming_equals_resident(shared):
+  pytest.importorskip('tensorflow')
+  code, _, err = train(shared, 'streaming', '--config.data.pipeline=streaming')
+  assert code == 0, err
+  assert runs.losses(shared / 'streaming') == runs.losses(shared / 'whole')
+
+
+def test_loss_that_is_not_finite_is_named_and_the_last_state_kept(shared):
+  code, _, err = train(shared, 'nan', '--config.loss.diversity_alpha=1e38')
+  assert code == 2
+  assert 'loss/diversity became NaN or infinite at step 0' in err
+  assert 'Traceback' not in err
+  assert [p.name for p in (shared / 'nan/checkpoints/latest').iterdir()] == [
+    '0'
+  ]
+
+
+def assert_same_course(ours, theirs):
+  ours, theirs = runs.losses(ours), runs.losses(theirs)
+  assert ours.keys() == theirs.keys()
+  np.testing.assert_allclose(
+    list(ours.values()), list(theirs.values()), rtol=2e-4
+  )
