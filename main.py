@@ -11,6 +11,7 @@ from ml_collections import ConfigDict, config_flags
 
 from data_pipeline.errors import DataError
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.host_memory import keep_freed_pages
 from modes import help as help_texts
 
 _TEXT_FLAGS = ('workdir', 'checkpoint', 'official', 'out', 'scores')
@@ -130,6 +131,8 @@ def _check_flags(values: flags.FlagValues) -> None:
 def _run(values: flags.FlagValues, argv: list[str]) -> int:
   """Runs one command; returns its exit code."""
   _check_flags(values)
+  # Before JAX starts its threads: a thread keeps the heap it was born with.
+  keep_freed_pages()
   # Here, not at the top: help and typos are answered without waiting for JAX.
   from modes import conversion, evaluation, inspection, session, training
 

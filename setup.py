@@ -16,9 +16,9 @@ VERSION = re.search(
 PACKAGES = ['dreamprvr_jax', 'data_pipeline']
 
 TENSORFLOW = [
-  'tensorflow-cpu>=2.18; platform_system == "Linux" and '
+  'tensorflow-cpu>=2.20; platform_system == "Linux" and '
   'platform_machine == "x86_64"',
-  'tensorflow>=2.18; platform_system != "Linux" or '
+  'tensorflow>=2.20; platform_system != "Linux" or '
   'platform_machine != "x86_64"',
 ]
 TESTS = ['pytest>=8.0', 'hypothesis>=6.100']
@@ -38,19 +38,19 @@ setup(
   ],
   install_requires=[
     'absl-py>=2.1',
-    'etils[epath]>=1.9',
+    'etils[epath]>=1.10',
     'flax>=0.10.7',
     'google-crc32c>=1.5',
     'h5py>=3.11',
     'jax>=0.6.2',
     'jaxtyping>=0.2.36',
-    'matplotlib>=3.8',
+    'matplotlib>=3.10',
     'ml_collections>=1.0',
     'numpy>=1.26',
     'optax>=0.2.4',
     'orbax-checkpoint>=0.11.19',
     'safetensors>=0.4.3',
-    'tensorboardX>=2.6.2',
+    'tensorboardX>=2.6.2.2',
     'tensorflow-datasets>=4.9.9',
     'tqdm>=4.66',
   ],

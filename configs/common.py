@@ -70,7 +70,7 @@ def base_config() -> ConfigDict:
   # Write a generated corpus to data.root first, if it is not there
   config.simulated.enabled = False
   # Of the splits train, val, test
-  config.simulated.videos = (480, 96, 96)
+  config.simulated.videos = (480, 96, 128)
   # Of the generated corpus
   config.simulated.seed = 0
 

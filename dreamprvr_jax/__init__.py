@@ -3,7 +3,10 @@
 `load(directory)` returns a trained model and its variables.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from dreamprvr_jax.interop.inference import load
 
 __version__ = '0.1.0'
 __all__ = ['__version__', 'load']

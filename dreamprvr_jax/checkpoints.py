@@ -126,7 +126,7 @@ class RunCheckpoints:
         f'({_first_line(error)}); use the config that the run was started '
         'with, or another --workdir'
       ) from error
-    return restored.state, restored.loop
+    return restored['state'], restored['loop']
 
   def wait(self) -> None:
     """Blocks until everything that was saved is on disk."""
@@ -152,7 +152,7 @@ def best_info(workdir: os.PathLike[str] | str) -> dict[str, Any] | None:
     restored = manager.restore(
       step, args=ocp.args.Composite(info=ocp.args.JsonRestore())
     )
-    return {'step': step, **restored.info}
+    return {'step': step, **restored['info']}
 
 
 def save_weights(

@@ -9,9 +9,9 @@ A mask is boolean and True means real.
 from collections.abc import Mapping
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from dreamprvr_jax.errors import UserError
 
@@ -19,7 +19,7 @@ from dreamprvr_jax.errors import UserError
 DType = Any
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Batch:
   """One training batch of static shape; padding rows are zero and masked."""
 
@@ -38,7 +38,7 @@ class Batch:
     return cls(**{name: arrays[name] for name in cls.__dataclass_fields__})
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class VideoEncoding:
   """What retrieval needs of a video, whatever the model."""
 
@@ -47,7 +47,7 @@ class VideoEncoding:
   frame_mask: Any  # (b, f) bool
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class BranchScores:
   """Cosine scores of queries (rows) against videos (columns) by branch."""
 
@@ -55,7 +55,7 @@ class BranchScores:
   frame: Any  # (n, b) float32
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Similarities:
   """Both kinds of score that training needs (common notes, C6)."""
 

@@ -162,7 +162,8 @@ def make_task(split: Split, config: ConfigDict, mesh: Mesh) -> RetrievalTask:
   queries = _shared(
     min(config.data.eval_query_batch, len(split.caption_ids)), devices
   )
-  process = {
+  reading = {
+    'pipeline': config.data.pipeline,
     'process_index': jax.process_index(),
     'process_count': jax.process_count(),
   }
@@ -174,10 +175,10 @@ def make_task(split: Split, config: ConfigDict, mesh: Mesh) -> RetrievalTask:
     caption_video=split.caption_video,
     moment_ratios=lengths / split.durations[split.caption_video],
     video_batches=lambda: iterators.video_batches(
-      split, batch_size=videos, **process
+      split, batch_size=videos, **reading
     ),
     query_batches=lambda: iterators.query_batches(
-      split, batch_size=queries, **process
+      split, batch_size=queries, **reading
     ),
     num_video_batches=-(-len(split.video_ids) // videos),
     num_query_batches=-(-len(split.caption_ids) // queries),

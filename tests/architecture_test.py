@@ -12,6 +12,7 @@ BASE = {'errors', 'types', 'rng', 'numerics', 'progress', 'parallel'}
 # Room of dreamprvr_jax -> rooms of it that it may import.
 ALLOWED = {
   'errors': set(),
+  'host_memory': set(),
   'numerics': set(),
   'progress': set(),
   'types': {'errors'},

@@ -2,16 +2,16 @@
 
 from typing import Any
 
-import flax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jaxtyping import Array, Float
 
 from dreamprvr_jax.diffusion.schedule import Schedule
 from dreamprvr_jax.errors import UserError
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class StepCoefficients:
   """float32 scalars of one step; stacked along t they feed a scan."""
 

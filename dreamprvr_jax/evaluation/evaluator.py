@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
@@ -23,7 +23,7 @@ from dreamprvr_jax.types import VideoEncoding
 BRANCHES = ('clip', 'frame', 'fused')
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Ranking:
   """Ranks of the right videos; numpy."""
 
@@ -248,7 +248,7 @@ def _rank_block(
   """Returns the ranks by branch and the fused scores of a block of queries."""
 
   def score(block):
-    found = model.apply(variables, queries, block, method='score')
+    found: Any = model.apply(variables, queries, block, method='score')
     return {'clip': found.clip, 'frame': found.frame}
 
   scores = jax.lax.map(score, blocks)  # (blocks, q, videos in a block)

@@ -101,7 +101,7 @@ def from_official(
       tensor is used exactly once.
   """
   state = {name.removeprefix('module.'): value for name, value in state.items()}
-  wanted = flax.traverse_util.flatten_dict(template)
+  wanted: Any = flax.traverse_util.flatten_dict(template)
   table = rules(**sizes(state))
   missing = [r.official for r in table if r.official not in state]
   extra = sorted(set(state) - {r.official for r in table})

@@ -91,7 +91,7 @@ def overrides(
         f"the checkpoint's config says {theirs} = {released[theirs]!r}, but "
         f'its tensors show {value}; the file is not consistent'
       )
-    if section:
+    if section and key:
       put(section, key, value)
   if not 1 <= shown['blocks'] <= len(WIDTHS):
     raise WeightsError(

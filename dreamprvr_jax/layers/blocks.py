@@ -1,5 +1,7 @@
 """Transformer blocks of the family (common notes, C5, block B)."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -128,9 +130,10 @@ class ParallelBlocks(nn.Module):
     *,
     train: bool,
   ) -> Float[Array, 'a b s d']:
+    axes: Any = (None, 0, None)  # its annotation says int
     stacked = nn.vmap(
       lambda block, x, table, mask: block(x, table, mask, train=train),
-      in_axes=(None, 0, None),
+      in_axes=axes,
       out_axes=0,
       axis_size=self.num_blocks,
       variable_axes={'params': 0},

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from dreamprvr_jax.errors import UserError
@@ -20,7 +20,7 @@ from dreamprvr_jax.types import Batch, BranchScores, DType, VideoEncoding
 WIDTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class DreamPRVROutput:
   """What the objective of DreamPRVR reads; all float32.
 
@@ -172,7 +172,7 @@ class DreamPRVR(nn.Module):
     predicted = mu = logvar = noise = None
     if registers is not None:
       mu, logvar, noise = registers.mu, registers.logvar, registers.noise
-    if noise is not None:
+    if registers is not None and noise is not None:
       if perturbation_draws is None:
         perturbation_draws = jax.random.normal(
           self.make_rng('perturbation'), (2, *noise.shape)

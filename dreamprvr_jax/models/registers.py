@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jaxtyping import Array, Float
 
 from dreamprvr_jax.diffusion import process, sampler
@@ -28,7 +28,7 @@ SOURCES = ('diffusion', 'sampler', 'adaptive_pooling')
 STARTS = ('mean', 'stochastic', 'random')
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Registers:
   """Generated registers and what their losses need; float32."""
 
@@ -96,7 +96,6 @@ class RegisterGenerator(nn.Module):
     _check_choice('register start', self.start, STARTS)
     if self.source == 'adaptive_pooling':
       return
-    # Bare noise looks at nothing.
     if (self.source, self.start) != ('sampler', 'random'):
       self.context = AttentionBlock(self.num_heads, self.dropout, self.dtype)
     if self.start != 'random':
@@ -127,9 +126,11 @@ class RegisterGenerator(nn.Module):
       tokens = adaptive_mean(clip_tokens, self.num_registers)
       return Registers(tokens=tokens.astype(jnp.float32))
 
-    context = mu = logvar = None
+    # Bare noise looks at nothing, and has no parameters to look with.
+    context = clip_tokens
     if (self.source, self.start) != ('sampler', 'random'):
       context = self.context(clip_tokens, train=train)
+    mu = logvar = None
     if self.start != 'random':
       mu, logvar = self.sampler(context)
     draw = self._noise_source(len(clip_tokens), mu, logvar, train)
@@ -187,7 +188,7 @@ class RegisterGenerator(nn.Module):
   ) -> Callable[[Any], Float[Array, 'b r d']]:
     """Returns the function from a step number to that step's noise."""
     shape = (batch, self.num_registers, self.width)
-    if self.start == 'mean':
+    if mu is not None and self.start == 'mean':
       repeated = jnp.broadcast_to(mu[:, None], shape)
       return lambda step: repeated
     key = self.make_rng('registers') if train else jax.random.key(0)
@@ -196,9 +197,9 @@ class RegisterGenerator(nn.Module):
       eps = jax.random.normal(
         jax.random.fold_in(key, step), shape if train else (1, *shape[1:])
       )
-      if self.start == 'stochastic':
-        return mu[:, None] + jnp.exp(logvar / 2)[:, None] * eps
-      return jnp.broadcast_to(eps, shape)
+      if mu is None or logvar is None:
+        return jnp.broadcast_to(eps, shape)
+      return mu[:, None] + jnp.exp(logvar / 2)[:, None] * eps
 
     return draw
 

@@ -37,6 +37,6 @@ def blank_batch(
 def variable_shapes(model: nn.Module, batch: Batch) -> dict[str, Any]:
   """Returns the tree of `jax.ShapeDtypeStruct`s of a model's variables."""
   streams = ('params', 'dropout', 'perturbation', 'registers')
-  rngs = dict.fromkeys(streams, jax.random.key(0))
+  rngs: Any = dict.fromkeys(streams, jax.random.key(0))
   shapes = jax.eval_shape(lambda: model.init(rngs, batch))
   return {k: v for k, v in shapes.items() if k != 'intermediates'}

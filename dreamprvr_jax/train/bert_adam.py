@@ -1,19 +1,17 @@
 """BERT's Adam, as the released programs use it (common notes, C9)."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
 
 Path = tuple[str, ...]
 
 
 def warmup_linear(
   peak: float, total_steps: int, warmup: float = 0.01
-) -> Callable[[Int[Array, '']], Array]:
+) -> optax.Schedule:
   """Returns the schedule of the learning rate by update number, from 0.
 
   With x = k / total_steps: peak * x / warmup below `warmup`, then
@@ -70,7 +68,7 @@ def clip_each_tensor(
     del params
     return jax.tree_util.tree_map_with_path(clip, updates), state
 
-  return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 class MomentsState(NamedTuple):
@@ -106,7 +104,7 @@ def scale_by_moments(
 
 
 def bert_adam(
-  learning_rate: Callable[[Int[Array, '']], Array],
+  learning_rate: optax.Schedule,
   *,
   weight_decay: float = 0.01,
   max_norm: float = 1.0,

@@ -12,10 +12,11 @@ step.
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -31,7 +32,13 @@ from dreamprvr_jax.types import Batch
 
 _log = logging.getLogger(__name__)
 
-HostBatch = Mapping[str, np.ndarray]
+
+class Batches(Protocol):
+  """An endless stream of one process's batches."""
+
+  def __next__(self) -> Mapping[str, np.ndarray]: ...
+
+  def close(self) -> None: ...
 
 
 class NotFiniteError(UserError):
@@ -100,7 +107,7 @@ class Loop:
     update: TrainStep,
     state: TrainState,
     mesh: Mesh,
-    batches_from: Callable[[int], Iterator[HostBatch]],
+    batches_from: Callable[[int], Batches],
     evaluate: Callable[[Any, Callable[[], bool]], dict[str, Any]],
     learning_rate: Callable[[Any], Any],
     checkpoints: RunCheckpoints,
@@ -147,7 +154,7 @@ class Loop:
       NotFiniteError: If a loss or gradient is not finite; the last good
         state is saved first.
     """
-    batches = None
+    batches: Batches | None = None
     try:
       while (status := self._status()) is None:
         position = self._position
@@ -165,7 +172,7 @@ class Loop:
       if status == 'interrupted':
         self._save()
     finally:
-      if batches is not None and hasattr(batches, 'close'):
+      if batches is not None:
         batches.close()
       self._checkpoints.wait()
       self._log.close()
@@ -180,7 +187,7 @@ class Loop:
       return 'finished'
     return None
 
-  def _train_epoch(self, epoch: int, batches: Iterator[HostBatch]) -> bool:
+  def _train_epoch(self, epoch: int, batches: Batches) -> bool:
     """Trains to the end of `epoch`; False if asked to stop before."""
     options, position = self._options, self._position
     end = (epoch + 1) * options.steps_per_epoch
@@ -246,8 +253,8 @@ class Loop:
     terms = [n for n in bad if n not in ('loss/total', 'gradient_norm')]
     # The state stopped changing at that step: it is the last good one.
     self._position.step = step
-    self._state = self._state.replace(
-      alive=jax.numpy.ones_like(self._state.alive)
+    self._state = dataclasses.replace(
+      self._state, alive=jnp.ones_like(self._state.alive)
     )
     self._save()
     self._checkpoints.wait()

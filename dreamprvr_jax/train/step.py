@@ -1,13 +1,14 @@
 """One update: a pure function of state and batch."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
@@ -27,7 +28,7 @@ class Objective(Protocol):
   ) -> tuple[Float[Array, ''], dict[str, Float[Array, '']]]: ...
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class TrainState:
   """All that an update changes, and the model's constants."""
 
@@ -48,7 +49,9 @@ def init_variables(model: nn.Module, batch: Batch, seed: int) -> dict[str, Any]:
   streams = ('dropout', 'perturbation', 'registers')
   rngs = {name: rng.stream_key(seed, name) for name in streams}
   rngs['params'] = rng.stream_key(seed, 'init')
-  variables = jax.jit(model.init)(rngs, batch)
+  variables = jax.jit(model.init, compiler_options=parallel.compiler_options())(
+    rngs, batch
+  )
   return {k: v for k, v in variables.items() if k != 'intermediates'}
 
 
@@ -117,7 +120,8 @@ def update(
     'alive': alive,
   }
   return (
-    state.replace(
+    dataclasses.replace(
+      state,
       step=state.step + alive.astype(jnp.int32),
       alive=alive,
       params=params,
@@ -143,4 +147,5 @@ def compile_update(mesh: Mesh, **parts: Any) -> TrainStep:
     in_shardings=(whole, parallel.by_row(mesh)),
     out_shardings=(whole, whole),
     donate_argnums=(0,),
+    compiler_options=parallel.compiler_options(),
   )

@@ -27,7 +27,7 @@ SMALL = (
   '--config.train.epochs=3',
   '--config.train.hard_negative_epoch=1',
   '--config.train.log_every=1',
-  '--config.train.checkpoint_every=1',
+  '--config.train.checkpoint_every=2',
   '--config.report.pictures=False',
   '--config.report.untrained=False',
 )

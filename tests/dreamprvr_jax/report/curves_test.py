@@ -31,7 +31,9 @@ def lines(axes):
   return {line.get_label(): line for line in axes.get_lines()}
 
 
-def test_writes_a_png_and_nothing_else(tmp_path):
+def test_writes_a_png_and_nothing_else(tmp_path, monkeypatch):
+  # pyplot would keep figures alive and might ask for a display.
+  monkeypatch.delitem(sys.modules, 'matplotlib.pyplot', raising=False)
   path = tmp_path / 'curves.png'
   path.write_text('an older file')
   rows = [train_row(step, total=2.0, nce=1.0) for step in range(3)]

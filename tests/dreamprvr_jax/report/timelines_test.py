@@ -41,7 +41,9 @@ def texts(figure):
   return [text.get_text() for text in figure.texts]
 
 
-def test_writes_a_png_and_nothing_else(tmp_path):
+def test_writes_a_png_and_nothing_else(tmp_path, monkeypatch):
+  # pyplot would keep figures alive and might ask for a display.
+  monkeypatch.delitem(sys.modules, 'matplotlib.pyplot', raising=False)
   path = tmp_path / 'timelines.png'
   example = QueryExample('a man opens a door', 2, [OTHER, RIGHT])
   plot_timelines([example] * 3, path)
