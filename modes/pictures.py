@@ -2,7 +2,7 @@
 
 import logging
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from data_pipeline.corpus import Split
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.evaluation.timelines import Match, examine
+from dreamprvr_jax.metrics import retrieval
 from dreamprvr_jax.report.curves import plot_training
 from dreamprvr_jax.report.timelines import (
   QueryExample,
@@ -31,7 +32,6 @@ def draw(
   variables: Any,
   split: Split,
   num_queries: int,
-  metrics: Mapping[str, Any],
 ) -> None:
   """Writes curves.png and timelines.png into the workdir."""
   matches = examine(evaluator, variables, choose(split, num_queries))
@@ -39,13 +39,21 @@ def draw(
     return
   rows = read_rows(workdir)
   if rows:
-    plot_training(rows, workdir / CURVES, chance=metrics['chance']['SumR'])
+    plot_training(rows, workdir / CURVES, chance=chance_of(rows))
     _log.info('training curves: %s', workdir / CURVES)
   if matches:
     plot_timelines(
       [example(match, split) for match in matches], workdir / TIMELINES
     )
     _log.info('timelines: %s', workdir / TIMELINES)
+
+
+def chance_of(rows: Sequence[Mapping[str, Any]]) -> float | None:
+  """Returns the SumR of a random order on the split that the rows evaluate."""
+  evaluated = [row for row in rows if row.get('kind') == 'eval']
+  if not evaluated:
+    return None
+  return retrieval.chance(evaluated[-1]['num_videos'])['SumR']
 
 
 def choose(split: Split, count: int) -> np.ndarray:

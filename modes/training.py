@@ -224,9 +224,7 @@ def _report(
       workdir / f'eval_{split.name}.json', session.finite(result)
     )
   if config.report.pictures:
-    pictures.draw(
-      workdir, evaluator, weights, split, config.report.queries, metrics
-    )
+    pictures.draw(workdir, evaluator, weights, split, config.report.queries)
   session.say(f'everything is in {workdir}')
   return 0
 
