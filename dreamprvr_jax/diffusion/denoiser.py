@@ -3,25 +3,16 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers import initializers
+from dreamprvr_jax.layers.linear import linear
 from dreamprvr_jax.layers.normalization import layer_norm
+from dreamprvr_jax.layers.sinusoids import sinusoid_table
 from dreamprvr_jax.types import DType
 
 TIME_EMBEDDINGS = ('released', 'sinusoidal')
-
-
-def sinusoidal_table(num_steps: int, width: int) -> Float[np.ndarray, 't d']:
-  """Returns interleaved sin and cos of t * 10000^(-2i/d), float32."""
-  frequency = 10000.0 ** (-np.arange(0, width, 2) / width)
-  angle = np.arange(num_steps)[:, None] * frequency
-  table = np.zeros((num_steps, width))
-  table[:, 0::2] = np.sin(angle)
-  table[:, 1::2] = np.cos(angle)[:, : width // 2]
-  return table.astype(np.float32)
 
 
 class RegisterEstimator(nn.Module):
@@ -44,23 +35,21 @@ class RegisterEstimator(nn.Module):
         f'time embedding {self.time_embedding!r} is unknown; choose from '
         f'{TIME_EMBEDDINGS}'
       )
-    linear = lambda: nn.Dense(
-      self.width, dtype=self.dtype, kernel_init=initializers.WEIGHT
-    )
+    new_linear = lambda: linear(self.width, self.dtype)
     norm = lambda: layer_norm(None, self.dtype)
     each = range(self.num_layers)
-    self.time_hidden = linear()
-    self.time_out = linear()
+    self.time_hidden = new_linear()
+    self.time_out = new_linear()
     self.condition_norm = norm()
-    self.condition_in = linear()
+    self.condition_in = new_linear()
     self.norm_in = [norm() for _ in each]
-    self.linear_in = [linear() for _ in each]
-    self.time_map = [linear() for _ in each]
-    self.condition_map = [linear() for _ in each]
+    self.linear_in = [new_linear() for _ in each]
+    self.time_map = [new_linear() for _ in each]
+    self.condition_map = [new_linear() for _ in each]
     self.norm_out = [norm() for _ in each]
-    self.linear_out = [linear() for _ in each]
-    self.shortcut = [linear() for _ in each]
-    self.readout = linear()
+    self.linear_out = [new_linear() for _ in each]
+    self.shortcut = [new_linear() for _ in each]
+    self.readout = new_linear()
     # Fixed: neither trained nor decayed, so not among the parameters. The
     # released program's table is random, since its initialisation overwrites
     # the sinusoids; the paper's reading keeps them.
@@ -76,7 +65,7 @@ class RegisterEstimator(nn.Module):
   def _table(self) -> Float[Array, 't d']:
     if self.time_embedding == 'released':
       return self.time_table.value
-    return jnp.asarray(sinusoidal_table(self.num_steps, self.width))
+    return jnp.asarray(sinusoid_table(self.num_steps, self.width))
 
   def step_terms(self) -> Float[Array, 't i d']:
     """Returns W_t swish(temb) of every step and layer i."""

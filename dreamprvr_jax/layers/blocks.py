@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dreamprvr_jax.layers import initializers
 from dreamprvr_jax.layers.attention import Attention, SingleQueryAttention
 from dreamprvr_jax.layers.dropout import Dropout
+from dreamprvr_jax.layers.linear import linear
 from dreamprvr_jax.layers.normalization import layer_norm
 from dreamprvr_jax.types import DType
 
@@ -30,12 +30,9 @@ class FeedForward(nn.Module):
     train: bool,
   ) -> Float[Array, '... d']:
     drop = lambda x: Dropout(self.dropout)(x, train=train)
-    linear = lambda features, name: nn.Dense(
-      features, dtype=self.dtype, kernel_init=initializers.WEIGHT, name=name
-    )
     h = layer_norm('norm1', self.dtype)(x + drop(update))
-    y = jax.nn.relu(linear(self.inner, 'linear1')(h))
-    y = linear(x.shape[-1], 'linear2')(drop(y))
+    y = jax.nn.relu(linear(self.inner, self.dtype, 'linear1')(h))
+    y = linear(x.shape[-1], self.dtype, 'linear2')(drop(y))
     return layer_norm('norm2', self.dtype)(h + drop(y))
 
 

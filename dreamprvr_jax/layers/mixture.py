@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dreamprvr_jax.layers import initializers
 from dreamprvr_jax.layers.blocks import TokenReadout
 from dreamprvr_jax.layers.dropout import Dropout
+from dreamprvr_jax.layers.linear import linear
 from dreamprvr_jax.types import DType
 
 
@@ -32,15 +32,12 @@ class LearnedAggregation(nn.Module):
     train: bool,
   ) -> Float[Array, 'b s d']:
     length, width = stacks.shape[-2:]
-    linear = lambda features, name: nn.Dense(
-      features, dtype=self.dtype, kernel_init=initializers.WEIGHT, name=name
-    )
     mean_token = jnp.mean(stacks, axis=(0, 2), dtype=jnp.float32)
     readout = TokenReadout(
       self.num_heads, self.dropout, self.dtype, name='readout'
     )(mean_token.astype(self.dtype), stacks, mask=mask, train=train)
-    hidden = jax.nn.relu(linear(width, 'hidden')(readout))
+    hidden = jax.nn.relu(linear(width, self.dtype, 'hidden')(readout))
     hidden = Dropout(self.dropout)(hidden, train=train)
-    logits = linear(length, 'logits')(hidden).astype(jnp.float32)
+    logits = linear(length, self.dtype, 'logits')(hidden).astype(jnp.float32)
     weights = jax.nn.softmax(logits / self.temperature, axis=0)
     return jnp.einsum('abs,absd->bsd', weights.astype(self.dtype), stacks)

@@ -3,21 +3,11 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from dreamprvr_jax.layers import initializers
+from dreamprvr_jax.layers.linear import linear
+from dreamprvr_jax.layers.sinusoids import sinusoid_table
 from dreamprvr_jax.types import DType
-
-
-def _linear(features: int, name: str, dtype: DType = jnp.float32) -> nn.Dense:
-  return nn.Dense(
-    features,
-    use_bias=False,
-    dtype=dtype,
-    kernel_init=initializers.WEIGHT,
-    name=name,
-  )
 
 
 class ScoredPooling(nn.Module):
@@ -29,7 +19,9 @@ class ScoredPooling(nn.Module):
   def __call__(
     self, x: Float[Array, 'n l d'], *, mask: Bool[Array, 'n l']
   ) -> Float[Array, 'n d']:
-    scores = _linear(1, 'score', self.dtype)(x)[..., 0].astype(jnp.float32)
+    scores = linear(1, self.dtype, 'score', use_bias=False)(x)[..., 0].astype(
+      jnp.float32
+    )
     # Finite, so that a padding row (nothing real) gives numbers, not NaN.
     weights = jax.nn.softmax(jnp.where(mask, scores, -1e10), axis=-1)
     return jnp.einsum('nl,nld->nd', weights.astype(self.dtype), x)
@@ -42,20 +34,12 @@ class TokenAttention(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b s d']) -> Float[Array, 'b d']:
-    hidden = jnp.tanh(_linear(x.shape[-1] // 2, 'hidden', self.dtype)(x))
-    scores = _linear(1, 'score', self.dtype)(hidden)[..., 0]
+    hidden = jnp.tanh(
+      linear(x.shape[-1] // 2, self.dtype, 'hidden', use_bias=False)(x)
+    )
+    scores = linear(1, self.dtype, 'score', use_bias=False)(hidden)[..., 0]
     weights = jax.nn.softmax(scores.astype(jnp.float32), axis=-1)
     return jnp.einsum('bs,bsd->bd', weights.astype(self.dtype), x)
-
-
-def position_code(length: int, width: int) -> Float[np.ndarray, 'l w']:
-  """Returns the sin (even columns) and cos (odd columns) position table."""
-  frequency = 10000.0 ** (-np.arange(0, width, 2) / width)
-  angle = np.arange(length)[:, None] * frequency
-  table = np.zeros((length, width))
-  table[:, 0::2] = np.sin(angle)
-  table[:, 1::2] = np.cos(angle)[:, : width // 2]
-  return table.astype(np.float32)
 
 
 class RecurrentPass(nn.Module):
@@ -104,10 +88,12 @@ class GeneralizedPooling(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b s d']) -> Float[Array, 'b d']:
-    code = jnp.asarray(position_code(x.shape[-2], self.width))
+    code = jnp.asarray(sinusoid_table(x.shape[-2], self.width))
     forward = RecurrentPass(self.width, name='forward')(code)
     backward = RecurrentPass(self.width, reverse=True, name='backward')(code)
-    scores = _linear(1, 'score')((forward + backward) / 2)[:, 0]
+    scores = linear(1, jnp.float32, 'score', use_bias=False)(
+      (forward + backward) / 2
+    )[:, 0]
     weights = jax.nn.softmax(scores / self.temperature)
     ordered = jnp.flip(jnp.sort(x.astype(jnp.float32), axis=-2), axis=-2)
     return jnp.einsum('s,bsd->bd', weights, ordered)

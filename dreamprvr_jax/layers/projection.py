@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers import initializers
 from dreamprvr_jax.layers.dropout import Dropout
+from dreamprvr_jax.layers.linear import linear
 from dreamprvr_jax.layers.normalization import layer_norm
 from dreamprvr_jax.types import DType
 
@@ -25,12 +26,7 @@ class InputProjection(nn.Module):
   ) -> Float[Array, '... d']:
     x = layer_norm('input_norm', self.dtype)(x)
     x = Dropout(self.dropout)(x, train=train)
-    x = nn.Dense(
-      self.width,
-      dtype=self.dtype,
-      kernel_init=initializers.WEIGHT,
-      name='linear',
-    )(x)
+    x = linear(self.width, self.dtype, 'linear')(x)
     return jax.nn.relu(x)
 
 

@@ -15,8 +15,8 @@ from dreamprvr_jax.diffusion import process, sampler
 from dreamprvr_jax.diffusion.denoiser import RegisterEstimator
 from dreamprvr_jax.diffusion.schedule import cosine_schedule
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.layers import initializers
 from dreamprvr_jax.layers.blocks import AttentionBlock, CrossAttentionBlock
+from dreamprvr_jax.layers.linear import linear
 from dreamprvr_jax.layers.normalization import layer_norm
 from dreamprvr_jax.layers.pooling import GeneralizedPooling, TokenAttention
 from dreamprvr_jax.numerics import l2_normalize
@@ -50,15 +50,15 @@ class VariationalSampler(nn.Module):
   ) -> tuple[Float[Array, 'b d'], Float[Array, 'b d']]:
     """Returns (mu, logvar), float32; mu has norm 1."""
     width = tokens.shape[-1]
-    linear = lambda name: nn.Dense(
-      width, kernel_init=initializers.WEIGHT, name=name
-    )
+    to_width = lambda name: linear(width, jnp.float32, name)
     pooled = GeneralizedPooling(name='pooling')(tokens)
     attended = TokenAttention(self.dtype, name='mean_attention')(tokens)
-    gate = jax.nn.sigmoid(linear('mean_gate')(attended))
+    gate = jax.nn.sigmoid(to_width('mean_gate')(attended))
     mu = l2_normalize(layer_norm('mean_norm', jnp.float32)(pooled + gate))
     spread = TokenAttention(self.dtype, name='logvar_attention')(tokens)
-    logvar = linear('logvar_attended')(spread) + linear('logvar_pooled')(pooled)
+    logvar = to_width('logvar_attended')(spread) + to_width('logvar_pooled')(
+      pooled
+    )
     return mu, logvar
 
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamprvr_jax.diffusion.denoiser import RegisterEstimator, sinusoidal_table
+from dreamprvr_jax.diffusion.denoiser import RegisterEstimator
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.layers.sinusoids import sinusoid_table
 
 T, LAYERS, WIDTH = 3, 2, 4
 RNG = np.random.default_rng(0)
@@ -120,7 +121,7 @@ def test_sinusoidal_time_has_no_constants():
   model, variables = make(time_embedding='sinusoidal')
   assert set(variables) == {'params'}
   # The same as the released way with that table in its place.
-  table = {'time_table': sinusoidal_table(T, WIDTH)}
+  table = {'time_table': sinusoid_table(T, WIDTH)}
   np.testing.assert_allclose(
     model.apply(variables, X, CONDITION, method='whole'),
     make()[0].apply(
@@ -130,8 +131,8 @@ def test_sinusoidal_time_has_no_constants():
   )
 
 
-def test_sinusoidal_table():
-  table = sinusoidal_table(3, 4)
+def test_sinusoid_table():
+  table = sinusoid_table(3, 4)
   expected = [
     [math.sin(t), math.cos(t), math.sin(t / 100), math.cos(t / 100)]
     for t in range(3)

@@ -11,8 +11,8 @@ from dreamprvr_jax.layers.pooling import (
   GeneralizedPooling,
   ScoredPooling,
   TokenAttention,
-  position_code,
 )
+from dreamprvr_jax.layers.sinusoids import sinusoid_table
 
 
 def normal(seed, *shape):
@@ -74,8 +74,8 @@ def test_token_attention_by_hand():
   )
 
 
-def test_position_code():
-  code = position_code(3, 32)
+def test_sinusoid_table():
+  code = sinusoid_table(3, 32)
   assert code.shape == (3, 32)
   np.testing.assert_array_equal(code[0, 0::2], 0)
   np.testing.assert_array_equal(code[0, 1::2], 1)
@@ -122,7 +122,7 @@ def test_generalized_pooling_by_a_loop():
   x = normal(1, 2, 5, 3)
   variables = init(layer, x)
   params = jax.tree.map(np.asarray, variables['params'])
-  code = position_code(5, 4).astype(np.float64)
+  code = sinusoid_table(5, 4).astype(np.float64)
   forward = recurrent_states(params['forward'], code)
   backward = recurrent_states(params['backward'], code[::-1])[::-1]
   logits = (forward + backward) / 2 @ params['score']['kernel'][:, 0] / 0.1

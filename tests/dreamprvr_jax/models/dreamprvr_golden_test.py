@@ -120,17 +120,16 @@ def training_functions(name):
   return jax.jit(jax.value_and_grad(loss, has_aux=True))
 
 
-@functools.cache
-def inference(name):
-  golden = load(name)
+def inference(model, variables, golden):
+  """Returns (queries, videos, scores, intermediate values)."""
   batch = batch_of(golden)
 
   @jax.jit
   def run(variables):
-    queries = TINY.apply(
+    queries = model.apply(
       variables, batch.word_features, batch.word_mask, method='encode_query'
     )
-    videos, seen = TINY.apply(
+    videos, seen = model.apply(
       variables,
       batch.clip_features,
       batch.frame_features,
@@ -138,16 +137,16 @@ def inference(name):
       method='encode_video',
       mutable=['intermediates'],
     )
-    scores = TINY.apply(variables, queries, videos, method='score')
+    scores = model.apply(variables, queries, videos, method='score')
     return queries, videos, scores, seen['intermediates']
 
-  return run(tiny_variables())
+  return run(variables)
 
 
 @pytest.mark.parametrize('name', CASES)
 def test_inference(name):
   golden = load(name)
-  queries, videos, scores, seen = inference(name)
+  queries, videos, scores, seen = inference(TINY, tiny_variables(), golden)
   (registers,) = seen['generated_registers']
   fused = 0.6 * scores.clip + 0.4 * scores.frame
   for key, value in {
@@ -269,25 +268,8 @@ def test_real_sizes():
     for name, value in official.to_official(zeros).items()
   }
   variables = official.from_official(state, wanted)
-  batch = batch_of(golden)
 
-  @jax.jit
-  def run(variables):
-    queries = model.apply(
-      variables, batch.word_features, batch.word_mask, method='encode_query'
-    )
-    videos, seen = model.apply(
-      variables,
-      batch.clip_features,
-      batch.frame_features,
-      batch.frame_mask,
-      method='encode_video',
-      mutable=['intermediates'],
-    )
-    scores = model.apply(variables, queries, videos, method='score')
-    return queries, videos, scores, seen['intermediates']
-
-  queries, videos, scores, seen = run(variables)
+  queries, videos, scores, seen = inference(model, variables, golden)
   (registers,) = seen['generated_registers']
   # Generation multiplies rounding by 204 in its first step.
   assert distance(registers.tokens, golden['eval/registers']) < 5e-5
