@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from dreamprvr_jax import checkpoints
 from dreamprvr_jax.interop import inference, official, released_config
+from dreamprvr_jax.interop.inert_values import Opaque
 from dreamprvr_jax.interop.torch_archive import read_archive
 from dreamprvr_jax.types import parameter_count
 from modes import session
@@ -45,6 +46,9 @@ def read_released(
       f'{path}: {", ".join(map(str, odd[:5]))} in state_dict are not tensors'
     )
   config = archive.get('config')
+  if isinstance(config, Opaque):
+    # A dict of a class of its own, which is not looked up: its pairs are.
+    config = dict(config.items)
   config = dict(config) if isinstance(config, Mapping) else {}
   rest = {k: archive.get(k) for k in ('epoch', 'model_val')}
   return config, dict(state), rest

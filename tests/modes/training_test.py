@@ -117,6 +117,7 @@ def test_eight_devices_equal_one(shared):
   assert_same_course(shared / 'eight', shared / 'whole')
 
 
+@pytest.mark.slow
 def test_saved_on_one_device_resumes_on_eight(shared):
   process = runs.start(arguments(shared, 'moved'), shared / 'cache')
   runs.stop_at(process, shared / 'moved', 4)
