@@ -75,15 +75,15 @@ def test_published_numbers(name):
     assert config[section][rest] == value, key
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_steps_under_eval_shape(name):
-  config = plain_config(config_of(name))
+def step_shapes(config):
+  """Returns (state, scalars) of one update, as shapes."""
+  config = plain_config(config)
   model = model_of(config)
   batch = blank_batch(24, 20, **lengths_of(config))
   optimizer = bert_adam(warmup_linear(config['optimizer']['lr'], 100))
   objective = build_objective(config['model']['name'], **config['loss'])
 
-  def two_steps():
+  def step():
     rngs = {s: rng.stream_key(0, s) for s in rng.STREAMS if s != 'init'}
     variables = model.init({'params': rng.stream_key(0, 'init'), **rngs}, batch)
     variables = {k: v for k, v in variables.items() if k != 'intermediates'}
@@ -97,12 +97,61 @@ def test_steps_under_eval_shape(name):
       hard_from_step=10,
     )
 
-  state, scalars = jax.eval_shape(two_steps)
+  return jax.eval_shape(step)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_steps_under_eval_shape(name):
+  config = config_of(name)
+  state, scalars = step_shapes(config)
   assert scalars['loss/total'].shape == ()
   assert state.params['clip_encoder']['merger']['logits']['kernel'].shape == (
-    config['model']['width'],
-    config['data']['num_clips'],
+    config.model.width,
+    config.data.num_clips,
   )
+
+
+SIMILARITY = {'clip_nce', 'clip_triplet', 'frame_nce', 'frame_triplet'}
+TEXT = {'diversity', 'structure'}
+GENERATION = {'variational', 'diffusion'}
+
+
+@pytest.mark.parametrize(
+  ('overrides', 'terms'),
+  [
+    ({'model.num_registers': 0}, SIMILARITY | TEXT),
+    ({'model.register_source': 'adaptive_pooling'}, SIMILARITY | TEXT),
+    (
+      {'model.register_source': 'sampler'},
+      SIMILARITY | TEXT | {'variational'},
+    ),
+    ({'model.register_start': 'random'}, SIMILARITY | TEXT | {'diffusion'}),
+    ({'model.register_start': 'stochastic'}, SIMILARITY | TEXT | GENERATION),
+    (
+      {'loss.diversity': 0.0, 'loss.structure': 0.0},
+      SIMILARITY | GENERATION,
+    ),
+    (
+      {
+        'model.sampling_method': 'ddim',
+        'model.sampling_steps': 3,
+        'model.time_embedding': 'sinusoidal',
+        'model.query_encodings': 1,
+        'dtype': 'bfloat16',
+      },
+      SIMILARITY | TEXT | GENERATION,
+    ),
+  ],
+)
+def test_options_of_the_ablation(overrides, terms):
+  """Each is a line of config; a loss without its inputs is left out."""
+  config = config_of('charades')
+  config.update_from_flattened_dict(overrides)
+  state, scalars = step_shapes(config)
+  losses = {name for name in scalars if name.startswith('loss/')}
+  assert losses == {f'loss/{name}' for name in terms | {'total'}}
+  dtypes = {leaf.dtype for leaf in jax.tree.leaves(state.params)}
+  assert dtypes == {jax.numpy.dtype('float32')}
 
 
 def test_unknown_model_is_refused():
