@@ -134,16 +134,16 @@ def _run(values: flags.FlagValues, argv: list[str]) -> int:
   # Before JAX starts its threads: a thread keeps the heap it was born with.
   keep_freed_pages()
   # Here, not at the top: help and typos are answered without waiting for JAX.
-  from modes import conversion, evaluation, inspection, session, training
+  from modes import conversion, evaluation, inspection, joins, training
 
   if values.num_processes > 1:
-    session.join_processes(
+    joins.join_processes(
       values.coordinator, values.num_processes, values.process_id
     )
   mode, config, workdir = values.mode, values.config, values.workdir
   if mode == 'train' and not workdir:
     workdir = str(pathlib.Path('runs') / _run_name(_peek(argv, 'config')))
-  arguments = session.Arguments(
+  arguments = joins.Arguments(
     workdir=workdir,
     checkpoint=values.checkpoint,
     official=values.official,
@@ -156,7 +156,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> int:
   if mode == 'evaluate':
     return evaluation.run(config, arguments)
   if mode == 'prepare':
-    corpus = session.open_data(config, show=arguments.progress)
+    corpus = joins.open_data(config, show=arguments.progress)
     return inspection.show_corpus(corpus)
   if mode == 'inspect':
     return inspection.run(config, arguments)

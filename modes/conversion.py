@@ -11,8 +11,8 @@ from dreamprvr_jax.interop import inference, official, released_config
 from dreamprvr_jax.interop.inert_values import Opaque
 from dreamprvr_jax.interop.torch_archive import read_archive
 from dreamprvr_jax.types import parameter_count
-from modes import session
-from modes.session import Arguments
+from modes import joins
+from modes.joins import Arguments
 
 
 def read_released(
@@ -58,7 +58,7 @@ def run_import(config: ConfigDict, arguments: Arguments) -> int:
   """Turns a released checkpoint into ours; `config` already has its sizes."""
   _, state, rest = read_released(arguments.official)
   visual, text = released_config.feature_widths(state)
-  plain = session.plain_config(config)
+  plain = joins.plain_config(config)
   model = inference.model_of(plain)
   shapes = inference.shapes_of(model, plain, visual, text)
   variables = official.from_official(state, shapes)
@@ -75,14 +75,14 @@ def run_import(config: ConfigDict, arguments: Arguments) -> int:
       'visual_width': visual,
       'text_width': text,
       'imported_from': origin,
-      **session.environment(),
+      **joins.environment(),
     },
   )
-  session.say(
+  joins.say(
     f'{len(state)} tensors, {parameter_count(variables):,} numbers: '
     f'{arguments.workdir}'
   )
-  session.say(
+  joins.say(
     'evaluate it: python main.py --mode=evaluate '
     f'--checkpoint={arguments.workdir} --config.data.root=DIR'
   )
@@ -92,5 +92,5 @@ def run_import(config: ConfigDict, arguments: Arguments) -> int:
 def run_export(arguments: Arguments) -> int:
   """Writes the inference weights alone."""
   written = inference.export(arguments.checkpoint, arguments.out)
-  session.say(f'{arguments.out}: {", ".join(written)}')
+  joins.say(f'{arguments.out}: {", ".join(written)}')
   return 0

@@ -13,8 +13,8 @@ from dreamprvr_jax import checkpoints, parallel
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.interop.inference import load
 from dreamprvr_jax.metrics import retrieval
-from modes import session
-from modes.session import Arguments
+from modes import joins
+from modes.joins import Arguments
 from modes.training import make_evaluator
 
 
@@ -23,12 +23,12 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   mesh = parallel.make_mesh(config.num_devices)
   model, variables = load(arguments.checkpoint)
   stored = checkpoints.read_config(arguments.checkpoint)
-  corpus = session.open_data(config, show=arguments.progress)
+  corpus = joins.open_data(config, show=arguments.progress)
   check_widths(stored, corpus, arguments.checkpoint)
-  split = session.get_split(corpus, session.final_split(config, corpus))
+  split = joins.get_split(corpus, joins.final_split(config, corpus))
   evaluator = make_evaluator(config, mesh, model, split)
   metrics, ranking = evaluator.run(
-    session.place(variables, mesh),
+    joins.place(variables, mesh),
     keep_scores=bool(arguments.scores),
     show=arguments.progress,
   )
@@ -48,23 +48,23 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   text = metrics['text_to_text']
   if text['queries']:
     rows[f'text to text, {text["queries"]:,} queries'] = text
-  session.say(session.count_line(metrics, chosen))
-  session.say(retrieval.format_table(rows, session.TABLE_COLUMNS))
+  joins.say(joins.count_line(metrics, chosen))
+  joins.say(retrieval.format_table(rows, joins.TABLE_COLUMNS))
   if corpus.skipped:
-    session.say(f'{len(corpus.skipped)} bad items were left out')
+    joins.say(f'{len(corpus.skipped)} bad items were left out')
   if jax.process_index() == 0:
     workdir = pathlib.Path(arguments.workdir or arguments.checkpoint)
     path = workdir / f'eval_{split.name}.json'
-    result = {**metrics, **session.environment()}
+    result = {**metrics, **joins.environment()}
     if best:
       result |= {'epoch': best['epoch'], 'chosen_on': best['split']}
-    checkpoints.write_json(path, session.finite(result))
-    session.say(f'metrics: {path}')
+    checkpoints.write_json(path, joins.finite(result))
+    joins.say(f'metrics: {path}')
     if arguments.scores:
       write_scores(
         arguments.scores, ranking.scores, split.caption_ids, split.video_ids
       )
-      session.say(f'scores: {arguments.scores}')
+      joins.say(f'scores: {arguments.scores}')
   return 0
 
 

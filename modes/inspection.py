@@ -11,8 +11,8 @@ from dreamprvr_jax import checkpoints
 from dreamprvr_jax.interop import inference
 from dreamprvr_jax.train.metric_log import read_rows
 from dreamprvr_jax.types import parameter_count
-from modes import session
-from modes.session import Arguments
+from modes import joins
+from modes.joins import Arguments
 
 SHOWN_SKIPPED = 50
 
@@ -21,21 +21,21 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   """Prints what is in a checkpoint or workdir, or else in the data root."""
   place = arguments.checkpoint or arguments.workdir
   if place:
-    session.say(_table(describe_checkpoint(place)))
+    joins.say(_table(describe_checkpoint(place)))
     return 0
-  session.write_simulated(config)
-  return show_corpus(open_corpus(session.data_options(config)))
+  joins.write_simulated(config)
+  return show_corpus(open_corpus(joins.data_options(config)))
 
 
 def show_corpus(corpus: Corpus) -> int:
   """Prints what is in a corpus, and what was left out of it."""
   rows = corpus.describe()
-  session.say(_table([(key, *(row[key] for row in rows)) for key in rows[0]]))
+  joins.say(_table([(key, *(row[key] for row in rows)) for key in rows[0]]))
   for name, reason in corpus.skipped[:SHOWN_SKIPPED]:
-    session.say(f'left out: {name}: {reason}')
+    joins.say(f'left out: {name}: {reason}')
   more = len(corpus.skipped) - SHOWN_SKIPPED
   if more > 0:
-    session.say(f'left out: {more} more')
+    joins.say(f'left out: {more} more')
   return 0
 
 

@@ -27,8 +27,8 @@ from dreamprvr_jax.train.step import (
   create_state,
   init_variables,
 )
-from modes import pictures, session
-from modes.session import Arguments
+from modes import joins, pictures
+from modes.joins import Arguments
 
 _log = logging.getLogger(__name__)
 
@@ -61,8 +61,8 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     parallel.check_divisible(config.data[key], f'config.data.{key}', mesh)
   workdir = pathlib.Path(arguments.workdir)
   check_same_run(workdir, config)
-  corpus = session.open_data(config, show=arguments.progress)
-  plain = session.plain_config(config)
+  corpus = joins.open_data(config, show=arguments.progress)
+  plain = joins.plain_config(config)
   model = model_of(plain)
   blank = blank_batch(
     corpus.visual_width, corpus.text_width, **lengths_of(plain)
@@ -71,7 +71,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   initial = jax.device_get(init_variables(model, blank, config.seed))
   if jax.process_index() == 0:
     checkpoints.write_json(
-      workdir / checkpoints.CONFIG_FILE, session.stored_config(config, corpus)
+      workdir / checkpoints.CONFIG_FILE, joins.stored_config(config, corpus)
     )
   with StopRequest() as stop:
     outcome = _train(config, arguments, corpus, mesh, model, initial, stop)
@@ -89,8 +89,8 @@ def _train(
   initial: Any,
   stop: StopRequest,
 ) -> Outcome:
-  train = session.get_split(corpus, 'train')
-  val = session.get_split(corpus, config.data.val_split)
+  train = joins.get_split(corpus, 'train')
+  val = joins.get_split(corpus, config.data.val_split)
 
   def batches_from(position: int) -> iterators.TrainIterator:
     return iterators.train_batches(
@@ -167,7 +167,7 @@ def make_evaluator(
   return Evaluator(
     model,
     mesh,
-    session.make_task(split, config, mesh),
+    joins.make_task(split, config, mesh),
     query_block=config.data.eval_query_batch,
   )
 
@@ -176,7 +176,7 @@ def _interrupted(
   stop: StopRequest, outcome: Outcome, workdir: pathlib.Path
 ) -> int:
   name = stop.signal.name if stop.signal else 'another process'
-  session.say(
+  joins.say(
     f'stopped by {name} after step {outcome.position.step}; everything is '
     f'saved in {workdir}. The same command continues from there.'
   )
@@ -196,7 +196,7 @@ def _report(
   workdir = pathlib.Path(arguments.workdir)
   best = outcome.position.best
   assert best is not None
-  split = session.get_split(corpus, session.final_split(config, corpus))
+  split = joins.get_split(corpus, joins.final_split(config, corpus))
   evaluator = make_evaluator(config, mesh, model, split)
   template = parallel.replicate(initial, mesh)
   weights = checkpoints.load_weights(workdir, template)
@@ -211,21 +211,21 @@ def _report(
     f'{best["split"]} by SumR'
   )
   ending = {'finished': 'all epochs done', 'early': 'stopped early'}
-  session.say(f'\n{ending[outcome.status]}.')
-  session.say(session.count_line(metrics, chosen))
-  session.say(retrieval.format_table(rows, session.TABLE_COLUMNS))
+  joins.say(f'\n{ending[outcome.status]}.')
+  joins.say(joins.count_line(metrics, chosen))
+  joins.say(retrieval.format_table(rows, joins.TABLE_COLUMNS))
   if corpus.skipped:
-    session.say(f'{len(corpus.skipped)} bad items were left out')
+    joins.say(f'{len(corpus.skipped)} bad items were left out')
   if jax.process_index() == 0:
     result = {**metrics, 'epoch': best['epoch'], 'chosen_on': best['split']}
     if 'untrained' in rows:
       result['untrained'] = rows['untrained']
     checkpoints.write_json(
-      workdir / f'eval_{split.name}.json', session.finite(result)
+      workdir / f'eval_{split.name}.json', joins.finite(result)
     )
   if config.report.pictures:
     pictures.draw(workdir, evaluator, weights, split, config.report.queries)
-  session.say(f'everything is in {workdir}')
+  joins.say(f'everything is in {workdir}')
   return 0
 
 
@@ -238,7 +238,7 @@ def check_same_run(workdir: pathlib.Path, config: ConfigDict) -> None:
   if not (workdir / checkpoints.CONFIG_FILE).exists():
     return
   former = _flat(checkpoints.read_config(workdir)['config'])
-  now = _flat(session.plain_config(config))
+  now = _flat(joins.plain_config(config))
   changed = [
     f'config.{key}: {former.get(key)!r} there, {now.get(key)!r} now'
     for key in sorted(former.keys() | now.keys())

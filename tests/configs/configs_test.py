@@ -14,7 +14,7 @@ from dreamprvr_jax.objectives.registry import build_objective
 from dreamprvr_jax.train.bert_adam import bert_adam, warmup_linear
 from dreamprvr_jax.train.step import create_state, update
 from modes.help import config_keys
-from modes.session import plain_config
+from modes.joins import plain_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 NAMES = ('activitynet', 'charades', 'tvr', 'quickstart')
