@@ -11,8 +11,9 @@ def keep_freed_pages() -> bool:
   """Makes malloc reuse large blocks; returns whether the C library knows how.
 
   XLA's CPU backend asks for its temporaries anew at every call. By default
-  glibc takes each large block from the system and gives it back, and faulting
-  the pages in again costs a third of a training step.
+  glibc takes each large block from the system and gives it back, and the pages
+  are faulted in again. `benchmarks/train_step.py --default-malloc` shows what
+  that costs on a machine.
   """
   if not sys.platform.startswith('linux'):
     return False

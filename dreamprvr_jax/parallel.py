@@ -42,9 +42,9 @@ def make_mesh(num_devices: int = 0) -> Mesh:
 def compiler_options() -> dict[str, int | str] | None:
   """Returns XLA options for large programs on the devices in use.
 
-  On a CPU LLVM's higher optimisation levels cost a third of a training
-  step's compilation and buy no speed: the loops are vectorised anyway. A
-  level that XLA_FLAGS names is left alone.
+  On a CPU LLVM's higher optimisation levels lengthen compilation (by a tenth
+  to a quarter, depending on JAX's version) and bought no speed where it was
+  tried. A level that XLA_FLAGS names is left alone.
   """
   option = 'xla_backend_optimization_level'
   if jax.default_backend() != 'cpu' or option in os.environ.get(

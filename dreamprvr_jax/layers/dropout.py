@@ -10,8 +10,7 @@ class Dropout(nn.Module):
   """Zeroes elements with probability `rate`, scales the rest by 1/(1-rate).
 
   Bits come from a counter hashed with a key of the stream 'dropout', rather
-  than from a block cipher: on a CPU the cipher took over a third of a
-  training step. The hash is elementwise, so it fuses into its consumer, and
+  than from a block cipher, whose bits are costly on a CPU. The hash is elementwise, so it fuses into its consumer, and
   an element's bit depends on its index alone: the same on one device or
   eight.
   """
