@@ -10,9 +10,9 @@ class Dropout(nn.Module):
   """Zeroes elements with probability `rate`, scales the rest by 1/(1-rate).
 
   Bits come from a counter hashed with a key of the stream 'dropout', rather
-  than from a block cipher, whose bits are costly on a CPU. The hash is elementwise, so it fuses into its consumer, and
-  an element's bit depends on its index alone: the same on one device or
-  eight.
+  than from a block cipher, whose bits are costly on a CPU. The hash is
+  elementwise, so it fuses into its consumer, and an element's bit depends on
+  its index alone: the same on one device or eight.
   """
 
   rate: float
