@@ -29,15 +29,15 @@ def gaussian_table(length: int, width: float) -> Float[np.ndarray, 'l l']:
 
 def block_tables(
   length: int, num_registers: int, widths: tuple[float, ...]
-) -> Float[np.ndarray, 'a s s']:
+) -> Float[np.ndarray, 'a q s']:
   """Returns one multiplicative table per parallel block, float32.
 
-  A block without width (0) has factor 1 everywhere; in the others the rows
-  and columns of registers keep factor 1. s = length + num_registers.
+  A block without width (0) has factor 1 everywhere; in the others the columns
+  of registers keep factor 1. q = length, s = length + num_registers.
   """
   size = length + num_registers
-  tables = np.ones((len(widths), size, size), np.float32)
+  tables = np.ones((len(widths), length, size), np.float32)
   for block, width in enumerate(widths):
     if width:
-      tables[block, :length, :length] = gaussian_table(length, width)
+      tables[block, :, :length] = gaussian_table(length, width)
   return tables

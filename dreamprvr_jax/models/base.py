@@ -61,12 +61,13 @@ def token_scores(
   One product serves both: cos = dot / norms. The maximum is over all
   positions, so a zero (padded) token scores 0 (common notes, C6).
   """
+  # Queries last: as they lie, tokens are the left side of one large product.
   products = jnp.einsum(
-    'nd,bsd->nbs', queries, tokens, preferred_element_type=jnp.float32
+    'bsd,nd->bsn', tokens, queries, preferred_element_type=jnp.float32
   )
-  per_token = inverse_norm(tokens)[..., 0]
-  cosine = jnp.max(products * per_token, axis=-1) * inverse_norm(queries)
-  return cosine, jnp.max(products, axis=-1)
+  cosine = jnp.max(products * inverse_norm(tokens), axis=1)
+  cosine = cosine.T * inverse_norm(queries)
+  return cosine, jnp.max(products, axis=1).T
 
 
 def similarities(

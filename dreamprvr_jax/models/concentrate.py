@@ -15,7 +15,8 @@ class RegisterAugmentedBlock(nn.Module):
   """Parallel Gaussian blocks over tokens and registers, then one mixture.
 
   Source: DreamPRVR specification, section 5. Registers are read by the
-  video's tokens and dropped afterwards.
+  video's tokens and dropped afterwards, so theirs are keys and values only:
+  what a register would read itself is not computed.
   """
 
   widths: tuple[float, ...]
@@ -23,6 +24,8 @@ class RegisterAugmentedBlock(nn.Module):
   input_dropout: float
   dropout: float
   temperature: float
+  execution: str = 'batched'
+  remat: bool = False
   dtype: DType = jnp.float32
 
   @nn.compact
@@ -42,7 +45,7 @@ class RegisterAugmentedBlock(nn.Module):
       mask: Real tokens; None if all of them are.
       train: Whether dropout is on.
     """
-    batch, length, width = tokens.shape
+    length, width = tokens.shape[1:]
     count = 0 if registers is None else registers.shape[1]
     x = tokens
     if registers is not None:
@@ -54,14 +57,16 @@ class RegisterAugmentedBlock(nn.Module):
       len(self.widths),
       self.num_heads,
       self.dropout,
+      self.execution,
+      self.remat,
       self.dtype,
       name='parallel',
     )(
       x,
       jnp.asarray(block_tables(length, count, self.widths)),
-      key_mask(batch, length, count, mask),
+      key_mask(mask, count),
       train=train,
-    )[:, :, :length]
+    )
     merged = LearnedAggregation(
       self.num_heads, self.dropout, self.temperature, self.dtype, name='merger'
     )(stacks, mask=mask, train=train)
@@ -69,22 +74,13 @@ class RegisterAugmentedBlock(nn.Module):
 
 
 def key_mask(
-  batch: int,
-  length: int,
-  num_registers: int,
-  mask: Bool[Array, 'b s'] | None,
-) -> Bool[Array, 'b q k'] | None:
-  """Returns who may attend whom, q = k = length + num_registers.
+  mask: Bool[Array, 'b s'] | None, num_registers: int
+) -> Bool[Array, 'b 1 k'] | None:
+  """Returns what a video token attends: real video tokens and all registers.
 
-  A video token attends real video tokens and all registers; a register only
-  real video tokens, not even itself.
+  k = s + num_registers; None if nothing is masked.
   """
-  if mask is None and num_registers == 0:
-    return None
   if mask is None:
-    mask = jnp.ones((batch, length), bool)
-  size = length + num_registers
-  video = jnp.pad(mask, ((0, 0), (0, num_registers)))[:, None]
-  position = jnp.arange(size)
-  to_register = (position < length)[:, None] & (position >= length)[None]
-  return jnp.broadcast_to(video | to_register, (batch, size, size))
+    return None
+  keys = jnp.pad(mask, ((0, 0), (0, num_registers)), constant_values=True)
+  return keys[:, None]

@@ -58,6 +58,8 @@ class DreamPRVR(nn.Module):
   sampling_steps: int = 0
   perturbation_scale: float = 0.1
   query_encodings: int = 2
+  parallel_execution: str = 'batched'
+  remat: bool = False
   clip_weight: float = 0.6
   frame_weight: float = 0.4
   dtype: DType = jnp.float32
@@ -103,6 +105,8 @@ class DreamPRVR(nn.Module):
       self.input_dropout,
       self.dropout,
       self.merge_temperature,
+      self.parallel_execution,
+      self.remat,
       self.dtype,
     )
     self.clip_encoder = encoder()

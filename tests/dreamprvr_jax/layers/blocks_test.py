@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers.blocks import (
+  EXECUTIONS,
   AttentionBlock,
   CrossAttentionBlock,
   FeedForward,
@@ -102,24 +104,65 @@ def test_readout_equals_cross_attention_on_each_stack():
     np.testing.assert_allclose(got[stack], expected[:, 0], rtol=1e-4, atol=1e-4)
 
 
+def test_attention_block_computes_the_first_tokens_alone():
+  x, mask = normal(1, 2, 5, WIDTH), np.asarray([[[1, 1, 1, 0, 1]]] * 2, bool)
+  whole = AttentionBlock(HEADS, 0.0)
+  variables = init(whole, x)
+  expected = whole.apply(variables, x, None, mask, train=False)
+  got = AttentionBlock(HEADS, 0.0, num_queries=3).apply(
+    variables, x, None, mask, train=False
+  )
+  assert got.shape == (2, 3, WIDTH)
+  np.testing.assert_allclose(got, expected[:, :3], rtol=1e-4, atol=1e-5)
+
+
 def parallel(dropout=0.0):
   layer = ParallelBlocks(3, HEADS, dropout)
-  x, tables = normal(1, 2, 5, WIDTH), np.abs(normal(2, 3, 5, 5))
-  mask = np.random.default_rng(3).random((2, 5, 5)) < 0.7
+  x, tables = normal(1, 2, 5, WIDTH), np.abs(normal(2, 3, 4, 5))
+  mask = np.random.default_rng(3).random((2, 1, 5)) < 0.7
   return layer, init(layer, x, tables, mask), (x, tables, mask)
 
 
 def test_parallel_blocks_equal_one_block_after_the_other():
   layer, variables, (x, tables, mask) = parallel()
   got = layer.apply(variables, x, tables, mask, train=False)
-  assert got.shape == (3, 2, 5, WIDTH)
+  assert got.shape == (3, 2, 4, WIDTH)
   for block in range(3):
     params = jax.tree.map(lambda p, i=block: p[i], variables['params']['block'])
-    expected = AttentionBlock(HEADS, 0.0).apply(
+    expected = AttentionBlock(HEADS, 0.0, num_queries=4).apply(
       {'params': params}, x, tables[block], mask, train=False
     )
     np.testing.assert_allclose(got[block], expected, rtol=1e-4, atol=1e-4)
   assert not np.allclose(got[0], got[1])
+
+
+@pytest.mark.parametrize('execution', EXECUTIONS)
+@pytest.mark.parametrize('remat', [False, True], ids=['kept', 'remat'])
+def test_executions_agree_dropout_and_gradients_included(execution, remat):
+  layer, variables, args = parallel(dropout=0.3)
+
+  def loss(variables, layer):
+    out = layer.apply(
+      variables, *args, train=True, rngs={'dropout': jax.random.key(1)}
+    )
+    return jnp.sum(out * normal(4, *out.shape))
+
+  run = jax.jit(jax.value_and_grad(loss), static_argnums=1)
+  other = layer.clone(execution=execution, remat=remat)
+  value, gradient = run(variables, other)
+  expected, expected_gradient = run(variables, layer)
+  np.testing.assert_allclose(value, expected, rtol=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+    gradient,
+    expected_gradient,
+  )
+
+
+def test_unknown_execution_is_named():
+  layer, variables, args = parallel()
+  with pytest.raises(UserError, match="parallel_execution 'both' is unknown"):
+    layer.clone(execution='both').apply(variables, *args, train=False)
 
 
 def test_parallel_blocks_start_from_different_values():
@@ -133,7 +176,7 @@ def test_parallel_blocks_start_from_different_values():
 def test_parallel_blocks_drop_independently():
   layer, variables, (x, _, mask) = parallel(dropout=0.5)
   same = jax.tree.map(lambda p: jnp.broadcast_to(p[:1], p.shape), variables)
-  tables = np.ones((3, 5, 5), np.float32)
+  tables = np.ones((3, 4, 5), np.float32)
 
   def run(train, seed):
     return layer.apply(

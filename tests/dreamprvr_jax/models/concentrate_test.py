@@ -38,24 +38,14 @@ def make(registers=NOTES, dropout=0.0):
 
 def test_truth_table():
   mask = np.asarray([[True, True, False]])
-  got = key_mask(1, 3, 2, mask)
-  video, register = [1, 1, 0, 1, 1], [1, 1, 0, 0, 0]
-  expected = [video, video, video, register, register]
-  np.testing.assert_array_equal(got, np.asarray([expected], bool))
-
-
-def test_truth_table_without_padding():
-  got = key_mask(2, 2, 1, None)
-  expected = np.asarray([[1, 1, 1], [1, 1, 1], [1, 1, 0]], bool)
-  np.testing.assert_array_equal(got, [expected, expected])
-
-
-def test_truth_table_without_registers():
-  assert key_mask(2, 3, 0, None) is None
-  mask = np.asarray([[True, False]])
   np.testing.assert_array_equal(
-    key_mask(1, 2, 0, mask), np.broadcast_to(mask[:, None], (1, 2, 2))
+    key_mask(mask, 2), np.asarray([[[1, 1, 0, 1, 1]]], bool)
   )
+  np.testing.assert_array_equal(key_mask(mask, 0), mask[:, None])
+
+
+def test_without_padding_nothing_is_masked():
+  assert key_mask(None, 2) is None
 
 
 def test_output_is_zero_where_padded():
