@@ -16,6 +16,12 @@ def base_config() -> ConfigDict:
   config.dtype = 'float32'
   # Devices to use, 0 for all
   config.num_devices = 0
+  # Of them, how many share the corpus in evaluation; the others share the
+  # queries
+  config.corpus_devices = 1
+
+  # Folder where compiled programs are kept for the next start; empty: none
+  config.compilation_cache = ''
 
   config.data = ConfigDict()
   # Folder that holds <collection>/FeatureData/...
@@ -36,8 +42,15 @@ def base_config() -> ConfigDict:
   # 'records' (prepared), 'release' (straight from the files), 'auto' (prepare
   # if possible)
   config.data.storage = 'auto'
-  # 'resident' (splits in host memory) or 'streaming' (tf.data)
-  config.data.pipeline = 'resident'
+  # Where features are read from while training: 'device' (splits in device
+  # memory), 'resident' (splits in host memory), 'streaming' (tf.data), 'auto'
+  # (the first of them that has room; 'device' not on a CPU)
+  config.data.pipeline = 'auto'
+  # Share of the free device memory that splits may take with 'auto'
+  config.data.device_share = 0.5
+  # Of the features on the device: 'float32', 'bfloat16', or 'auto', the
+  # compute dtype
+  config.data.device_dtype = 'auto'
   # Leave out items that are missing or broken, and list them
   config.data.skip_bad = False
   # Check of the sources at start: 'fast' (size, time, samples) or 'full'
@@ -85,6 +98,14 @@ def base_config() -> ConfigDict:
   config.train.log_every = 10
   # Steps between two checkpoints within an epoch, 0 for none
   config.train.checkpoint_every = 200
+  # Updates issued together at most, with data.pipeline 'device'; 0 for one on
+  # a CPU, else up to the next row or checkpoint, but no more than 32
+  config.train.steps_per_dispatch = 0
+
+  config.eval = ConfigDict()
+  # Share of the free device memory for the encoded corpus; a corpus that takes
+  # more is encoded and ranked in parts
+  config.eval.corpus_share = 0.5
 
   config.optimizer = ConfigDict()
   # Peak learning rate

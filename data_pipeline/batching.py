@@ -17,6 +17,9 @@ from data_pipeline.errors import DataError
 
 _GROWTH = 1.5
 _DEVIATIONS = 4.0
+_WORD = 2**32 - 1
+# Where the two keys of the shuffle begin.
+_SHUFFLE = (zlib.crc32(b'shuffle'), zlib.crc32(b'shuffle again'))
 
 
 def steps_per_epoch(num_videos: int, batch_size: int) -> int:
@@ -100,13 +103,35 @@ def process_rows(size: int, index: int, count: int, what: str) -> slice:
 
 
 def epoch_order(num_videos: int, seed: int, epoch: int) -> np.ndarray:
-  """Returns the permutation of one epoch, (v,) int64."""
-  stream = zlib.crc32(b'shuffle')
-  sequence = np.random.SeedSequence([seed & (2**64 - 1), stream, epoch])
-  # Raw bits and a stable sort: NumPy keeps bit generators fixed for ever, but
-  # not what `permutation` makes of them.
-  bits = np.random.Philox(sequence).random_raw(num_videos)
-  return np.argsort(bits, kind='stable')
+  """Returns the permutation of one epoch, (v,) int64.
+
+  The order of hashed positions: integer operations that an accelerator can
+  repeat, as `dreamprvr_jax.resident.epoch_order` does. The hash is a
+  permutation of 32 bits, so no two positions tie.
+  """
+  # Two keys for every (seed, epoch); `seed` counts modulo 2^64.
+  low, high = (
+    _digest(start, seed & _WORD, seed >> 32 & _WORD, epoch)
+    for start in _SHUFFLE
+  )
+  position = np.arange(num_videos, dtype=np.uint32)
+  return np.argsort(_mix(_mix(position + low) ^ high), kind='stable')
+
+
+def _digest(start: int, *words: int) -> np.ndarray:
+  """Returns 32 bits that depend on all words, (1,) uint32."""
+  key = np.array([start], np.uint32)
+  for word in words:
+    key = _mix(key ^ np.uint32(word))
+  return key
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+  """Returns the multiply-and-shift hash of 32-bit words (Wellons'
+  lowbias32)."""
+  x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
+  x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
+  return x ^ (x >> 16)
 
 
 class TrainPlan:
@@ -131,6 +156,7 @@ class TrainPlan:
       multiple: see `caption_slots`.
     """
     counts = np.bincount(caption_video, minlength=num_videos)
+    self._counts = counts
     self.num_videos = num_videos
     self.batch_size = batch_size
     self.seed = seed
@@ -143,18 +169,28 @@ class TrainPlan:
       functools.partial(epoch_order, num_videos, seed)
     )
 
-  def batch(self, number: int) -> BatchIndices:
-    """Returns batch `number`, counted from the start of training."""
+  def slots_of(self, number: int) -> int:
+    """Returns the size of the caption axis of batch `number`."""
+    return self._fitting(self._counts[self._videos(number)].sum())
+
+  def _videos(self, number: int) -> np.ndarray:
     epoch, step = divmod(number, self.steps_per_epoch)
     first = step * self.batch_size
-    real = self._order(epoch)[first : first + self.batch_size]
+    return self._order(epoch)[first : first + self.batch_size]
+
+  def _fitting(self, captions: int) -> int:
+    return next(size for size in self.slots if size >= captions)
+
+  def batch(self, number: int) -> BatchIndices:
+    """Returns batch `number`, counted from the start of training."""
+    real = self._videos(number)
     videos = np.full(self.batch_size, -1, np.int64)
     videos[: len(real)] = real
     groups = [
       self._captions[self._starts[v] : self._starts[v + 1]] for v in real
     ]
     found = np.concatenate(groups)
-    size = next(size for size in self.slots if size >= len(found))
+    size = self._fitting(len(found))
     captions = np.full(size, -1, np.int64)
     captions[: len(found)] = found
     caption_video = np.zeros(size, np.int32)

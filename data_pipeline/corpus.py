@@ -81,14 +81,16 @@ class Split:
     rows = _rows(indices, len(self.video_ids), 'video')
     real = np.flatnonzero(rows >= 0)
     options = self.options
-    clips = _zeros((len(rows), options.num_clips, self.visual_width))
-    frames = _zeros((len(rows), options.max_frames, self.visual_width))
+    clips = _empty((len(rows), options.num_clips, self.visual_width))
+    frames = _empty((len(rows), options.max_frames, self.visual_width))
+    clips[rows < 0] = frames[rows < 0] = 0
     lengths = np.zeros(len(rows), np.int64)
     lengths[real] = np.minimum(self.num_frames[rows[real]], options.max_frames)
     items = (source or self.source).videos([int(i) for i in rows[real]])
     for row, (item_clips, item_frames) in zip(real, items, strict=True):
       clips[row] = item_clips
       frames[row, : lengths[row]] = item_frames
+      frames[row, lengths[row] :] = 0
     return {
       'clip_features': clips,
       'frame_features': frames,
@@ -113,12 +115,14 @@ class Split:
     rows = _rows(indices, len(self.caption_ids), 'caption')
     real = np.flatnonzero(rows >= 0)
     max_words = self.options.max_words
-    words = _zeros((len(rows), max_words, self.text_width))
+    words = _empty((len(rows), max_words, self.text_width))
+    words[rows < 0] = 0
     lengths = np.zeros(len(rows), np.int64)
     lengths[real] = self.num_words[rows[real]]
     items = (source or self.source).captions([int(i) for i in rows[real]])
     for row, item in zip(real, items, strict=True):
       words[row, : lengths[row]] = item
+      words[row, lengths[row] :] = 0
     return {
       'word_features': words,
       'word_mask': np.arange(max_words) < lengths[:, None],
@@ -195,10 +199,13 @@ class Corpus:
     return rows
 
 
-def _zeros(shape: tuple[int, ...]) -> np.ndarray:
-  """Returns float32 zeros at an address that TensorFlow need not copy from."""
+def _empty(shape: tuple[int, ...]) -> np.ndarray:
+  """Returns float32 memory at an address that TensorFlow need not copy from.
+
+  Not zeros: most of it is written over at once.
+  """
   size = math.prod(shape)
-  buffer = np.zeros(size + _ALIGNMENT, np.float32)
+  buffer = np.empty(size + _ALIGNMENT, np.float32)
   start = -buffer.ctypes.data // buffer.itemsize % _ALIGNMENT
   return buffer[start : start + size].reshape(shape)
 

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent import futures
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tqdm
@@ -20,7 +20,19 @@ _CHUNK = 16
 _GIB = 2**30
 
 
-def _available_memory() -> int | None:
+def split_bytes(split: 'Split', itemsize: int = 4) -> int:
+  """Returns the bytes of a split's features without padding."""
+  options = split.options
+  frames = np.minimum(split.num_frames, options.max_frames).sum(dtype=np.int64)
+  clips = len(split.video_ids) * options.num_clips
+  words = split.num_words.sum(dtype=np.int64)
+  return itemsize * (
+    int(clips + frames) * split.visual_width + int(words) * split.text_width
+  )
+
+
+def available_memory() -> int | None:
+  """Returns the bytes of host memory that arrays may take, if known."""
   try:
     return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') + (
       _cached_memory()
@@ -43,10 +55,17 @@ def _offsets(lengths: np.ndarray) -> np.ndarray:
 
 
 class ResidentSource:
-  """Holds clips (v, c, e), frames and words (ragged, end to end), float32."""
+  """Holds clips (v, c, e), frames and words (ragged, end to end)."""
 
-  def __init__(self, split: 'Split', progress: bool = True):
+  def __init__(
+    self, split: 'Split', progress: bool = True, dtype: Any = np.float32
+  ):
     """Reads a split with several threads.
+
+    Args:
+      split: what to read.
+      progress: whether a bar is shown.
+      dtype: of the features that are kept.
 
     Raises:
       DataError: if the split does not fit into memory, or its files are bad.
@@ -59,22 +78,20 @@ class ResidentSource:
     clip_shape = (num_videos, options.num_clips, split.visual_width)
     frame_shape = (int(self._frame_offsets[-1]), split.visual_width)
     word_shape = (int(self._word_offsets[-1]), split.text_width)
-    self.num_bytes = 4 * sum(
-      int(np.prod(shape, dtype=np.int64))
-      for shape in (clip_shape, frame_shape, word_shape)
-    )
-    available = _available_memory()
+    self.num_bytes = split_bytes(split, np.dtype(dtype).itemsize)
+    available = available_memory()
     if available is not None and self.num_bytes > available:
       raise DataError(
         f'the {split.name} split takes {self.num_bytes / _GIB:.1f} GiB of host '
         f'memory but only {available / _GIB:.1f} GiB are free; use the '
         'streaming pipeline (on prepared records)'
       )
-    self._clips = np.empty(clip_shape, np.float32)
-    self._frames = np.empty(frame_shape, np.float32)
-    self._words = np.empty(word_shape, np.float32)
+    self._clips = np.empty(clip_shape, dtype)
+    self._frames = np.empty(frame_shape, dtype)
+    self._words = np.empty(word_shape, dtype)
     captions = np.argsort(split.caption_video, kind='stable')
     starts = _offsets(split.captions_per_video)
+    self._captions, self._caption_offsets = captions, starts
 
     def load(first: int) -> int:
       last = min(first + _CHUNK, num_videos)
@@ -127,6 +144,27 @@ class ResidentSource:
     return [
       (self._clips[i], self._frames[self._frame_rows(i)]) for i in indices
     ]
+
+  def arrays(self) -> dict[str, np.ndarray]:
+    """Returns the features and where whose lie: (c, e) clips of all videos,
+    the rows of frames and words, starts and counts, captions by video.
+
+    Names are those of `dreamprvr_jax.resident.ResidentSplit`.
+    """
+    arrays = {
+      'clips': self._clips,
+      'frames': self._frames,
+      'words': self._words,
+      'captions': self._captions.astype(np.int32),
+    }
+    for name, offsets in (
+      ('frame', self._frame_offsets),
+      ('word', self._word_offsets),
+      ('caption', self._caption_offsets),
+    ):
+      arrays[f'{name}_starts'] = offsets[:-1].astype(np.int32)
+      arrays[f'{name}_counts'] = np.diff(offsets).astype(np.int32)
+    return arrays
 
   def use_threads(self, count: int) -> None:
     """Does nothing: views cost no time."""

@@ -10,18 +10,22 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dreamprvr_jax.errors import UserError
 
+# In training the rows of a batch are split over both axes. In evaluation the
+# queries are split over the first, the videos of the corpus over the second.
 DATA_AXIS = 'data'
+CORPUS_AXIS = 'corpus'
 
 
-def make_mesh(num_devices: int = 0) -> Mesh:
-  """Returns a mesh of one data axis over all processes' devices.
+def make_mesh(num_devices: int = 0, corpus_devices: int = 1) -> Mesh:
+  """Returns the mesh (data, corpus) over all processes' devices.
 
   Args:
     num_devices: How many devices to use; 0 means all of them.
+    corpus_devices: Length of the corpus axis.
 
   Raises:
-    UserError: If there are fewer devices, or if several processes would
-      leave some of theirs out.
+    UserError: If there are fewer devices, if the corpus axis does not divide
+      them, or if several processes would leave some of theirs out.
   """
   devices = jax.devices()
   count = num_devices or len(devices)
@@ -36,27 +40,35 @@ def make_mesh(num_devices: int = 0) -> Mesh:
       f'config.num_devices is {count}, but with several processes all '
       f'{len(devices)} devices take part; set it to 0'
     )
-  return Mesh(np.asarray(devices[:count]), (DATA_AXIS,))
+  if corpus_devices < 1 or count % corpus_devices:
+    raise UserError(
+      f'config.corpus_devices is {corpus_devices}, which does not divide the '
+      f'{count} devices; set it to a divisor of {count}'
+    )
+  grid = np.asarray(devices[:count]).reshape(-1, corpus_devices)
+  return Mesh(grid, (DATA_AXIS, CORPUS_AXIS))
 
 
-def compiler_options() -> dict[str, int | str] | None:
-  """Returns XLA options for large programs on the devices in use.
+def compiler_options(mesh: Mesh | None = None) -> dict[str, int | str] | None:
+  """Returns XLA options for large programs.
+
+  Args:
+    mesh: What is compiled for; JAX's default devices if None.
 
   On a CPU LLVM's higher optimisation levels lengthen compilation (by a tenth
   to a quarter, depending on JAX's version) and bought no speed where it was
   tried. A level that XLA_FLAGS names is left alone.
   """
   option = 'xla_backend_optimization_level'
-  if jax.default_backend() != 'cpu' or option in os.environ.get(
-    'XLA_FLAGS', ''
-  ):
+  platform = mesh.devices.flat[0].platform if mesh else jax.default_backend()
+  if platform != 'cpu' or option in os.environ.get('XLA_FLAGS', ''):
     return None
   return {option: 1}
 
 
 def check_divisible(size: int, what: str, mesh: Mesh) -> None:
-  """Raises ValueError unless the mesh's data axis divides `size`."""
-  devices = mesh.shape[DATA_AXIS]
+  """Raises UserError unless the mesh's devices can share `size` evenly."""
+  devices = mesh.size
   if size % devices:
     raise UserError(
       f'{what} is {size}, which {devices} devices cannot share evenly; choose '
@@ -70,8 +82,8 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def by_row(mesh: Mesh) -> NamedSharding:
-  """Returns the sharding that splits the leading axis over the devices."""
-  return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+  """Returns the sharding that splits the leading axis over all devices."""
+  return NamedSharding(mesh, PartitionSpec((DATA_AXIS, CORPUS_AXIS)))
 
 
 def shard_rows(

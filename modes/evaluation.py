@@ -13,19 +13,21 @@ from dreamprvr_jax import checkpoints, parallel
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.interop.inference import load
 from dreamprvr_jax.metrics import retrieval
-from modes import joins
+from modes import joins, residency
 from modes.joins import Arguments
 from modes.training import make_evaluator
 
 
 def run(config: ConfigDict, arguments: Arguments) -> int:
   """Evaluates a checkpoint, writes and prints the metrics."""
-  mesh = parallel.make_mesh(config.num_devices)
+  mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
+  joins.keep_programs(config)
   model, variables = load(arguments.checkpoint)
   stored = checkpoints.read_config(arguments.checkpoint)
   corpus = joins.open_data(config, show=arguments.progress)
   check_widths(stored, corpus, arguments.checkpoint)
   split = joins.get_split(corpus, joins.final_split(config, corpus))
+  config = residency.with_pipeline(config, [split], mesh)
   evaluator = make_evaluator(config, mesh, model, split)
   metrics, ranking = evaluator.run(
     joins.place(variables, mesh),

@@ -50,9 +50,10 @@ FLAGS = {
   '--out=DIR': 'where export writes',
   '--scores=FILE.npz': 'where evaluate writes the scores (queries, videos)',
   '--noprogress': 'no progress bars',
-  '--coordinator=HOST:PORT': 'address of process 0, for several processes',
-  '--num_processes=N': 'how many processes there are',
+  '--num_processes=N': 'how many processes there are; 1: this one alone; not '
+  'given: as SLURM, Open MPI or a TPU pod says',
   '--process_id=I': 'which one this is, from 0',
+  '--coordinator=HOST:PORT': 'address of process 0',
 }
 
 

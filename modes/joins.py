@@ -5,6 +5,7 @@ import importlib.metadata
 import logging
 import pathlib
 import platform
+import shutil
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -18,8 +19,8 @@ from data_pipeline import iterators, prepare, simulated
 from data_pipeline.corpus import Corpus, DataOptions, Split, open_corpus
 from data_pipeline.errors import DataError
 from dreamprvr_jax import parallel
-from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.task import RetrievalTask
+from dreamprvr_jax.resident import ResidentSplit
 
 _log = logging.getLogger(__name__)
 
@@ -39,19 +40,10 @@ class Arguments:
   progress: bool
 
 
-def join_processes(coordinator: str, count: int, process: int) -> None:
-  """Joins this process to the others of the run.
-
-  Raises:
-    UserError: If the address or the numbers cannot be right.
-  """
-  if not coordinator or not 0 <= process < count:
-    raise UserError(
-      f'--num_processes={count} needs --coordinator=HOST:PORT and a '
-      f'--process_id from 0 to {count - 1}; found coordinator '
-      f'{coordinator!r} and process {process}'
-    )
-  jax.distributed.initialize(coordinator, count, process)
+def keep_programs(config: ConfigDict) -> None:
+  """Keeps compiled programs in a folder, if the config names one."""
+  if config.compilation_cache:
+    jax.config.update('jax_compilation_cache_dir', config.compilation_cache)
 
 
 def data_options(config: ConfigDict) -> DataOptions:
@@ -86,8 +78,11 @@ def write_simulated(config: ConfigDict) -> None:
     return
   _log.info('writing the generated corpus to %s', folder)
   train, val, test = config.simulated.videos
-  simulated.write_corpus(
-    config.data.root,
+  # Elsewhere first: half a corpus, of a run that was stopped, is none.
+  partial = folder.parent / f'.{folder.name}.partial'
+  shutil.rmtree(partial, ignore_errors=True)
+  written = simulated.write_corpus(
+    partial,
     collection=config.data.collection,
     feature=config.data.feature,
     train_videos=train,
@@ -95,6 +90,8 @@ def write_simulated(config: ConfigDict) -> None:
     test_videos=test,
     seed=config.simulated.seed,
   )
+  written.rename(folder)
+  partial.rmdir()
 
 
 def open_data(config: ConfigDict, *, show: bool = True) -> Corpus:
@@ -153,14 +150,25 @@ def final_split(config: ConfigDict, corpus: Corpus) -> str:
   return 'test' if 'test' in corpus.splits else config.data.val_split
 
 
-def make_task(split: Split, config: ConfigDict, mesh: Mesh) -> RetrievalTask:
-  """Returns the retrieval task on a split."""
-  devices = mesh.shape[parallel.DATA_AXIS]
+def make_task(
+  split: Split,
+  config: ConfigDict,
+  mesh: Mesh,
+  resident: ResidentSplit | None = None,
+) -> RetrievalTask:
+  """Returns the retrieval task on a split.
+
+  Args:
+    split: The split.
+    config: The run's config.
+    mesh: The device mesh.
+    resident: The split's features, if they are in device memory.
+  """
   videos = _shared(
-    min(config.data.eval_video_batch, len(split.video_ids)), devices
+    min(config.data.eval_video_batch, len(split.video_ids)), mesh.size
   )
   queries = _shared(
-    min(config.data.eval_query_batch, len(split.caption_ids)), devices
+    min(config.data.eval_query_batch, len(split.caption_ids)), mesh.size
   )
   reading = {
     'pipeline': config.data.pipeline,
@@ -174,14 +182,15 @@ def make_task(split: Split, config: ConfigDict, mesh: Mesh) -> RetrievalTask:
     caption_ids=split.caption_ids,
     caption_video=split.caption_video,
     moment_ratios=lengths / split.durations[split.caption_video],
+    video_batch=videos,
+    query_batch=queries,
     video_batches=lambda: iterators.video_batches(
       split, batch_size=videos, **reading
     ),
     query_batches=lambda: iterators.query_batches(
       split, batch_size=queries, **reading
     ),
-    num_video_batches=-(-len(split.video_ids) // videos),
-    num_query_batches=-(-len(split.caption_ids) // queries),
+    resident=resident,
   )
 
 

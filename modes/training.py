@@ -9,8 +9,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from data_pipeline import iterators
-from data_pipeline.corpus import Corpus
+from data_pipeline.corpus import Corpus, Split
 from dreamprvr_jax import checkpoints, parallel
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.evaluator import Evaluator
@@ -22,12 +21,8 @@ from dreamprvr_jax.train.bert_adam import bert_adam, warmup_linear
 from dreamprvr_jax.train.loop import Loop, LoopOptions, Outcome
 from dreamprvr_jax.train.metric_log import MetricLog
 from dreamprvr_jax.train.signals import StopRequest
-from dreamprvr_jax.train.step import (
-  compile_update,
-  create_state,
-  init_variables,
-)
-from modes import joins, pictures
+from dreamprvr_jax.train.step import create_state, init_variables
+from modes import feeding, joins, pictures, residency
 from modes.joins import Arguments
 
 _log = logging.getLogger(__name__)
@@ -35,19 +30,26 @@ _log = logging.getLogger(__name__)
 # Keys that may differ between the start of a run and its resumption: they
 # change where things are read and how results are shown, not the numbers.
 FREE_KEYS = (
+  'compilation_cache',
   'num_devices',
+  'corpus_devices',
   'data.root',
   'data.prepared',
   'data.storage',
   'data.pipeline',
+  'data.device_share',
   'data.verify',
   'data.workers',
   'data.moments',
   'data.eval_video_batch',
   'data.eval_query_batch',
   'data.eval_split',
+  'eval.corpus_share',
   'train.log_every',
   'train.checkpoint_every',
+  'train.steps_per_dispatch',
+  'model.parallel_execution',
+  'model.remat',
   'report.pictures',
   'report.queries',
   'report.untrained',
@@ -56,12 +58,17 @@ FREE_KEYS = (
 
 def run(config: ConfigDict, arguments: Arguments) -> int:
   """Trains, evaluates the best epoch, prints the table; returns exit code."""
-  mesh = parallel.make_mesh(config.num_devices)
+  mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
   for key in ('batch_size', 'caption_multiple'):
     parallel.check_divisible(config.data[key], f'config.data.{key}', mesh)
   workdir = pathlib.Path(arguments.workdir)
   check_same_run(workdir, config)
+  joins.keep_programs(config)
   corpus = joins.open_data(config, show=arguments.progress)
+  train = joins.get_split(corpus, 'train')
+  val = joins.get_split(corpus, config.data.val_split)
+  final = joins.get_split(corpus, joins.final_split(config, corpus))
+  settled = residency.with_pipeline(config, [train, val, final], mesh)
   plain = joins.plain_config(config)
   model = model_of(plain)
   blank = blank_batch(
@@ -73,37 +80,30 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     checkpoints.write_json(
       workdir / checkpoints.CONFIG_FILE, joins.stored_config(config, corpus)
     )
+  evaluator = make_evaluator(settled, mesh, model, val)
   with StopRequest() as stop:
-    outcome = _train(config, arguments, corpus, mesh, model, initial, stop)
+    outcome = _train(
+      settled, arguments, train, evaluator, mesh, model, initial, stop
+    )
   if outcome.status == 'interrupted':
     return _interrupted(stop, outcome, workdir)
-  return _report(config, arguments, corpus, mesh, model, initial, outcome)
+  if final is not val:
+    evaluator = make_evaluator(settled, mesh, model, final)
+  return _report(
+    config, arguments, corpus, final, evaluator, mesh, initial, outcome
+  )
 
 
 def _train(
   config: ConfigDict,
   arguments: Arguments,
-  corpus: Corpus,
+  train: Split,
+  evaluator: Evaluator,
   mesh: Mesh,
   model: Any,
   initial: Any,
   stop: StopRequest,
 ) -> Outcome:
-  train = joins.get_split(corpus, 'train')
-  val = joins.get_split(corpus, config.data.val_split)
-
-  def batches_from(position: int) -> iterators.TrainIterator:
-    return iterators.train_batches(
-      train,
-      batch_size=config.data.batch_size,
-      seed=config.seed,
-      position=position,
-      pipeline=config.data.pipeline,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-      multiple=config.data.caption_multiple,
-    )
-
   steps = -(-len(train.video_ids) // config.data.batch_size)
   rate = warmup_linear(
     config.optimizer.lr, steps * config.train.epochs, config.optimizer.warmup
@@ -113,16 +113,17 @@ def _train(
     weight_decay=config.optimizer.weight_decay,
     max_norm=config.optimizer.max_norm,
   )
-  objective = build_objective(config.model.name, **dict(config.loss))
-  update = compile_update(
+  feeder = feeding.make_feeder(
+    config,
+    train,
     mesh,
+    show=arguments.progress,
     model=model,
-    objective=objective,
+    objective=build_objective(config.model.name, **dict(config.loss)),
     optimizer=optimizer,
     seed=config.seed,
     hard_from_step=config.train.hard_negative_epoch * steps,
   )
-  evaluator = make_evaluator(config, mesh, model, val)
   _log.info(
     '%s on %d videos, %d captions: %d steps an epoch, %d devices (%s)',
     config.model.name,
@@ -135,10 +136,8 @@ def _train(
   saved = checkpoints.RunCheckpoints(arguments.workdir)
   try:
     loop = Loop(
-      update=update,
+      feeder=feeder,
       state=parallel.replicate(create_state(initial, optimizer), mesh),
-      mesh=mesh,
-      batches_from=batches_from,
       evaluate=lambda variables, should_stop: evaluator.run(
         variables, show=arguments.progress, should_stop=should_stop
       )[0],
@@ -161,14 +160,15 @@ def _train(
 
 
 def make_evaluator(
-  config: ConfigDict, mesh: Mesh, model: Any, split: Any
+  config: ConfigDict, mesh: Mesh, model: Any, split: Split
 ) -> Evaluator:
-  """Returns the evaluator of a split."""
+  """Returns the evaluator of a split; the config's pipeline is settled."""
+  placed = residency.place_split(split, config, mesh)
   return Evaluator(
     model,
     mesh,
-    joins.make_task(split, config, mesh),
-    query_block=config.data.eval_query_batch,
+    joins.make_task(split, config, mesh, placed),
+    corpus_share=config.eval.corpus_share,
   )
 
 
@@ -187,8 +187,9 @@ def _report(
   config: ConfigDict,
   arguments: Arguments,
   corpus: Corpus,
+  split: Split,
+  evaluator: Evaluator,
   mesh: Mesh,
-  model: Any,
   initial: Any,
   outcome: Outcome,
 ) -> int:
@@ -196,8 +197,6 @@ def _report(
   workdir = pathlib.Path(arguments.workdir)
   best = outcome.position.best
   assert best is not None
-  split = joins.get_split(corpus, joins.final_split(config, corpus))
-  evaluator = make_evaluator(config, mesh, model, split)
   template = parallel.replicate(initial, mesh)
   weights = checkpoints.load_weights(workdir, template)
   metrics, _ = evaluator.run(weights, show=arguments.progress)

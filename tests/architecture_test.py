@@ -8,7 +8,15 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-BASE = {'errors', 'types', 'rng', 'numerics', 'progress', 'parallel'}
+BASE = {
+  'errors',
+  'types',
+  'rng',
+  'numerics',
+  'progress',
+  'parallel',
+  'resident',
+}
 # Room of dreamprvr_jax -> rooms of it that it may import.
 ALLOWED = {
   'errors': set(),
@@ -18,6 +26,8 @@ ALLOWED = {
   'types': {'errors'},
   'rng': {'errors'},
   'parallel': {'errors'},
+  'processes': {'errors'},
+  'resident': {'parallel', 'types'},
   'checkpoints': {'errors'},
   'layers': {'errors', 'types', 'numerics'},
   'diffusion': {'errors', 'types', 'numerics', 'layers'},

@@ -1,120 +1,336 @@
 """Encoding a whole corpus and its queries on the devices."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+import dataclasses
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
-from jaxtyping import Array, Float
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
 
 from dreamprvr_jax import parallel
-from dreamprvr_jax.evaluation.task import RetrievalTask
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.evaluation.corpus import (
+  EncodedCorpus,
+  Layout,
+  Part,
+  to_bits,
+)
+from dreamprvr_jax.evaluation.memory import free_memory
+from dreamprvr_jax.evaluation.pace import Pace
+from dreamprvr_jax.evaluation.task import Batches, RetrievalTask
+from dreamprvr_jax.parallel import CORPUS_AXIS, DATA_AXIS
 from dreamprvr_jax.progress import bar
+from dreamprvr_jax.resident import ResidentSplit, read_captions, read_videos
 from dreamprvr_jax.types import VideoEncoding
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar('T')
+
+_GIB = 2**30
+_ROW_MASKS = ('video_mask', 'caption_mask')
 
 
 class Stopped(Exception):
-  """Raised between two batches when the caller asks to stop."""
+  """Raised between two calls of a program when the caller asks to stop."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+  """Who looks on.
+
+  Attributes:
+    show: Whether progress bars are shown.
+    should_stop: Asked before each item.
+  """
+
+  show: bool = True
+  should_stop: Callable[[], bool] = lambda: False
+
+  def __call__(
+    self, items: Iterable[T], what: str, total: int | None = None
+  ) -> Iterator[T]:
+    """Yields the items under a progress bar.
+
+    Raises:
+      Stopped: If `should_stop` says so.
+    """
+    for item in bar(items, what, total=total, show=self.show):
+      if self.should_stop():
+        raise Stopped(what)
+      yield item
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+  layout: Layout
+  blank: Callable[[], VideoEncoding]  # zeros for the rows of all devices
 
 
 class Encoder:
-  """Encodes the batches of a task; a compiled function per batch shape."""
+  """Encodes the videos and the queries of a task.
 
-  def __init__(self, model: nn.Module, mesh: Mesh):
-    self._mesh = mesh
-    whole, rows = parallel.replicated(mesh), parallel.by_row(mesh)
-    self._video = jax.jit(
-      lambda variables, batch: model.apply(
-        variables,
-        batch['clip_features'],
-        batch['frame_features'],
-        batch['frame_mask'],
-        method='encode_video',
-      ),
-      in_shardings=(whole, rows),
-      out_shardings=whole,
-    )
-    self._query = jax.jit(
-      lambda variables, batch: model.apply(
-        variables,
-        batch['word_features'],
-        batch['word_mask'],
-        method='encode_query',
-      ),
-      in_shardings=(whole, rows),
-      out_shardings=whole,
-    )
+  Features in device memory are encoded in one call, if the pace is such;
+  others as their batches arrive, the next one on its way while one is encoded.
+  """
 
-  def videos(
+  def __init__(
     self,
-    variables: Any,
+    model: nn.Module,
+    mesh: Mesh,
     task: RetrievalTask,
-    *,
-    show: bool = True,
-    should_stop: Callable[[], bool] = lambda: False,
-  ) -> VideoEncoding:
-    """Returns the encoding of the corpus, padding rows of the last batch
-    included; a whole copy on each device.
-
-    Raises:
-      Stopped: If `should_stop` says so between two batches.
-    """
-    parts = self._run(
-      self._video,
-      variables,
-      task.video_batches(),
-      f'encoding videos ({task.name})',
-      task.num_video_batches,
-      show,
-      should_stop,
+    corpus_share: float,
+    pace: Pace,
+  ):
+    if not 0 < corpus_share <= 1:
+      raise UserError(
+        f'config.eval.corpus_share is {corpus_share}; give a share of the free '
+        'device memory, above 0 and at most 1'
+      )
+    self._model, self._mesh, self._task = model, mesh, task
+    self._share, self._products = corpus_share, pace.products
+    self._at_once = task.resident is not None and pace.encode_at_once
+    self._videos, self._queries = compile_encoding(
+      model, mesh, resident=task.resident is not None
     )
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
-
-  def queries(
-    self,
-    variables: Any,
-    task: RetrievalTask,
-    *,
-    show: bool = True,
-    should_stop: Callable[[], bool] = lambda: False,
-  ) -> Float[Array, 'n d']:
-    """Returns the query vectors, padding rows of the last batch included.
-
-    Raises:
-      Stopped: If `should_stop` says so between two batches.
-    """
-    parts = self._run(
-      self._query,
-      variables,
-      task.query_batches(),
-      f'encoding queries ({task.name})',
-      task.num_query_batches,
-      show,
-      should_stop,
+    self._join = jax.jit(
+      lambda parts: jnp.concatenate(parts),
+      out_shardings=NamedSharding(mesh, PartitionSpec(None, DATA_AXIS)),
     )
-    return jnp.concatenate(parts)
+    self._plan: _Plan | None = None
 
-  def _run(
-    self,
-    function: Callable[..., Any],
-    variables: Any,
-    batches: Iterable[Any],
-    what: str,
-    total: int,
-    show: bool,
-    should_stop: Callable[[], bool],
-  ) -> list[Any]:
+  def queries(self, variables: Any, watch: Watch) -> Float[Array, 'k q d']:
+    """Returns blocks of query vectors, split over the data axis, padding rows
+    at the end."""
+    task = self._task
+    rows = _batches_of(
+      len(task.caption_ids), task.num_query_batches, task.query_batch
+    )
+    group = len(rows) if self._at_once else 1
+    what = f'encoding queries ({task.name})'
     parts = []
-    for arrays in bar(batches, what, total=total, show=show):
-      if should_stop():
-        raise Stopped(what)
-      # The masks of padding rows are the caller's business.
-      inputs = {
-        name: value
-        for name, value in arrays.items()
-        if name not in ('video_mask', 'caption_mask')
-      }
-      parts.append(function(variables, parallel.shard_rows(inputs, self._mesh)))
-    return parts
+    for source in self._sources(task.query_batches, rows, group, what, watch):
+      parts.append(self._queries(variables, task.resident, source))
+      jax.block_until_ready(parts[-2:-1])
+    return parts[0] if len(parts) == 1 else self._join(parts)
+
+  def corpus(self, variables: Any, watch: Watch) -> EncodedCorpus:
+    """Returns the encoded corpus, in parts if it does not fit into memory; it
+    is encoded when they are asked for."""
+    if self._plan is None:
+      self._plan = self._make_plan(variables)
+    plan = self._plan
+    return EncodedCorpus(
+      plan.layout, lambda: self._parts(variables, plan, watch), self._mesh
+    )
+
+  def _make_plan(self, variables: Any) -> _Plan:
+    """Returns the plan that the free memory allows, and logs it."""
+    task, mesh = self._task, self._mesh
+    source: Any = np.zeros(1, np.int32)
+    if task.resident is None:
+      source = dict(next(iter(task.video_batches())))
+    encoding = jax.eval_shape(
+      lambda *args: _encode_videos(self._model, *args),
+      variables,
+      task.resident,
+      source,
+    )
+    leaves = jax.tree.leaves(encoding)
+    num_bytes = sum(x.size * x.dtype.itemsize // len(x) for x in leaves)
+    num_tokens = sum(x.shape[1] for x in leaves if x.ndim == 3)
+    queries = task.query_batch // mesh.shape[DATA_AXIS]
+    free = free_memory(mesh)
+    layout = Layout.plan(
+      len(task.video_ids),
+      task.video_batch,
+      mesh,
+      largest_block=self._products // (queries * num_tokens),
+      rows_in_memory=self._share * free / num_bytes,
+    )
+    _log.info(
+      '%s: a device holds %.2f GiB of encoded videos (%.2f GiB are free), %s',
+      task.name,
+      layout.rows * num_bytes / _GIB,
+      free / _GIB,
+      'all that it scores'
+      if layout.parts == 1
+      else f'one of {layout.parts} parts; all but the last are encoded twice',
+    )
+    rows = layout.rows * mesh.shape[CORPUS_AXIS]
+    blank = jax.jit(
+      lambda: jax.tree.map(
+        lambda x: jnp.zeros((rows, *x.shape[1:]), x.dtype), encoding
+      ),
+      out_shardings=NamedSharding(mesh, PartitionSpec(CORPUS_AXIS)),
+    )
+    return _Plan(layout, blank)
+
+  def _parts(self, variables: Any, plan: _Plan, watch: Watch) -> Iterator[Part]:
+    task, mesh, layout = self._task, self._mesh, plan.layout
+    rows = _batches_of(
+      layout.num_videos, layout.parts * layout.batches, layout.batch
+    )
+    group = layout.batches if self._at_once else 1
+    what = f'encoding videos ({task.name})'
+    sources = self._sources(task.video_batches, rows, group, what, watch)
+    videos = plan.blank()
+    for part in range(layout.parts):
+      # The last part reads to the end, so that the bar goes.
+      is_last = part == layout.parts - 1
+      calls = None if is_last else layout.batches // group
+      position: Any = np.int32(0)
+      for source in itertools.islice(sources, calls):
+        before = position
+        videos, position = self._videos(
+          variables, task.resident, source, videos, position
+        )
+        jax.block_until_ready(before)
+      yield Part(videos, layout.items(part, mesh), *layout.bounds(part))
+
+  def _sources(
+    self,
+    batches: Batches,
+    rows: Int[np.ndarray, 'k b'],
+    group: int,
+    what: str,
+    watch: Watch,
+  ) -> Iterator[Any]:
+    """Yields what one call encodes: a batch, or rows of the split."""
+    if self._task.resident is not None:
+      groups = [rows[i : i + group] for i in range(0, len(rows), group)]
+      yield from watch(groups, what)
+      return
+    for batch in watch(batches(), what, len(rows)):
+      # The masks of padding rows play no part.
+      used = {k: v for k, v in batch.items() if k not in _ROW_MASKS}
+      yield parallel.shard_rows(used, self._mesh)
+
+
+def compile_encoding(
+  model: nn.Module, mesh: Mesh, *, resident: bool
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+  """Returns the two programs that encode, jitted over the mesh.
+
+  The first: (variables, split, source, videos, position) to the encoded
+  videos with those of `source` written behind `position` on each device, and
+  the position behind them; `videos` is donated. The second: (variables,
+  split, source) to query vectors (batches, q, d).
+
+  Args:
+    model: The model.
+    mesh: The device mesh.
+    resident: Whether `split` is a `ResidentSplit` and `source` rows of it,
+      (batches, b); else `split` is None and `source` a batch of features.
+  """
+
+  def videos(variables, split, source, videos, position):
+    def append(carry, source):
+      videos, position = carry
+      found = jax.tree.map(
+        lambda x: jax.lax.all_gather(x, DATA_AXIS, axis=0, tiled=True),
+        _encode_videos(model, variables, split, source),
+      )
+      videos = jax.tree.map(
+        lambda whole, x: jax.lax.dynamic_update_slice_in_dim(
+          whole, x, position, axis=0
+        ),
+        videos,
+        found,
+      )
+      return (videos, position + len(found.frame_mask)), None
+
+    carry = (videos, position)
+    if resident:
+      return jax.lax.scan(append, carry, source)[0]
+    return append(carry, source)[0]
+
+  def queries(variables, split, source):
+    def encode(source):
+      found = _encode_queries(model, variables, split, source)
+      return jax.lax.all_gather(found, CORPUS_AXIS, axis=0, tiled=True)
+
+    if resident:
+      return jax.lax.map(encode, source)
+    return encode(source)[None]
+
+  whole, corpus = PartitionSpec(), PartitionSpec(CORPUS_AXIS)
+  blocks = PartitionSpec(None, DATA_AXIS)
+  rows = PartitionSpec((DATA_AXIS, CORPUS_AXIS))
+  if resident:
+    rows = PartitionSpec(None, *rows)
+  sharded = lambda spec: NamedSharding(mesh, spec)
+  # Rows come from the host, the same on all processes.
+  source = sharded(whole if resident else rows)
+  return (
+    jax.jit(
+      jax.shard_map(
+        videos,
+        mesh=mesh,
+        in_specs=(whole, whole, rows, corpus, whole),
+        out_specs=(corpus, whole),
+        check_vma=False,
+      ),
+      in_shardings=(
+        sharded(whole),
+        sharded(whole),
+        source,
+        sharded(corpus),
+        sharded(whole),
+      ),
+      donate_argnums=(3,),
+    ),
+    jax.jit(
+      jax.shard_map(
+        queries,
+        mesh=mesh,
+        in_specs=(whole, whole, rows),
+        out_specs=blocks,
+        check_vma=False,
+      ),
+      in_shardings=(sharded(whole), sharded(whole), source),
+    ),
+  )
+
+
+def _encode_videos(
+  model: nn.Module, variables: Any, split: ResidentSplit | None, source: Any
+) -> VideoEncoding:
+  """Returns what is stored of a batch, or of some rows of the split."""
+  batch = source if split is None else read_videos(split, source)
+  found: Any = model.apply(
+    variables,
+    batch['clip_features'],
+    batch['frame_features'],
+    batch['frame_mask'],
+    method='encode_video',
+  )
+  return to_bits(found)
+
+
+def _encode_queries(
+  model: nn.Module, variables: Any, split: ResidentSplit | None, source: Any
+) -> Float[Array, 'q d']:
+  """Returns the queries of a batch, or of some rows of the split."""
+  batch = source if split is None else read_captions(split, source)
+  found: Any = model.apply(
+    variables,
+    batch['word_features'],
+    batch['word_mask'],
+    method='encode_query',
+  )
+  return found
+
+
+def _batches_of(
+  total: int, count: int, size: int
+) -> Int[np.ndarray, 'count size']:
+  """Returns the rows of `count` batches, -1 behind the last of `total`."""
+  rows = np.arange(count * size, dtype=np.int32)
+  return np.where(rows < total, rows, -1).reshape(count, size)

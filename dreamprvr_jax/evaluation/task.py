@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from dreamprvr_jax.resident import ResidentSplit
+
 Batches = Callable[[], Iterable[Mapping[str, np.ndarray]]]
 
 
@@ -20,12 +22,13 @@ class RetrievalTask:
     caption_video: Index of each query's right video.
     moment_ratios: Length of the moment over that of the video; NaN where
       unknown.
+    video_batch: Videos encoded at a time, over all devices.
+    query_batch: Queries encoded and ranked at a time, over all devices.
     video_batches: Starts a pass over the corpus: dicts of `clip_features`,
       `frame_features`, `frame_mask`, `video_mask`; this process's rows.
     query_batches: Starts a pass over the queries: dicts of `word_features`,
       `word_mask`, `caption_mask`; this process's rows.
-    num_video_batches: Length of a pass over the corpus.
-    num_query_batches: Length of a pass over the queries.
+    resident: The features in device memory; read instead of the batches.
   """
 
   name: str
@@ -33,7 +36,18 @@ class RetrievalTask:
   caption_ids: Sequence[str]
   caption_video: Int[np.ndarray, ' n']
   moment_ratios: Float[np.ndarray, ' n']
+  video_batch: int
+  query_batch: int
   video_batches: Batches
   query_batches: Batches
-  num_video_batches: int
-  num_query_batches: int
+  resident: ResidentSplit | None = None
+
+  @property
+  def num_video_batches(self) -> int:
+    """Length of a pass over the corpus."""
+    return -(-len(self.video_ids) // self.video_batch)
+
+  @property
+  def num_query_batches(self) -> int:
+    """Length of a pass over the queries."""
+    return -(-len(self.caption_ids) // self.query_batch)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.numerics import inverse_norm
 from dreamprvr_jax.types import VideoEncoding
@@ -50,38 +51,54 @@ def examine(
     chosen: Indices of the queries.
     top: Best videos shown for each.
   """
-  task = evaluator.task
-  queries, videos = evaluator.encode(variables, show=False)
-  queries = queries[np.asarray(chosen)]
-  scores = np.asarray(evaluator.scores(variables, queries, videos))
-  matches = []
-  for row, query in enumerate(chosen):
-    order = np.argsort(-scores[row], kind='stable')
-    right = int(task.caption_video[query])
-    rank = int(np.flatnonzero(order == right)[0]) + 1
-    ranks = np.arange(1, min(top, len(order)) + 1)
-    if rank not in ranks:
-      ranks = np.append(ranks, rank)
-    picked = order[ranks - 1]
-    clip, frame = _token_cosines(
-      queries[row], jax.tree.map(lambda x, rows=picked: x[rows], videos)
+  queries, corpus = evaluator.encode(variables, Watch(show=False))
+  vectors = evaluator.pick(queries, chosen)
+  scores = evaluator.scores(variables, vectors, corpus)
+  found = [
+    _ranked(row, right, top)
+    for row, right in zip(
+      scores, evaluator.task.caption_video[chosen], strict=True
     )
-    mask = np.asarray(videos.frame_mask[picked])
+  ]
+  # One pass over the corpus for the tokens of all of them.
+  tokens = corpus.take(np.concatenate([videos for videos, _ in found]))
+  matches, start = [], 0
+  for row, (videos, ranks) in enumerate(found):
+    rows = slice(start, start + len(videos))
+    start = rows.stop
+    shown = jax.tree.map(lambda x, rows=rows: x[rows], tokens)
+    clip, frame = _token_cosines(vectors[row], shown)
+    right = evaluator.task.caption_video[chosen[row]]
     matches.append(
       Match(
-        query=int(query),
-        rank=rank,
-        videos=picked,
+        query=int(chosen[row]),
+        rank=int(ranks[videos == right][0]),
+        videos=videos,
         ranks=ranks,
-        scores=scores[row, picked],
+        scores=scores[row, videos],
         clip_scores=np.asarray(clip),
         frame_scores=[
           values[keep]
-          for values, keep in zip(np.asarray(frame), mask, strict=True)
+          for values, keep in zip(
+            np.asarray(frame), shown.frame_mask, strict=True
+          )
         ],
       )
     )
   return matches
+
+
+def _ranked(
+  scores: Float[np.ndarray, ' v'], right: int, top: int
+) -> tuple[Int[np.ndarray, ' k'], Int[np.ndarray, ' k']]:
+  """Returns the best videos, then the right one if not among them, and their
+  ranks."""
+  order = np.argsort(-scores, kind='stable')
+  rank = int(np.flatnonzero(order == right)[0]) + 1
+  ranks = np.arange(1, min(top, len(order)) + 1)
+  if rank not in ranks:
+    ranks = np.append(ranks, rank)
+  return order[ranks - 1], ranks
 
 
 @jax.jit

@@ -1,47 +1,90 @@
-"""Ranks without sorting, on device."""
+"""Ranks without sorting, on device.
 
+Columns may be spread over a mesh axis, a share on each device: then the
+functions run inside `jax.shard_map` and are told the axis.
+"""
+
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 
-def rank_of_target(
-  scores: Float[Array, 'q v'],
-  target: Int[Array, ' q'],
-  valid: Bool[Array, ' v'],
-) -> Int[Array, ' q']:
-  """Returns 1 + #{greater} + #{equal with a lower index} of each row's target.
+def own_score(
+  scores: Float[Array, '*k q v'],
+  target: Int[Array, '*#k q'],
+  items: Int[Array, '*k v'],
+  *,
+  axis: str | None = None,
+) -> Float[Array, '*k q']:
+  """Returns the score of each row's target; -inf where it is no column.
 
   Args:
     scores: Higher is better.
-    target: Column of the right item.
-    valid: Real columns.
+    target: The right item.
+    items: Item of each column, -1 where there is none.
+    axis: Mesh axis that shares the columns; None if all of them are here.
   """
-  own = jnp.take_along_axis(scores, target[:, None], axis=1)
-  before = jnp.arange(scores.shape[1])[None] < target[:, None]
-  ahead = (scores > own) | ((scores == own) & before)
-  return 1 + jnp.sum(ahead & valid[None], axis=1, dtype=jnp.int32)
+  right = items[..., None, :] == target[..., None]
+  found = jnp.max(jnp.where(right, scores, -jnp.inf), axis=-1)
+  return found if axis is None else jax.lax.pmax(found, axis)
+
+
+def count_ahead(
+  scores: Float[Array, '*k q v'],
+  own: Float[Array, '*k q'],
+  target: Int[Array, '*#k q'],
+  items: Int[Array, '*k v'],
+  *,
+  axis: str | None = None,
+) -> Int[Array, '*k q']:
+  """Returns #{greater} + #{equal with a lower item} of each row's target.
+
+  A target whose score is not a number has everything ahead of it.
+
+  Args:
+    scores: Higher is better.
+    own: The target's score, from these very scores.
+    target: The right item.
+    items: Item of each column, -1 where there is none.
+    axis: Mesh axis that shares the columns; None if all of them are here.
+  """
+  own, items = own[..., None], items[..., None, :]
+  behind = jnp.where(items < target[..., None], scores < own, scores <= own)
+  ahead = jnp.sum((items >= 0) & ~behind, axis=-1, dtype=jnp.int32)
+  return ahead if axis is None else jax.lax.psum(ahead, axis)
 
 
 def rank_of_best_sibling(
   scores: Float[Array, 'q n'],
   row: Int[Array, ' q'],
+  row_group: Int[Array, ' q'],
+  items: Int[Array, ' n'],
   groups: Int[Array, ' n'],
-  valid: Bool[Array, ' n'],
+  *,
+  axis: str | None = None,
 ) -> Int[Array, ' q']:
   """Returns the best rank among other items of each row's group; 0 if none.
 
   Args:
-    scores: Scores of items (rows) against all items (columns).
-    row: Index of each row's item among the columns; it is left out.
-    groups: Group of every item.
-    valid: Real columns.
+    scores: Scores of items (rows) against items (columns).
+    row: Each row's item; it is left out.
+    row_group: Its group.
+    items: Item of each column, in rising order.
+    groups: Group of each column, -1 where there is no item.
+    axis: Mesh axis that shares the columns; None if all of them are here.
   """
-  columns = jnp.arange(scores.shape[1])[None]
-  other = valid[None] & (columns != row[:, None])
-  sibling = other & (groups[None] == groups[row][:, None])
-  stranger = other & ~sibling
-  best = jnp.max(jnp.where(sibling, scores, -jnp.inf), axis=1, keepdims=True)
-  first = jnp.argmax(jnp.where(sibling, scores, -jnp.inf), axis=1)
-  ahead = (scores > best) | ((scores == best) & (columns < first[:, None]))
-  rank = 1 + jnp.sum(ahead & stranger, axis=1, dtype=jnp.int32)
-  return jnp.where(jnp.any(sibling, axis=1), rank, 0)
+  other = (groups >= 0) & (items != row[:, None])
+  sibling = other & (groups == row_group[:, None])
+  best = jnp.max(jnp.where(sibling, scores, -jnp.inf), axis=1)
+  if axis is not None:
+    best = jax.lax.pmax(best, axis)
+  is_best = sibling & (scores == best[:, None])
+  last = jnp.iinfo(jnp.int32).max
+  first = jnp.min(jnp.where(is_best, items, last), axis=1)
+  if axis is not None:
+    first = jax.lax.pmin(first, axis)
+  strangers = jnp.where(other & ~sibling, items, -1)
+  ahead = count_ahead(
+    scores[:, None], best[:, None], first[:, None], strangers, axis=axis
+  )
+  return jnp.where(first < last, 1 + ahead[:, 0], 0)

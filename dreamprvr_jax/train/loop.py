@@ -12,37 +12,22 @@ step.
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh
 
-from dreamprvr_jax import parallel
 from dreamprvr_jax.checkpoints import RunCheckpoints
-from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.encoder import Stopped
 from dreamprvr_jax.progress import bar
+from dreamprvr_jax.train.feeders import Feeder
 from dreamprvr_jax.train.metric_log import MetricLog
 from dreamprvr_jax.train.signals import StopRequest
-from dreamprvr_jax.train.step import TrainState, TrainStep
-from dreamprvr_jax.types import Batch
+from dreamprvr_jax.train.step import TrainState
+from dreamprvr_jax.train.step_log import NotFiniteError, StepLog
 
 _log = logging.getLogger(__name__)
-
-
-class Batches(Protocol):
-  """An endless stream of one process's batches."""
-
-  def __next__(self) -> Mapping[str, np.ndarray]: ...
-
-  def close(self) -> None: ...
-
-
-class NotFiniteError(UserError):
-  """A loss or gradient became NaN or infinite; names it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,10 +89,8 @@ class Loop:
   def __init__(
     self,
     *,
-    update: TrainStep,
+    feeder: Feeder,
     state: TrainState,
-    mesh: Mesh,
-    batches_from: Callable[[int], Batches],
     evaluate: Callable[[Any, Callable[[], bool]], dict[str, Any]],
     learning_rate: Callable[[Any], Any],
     checkpoints: RunCheckpoints,
@@ -118,11 +101,8 @@ class Loop:
     """Prepares a run.
 
     Args:
-      update: Compiled update, from `step.compile_update`.
+      feeder: Makes the updates.
       state: Initial state, replicated over the mesh.
-      mesh: The device mesh.
-      batches_from: Starts the endless stream of this process's batches at a
-        position.
       evaluate: From variables and a stop question to metrics with `SumR`.
       learning_rate: Rate by update number, for the log.
       checkpoints: The run's checkpoints; the newest one is resumed from.
@@ -130,10 +110,9 @@ class Loop:
       stop: The stop request that is looked at between steps.
       options: Numbers.
     """
-    self._update, self._mesh, self._options = update, mesh, options
-    self._batches_from, self._evaluate = batches_from, evaluate
-    self._learning_rate, self._stop = learning_rate, stop
-    self._checkpoints = checkpoints
+    self._feeder, self._options = feeder, options
+    self._evaluate = evaluate
+    self._stop, self._checkpoints = stop, checkpoints
     self._state, self._position = state, LoopPosition()
     if checkpoints.latest_step() is not None:
       self._state, loop = checkpoints.restore_latest(state)
@@ -145,6 +124,9 @@ class Loop:
         options.epochs,
       )
     self._log = log(self._position.step)
+    self._steps = StepLog(
+      self._log, learning_rate, options.log_every, options.steps_per_epoch
+    )
     self._saved_step = checkpoints.latest_step()
 
   def run(self) -> Outcome:
@@ -154,7 +136,6 @@ class Loop:
       NotFiniteError: If a loss or gradient is not finite; the last good
         state is saved first.
     """
-    batches: Batches | None = None
     try:
       while (status := self._status()) is None:
         position = self._position
@@ -164,16 +145,16 @@ class Loop:
             status = 'interrupted'
             break
           continue
-        if batches is None:
-          batches = self._batches_from(position.step)
-        if not self._train_epoch(done, batches):
+        if not self._train_epoch(done):
           status = 'interrupted'
           break
       if status == 'interrupted':
         self._save()
+    except NotFiniteError as error:
+      self._keep_last_good(error.step)
+      raise
     finally:
-      if batches is not None:
-        batches.close()
+      self._feeder.close()
       self._checkpoints.wait()
       self._log.close()
     return Outcome(status, self._position)
@@ -187,83 +168,65 @@ class Loop:
       return 'finished'
     return None
 
-  def _train_epoch(self, epoch: int, batches: Batches) -> bool:
+  def _train_epoch(self, epoch: int) -> bool:
     """Trains to the end of `epoch`; False if asked to stop before."""
     options, position = self._options, self._position
     end = (epoch + 1) * options.steps_per_epoch
-    pending: list[dict[str, jax.Array]] = []
-    began, first = time.monotonic(), position.step
+    self._steps.begin(position.step)
     with bar(
-      range(position.step, end),
+      (),
       f'epoch {epoch + 1}/{options.epochs}',
       show=options.show,
       initial=position.step - epoch * options.steps_per_epoch,
       total=options.steps_per_epoch,
       unit='step',
-    ) as steps:
-      for step in steps:
-        arrays = parallel.shard_rows(next(batches), self._mesh)
-        self._state, scalars = self._update(
-          self._state, Batch.from_dict(arrays)
+    ) as progress:
+      while position.step < end:
+        owed = self._steps.due(position.step)
+        self._state, scalars, done = self._feeder.advance(
+          self._state, position.step, self._room(position.step)
         )
-        pending.append(scalars)
-        position.step = step + 1
-        at_log = position.step % options.log_every == 0
-        if at_log or position.step == end:
-          row = self._check(pending, epoch)
-          pending = []
-          row['seconds_per_step'] = (time.monotonic() - began) / (
-            position.step - first
-          )
-          self._log.write('train', row)
-          steps.set_postfix(loss=f'{row["loss/total"]:.4g}')
+        self._steps.add(position.step, done, scalars)
+        position.step += done
+        progress.update(done)
         # With several processes the answer is a collective: not every step.
-        ask = at_log or jax.process_count() == 1
-        if ask and self._stop.agreed():
-          self._check(pending, epoch)
-          return False
+        ask = self._steps.due(position.step) or jax.process_count() == 1
+        stop = ask and self._stop.agreed()
         every = options.checkpoint_every
-        if every and position.step % every == 0 and position.step != end:
-          if pending:
-            self._check(pending, epoch)
-            pending = []
+        save = every and position.step % every == 0 and position.step != end
+        row = None
+        if stop or save or position.step == end:
+          row = self._steps.settle()
+        elif owed:
+          # The newest call is left alone: it keeps the device busy meanwhile.
+          row = self._steps.settle(leave=1)
+        if row:
+          progress.set_postfix(loss=f'{row["loss/total"]:.4g}')
+        if stop:
+          return False
+        if save:
           self._save()
     return True
 
-  def _check(
-    self, pending: list[dict[str, jax.Array]], epoch: int
-  ) -> dict[str, Any]:
-    """Returns the newest step's log row, after looking at all pending ones."""
-    first = self._position.step - len(pending)
-    scalars: dict[str, Any] = {}
-    for offset, values in enumerate(jax.device_get(pending)):
-      scalars = {name: float(value) for name, value in values.items()}
-      if not scalars.pop('alive'):
-        self._fail(first + offset, epoch, scalars)
-    step = self._position.step
-    return {
-      'step': step,
-      'epoch': epoch + 1,
-      'lr': float(self._learning_rate(max(step - 1, 0))),
-      **scalars,
-    }
+  def _room(self, step: int) -> int:
+    """Returns the updates from `step` to the next row, checkpoint or end of
+    epoch."""
+    options = self._options
+    lengths = (
+      options.steps_per_epoch,
+      options.log_every,
+      options.checkpoint_every,
+    )
+    return min(length - step % length for length in lengths if length)
 
-  def _fail(self, step: int, epoch: int, scalars: dict[str, float]) -> None:
-    bad = [n for n, v in scalars.items() if not np.isfinite(v)]
-    terms = [n for n in bad if n not in ('loss/total', 'gradient_norm')]
+  def _keep_last_good(self, step: int) -> None:
+    """Saves the state before update `step`, which was not finite."""
     # The state stopped changing at that step: it is the last good one.
     self._position.step = step
     self._state = dataclasses.replace(
       self._state, alive=jnp.ones_like(self._state.alive)
     )
     self._save()
-    self._checkpoints.wait()
-    named = ', '.join(terms or bad)
-    raise NotFiniteError(
-      f'{named} became NaN or infinite at step {step} (epoch {epoch + 1}); the '
-      f'state before that step is saved. Try a lower config.optimizer.lr, or '
-      "config.dtype='float32'"
-    )
 
   def _finish_epoch(self, done: int) -> bool:
     """Evaluates after `done` epochs; False if asked to stop before the end."""

@@ -1,6 +1,7 @@
-"""One update: a pure function of state and batch."""
+"""One update, a pure function of state and batch; many in one program."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -12,10 +13,14 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from dreamprvr_jax import parallel, rng
+from dreamprvr_jax import parallel, resident, rng
 from dreamprvr_jax.types import Batch
 
+Scalars = dict[str, Float[Array, '...']]
+# (state, batch) -> (state, scalars)
 TrainStep = Callable[..., Any]
+# (state, split, count, slots) -> (state, scalars of each update)
+TrainSteps = Callable[..., Any]
 
 
 class Objective(Protocol):
@@ -77,7 +82,7 @@ def update(
   optimizer: optax.GradientTransformation,
   seed: int,
   hard_from_step: int,
-) -> tuple[TrainState, dict[str, Float[Array, '']]]:
+) -> tuple[TrainState, Scalars]:
   """Returns the next state and the scalars of one update.
 
   A loss or gradient that is not finite leaves the state as it was, and so
@@ -105,13 +110,16 @@ def update(
   )
   alive = state.alive & jnp.isfinite(total) & jnp.isfinite(norm)
 
-  def advance(params, opt_state):
-    updates, opt_state = optimizer.update(gradients, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state
-
-  # One branch, not a select per array: that is a fifth of the program.
-  params, opt_state = jax.lax.cond(
-    alive, advance, lambda *former: former, state.params, state.opt_state
+  updates, opt_state = optimizer.update(
+    gradients, state.opt_state, state.params
+  )
+  params = optax.apply_updates(state.params, updates)
+  # Selects fuse into the update. A branch would have to be read by the host
+  # on a GPU, which then stands still in every step.
+  params, opt_state = jax.tree.map(
+    lambda new, former: jnp.where(alive, new, former),
+    (params, opt_state),
+    (state.params, state.opt_state),
   )
   scalars = {
     'loss/total': total,
@@ -147,5 +155,73 @@ def compile_update(mesh: Mesh, **parts: Any) -> TrainStep:
     in_shardings=(whole, parallel.by_row(mesh)),
     out_shardings=(whole, whole),
     donate_argnums=(0,),
-    compiler_options=parallel.compiler_options(),
+    compiler_options=parallel.compiler_options(mesh),
+  )
+
+
+def compile_steps(
+  mesh: Mesh, *, batch_size: int, steps_per_epoch: int, most: int, **parts: Any
+) -> TrainSteps:
+  """Returns a program of several updates on a split that the devices hold.
+
+  It takes (state, split, count, slots) and makes `count` updates from the
+  state's step on, all of one epoch, with `slots` caption slots each (static).
+  The state is donated. It returns the state and the scalars of each update,
+  stacked: zeros behind the last one, `alive` included. It ends early after an
+  update that was not finite. One program serves every count.
+
+  Args:
+    mesh: The device mesh.
+    batch_size: Videos of a batch.
+    steps_per_epoch: Updates of an epoch.
+    most: No count is greater; the length of the stacked scalars.
+    **parts: Keyword arguments of `update`.
+  """
+  whole = parallel.replicated(mesh)
+
+  # Jitted for its own sake: traced once for the shapes and the loop.
+  @functools.partial(jax.jit, static_argnums=(3,))
+  def one(state, split, order, slots):
+    batch = resident.train_batch(
+      split,
+      order,
+      state.step % steps_per_epoch,
+      mesh,
+      batch_size=batch_size,
+      slots=slots,
+    )
+    state, scalars = update(state, batch, **parts)
+    return jax.lax.with_sharding_constraint(state, whole), scalars
+
+  def run(state, split, count, slots):
+    epoch = state.step // steps_per_epoch
+    order = resident.epoch_order(split.num_videos, parts['seed'], epoch)
+
+    def body(carry):
+      done, state, stacked = carry
+      state, scalars = one(state, split, order, slots)
+      stacked = {
+        name: values.at[done].set(scalars[name])
+        for name, values in stacked.items()
+      }
+      return done + 1, state, stacked
+
+    scalars = jax.eval_shape(lambda: one(state, split, order, slots)[1])
+    stacked = {
+      name: jnp.zeros((most,), shape.dtype) for name, shape in scalars.items()
+    }
+    _, state, stacked = jax.lax.while_loop(
+      lambda carry: (carry[0] < count) & carry[1].alive,
+      body,
+      (jnp.zeros((), jnp.int32), state, stacked),
+    )
+    return state, stacked
+
+  return jax.jit(
+    run,
+    in_shardings=(whole, whole, whole),
+    out_shardings=(whole, whole),
+    static_argnums=(3,),
+    donate_argnums=(0,),
+    compiler_options=parallel.compiler_options(mesh),
   )

@@ -62,6 +62,7 @@ def test_an_epoch_shows_every_caption_once(counts, batch_size, seed):
     assert batch.videos.shape == (batch_size,)
     assert batch.captions.shape == batch.caption_video.shape
     assert len(batch.captions) in plan.slots
+    assert len(batch.captions) == plan.slots_of(number)
     # Real rows come first, padding slots hold 0.
     assert np.all(np.diff(real.astype(int)) <= 0)
     assert np.all(np.diff(slots.astype(int)) <= 0)
@@ -94,12 +95,44 @@ def test_batches_are_functions_of_seed_and_number():
 
 def test_the_order_is_frozen():
   # Stored: a checkpoint of today has to resume in the same order for ever.
-  assert batching.epoch_order(8, 0, 0).tolist() == [4, 7, 2, 5, 3, 6, 0, 1]
-  assert batching.epoch_order(8, 7, 3).tolist() == [0, 1, 2, 5, 7, 4, 3, 6]
+  assert batching.epoch_order(8, 0, 0).tolist() == [2, 4, 3, 6, 5, 1, 7, 0]
+  assert batching.epoch_order(8, 7, 3).tolist() == [6, 0, 1, 4, 2, 7, 3, 5]
 
 
 def test_the_order_takes_any_seed():
-  assert sorted(batching.epoch_order(5, -1, 0)) == [0, 1, 2, 3, 4]
+  orders = [
+    batching.epoch_order(40, seed, 0).tolist()
+    for seed in (0, 1, -1, 2**32, 2**32 + 1, 2**63)
+  ]
+  assert all(sorted(order) == list(range(40)) for order in orders)
+  assert len(set(map(tuple, orders))) == len(orders)
+
+
+@pytest.mark.parametrize('over', ['epochs', 'seeds'])
+def test_the_order_is_uniform(over):
+  # Where each item lands, which two land next to each other, which one comes
+  # first in one order and in the next: their counts follow chi-square laws.
+  items, count = 12, 6000
+  orders = np.stack(
+    [
+      batching.epoch_order(items, *((7, k) if over == 'epochs' else (k, 7)))
+      for k in range(count)
+    ]
+  )
+  places = np.stack([np.bincount(c, minlength=items) for c in orders.T])
+  pairs = np.zeros((items, items))
+  np.add.at(pairs, (orders[:, :-1].ravel(), orders[:, 1:].ravel()), 1)
+  pairs = pairs[~np.eye(items, dtype=bool)]
+  firsts = np.zeros((items, items))
+  np.add.at(firsts, (orders[:-1, 0], orders[1:, 0]), 1)
+  for found, freedom in (
+    (places, (items - 1) ** 2),
+    (pairs, len(pairs) - 1),
+    (firsts, items**2 - 1),
+  ):
+    statistic = np.sum((found - found.mean()) ** 2) / found.mean()
+    # Five standard deviations; both tails, too even would be as wrong.
+    assert abs(statistic - freedom) < 5 * np.sqrt(2 * freedom)
 
 
 @given(st.integers(1, 6), st.integers(1, 8))

@@ -10,8 +10,9 @@ from dreamprvr_jax.errors import UserError
 
 def test_all_devices_by_default():
   assert jax.device_count() == 8
-  assert parallel.make_mesh().shape == {'data': 8}
-  assert parallel.make_mesh(2).shape == {'data': 2}
+  assert parallel.make_mesh().shape == {'data': 8, 'corpus': 1}
+  assert parallel.make_mesh(2).shape == {'data': 2, 'corpus': 1}
+  assert parallel.make_mesh(8, 4).shape == {'data': 2, 'corpus': 4}
 
 
 def test_more_devices_than_there_are():
@@ -20,6 +21,11 @@ def test_more_devices_than_there_are():
     match=r'config.num_devices asks for 9 devices, but JAX sees 8 \(cpu\)',
   ):
     parallel.make_mesh(9)
+
+
+def test_corpus_axis_that_does_not_divide_the_devices_is_refused():
+  with pytest.raises(UserError, match=r'corpus_devices is 3.* 8 devices'):
+    parallel.make_mesh(8, 3)
 
 
 def test_a_size_that_does_not_divide():

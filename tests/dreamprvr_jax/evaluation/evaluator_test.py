@@ -1,134 +1,144 @@
 """Evaluation in blocks against a plain computation of everything."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dreamprvr_jax import parallel
-from dreamprvr_jax.evaluation.encoder import Stopped
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.evaluation import encoder
+from dreamprvr_jax.evaluation.encoder import Stopped, Watch
 from dreamprvr_jax.evaluation.evaluator import Evaluator
-from dreamprvr_jax.evaluation.task import RetrievalTask
+from dreamprvr_jax.evaluation.pace import Pace
 from dreamprvr_jax.evaluation.timelines import examine
 from dreamprvr_jax.models.base import similarities
 from dreamprvr_jax.types import VideoEncoding
+from tests.helpers.retrieval import (
+  Passing,
+  expected_scores,
+  features,
+  ranks_of,
+  task_of,
+)
 
-VIDEOS, QUERIES, WIDTH = 11, 19, 6
-
-
-class Passing(nn.Module):
-  """Features are the tokens; the first word is the query."""
-
-  clip_weight: float = 0.7
-  frame_weight: float = 0.3
-
-  def encode_query(self, words, word_mask):
-    return words[:, 0]
-
-  def encode_video(self, clips, frames, frame_mask):
-    return VideoEncoding(clips, frames, frame_mask)
-
-  def score(self, queries, videos):
-    return similarities(queries, videos).cosine
+VIDEOS, QUERIES = 45, 37
+# Devices, and how many of them share the corpus.
+MESHES = [(1, 1), (8, 1), (8, 2), (8, 8)]
+# Three videos at a time; all in one call, or all in as many as there can be.
+AT_ONCE = Pace(products=200, work=float('inf'), encode_at_once=True)
+STEP_BY_STEP = Pace(products=200, work=0, encode_at_once=False)
 
 
 @pytest.fixture
 def data():
-  rng = np.random.default_rng(0)
-  frames = rng.normal(size=(VIDEOS, 5, WIDTH)).astype(np.float32)
-  mask = np.arange(5) < rng.integers(1, 6, VIDEOS)[:, None]
-  return {
-    'clips': rng.normal(size=(VIDEOS, 3, WIDTH)).astype(np.float32),
-    'frames': frames * mask[..., None],
-    'mask': mask,
-    'words': rng.normal(size=(QUERIES, 1, WIDTH)).astype(np.float32),
-    'right': rng.integers(0, VIDEOS, QUERIES).astype(np.int32),
-  }
+  return features(VIDEOS, QUERIES)
 
 
-def padded(array, start, size):
-  part = array[start : start + size]
-  short = ((0, size - len(part)), *((0, 0),) * (array.ndim - 1))
-  return np.pad(part, short)
+@pytest.fixture
+def little_memory(monkeypatch):
+  """Leaves memory for a third of each device's videos."""
+  num_bytes = 4 * (3 + 5) * 6 + 5
+
+  def free(mesh):
+    rows = VIDEOS / mesh.shape['corpus'] / 3
+    return 2 * rows * num_bytes
+
+  monkeypatch.setattr(encoder, 'free_memory', free)
 
 
-def task_of(data, video_batch=4, query_batch=8):
-  def videos():
-    for start in range(0, VIDEOS, video_batch):
-      yield {
-        'clip_features': padded(data['clips'], start, video_batch),
-        'frame_features': padded(data['frames'], start, video_batch),
-        'frame_mask': padded(data['mask'], start, video_batch),
-        'video_mask': np.ones(video_batch, bool),
-      }
-
-  def queries():
-    for start in range(0, QUERIES, query_batch):
-      yield {
-        'word_features': padded(data['words'], start, query_batch),
-        'word_mask': np.ones((query_batch, 1), bool),
-        'caption_mask': np.ones(query_batch, bool),
-      }
-
-  return RetrievalTask(
-    name='made',
-    video_ids=[f'v{i}' for i in range(VIDEOS)],
-    caption_ids=[f'q{i}' for i in range(QUERIES)],
-    caption_video=data['right'],
-    moment_ratios=np.linspace(0.05, 0.9, QUERIES),
-    video_batches=videos,
-    query_batches=queries,
-    num_video_batches=-(-VIDEOS // video_batch),
-    num_query_batches=-(-QUERIES // query_batch),
-  )
-
-
-def expected_scores(data):
-  unit = lambda x: (
-    x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
-  )
-  q = unit(data['words'][:, 0])
-  clip = np.einsum('nd,vsd->nvs', q, unit(data['clips'])).max(-1)
-  frame = np.einsum('nd,vsd->nvs', q, unit(data['frames'])).max(-1)
-  return clip, frame, 0.7 * clip + 0.3 * frame
-
-
-def ranks_of(scores, right):
-  # Stable: padded frames score 0, so that ties are common.
-  order = np.argsort(-scores, axis=1, kind='stable')
-  return 1 + np.argmax(order == right[:, None], axis=1)
-
-
-@pytest.mark.parametrize('devices', [1, 8])
-@pytest.mark.parametrize('blocks', [(512, 64), (8, 3), (16, 1)])
-def test_ranks_and_scores(data, devices, blocks):
-  batch = 8 if devices == 8 else 4
-  evaluator = Evaluator(
-    Passing(),
-    parallel.make_mesh(devices),
-    task_of(data, video_batch=batch),
-    query_block=blocks[0],
-    video_block=blocks[1],
-  )
-  metrics, ranking = evaluator.run({}, keep_scores=True, show=False)
-  wanted = dict(
-    zip(('clip', 'frame', 'fused'), expected_scores(data), strict=True)
-  )
-  np.testing.assert_allclose(ranking.scores, wanted['fused'], atol=1e-6)
-  for name, scores in wanted.items():
+def check(ranking, data):
+  clip, frame, fused = expected_scores(data)
+  if ranking.scores is not None:
+    np.testing.assert_allclose(ranking.scores, fused, atol=1e-6)
+  for name, scores in (('clip', clip), ('frame', frame), ('fused', fused)):
     np.testing.assert_array_equal(
       ranking.by_branch[name], ranks_of(scores, data['right'])
     )
+
+
+@pytest.mark.parametrize('devices', MESHES)
+@pytest.mark.parametrize('resident', [False, True])
+def test_ranks_and_scores(data, devices, resident):
+  mesh = parallel.make_mesh(*devices)
+  evaluator = Evaluator(
+    Passing(),
+    mesh,
+    task_of(data, mesh=mesh if resident else None),
+    pace=AT_ONCE if resident else STEP_BY_STEP,
+  )
+  metrics, ranking = evaluator.run({}, show=False)
+  check(ranking, data)
+  assert ranking.scores is None
   assert metrics['num_videos'] == VIDEOS
   assert metrics['num_queries'] == QUERIES
   assert metrics['R@1'] == pytest.approx(
     100 * np.mean(ranking.by_branch['fused'] == 1)
   )
+  assert evaluator.encode({}, Watch(show=False))[1].layout.parts == 1
 
 
-def test_text_to_text(data):
-  evaluator = Evaluator(Passing(), parallel.make_mesh(1), task_of(data))
+@pytest.mark.usefixtures('little_memory')
+@pytest.mark.parametrize('devices', MESHES)
+@pytest.mark.parametrize('resident', [False, True])
+def test_a_corpus_in_parts(devices, resident):
+  # A third of the scores are ties.
+  data = features(VIDEOS, QUERIES, ties=True)
+  mesh = parallel.make_mesh(*devices)
+  evaluator = Evaluator(
+    Passing(),
+    mesh,
+    task_of(data, mesh=mesh if resident else None),
+    pace=AT_ONCE if resident else STEP_BY_STEP,
+  )
+  assert evaluator.encode({}, Watch(show=False))[1].layout.parts > 2
+  check(evaluator.run({}, show=False)[1], data)
+
+
+@pytest.mark.parametrize('parts', [False, True])
+def test_kept_scores(data, parts, request):
+  if parts:
+    request.getfixturevalue('little_memory')
+  evaluator = Evaluator(Passing(), parallel.make_mesh(8, 2), task_of(data))
+  ranking = evaluator.run({}, keep_scores=True, show=False)[1]
+  assert ranking.scores.shape == (QUERIES, VIDEOS)
+  check(ranking, data)
+
+
+def test_bfloat16_tokens_are_kept_and_scored_as_such(data):
+  class Half(Passing):
+    def encode_query(self, words, word_mask):
+      rounded = words[:, 0].astype(jnp.bfloat16)
+      return rounded.astype(jnp.float32)
+
+    def encode_video(self, clips, frames, frame_mask):
+      return jax.tree.map(
+        lambda x: x.astype(jnp.bfloat16) if x.ndim == 3 else x,
+        VideoEncoding(clips, frames, frame_mask),
+      )
+
+    def score(self, queries, videos):
+      assert queries.dtype == videos.clip_tokens.dtype == jnp.bfloat16
+      return super().score(queries, videos)
+
+  evaluator = Evaluator(Half(), parallel.make_mesh(1), task_of(data))
+  (part,) = evaluator.encode({}, Watch(show=False))[1]
+  assert part.videos.frame_tokens.dtype == jnp.uint16
+  ranking = evaluator.run({}, keep_scores=True, show=False)[1]
+  assert ranking.scores.dtype == np.float32
+  for name in ('clips', 'frames', 'words'):
+    data[name] = np.asarray(jnp.bfloat16(data[name]), np.float32)
+  check(ranking, data)
+
+
+@pytest.mark.parametrize('devices', MESHES)
+def test_text_to_text(data, devices):
+  evaluator = Evaluator(
+    Passing(),
+    parallel.make_mesh(*devices),
+    task_of(data),
+    pace=AT_ONCE if devices == (8, 2) else None,
+  )
   _, ranking = evaluator.run({}, show=False)
   q = data['words'][:, 0]
   q = q / np.linalg.norm(q, axis=-1, keepdims=True)
@@ -143,15 +153,32 @@ def test_text_to_text(data):
     assert ranking.text_to_text[i] == (found[0] if found else 0)
 
 
-def test_asked_to_stop(data):
-  evaluator = Evaluator(Passing(), parallel.make_mesh(1), task_of(data))
+@pytest.mark.parametrize('calls', range(5))
+def test_asked_to_stop(data, calls):
+  """Asked before each call: the queries take five, then come the videos."""
+  evaluator = Evaluator(
+    Passing(), parallel.make_mesh(1), task_of(data), pace=STEP_BY_STEP
+  )
+  asked = iter([False] * 4 * calls)
   with pytest.raises(Stopped):
-    evaluator.run({}, show=False, should_stop=lambda: True)
+    evaluator.run({}, show=False, should_stop=lambda: next(asked, True))
 
 
-def test_timelines(data):
-  evaluator = Evaluator(Passing(), parallel.make_mesh(1), task_of(data))
-  fused = expected_scores(data)[2]
+@pytest.mark.parametrize('share', [0, -0.5, 1.5])
+def test_share_of_memory_that_is_none(data, share):
+  with pytest.raises(UserError, match=f'corpus_share is {share}'):
+    Evaluator(
+      Passing(), parallel.make_mesh(1), task_of(data), corpus_share=share
+    )
+
+
+@pytest.mark.parametrize('parts', [False, True])
+@pytest.mark.parametrize('devices', [(1, 1), (8, 2)])
+def test_timelines(data, devices, parts, request):
+  if parts:
+    request.getfixturevalue('little_memory')
+  evaluator = Evaluator(Passing(), parallel.make_mesh(*devices), task_of(data))
+  clip, _, fused = expected_scores(data)
   ranks = ranks_of(fused, data['right'])
   for match in examine(evaluator, {}, np.asarray([0, 7]), top=3):
     assert match.rank == ranks[match.query]
@@ -164,8 +191,7 @@ def test_timelines(data):
     for row, video in enumerate(match.videos):
       assert len(match.frame_scores[row]) == data['mask'][video].sum()
       best = match.clip_scores[row].max()
-      clip = expected_scores(data)[0][match.query, video]
-      assert best == pytest.approx(clip, abs=1e-6)
+      assert best == pytest.approx(clip[match.query, video], abs=1e-6)
 
 
 def test_score_of_a_padded_frame_is_zero():

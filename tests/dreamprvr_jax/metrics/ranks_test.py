@@ -1,11 +1,25 @@
 """Tests of ranks, against sorting in numpy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
-from dreamprvr_jax.metrics.ranks import rank_of_best_sibling, rank_of_target
+from dreamprvr_jax import parallel
+from dreamprvr_jax.metrics.ranks import (
+  count_ahead,
+  own_score,
+  rank_of_best_sibling,
+)
+
+
+@jax.jit
+def rank_of_target(scores, target, items):
+  own = own_score(scores, target, items)
+  return 1 + count_ahead(scores, own, target, items)
 
 
 @pytest.mark.parametrize(
@@ -13,34 +27,54 @@ from dreamprvr_jax.metrics.ranks import rank_of_best_sibling, rank_of_target
 )
 def test_ties_go_to_the_lower_index(target, expected):
   scores = jnp.asarray([[0.5, 0.9, 0.5, 0.1, 0.3]])
-  rank = rank_of_target(scores, jnp.asarray([target]), jnp.ones(5, bool))
+  rank = rank_of_target(scores, jnp.asarray([target]), jnp.arange(5))
   np.testing.assert_array_equal(rank, [expected])
 
 
-def test_equals_a_stable_sort():
+def made():
+  """Scores with many ties, targets, and their ranks from a stable sort."""
   rng = np.random.default_rng(0)
-  scores = rng.integers(0, 6, size=(40, 12)).astype(np.float32)
+  scores = rng.integers(0, 6, size=(40, 9)).astype(np.float32)
   target = rng.integers(0, 9, size=40)
-  valid = np.arange(12) < 9
-  got = jax.jit(rank_of_target)(scores, target, valid)
-  order = np.argsort(-scores[:, :9], axis=1, kind='stable')
-  expected = [
-    list(row).index(t) + 1 for row, t in zip(order, target, strict=True)
-  ]
+  order = np.argsort(-scores, axis=1, kind='stable')
+  return scores, target, 1 + np.argmax(order == target[:, None], axis=1)
+
+
+def test_equals_a_stable_sort_in_any_order_of_columns():
+  scores, target, expected = made()
+  # Twelve columns, three of which are nothing.
+  items = np.random.default_rng(1).permutation([*range(9), -1, -1, -1])
+  shuffled = np.where(items >= 0, scores[:, items], 9)
+  got = rank_of_target(shuffled, target, items)
   np.testing.assert_array_equal(got, expected)
   assert got.dtype == jnp.int32
 
 
-def test_invalid_columns_do_not_count():
-  scores = jnp.asarray([[9.0, 1.0, 9.0, 1.0]])
-  valid = jnp.asarray([False, True, False, True])
-  rank = rank_of_target(scores, jnp.asarray([3]), valid)
-  np.testing.assert_array_equal(rank, [2])
+def test_columns_in_blocks():
+  scores, target, expected = made()
+  blocks = np.moveaxis(scores.reshape(40, 3, 3), 1, 0)
+  items = np.arange(9).reshape(3, 3)
+  own = own_score(blocks, target, items)
+  assert (np.isfinite(own).sum(axis=0) == 1).all()
+  ahead = count_ahead(blocks, own.max(axis=0)[None], target, items)
+  np.testing.assert_array_equal(1 + ahead.sum(axis=0), expected)
+
+
+def test_a_target_that_is_no_column():
+  own = own_score(jnp.ones((1, 2)), jnp.asarray([5]), jnp.asarray([0, -1]))
+  np.testing.assert_array_equal(own, [-np.inf])
 
 
 def test_all_equal_scores_give_no_free_success():
-  rank = rank_of_target(jnp.zeros((3, 3)), jnp.arange(3), jnp.ones(3, bool))
+  rank = rank_of_target(jnp.zeros((3, 3)), jnp.arange(3), jnp.arange(3))
   np.testing.assert_array_equal(rank, [1, 2, 3])
+
+
+def test_scores_that_are_no_numbers_are_no_success():
+  rank = rank_of_target(
+    jnp.full((3, 50), jnp.nan), jnp.arange(3), jnp.arange(50)
+  )
+  assert (rank >= 50).all()
 
 
 def test_best_sibling_by_hand():
@@ -53,34 +87,42 @@ def test_best_sibling_by_hand():
       [0.2, 0.3, 0.4, 1.0, 0.1, 0.0],
     ]
   )
-  groups = jnp.asarray([0, 0, 1, 0, 2, 1])
-  valid = jnp.asarray([True, True, True, True, True, False])
-  ranks = rank_of_best_sibling(scores, jnp.arange(4), groups, valid)
-  # Item 2's only sibling is not real: there is none, hence 0.
+  # Item 5, of item 2's group, is not real.
+  groups = jnp.asarray([0, 0, 1, 0, 2, -1])
+  ranks = rank_of_best_sibling(
+    scores, jnp.arange(4), groups[:4], jnp.arange(6), groups
+  )
+  # Item 2 has no sibling, hence 0.
   np.testing.assert_array_equal(ranks, [3, 1, 0, 2])
 
 
 def test_best_sibling_ties_go_to_the_lower_index():
   scores = jnp.full((3, 3), 0.5)
-  groups, valid = jnp.asarray([0, 1, 0]), jnp.ones(3, bool)
-  ranks = rank_of_best_sibling(scores, jnp.arange(3), groups, valid)
+  groups, items = jnp.asarray([0, 1, 0]), jnp.arange(3)
+  ranks = rank_of_best_sibling(scores, items, groups, items, groups)
   # For item 0 the stranger comes before the sibling, for item 2 after it.
   np.testing.assert_array_equal(ranks, [2, 0, 1])
 
 
-def test_best_sibling_equals_a_loop():
+@pytest.mark.parametrize('shares', [1, 4])
+def test_best_sibling_equals_a_loop(shares):
   rng = np.random.default_rng(1)
-  scores = rng.integers(0, 9, size=(10, 10)).astype(np.float32)
-  groups = rng.integers(0, 4, size=10)
+  scores = rng.integers(0, 9, size=(12, 12)).astype(np.float32)
+  groups = rng.integers(0, 4, size=12)
   expected = []
-  for i in range(10):
-    others = [j for j in range(10) if j != i]
+  for i in range(12):
+    others = [j for j in range(12) if j != i]
     others.sort(key=lambda j, i=i: (-scores[i, j], j))
     own = [groups[j] == groups[i] for j in others]
     # Nothing but strangers stands before the first sibling.
     rank = own.index(True) + 1 if any(own) else 0
     expected.append(rank)
-  got = rank_of_best_sibling(
-    scores, np.arange(10), jnp.asarray(groups), np.ones(10, bool)
-  )
+  whole, column = PartitionSpec(), PartitionSpec('corpus')
+  got = jax.shard_map(
+    functools.partial(rank_of_best_sibling, axis='corpus'),
+    mesh=parallel.make_mesh(shares, shares),
+    in_specs=(PartitionSpec(None, 'corpus'), whole, whole, column, column),
+    out_specs=whole,
+    check_vma=False,
+  )(scores, np.arange(12), groups, np.arange(12), groups)
   np.testing.assert_array_equal(got, expected)

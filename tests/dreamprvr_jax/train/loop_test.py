@@ -11,10 +11,13 @@ import pytest
 from dreamprvr_jax import parallel
 from dreamprvr_jax.checkpoints import RunCheckpoints, best_info
 from dreamprvr_jax.evaluation.encoder import Stopped
-from dreamprvr_jax.train.loop import Loop, LoopOptions, NotFiniteError
+from dreamprvr_jax.train.feeders import HostFeeder
+from dreamprvr_jax.train.loop import Loop, LoopOptions
 from dreamprvr_jax.train.metric_log import MetricLog, read_rows
 from dreamprvr_jax.train.signals import StopRequest
 from dreamprvr_jax.train.step import TrainState
+from dreamprvr_jax.train.step_log import NotFiniteError
+from dreamprvr_jax.types import Batch
 
 STEPS = 2
 
@@ -28,19 +31,7 @@ class Feed:
   def __next__(self):
     self.position += 1
     rows = np.full((8,), self.position, np.float32)
-    return dict.fromkeys(
-      (
-        'clip_features',
-        'frame_features',
-        'frame_mask',
-        'video_mask',
-        'word_features',
-        'word_mask',
-        'caption_mask',
-        'caption_video',
-      ),
-      rows,
-    )
+    return dict.fromkeys(Batch.__dataclass_fields__, rows)
 
   def close(self):
     pass
@@ -67,7 +58,42 @@ def update(state, batch, bad_step=None):
   )
 
 
-def make_loop(folder, sums, *, stop=None, patience=10, step=update, **options):
+class SeveralFeeder:
+  """Makes all updates that it may make in one call."""
+
+  def __init__(self, step=update):
+    self.step, self.calls = step, []
+
+  def advance(self, state, first, count):
+    self.calls.append((first, count))
+    stream, rows = Feed(first), []
+    for _ in range(count):
+      state, scalars = self.step(state, Batch.from_dict(next(stream)))
+      rows.append(scalars)
+    stacked = {name: jnp.stack([row[name] for row in rows]) for name in rows[0]}
+    # The scalars may have room for more updates than there were.
+    return (
+      state,
+      {name: jnp.pad(value, (0, 2)) for name, value in stacked.items()},
+      count,
+    )
+
+  def close(self):
+    self.calls.append('closed')
+
+
+def make_loop(
+  folder,
+  sums,
+  *,
+  stop=None,
+  patience=10,
+  step=update,
+  feeder=None,
+  steps_per_epoch=STEPS,
+  log_every=1,
+  checkpoint_every=0,
+):
   mesh = parallel.make_mesh(1)
   state = TrainState(
     step=jnp.zeros((), jnp.int32),
@@ -82,7 +108,7 @@ def make_loop(folder, sums, *, stop=None, patience=10, step=update, **options):
       raise Stopped
     assert float(variables['params']['seen']) > 0
     names = ('R@1', 'R@5', 'R@10', 'R@100')
-    position = loop._position.step // STEPS
+    position = loop._position.step // steps_per_epoch
     return {
       **dict.fromkeys(names, 1.0),
       'split': 'val',
@@ -90,10 +116,8 @@ def make_loop(folder, sums, *, stop=None, patience=10, step=update, **options):
     }
 
   loop = Loop(
-    update=step,
+    feeder=feeder or HostFeeder(step, mesh, Feed),
     state=parallel.replicate(state, mesh),
-    mesh=mesh,
-    batches_from=Feed,
     evaluate=evaluate,
     learning_rate=lambda count: 0.1,
     checkpoints=RunCheckpoints(folder),
@@ -101,12 +125,11 @@ def make_loop(folder, sums, *, stop=None, patience=10, step=update, **options):
     stop=StopRequest() if stop is None else stop,
     options=LoopOptions(
       epochs=len(sums),
-      steps_per_epoch=STEPS,
+      steps_per_epoch=steps_per_epoch,
       patience=patience,
-      log_every=1,
-      checkpoint_every=0,
+      log_every=log_every,
+      checkpoint_every=checkpoint_every,
       show=False,
-      **options,
     ),
   )
   return loop
@@ -200,3 +223,87 @@ def test_second_ctrl_c_interrupts_at_once():
     assert stop
     with pytest.raises(KeyboardInterrupt):
       signal.raise_signal(signal.SIGINT)
+
+
+def train_rows(folder):
+  """Returns the rows without their times."""
+  rows = [row for row in read_rows(folder) if row['kind'] == 'train']
+  assert all(row.pop('seconds_per_step') > 0 for row in rows)
+  return rows
+
+
+@pytest.mark.parametrize(('log_every', 'checkpoint_every'), [(3, 0), (4, 2)])
+def test_many_updates_a_call_write_the_same_rows(
+  tmp_path, log_every, checkpoint_every
+):
+  numbers = {
+    'steps_per_epoch': 7,
+    'log_every': log_every,
+    'checkpoint_every': checkpoint_every,
+  }
+  feeder = SeveralFeeder()
+  several = make_loop(tmp_path / 'a', [1, 2], feeder=feeder, **numbers)
+  single = make_loop(tmp_path / 'b', [1, 2], **numbers)
+  assert several.run() == single.run()
+  assert train_rows(tmp_path / 'a') == train_rows(tmp_path / 'b')
+  assert float(several._state.params['seen']) == sum(range(1, 15))
+  ends = {first + count for first, count in feeder.calls[:-1]}
+  rows = {*range(log_every, 15, log_every), 7, 14}
+  saved = range(2, 15, 2) if checkpoint_every else ()
+  assert ends == rows.union(saved)
+  assert feeder.calls[-1] == 'closed'
+
+
+def test_rows_wait_for_the_next_call_only(tmp_path):
+  seen = []
+
+  class Watching(SeveralFeeder):
+    def advance(self, state, first, count):
+      seen.append([row['step'] for row in read_rows(tmp_path)])
+      return super().advance(state, first, count)
+
+  loop = make_loop(
+    tmp_path, [1], feeder=Watching(), steps_per_epoch=9, log_every=3
+  )
+  loop.run()
+  assert seen == [[], [], [3]]
+  assert [row['step'] for row in read_rows(tmp_path)] == [3, 6, 9, 9]
+
+
+def test_not_finite_among_many_updates(tmp_path):
+  broken = make_loop(
+    tmp_path,
+    [1],
+    feeder=SeveralFeeder(lambda s, b: update(s, b, bad_step=4)),
+    steps_per_epoch=9,
+    log_every=3,
+  )
+  with pytest.raises(NotFiniteError, match=r'loss/part .* at step 4 \(epoch 1'):
+    broken.run()
+  again = make_loop(tmp_path, [1], steps_per_epoch=9)
+  assert again._position.step == 4
+  assert float(again._state.params['seen']) == 1 + 2 + 3 + 4
+
+
+def test_stop_request_is_answered_after_the_call(tmp_path):
+  with StopRequest() as stop:
+
+    def stopping(state, batch):
+      if int(state.step) == 4:
+        signal.raise_signal(signal.SIGTERM)
+      return update(state, batch)
+
+    loop = make_loop(
+      tmp_path,
+      [1],
+      stop=stop,
+      feeder=SeveralFeeder(stopping),
+      steps_per_epoch=9,
+      log_every=3,
+    )
+    outcome = loop.run()
+  assert (outcome.status, outcome.position.step) == ('interrupted', 6)
+  assert [row['step'] for row in train_rows(tmp_path)] == [3, 6]
+  again = make_loop(tmp_path, [1], steps_per_epoch=9)
+  assert again.run().status == 'finished'
+  assert float(again._state.params['seen']) == sum(range(1, 10))

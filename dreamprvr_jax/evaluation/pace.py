@@ -1,0 +1,30 @@
+"""How much a device is given to do at a time."""
+
+import dataclasses
+
+from jax.sharding import Mesh
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+  """Sizes that change memory and speed, not results.
+
+  Attributes:
+    products: Numbers in the largest (queries, videos, tokens) product.
+    work: Multiplications in a call that ranks several blocks of queries.
+    encode_at_once: Whether one call encodes all that is in device memory,
+      not a batch.
+  """
+
+  products: int
+  work: float
+  encode_at_once: bool
+
+  @classmethod
+  def of(cls, mesh: Mesh) -> 'Pace':
+    """Returns what suits the mesh's devices."""
+    if mesh.devices.flat[0].platform == 'cpu':
+      # Products that its caches hold; calls of a second, to show progress.
+      return cls(products=2**22, work=1e10, encode_at_once=False)
+    # Launching must not count, and the host must not be waited for.
+    return cls(products=2**25, work=5e14, encode_at_once=True)

@@ -1,0 +1,195 @@
+"""One update a call and many a call, with a model of one matrix."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dreamprvr_jax import parallel, resident
+from dreamprvr_jax.train.step import (
+  compile_steps,
+  compile_update,
+  create_state,
+)
+
+VIDEOS, BATCH, SLOTS, SEED = 20, 8, 16, 5
+STEPS = 3  # in an epoch
+
+
+class Bilinear(nn.Module):
+  """Scores of captions against videos by one matrix, with dropout."""
+
+  @nn.compact
+  def __call__(self, batch, *, train):
+    frames = jnp.mean(batch.frame_features, axis=1) + jnp.mean(
+      batch.clip_features, axis=1
+    )
+    words = jnp.mean(batch.word_features, axis=1)
+    words = nn.Dropout(0.5, deterministic=not train)(words)
+    return nn.Dense(frames.shape[-1])(words) @ frames.T
+
+
+class Contrast:
+  """Negative log-likelihood of the right video; infinite from a step on."""
+
+  def draw(self, key, batch, hard):
+    return jax.random.uniform(key), hard
+
+  def __call__(self, scores, batch, ranks):
+    noise, hard = ranks
+    scores = (
+      jnp.where(batch.video_mask, scores, -1e9) + noise * batch.video_mask
+    )
+    found = jnp.take_along_axis(
+      jax.nn.log_softmax(scores), batch.caption_video[:, None], axis=1
+    )
+    loss = -jnp.mean(found[:, 0], where=batch.caption_mask)
+    loss = jnp.where(hard, jnp.inf, loss)
+    return loss, {'part': loss / 2}
+
+
+def split_on(mesh):
+  rng = np.random.default_rng(0)
+  made = lambda *shape: rng.standard_normal(shape, np.float32)
+  counts = rng.integers(1, 3, VIDEOS)
+  captions = counts.sum()
+  starts = lambda lengths: (np.cumsum(lengths) - lengths).astype(np.int32)
+  frames, words = rng.integers(1, 6, VIDEOS), rng.integers(1, 5, captions)
+  arrays = {
+    'clips': made(VIDEOS, 2, 6),
+    'frames': made(frames.sum(), 6),
+    'words': made(words.sum(), 4),
+    'captions': rng.permutation(captions).astype(np.int32),
+  }
+  for name, lengths in (
+    ('frame', frames),
+    ('word', words),
+    ('caption', counts),
+  ):
+    arrays[f'{name}_starts'] = starts(lengths)
+    arrays[f'{name}_counts'] = lengths.astype(np.int32)
+  return resident.place(
+    arrays, mesh, max_frames=5, max_words=4, dtype=np.float32
+  )
+
+
+class Setting:
+  """Both kinds of program and a fresh state."""
+
+  def __init__(self, devices=1, most=STEPS, hard_from_step=99):
+    self.mesh = parallel.make_mesh(devices)
+    self.split = split_on(self.mesh)
+    self.optimizer = optax.adamw(1e-2)
+    parts = {
+      'model': Bilinear(),
+      'objective': Contrast(),
+      'optimizer': self.optimizer,
+      'seed': SEED,
+      'hard_from_step': hard_from_step,
+    }
+    self.update = compile_update(self.mesh, **parts)
+    self.steps = compile_steps(
+      self.mesh, batch_size=BATCH, steps_per_epoch=STEPS, most=most, **parts
+    )
+
+  def batch(self, number):
+    epoch, step = divmod(number, STEPS)
+    order = resident.epoch_order(VIDEOS, SEED, epoch)
+    return resident.train_batch(
+      self.split, order, step, self.mesh, batch_size=BATCH, slots=SLOTS
+    )
+
+  def state(self):
+    variables = Bilinear().init(jax.random.key(0), self.batch(0), train=False)
+    return parallel.replicate(
+      create_state(variables, self.optimizer), self.mesh
+    )
+
+  def one_by_one(self, count):
+    state, rows = self.state(), []
+    for number in range(count):
+      state, scalars = self.update(state, self.batch(number))
+      rows.append(jax.device_get(scalars))
+    return state, rows
+
+  def together(self, counts):
+    state, rows = self.state(), []
+    for count in counts:
+      state, scalars = self.steps(state, self.split, np.int32(count), SLOTS)
+      scalars = jax.device_get(scalars)
+      rows += [{n: v[i] for n, v in scalars.items()} for i in range(count)]
+    return state, rows
+
+
+def assert_same(ours, theirs):
+  jax.tree.map(
+    np.testing.assert_array_equal, *map(jax.device_get, (ours, theirs))
+  )
+
+
+@pytest.mark.parametrize('counts', [(1,) * 6, (3, 3), (2, 1, 1, 2)])
+def test_many_a_call_are_one_after_the_other(counts):
+  setting = Setting()
+  assert_same(setting.together(counts), setting.one_by_one(sum(counts)))
+  assert setting.steps._cache_size() == 1
+
+
+def test_eight_devices():
+  one, eight = Setting(), Setting(devices=8)
+  state, rows = eight.together((3, 2))
+  whole = parallel.replicated(eight.mesh)
+  assert all(
+    leaf.sharding.is_equivalent_to(whole, leaf.ndim)
+    for leaf in jax.tree.leaves(state)
+  )
+  for ours, theirs in zip(rows, one.one_by_one(5)[1], strict=True):
+    np.testing.assert_allclose(
+      ours['loss/total'], theirs['loss/total'], rtol=1e-5
+    )
+
+
+def test_scalars_behind_the_last_update_are_zero():
+  setting = Setting(most=5)
+  _, scalars = setting.steps(setting.state(), setting.split, np.int32(2), SLOTS)
+  assert scalars['alive'].tolist() == [True, True, False, False, False]
+  assert scalars['loss/total'].shape == (5,)
+  assert not scalars['loss/total'][2:].any()
+
+
+def test_ends_with_the_update_that_is_not_finite():
+  setting = Setting(hard_from_step=1)
+  good, _ = setting.one_by_one(1)
+  state, scalars = setting.steps(
+    setting.state(), setting.split, np.int32(3), SLOTS
+  )
+  assert scalars['alive'].tolist() == [True, False, False]
+  assert np.isinf(scalars['loss/total'][1])
+  assert scalars['loss/total'][2] == 0
+  assert not state.alive
+  # What is issued before anybody looked changes nothing either.
+  state, scalars = setting.steps(state, setting.split, np.int32(2), SLOTS)
+  assert not scalars['alive'].any()
+  assert_same(dataclasses.replace(state, alive=good.alive), good)
+
+
+def test_an_update_that_is_not_finite_leaves_the_state():
+  setting = Setting(hard_from_step=1)
+  good, _ = setting.one_by_one(1)
+  state, rows = setting.one_by_one(3)
+  assert [bool(row['alive']) for row in rows] == [True, False, False]
+  assert_same(dataclasses.replace(state, alive=good.alive), good)
+
+
+def test_the_split_is_not_copied():
+  setting = Setting()
+  large = dataclasses.replace(
+    setting.split, frames=jnp.zeros((10**6, setting.split.frames.shape[1]))
+  )
+  program = setting.steps.lower(setting.state(), large, np.int32(1), SLOTS)
+  memory = program.compile().memory_analysis()
+  assert memory.argument_size_in_bytes > large.frames.nbytes
+  assert memory.temp_size_in_bytes < large.frames.nbytes / 100

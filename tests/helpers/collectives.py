@@ -1,0 +1,58 @@
+"""What a compiled program sends between devices."""
+
+import math
+import re
+from typing import NamedTuple
+
+_KINDS = (
+  'all-gather',
+  'all-reduce',
+  'all-to-all',
+  'collective-broadcast',
+  'collective-permute',
+  'ragged-all-to-all',
+  'reduce-scatter',
+)
+# A definition is "%name = shapes kind(operands)": its result's shapes stand
+# before the kind. A collective that is split in two starts once.
+_DEFINITION = re.compile(rf'= (.*?) ({"|".join(_KINDS)})(?:-start)?\(')
+# Groups of one device: {{0},{1}}, or [2,1]<=[2].
+_ALONE = re.compile(r'replica_groups=(?:\{\{\d+\}|\[\d+,1\])')
+_SHAPE = re.compile(r'(\w+)\[([\d,]*)\]')
+
+
+class Collective(NamedTuple):
+  """One operation that sends; its results on a device."""
+
+  kind: str
+  dtypes: tuple[str, ...]
+  shapes: tuple[tuple[int, ...], ...]
+
+  @property
+  def size(self):
+    """Numbers in the largest result; in all pieces that are exchanged."""
+    sizes = [math.prod(shape) for shape in self.shapes]
+    return sum(sizes) if self.kind == 'all-to-all' else max(sizes)
+
+
+def collectives(compiled):
+  """Returns the collectives of a compiled program, largest first, but for
+  those in which each device is alone."""
+  found = []
+  for line in compiled.as_text().splitlines():
+    definition = _DEFINITION.search(line)
+    if definition is None or _ALONE.search(line):
+      continue
+    results, kind = definition.groups()
+    arrays = _SHAPE.findall(results)
+    found.append(
+      Collective(
+        kind,
+        tuple(dtype for dtype, _ in arrays),
+        tuple(
+          tuple(int(size) for size in dims.split(',') if size)
+          for _, dims in arrays
+        ),
+      )
+    )
+  return sorted(found, key=lambda one: -one.size)
