@@ -36,8 +36,8 @@ def _parse(argv: list[str]) -> flags.FlagValues:
     flags.DEFINE_string(name, '', name, flag_values=values)
   flags.DEFINE_boolean('progress', True, 'bars', flag_values=values)
   flags.DEFINE_string('coordinator', '', 'address', flag_values=values)
-  flags.DEFINE_integer('num_processes', 1, 'processes', flag_values=values)
-  flags.DEFINE_integer('process_id', 0, 'process', flag_values=values)
+  flags.DEFINE_integer('num_processes', 0, 'processes', flag_values=values)
+  flags.DEFINE_integer('process_id', -1, 'process', flag_values=values)
   if _peek(argv, 'config'):
     _check_config_file(_peek(argv, 'config').partition(':')[0])
     config_flags.DEFINE_config_file('config', flag_values=values)
@@ -134,12 +134,10 @@ def _run(values: flags.FlagValues, argv: list[str]) -> int:
   # Before JAX starts its threads: a thread keeps the heap it was born with.
   keep_freed_pages()
   # Here, not at the top: help and typos are answered without waiting for JAX.
+  from dreamprvr_jax import processes
   from modes import conversion, evaluation, inspection, joins, training
 
-  if values.num_processes > 1:
-    joins.join_processes(
-      values.coordinator, values.num_processes, values.process_id
-    )
+  processes.join(values.coordinator, values.num_processes, values.process_id)
   mode, config, workdir = values.mode, values.config, values.workdir
   if mode == 'train' and not workdir:
     workdir = str(pathlib.Path('runs') / _run_name(_peek(argv, 'config')))
@@ -172,8 +170,9 @@ def _run_name(config: str) -> str:
 
 
 def _interrupt(number: int, frame: object) -> None:
-  """Makes SIGTERM end a command as Ctrl-C does."""
-  del number, frame
+  """Makes SIGTERM end a command as Ctrl-C does; once is enough."""
+  del frame
+  signal.signal(number, signal.SIG_IGN)
   raise KeyboardInterrupt('SIGTERM')
 
 
@@ -214,7 +213,9 @@ def main(argv: list[str]) -> int:
     )
     return 143 if stop.args == ('SIGTERM',) else 130
   finally:
-    signal.signal(signal.SIGTERM, former)
+    # A second SIGTERM, while Python shuts down, would change the exit code.
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+      signal.signal(signal.SIGTERM, former)
 
 
 if __name__ == '__main__':

@@ -50,10 +50,19 @@ def environment(cache, devices=1):
   }
 
 
-def start(arguments, cache, devices=1):
-  """Starts main.py with the arguments; output goes to pipes."""
+def start(arguments, cache, devices=1, patch=''):
+  """Starts main.py with the arguments; output goes to pipes.
+
+  Code in `patch` runs before it, in the same process.
+  """
+  program = ['main.py']
+  if patch:
+    program = [
+      '-c',
+      f'{patch}\nimport sys, main\nsys.exit(main.main(sys.argv))',
+    ]
   return subprocess.Popen(
-    [sys.executable, 'main.py', *map(str, arguments)],
+    [sys.executable, *program, *map(str, arguments)],
     cwd=ROOT,
     env=environment(cache, devices),
     stdout=subprocess.PIPE,
@@ -68,9 +77,9 @@ def finish(process, seconds=600):
   return process.returncode, out, err
 
 
-def call(arguments, cache, devices=1):
+def call(arguments, cache, devices=1, patch=''):
   """Runs main.py to its end; returns (exit code, stdout, stderr)."""
-  return finish(start(arguments, cache, devices))
+  return finish(start(arguments, cache, devices, patch))
 
 
 def rows(workdir, kind):

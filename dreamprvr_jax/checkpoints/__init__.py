@@ -1,0 +1,43 @@
+"""Durable state: a run's checkpoints, and weights on their own.
+
+Layout of a workdir:
+  config.json               the run's config, with the data's widths
+  checkpoints/latest/STEP   training state and loop position, for resuming
+  checkpoints/best/STEP     weights of the best epoch by SumR
+  checkpoints/damaged/STEP  states that could not be resumed from
+Layout of weights on their own (import, export): config.json and `weights/`.
+Beside the arrays lies their seal, `seal.json`: what the files were when they
+were written. Everything is written to a temporary place and renamed.
+"""
+
+from dreamprvr_jax.checkpoints.files import (
+  BEST,
+  CONFIG_FILE,
+  LATEST,
+  WEIGHTS,
+  CheckpointError,
+  read_config,
+  write_json,
+)
+from dreamprvr_jax.checkpoints.series import RunCheckpoints
+from dreamprvr_jax.checkpoints.weights import (
+  best_info,
+  load_weights,
+  locate_weights,
+  save_weights,
+)
+
+__all__ = [
+  'BEST',
+  'CONFIG_FILE',
+  'LATEST',
+  'WEIGHTS',
+  'CheckpointError',
+  'RunCheckpoints',
+  'best_info',
+  'load_weights',
+  'locate_weights',
+  'read_config',
+  'save_weights',
+  'write_json',
+]

@@ -1,0 +1,123 @@
+"""Names of a workdir's files, those that are JSON, and orbax's errors."""
+
+import errno
+import json
+import logging
+import os
+import pathlib
+import shutil
+import sys
+from typing import Any
+
+from dreamprvr_jax.errors import UserError
+
+CONFIG_FILE = 'config.json'
+WEIGHTS = 'weights'
+LATEST = 'checkpoints/latest'
+BEST = 'checkpoints/best'
+DAMAGED = 'checkpoints/damaged'
+
+
+class CheckpointError(UserError):
+  """A checkpoint that is missing, damaged, of another model, or that cannot
+  be written."""
+
+
+def write_json(path: os.PathLike[str] | str, value: Any) -> None:
+  """Writes `value` as JSON, replacing the file in one step.
+
+  Raises:
+    OSError: If it cannot be written; a former file is as it was.
+  """
+  target = pathlib.Path(path)
+  target.parent.mkdir(parents=True, exist_ok=True)
+  partial = target.parent / f'.{target.name}.{os.getpid()}.tmp'
+  try:
+    with partial.open('w') as file:
+      file.write(json.dumps(value, indent=2) + '\n')
+      file.flush()
+      os.fsync(file.fileno())
+    partial.replace(target)
+  except BaseException as error:
+    partial.unlink(missing_ok=True)
+    if isinstance(error, OSError):
+      error.filename = str(target)
+    raise
+
+
+def read_config(directory: os.PathLike[str] | str) -> dict[str, Any]:
+  """Returns the config that is stored beside weights or in a workdir.
+
+  Raises:
+    CheckpointError: If there is none or it is not JSON.
+  """
+  path = pathlib.Path(directory) / CONFIG_FILE
+  if not path.exists():
+    raise CheckpointError(
+      f'{directory} holds no {CONFIG_FILE}; give the workdir of a run, or a '
+      'folder that --mode=import or --mode=export wrote'
+    )
+  try:
+    return json.loads(path.read_text())
+  except ValueError as error:
+    raise CheckpointError(
+      f'{path} is not valid JSON ({error}); restore it from a backup or make '
+      'the checkpoint again'
+    ) from error
+
+
+def not_written(
+  folder: os.PathLike[str] | str, needed: int, error: Exception, advice: str
+) -> CheckpointError:
+  """Returns what to raise where arrays could not be written.
+
+  Args:
+    folder: Where to.
+    needed: Bytes of the arrays.
+    error: What orbax raised.
+    advice: What to do when there is room.
+  """
+  free = shutil.disk_usage(folder).free
+  return CheckpointError(
+    f'a checkpoint could not be written to {folder} ({_reason(error)}): about '
+    f'{needed / 2**20:,.1f} MiB are needed, {free / 2**20:,.1f} MiB are free; '
+    f'{advice}'
+  )
+
+
+def hush_orbax() -> None:
+  """Keeps off stderr, from now on, what orbax prints of an error beside raising
+  it: logs with tracebacks, and the ends of what was under way with it."""
+  logs, former = map(logging.getLogger, ('absl', 'asyncio')), sys.unraisablehook
+
+  def report(unraisable: Any) -> None:
+    text = str(unraisable.exc_value)
+    if text != 'Event loop is closed' and 'TensorStore' not in text:
+      former(unraisable)
+
+  for log in logs:
+    if _is_ours not in log.filters:
+      log.addFilter(_is_ours)
+      sys.unraisablehook = report
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+  """Returns whether a record is none of orbax's ends."""
+  lost = record.name == 'asyncio' and 'never retrieved' in record.getMessage()
+  return record.levelno < logging.ERROR or not (
+    lost or 'orbax' in record.pathname
+  )
+
+
+def first_line(error: BaseException) -> str:
+  """Returns the first line of an error's message, or its kind."""
+  lines = str(error).strip().splitlines()
+  return lines[0][:200] if lines else type(error).__name__
+
+
+def _reason(error: Exception) -> str:
+  """Returns the system's words for an error that TensorStore has wrapped."""
+  for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES):
+    if os.strerror(code) in str(error):
+      return os.strerror(code)
+  return first_line(error)

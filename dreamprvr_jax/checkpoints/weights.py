@@ -1,0 +1,143 @@
+"""Weights to use: of a run's best epoch, or in a folder of their own."""
+
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from dreamprvr_jax.checkpoints.files import (
+  BEST,
+  CONFIG_FILE,
+  WEIGHTS,
+  CheckpointError,
+  first_line,
+  hush_orbax,
+  not_written,
+  write_json,
+)
+from dreamprvr_jax.checkpoints.seal import SEAL, find_damage, write_seal
+
+
+def best_info(workdir: os.PathLike[str] | str) -> dict[str, Any] | None:
+  """Returns what is known of a run's best epoch, or None before the first.
+
+  Raises:
+    CheckpointError: If it is damaged.
+  """
+  root = epath.Path(os.path.abspath(workdir)) / BEST
+  if not root.exists():
+    return None
+  with ocp.CheckpointManager(root) as manager:
+    step = manager.latest_step()
+    if step is None:
+      return None
+    _check_seal(pathlib.Path(root / str(step)), 'info')
+    try:
+      restored = manager.restore(
+        step, args=ocp.args.Composite(info=ocp.args.JsonRestore())
+      )
+    except (ValueError, KeyError, FileNotFoundError) as error:
+      raise CheckpointError(
+        f'{root / str(step)} does not say which epoch it is of '
+        f'({first_line(error)}); restore it from a backup'
+      ) from error
+    return {'step': step, **restored['info']}
+
+
+def save_weights(
+  directory: os.PathLike[str] | str, variables: Any, config: dict[str, Any]
+) -> None:
+  """Writes weights and their config as a checkpoint of their own.
+
+  Raises:
+    CheckpointError: If they cannot be written; those that were there are kept.
+  """
+  hush_orbax()
+  root = pathlib.Path(os.path.abspath(directory))
+  root.mkdir(parents=True, exist_ok=True)
+  fresh, former = root / f'.{WEIGHTS}.new', root / f'.{WEIGHTS}.former'
+  try:
+    with ocp.StandardCheckpointer() as checkpointer:
+      checkpointer.save(fresh, variables, force=True)
+  except (OSError, ValueError) as error:
+    for path in root.glob(f'{fresh.name}*'):
+      shutil.rmtree(path, ignore_errors=True)
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
+    raise not_written(
+      root, needed, error, 'make room and give the same command again'
+    ) from error
+  if jax.process_index() == 0:
+    (root / SEAL).unlink(missing_ok=True)
+    if (root / WEIGHTS).exists():
+      (root / WEIGHTS).rename(former)
+    fresh.rename(root / WEIGHTS)
+    write_seal(root, [WEIGHTS])
+    write_json(root / CONFIG_FILE, config)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def locate_weights(directory: os.PathLike[str] | str) -> epath.Path:
+  """Returns the orbax folder with the weights of a workdir or checkpoint.
+
+  Raises:
+    CheckpointError: If there is none.
+  """
+  root = epath.Path(os.path.abspath(directory))
+  if not root.exists():
+    raise CheckpointError(
+      f'{directory} does not exist; give the workdir of a run or a checkpoint '
+      'folder'
+    )
+  if (root / WEIGHTS).exists():
+    return root / WEIGHTS
+  best = root / BEST
+  steps = []
+  if best.exists():
+    steps = [int(p.name) for p in best.iterdir() if p.name.isdigit()]
+  if not steps:
+    raise CheckpointError(
+      f'{directory} holds neither {WEIGHTS}/ nor {BEST}/: no epoch has been '
+      'evaluated there yet; run the training command first'
+    )
+  return best / str(max(steps)) / WEIGHTS
+
+
+def load_weights(directory: os.PathLike[str] | str, template: Any) -> Any:
+  """Returns the weights of a workdir or checkpoint.
+
+  Args:
+    directory: A workdir, or a folder written by `save_weights`.
+    template: Variables of the same shapes (or `jax.ShapeDtypeStruct`s),
+      placed as the result is to be.
+
+  Raises:
+    CheckpointError: If they are missing, damaged or do not fit.
+  """
+  path = locate_weights(directory)
+  _check_seal(pathlib.Path(path.parent), WEIGHTS)
+  try:
+    with ocp.StandardCheckpointer() as checkpointer:
+      return checkpointer.restore(path, template)
+  # Orbax raises a bare Exception for arrays that cannot be read.
+  except Exception as error:
+    raise CheckpointError(
+      f'{path} cannot be read as weights of the configured model '
+      f'({first_line(error)})'
+    ) from error
+
+
+def _check_seal(folder: pathlib.Path, item: str) -> None:
+  """Raises CheckpointError if part of a checkpoint is not what was written.
+
+  One without a seal, of another program, is taken as it is.
+  """
+  problem = find_damage(folder, item) if (folder / SEAL).exists() else None
+  if problem is not None:
+    raise CheckpointError(
+      f'{folder} is damaged ({problem}); restore it from a backup, or make it '
+      'again: train in another --workdir, import or export anew'
+    )

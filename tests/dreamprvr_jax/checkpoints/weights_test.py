@@ -1,0 +1,88 @@
+"""Weights in a folder of their own, and JSON files: whole or as before."""
+
+import os
+
+import jax
+import numpy as np
+import pytest
+
+from dreamprvr_jax.checkpoints import (
+  CheckpointError,
+  best_info,
+  load_weights,
+  read_config,
+  save_weights,
+  write_json,
+)
+from tests.helpers import disks
+
+
+def weights(seed, rows=500):
+  bits = np.random.default_rng(seed).standard_normal((rows, 20))
+  return {'params': {'kernel': bits.astype(np.float32)}}
+
+
+def assert_holds(folder, seed):
+  found = load_weights(folder, weights(0))['params']['kernel']
+  np.testing.assert_array_equal(found, weights(seed)['params']['kernel'])
+  assert read_config(folder) == {'seed': seed}
+
+
+def test_weights_are_replaced_as_a_whole(tmp_path):
+  for seed in (1, 2):
+    save_weights(tmp_path, weights(seed), {'seed': seed})
+    assert_holds(tmp_path, seed)
+  assert sorted(p.name for p in tmp_path.iterdir()) == [
+    'config.json',
+    'seal.json',
+    'weights',
+  ]
+
+
+def test_weights_that_cannot_be_written_keep_the_former(tmp_path):
+  save_weights(tmp_path, weights(1), {'seed': 1})
+  with disks.short_files(200_000), pytest.raises(CheckpointError) as e:
+    save_weights(tmp_path, weights(2, rows=20_000), {'seed': 2})
+  assert f'written to {tmp_path} (File too large)' in str(e.value)
+  assert_holds(tmp_path, 1)
+  assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_damaged_weights_are_named(tmp_path):
+  save_weights(tmp_path, weights(1), {'seed': 1})
+  largest = max(tmp_path.rglob('*'), key=lambda path: path.stat().st_size)
+  os.truncate(largest, 100)
+  with pytest.raises(CheckpointError) as e:
+    load_weights(tmp_path, weights(0))
+  assert f'{tmp_path} is damaged (weights/' in str(e.value)
+  # Of another program, without a seal: orbax itself finds that.
+  (tmp_path / 'seal.json').unlink()
+  with pytest.raises(CheckpointError, match=str(tmp_path / 'weights')):
+    load_weights(tmp_path, weights(0))
+
+
+def test_weights_of_other_shapes(tmp_path):
+  save_weights(tmp_path, weights(1), {'seed': 1})
+  narrow = jax.device_put(weights(0, rows=7))
+  with pytest.raises(CheckpointError, match='cannot be read as weights of'):
+    load_weights(tmp_path, narrow)
+
+
+def test_no_best_epoch_yet(tmp_path):
+  assert best_info(tmp_path) is None
+  with pytest.raises(CheckpointError, match='no epoch has been evaluated'):
+    load_weights(tmp_path, weights(0))
+
+
+def test_json_is_whole_or_as_before(tmp_path):
+  path = tmp_path / 'deep/metrics.json'
+  write_json(path, {'SumR': 1})
+  before = path.read_text()
+  with (
+    disks.short_files(1000),
+    pytest.raises(OSError, match='File too large') as e,
+  ):
+    write_json(path, {'scores': list(range(1000))})
+  assert e.value.filename == str(path)
+  assert path.read_text() == before
+  assert list(path.parent.iterdir()) == [path]
