@@ -21,7 +21,8 @@ TENSORFLOW = [
   'tensorflow>=2.20; platform_system != "Linux" or '
   'platform_machine != "x86_64"',
 ]
-TESTS = ['pytest>=8.0', 'hypothesis>=6.100']
+NOTEBOOK = ['ipykernel>=6.29', 'nbclient>=0.10', 'nbformat>=5.10']
+TESTS = ['pytest>=8.0', 'hypothesis>=6.100', *NOTEBOOK]
 
 setup(
   name='dreamprvr_jax',
@@ -57,6 +58,10 @@ setup(
   extras_require={
     # Streaming (config.data.pipeline='streaming') and tfds.load.
     'tf': TENSORFLOW,
+    # Runs notebooks/ where there is no Jupyter.
+    'notebook': NOTEBOOK,
+    # The TPU compiler, for benchmarks/ahead_of_time.py; needs no TPU.
+    'tpu-aot': ['jax[tpu]>=0.10.2'],
     'test': [*TENSORFLOW, *TESTS],
     'dev': [*TENSORFLOW, *TESTS, 'ruff>=0.9', 'basedpyright>=1.28'],
   },
