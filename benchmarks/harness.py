@@ -1,0 +1,208 @@
+"""What the benchmarks share: sizes, synthetic batches, clocks, peaks, JSON.
+
+Import this module before JAX: it sets up the memory of the process.
+"""
+
+import argparse
+import dataclasses
+import importlib
+import json
+import pathlib
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+ROOT = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from dreamprvr_jax.host_memory import keep_freed_pages
+
+keep_freed_pages()
+
+import jax
+import jax.extend.core
+import jax.numpy as jnp
+import numpy as np
+
+from dreamprvr_jax.interop.inference import model_of
+from dreamprvr_jax.objectives.registry import build_objective
+from dreamprvr_jax.train.bert_adam import bert_adam, warmup_linear
+from dreamprvr_jax.types import Batch, dtype_of
+from modes import joins
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+  """Of a dataset: counts of both splits, widths, captions of a video."""
+
+  videos: int
+  captions: int
+  eval_videos: int
+  eval_queries: int
+  visual: int
+  text: int
+
+
+DATASETS = {
+  'activitynet': Sizes(9043, 33721, 4430, 15753, 1024, 1024),
+  'charades': Sizes(5338, 12408, 1334, 3720, 1024, 1024),
+  'tvr': Sizes(17435, 87175, 2179, 10895, 3072, 768),
+  'quickstart': Sizes(480, 1920, 128, 489, 64, 48),
+}
+
+
+def parser(about: str, steps: int = 5) -> argparse.ArgumentParser:
+  """Returns a parser of the options that all benchmarks have."""
+  made = argparse.ArgumentParser(
+    description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  made.add_argument(
+    '--dataset', default='charades', choices=DATASETS, help='whose sizes'
+  )
+  made.add_argument('--dtype', default='float32', help='or bfloat16')
+  made.add_argument(
+    '--steps',
+    type=int,
+    default=steps,
+    help='timed runs, after one that compiles and one to warm up',
+  )
+  made.add_argument(
+    '--model',
+    action='append',
+    default=[],
+    metavar='KEY=VALUE',
+    help='sets a key of config.model, for example width=96; may be repeated',
+  )
+  return made
+
+
+def config_of(options: argparse.Namespace) -> Any:
+  """Returns the dataset's config with the options' changes."""
+  module = importlib.import_module(f'configs.{options.dataset}')
+  config = module.get_config()
+  config.dtype = options.dtype
+  for item in options.model:
+    key, _, text = item.partition('=')
+    former = config.model[key]
+    if isinstance(former, bool):
+      config.model[key] = text in ('True', 'true', '1')
+    else:
+      config.model[key] = type(former)(text)
+  return config
+
+
+def build(config: Any) -> Any:
+  """Returns the model of a config."""
+  return model_of(joins.plain_config(config))
+
+
+def training_parts(config: Any) -> dict[str, Any]:
+  """Returns the keyword arguments of `train.step.update`."""
+  return {
+    'model': build(config),
+    'objective': build_objective(config.model.name, **dict(config.loss)),
+    'optimizer': bert_adam(warmup_linear(config.optimizer.lr, 10_000)),
+    'seed': 0,
+    'hard_from_step': 0,
+  }
+
+
+def caption_slots(sizes: Sizes, batch: int) -> int:
+  """Returns a usual caption axis: the mean of a batch, and a tenth more."""
+  return -(-int(1.1 * batch * sizes.captions / sizes.videos) // 16) * 16
+
+
+def made_batch(config: Any, sizes: Sizes, batch: int, captions: int) -> Batch:
+  """Returns a batch of normal numbers in which nothing is padded."""
+  rng = np.random.default_rng(0)
+  data = config.data
+  normal = lambda *shape: rng.standard_normal(shape, np.float32)
+  return Batch(
+    clip_features=normal(batch, data.num_clips, sizes.visual),
+    frame_features=normal(batch, data.max_frames, sizes.visual),
+    frame_mask=np.ones((batch, data.max_frames), bool),
+    video_mask=np.ones(batch, bool),
+    word_features=normal(captions, data.max_words, sizes.text),
+    word_mask=np.ones((captions, data.max_words), bool),
+    caption_mask=np.ones(captions, bool),
+    caption_video=np.sort(np.arange(captions) % batch).astype(np.int32),
+  )
+
+
+def timed(call: Callable[[], Any], repeats: int) -> tuple[float, list[float]]:
+  """Returns the seconds of the first call, and of `repeats` later ones."""
+  seconds = []
+  for _ in range(repeats + 2):
+    began = time.perf_counter()
+    jax.block_until_ready(call())
+    seconds.append(time.perf_counter() - began)
+  return seconds[0], seconds[2:]
+
+
+def spread(name: str, seconds: list[float]) -> dict[str, float]:
+  """Returns median, least and greatest, named after what was timed."""
+  return {
+    f'{name}_seconds_median': round(statistics.median(seconds), 6),
+    f'{name}_seconds_min': round(min(seconds), 6),
+    f'{name}_seconds_max': round(max(seconds), 6),
+  }
+
+
+def matmul_peak(dtype: str) -> float:
+  """Returns the FLOP/s of the best of three matrix products, measured now."""
+  small = jax.default_backend() == 'cpu'
+  best = 0.0
+  for size in (1024, 2048, 3072) if small else (4096, 8192, 16384):
+    x = jnp.ones((size, size), dtype_of(dtype))
+    product = jax.jit(lambda a, b: a @ b)
+    _, seconds = timed(lambda p=product, x=x: p(x, x), 5)
+    best = max(best, 2 * size**3 / min(seconds))
+  return best
+
+
+def product_flops(function: Any, *args: Any) -> int:
+  """Returns the FLOPs of the matrix products of a function, jitted or not.
+
+  Loops count as often as they run (unlike in XLA's own cost analysis), a loop
+  of unknown length once; elementwise work is not counted.
+  """
+  jitted = function if hasattr(function, 'trace') else jax.jit(function)
+  return _flops(jitted.trace(*args).jaxpr.jaxpr)
+
+
+def _flops(jaxpr: Any) -> int:
+  total = 0
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == 'dot_general':
+      (contracted, _), _ = equation.params['dimension_numbers']
+      lhs = equation.invars[0].aval.shape
+      depth = int(np.prod([lhs[axis] for axis in contracted]))
+      total += 2 * depth * int(np.prod(equation.outvars[0].aval.shape))
+    times = 1
+    if equation.primitive.name == 'scan':
+      times = equation.params['length']
+    for value in equation.params.values():
+      for inner in value if isinstance(value, tuple | list) else (value,):
+        inner = getattr(inner, 'jaxpr', inner)
+        if isinstance(inner, jax.extend.core.Jaxpr):
+          total += times * _flops(inner)
+  return total
+
+
+def memory_gib() -> dict[str, float]:
+  """Returns the greatest memory that was in use, in GiB."""
+  host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+  found = {'host_peak_gib': round(host, 2)}
+  stats = jax.devices()[0].memory_stats() or {}
+  if 'peak_bytes_in_use' in stats:
+    found['device_peak_gib'] = round(stats['peak_bytes_in_use'] / 2**30, 2)
+  return found
+
+
+def report(options: argparse.Namespace, **results: Any) -> None:
+  """Prints one JSON line: options, versions, device, results."""
+  environment = joins.environment()
+  print(json.dumps({**vars(options), **environment, **results}))
