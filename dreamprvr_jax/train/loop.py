@@ -155,8 +155,10 @@ class Loop:
       raise
     finally:
       self._feeder.close()
-      self._checkpoints.wait()
-      self._log.close()
+      try:
+        self._checkpoints.wait()
+      finally:
+        self._log.close()
     return Outcome(status, self._position)
 
   def _status(self) -> str | None:

@@ -1,6 +1,7 @@
 """Batches gathered on devices against those that the host makes."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -123,8 +124,9 @@ def test_features_do_not_travel(split):
     .as_text()
   )
   assert 'gather' in text
-  for collective in ('all-gather', 'all-reduce', 'all-to-all', 'permute'):
-    assert f'{collective}(' not in text, collective
+  # An older JAX shares out the work on the few indices.
+  travels = re.findall(r'= (.*?) (?:all-\w+|collective-permute)\(', text)
+  assert not any('f32' in what for what in travels), travels
   # A device gathers its own row of the batch, not all of them.
   assert f'f32[1,{FRAMES},{VISUAL}]' in text
   assert f'f32[{BATCH},{FRAMES},{VISUAL}]' not in text

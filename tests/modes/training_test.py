@@ -133,7 +133,13 @@ def test_saved_on_one_device_resumes_on_eight(shared):
   assert_same_course(shared / 'moved', shared / 'whole')
 
 
-@pytest.mark.parametrize('settings', [(), TOGETHER], ids=['host', 'device'])
+@pytest.mark.parametrize(
+  'settings',
+  [
+    pytest.param((), id='host'),
+    pytest.param(TOGETHER, id='device', marks=pytest.mark.slow),
+  ],
+)
 def test_two_processes_equal_one(shared, settings, request):
   name = f'two {request.node.callspec.id}'
   with socket.socket() as free:
@@ -202,6 +208,7 @@ def test_device_equals_resident_bit_for_bit(shared):
   )
 
 
+@pytest.mark.slow
 def test_many_updates_a_call_on_eight_devices(shared):
   code, _, err = train(shared, 'together', *TOGETHER, devices=8)
   assert code == 0, err
