@@ -1,5 +1,7 @@
 """Transformer blocks of the family (common notes, C5, block B)."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -159,7 +161,7 @@ class ParallelBlocks(nn.Module):
     if train and self.dropout:
       keys = jax.random.split(self.make_rng('dropout'), self.num_blocks)
 
-    def run(part):
+    def run(part: Any) -> Any:
       params, table, key = part
       rngs = None if key is None else {'dropout': key}
       return block.apply(
