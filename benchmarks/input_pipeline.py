@@ -14,7 +14,7 @@ pipeline reaches copies if `written_gb_per_s` is near `copy_gb_per_s`.
 
 import harness  # isort: skip
 import argparse
-import functools
+import itertools
 import os
 import pathlib
 import resource
@@ -149,17 +149,16 @@ def device(split: Split, chosen: argparse.Namespace) -> Any:
   plan = TrainPlan(
     split.caption_video, placed.num_videos, batch_size=chosen.batch, seed=0
   )
-  gather = jax.jit(
-    functools.partial(
-      resident.train_batch,
-      mesh=mesh,
-      batch_size=chosen.batch,
-      slots=plan.slots[0],
-    )
+  gather = resident.compile_gather(
+    mesh,
+    batch_size=chosen.batch,
+    steps_per_epoch=plan.steps_per_epoch,
+    seed=0,
   )
-  order = resident.epoch_order(placed.num_videos, 0, 0)
-  steps = iter(range(chosen.batches + 3))
-  draw = lambda: jax.block_until_ready(gather(placed, order, next(steps)))
+  numbers = itertools.count()
+  draw = lambda: jax.block_until_ready(
+    gather(placed, np.int32(next(numbers)), plan.slots[0])
+  )
   size = sum(leaf.nbytes for leaf in jax.tree.leaves(draw()))
   figures = clocked(draw, chosen.batches, chosen.batch)
   rate = figures['videos_per_s'] * size / chosen.batch

@@ -10,7 +10,14 @@ from data_pipeline import iterators
 from data_pipeline.batching import TrainPlan
 from data_pipeline.corpus import Split
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.train.feeders import DeviceFeeder, Feeder, HostFeeder
+from dreamprvr_jax.resident import compile_gather
+from dreamprvr_jax.train.feeders import (
+  BatchFeeder,
+  Feeder,
+  GatheredBatches,
+  HostBatches,
+  SplitFeeder,
+)
 from dreamprvr_jax.train.step import compile_steps, compile_update
 from modes import residency
 
@@ -35,18 +42,20 @@ def make_feeder(
   """
   placed = residency.place_split(split, config, mesh, show=show)
   if placed is None:
-    return HostFeeder(
+    return BatchFeeder(
       compile_update(mesh, **parts),
-      mesh,
-      lambda position: iterators.train_batches(
-        split,
-        batch_size=config.data.batch_size,
-        seed=config.seed,
-        position=position,
-        pipeline=config.data.pipeline,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        multiple=config.data.caption_multiple,
+      lambda position: HostBatches(
+        iterators.train_batches(
+          split,
+          batch_size=config.data.batch_size,
+          seed=config.seed,
+          position=position,
+          pipeline=config.data.pipeline,
+          process_index=jax.process_index(),
+          process_count=jax.process_count(),
+          multiple=config.data.caption_multiple,
+        ),
+        mesh,
       ),
     )
   plan = TrainPlan(
@@ -56,19 +65,24 @@ def make_feeder(
     seed=config.seed,
     multiple=config.data.caption_multiple,
   )
+  sizes = {
+    'batch_size': plan.batch_size,
+    'steps_per_epoch': plan.steps_per_epoch,
+  }
   most = min(
     _steps_per_dispatch(config, mesh),
     plan.steps_per_epoch,
     config.train.log_every,
   )
-  steps = compile_steps(
-    mesh,
-    batch_size=config.data.batch_size,
-    steps_per_epoch=plan.steps_per_epoch,
-    most=most,
-    **parts,
-  )
-  return DeviceFeeder(steps, placed, plan.slots_of, most)
+  if most == 1:
+    # The update of the other pipelines: XLA rounds a loop's body otherwise.
+    gather = compile_gather(mesh, seed=config.seed, **sizes)
+    return BatchFeeder(
+      compile_update(mesh, **parts),
+      lambda position: GatheredBatches(gather, placed, plan.slots_of, position),
+    )
+  steps = compile_steps(mesh, most=most, **sizes, **parts)
+  return SplitFeeder(steps, placed, plan.slots_of, most)
 
 
 def _steps_per_dispatch(config: ConfigDict, mesh: Mesh) -> int:

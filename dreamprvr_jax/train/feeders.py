@@ -1,4 +1,4 @@
-"""What the loop asks for its next updates: batches from the host, or none.
+"""What the loop asks for its next updates: one by one, or several at a time.
 
 Either issues its updates before it waits for those of the call before, so the
 device always has something to do, and never more than two calls are under
@@ -13,17 +13,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dreamprvr_jax import parallel
-from dreamprvr_jax.resident import ResidentSplit
+from dreamprvr_jax.resident import Gather, ResidentSplit
 from dreamprvr_jax.train.step import Scalars, TrainState, TrainStep, TrainSteps
 from dreamprvr_jax.types import Batch
-
-
-class Batches(Protocol):
-  """An endless stream of one process's batches."""
-
-  def __next__(self) -> Mapping[str, np.ndarray]: ...
-
-  def close(self) -> None: ...
 
 
 class Feeder(Protocol):
@@ -50,28 +42,77 @@ class Feeder(Protocol):
     ...
 
 
-class HostFeeder:
-  """One update a call, on a batch that the host hands over.
+class Batches(Protocol):
+  """An endless stream of batches, on the devices or on their way there."""
 
-  The next batch is on its way to the device while the current update runs.
-  """
+  def __next__(self) -> Batch: ...
+
+  def close(self) -> None: ...
+
+
+class HostStream(Protocol):
+  """An endless stream of one process's rows in host memory."""
+
+  def __next__(self) -> Mapping[str, np.ndarray]: ...
+
+  def close(self) -> None: ...
+
+
+class HostBatches:
+  """Batches that the host makes; their copies are only started here."""
+
+  def __init__(self, stream: HostStream, mesh: Mesh):
+    self._stream, self._mesh = stream, mesh
+
+  def __next__(self) -> Batch:
+    return Batch.from_dict(parallel.shard_rows(next(self._stream), self._mesh))
+
+  def close(self) -> None:
+    """Ends the stream."""
+    self._stream.close()
+
+
+class GatheredBatches:
+  """Batches that the devices gather from their copies of a split."""
 
   def __init__(
     self,
-    update: TrainStep,
-    mesh: Mesh,
-    batches_from: Callable[[int], Batches],
+    gather: Gather,
+    split: ResidentSplit,
+    slots_of: Callable[[int], int],
+    position: int,
   ):
+    """Starts at batch `position`.
+
+    Args:
+      gather: From `resident.compile_gather`.
+      split: What is trained on.
+      slots_of: Caption slots of a batch, by its number.
+      position: Number of the first batch.
+    """
+    self._gather, self._split = gather, split
+    self._slots_of, self._position = slots_of, position
+
+  def __next__(self) -> Batch:
+    number = self._position
+    self._position += 1
+    return self._gather(self._split, np.int32(number), self._slots_of(number))
+
+  def close(self) -> None:
+    """Does nothing: there is no background work."""
+
+
+class BatchFeeder:
+  """One update a call; the next batch is on its way while it runs."""
+
+  def __init__(self, update: TrainStep, batches_from: Callable[[int], Batches]):
     """Prepares the feeder.
 
     Args:
       update: From `step.compile_update`.
-      mesh: The device mesh.
-      batches_from: Starts the endless stream of this process's batches at a
-        number.
+      batches_from: Starts the stream of batches at a number.
     """
-    self._update, self._mesh = update, mesh
-    self._batches_from = batches_from
+    self._update, self._batches_from = update, batches_from
     self._batches: Batches | None = None
     self._ready: tuple[int, Batch] | None = None
     self._before: Scalars | None = None
@@ -81,20 +122,15 @@ class HostFeeder:
   ) -> tuple[TrainState, Scalars, int]:
     """See `Feeder`."""
     del count
-    if self._ready is None or self._ready[0] != first:
+    if self._batches is None or self._ready is None or self._ready[0] != first:
       self.close()
       self._batches = self._batches_from(first)
-      self._ready = first, self._next()
+      self._ready = first, next(self._batches)
     state, scalars = self._update(state, self._ready[1])
     jax.block_until_ready(self._before)
     self._before = scalars
-    self._ready = first + 1, self._next()
+    self._ready = first + 1, next(self._batches)
     return state, scalars, 1
-
-  def _next(self) -> Batch:
-    assert self._batches is not None
-    # Copies are only started here.
-    return Batch.from_dict(parallel.shard_rows(next(self._batches), self._mesh))
 
   def close(self) -> None:
     """Ends the stream; what was made ahead is dropped."""
@@ -103,8 +139,8 @@ class HostFeeder:
     self._batches = self._ready = None
 
 
-class DeviceFeeder:
-  """Several updates a call, on batches gathered on the device."""
+class SplitFeeder:
+  """Several updates a call, whose program gathers the batches itself."""
 
   def __init__(
     self,
@@ -128,7 +164,7 @@ class DeviceFeeder:
   def advance(
     self, state: TrainState, first: int, count: int
   ) -> tuple[TrainState, Scalars, int]:
-    """See `Feeder`."""
+    """See `Feeder`; batches of one call have equally many caption slots."""
     slots, done = self._slots_of(first), 1
     while done < min(count, self._most) and slots == self._slots_of(
       first + done

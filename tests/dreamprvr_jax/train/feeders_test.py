@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax import parallel
-from dreamprvr_jax.train.feeders import DeviceFeeder, HostFeeder
+from dreamprvr_jax.train.feeders import (
+  BatchFeeder,
+  GatheredBatches,
+  HostBatches,
+  SplitFeeder,
+)
 from dreamprvr_jax.types import Batch
 
 
@@ -38,8 +43,9 @@ def host(diary):
     diary.append(f'issued {int(batch.clip_features[0])}')
     return state + 1, {'loss': jnp.zeros(())}
 
-  return HostFeeder(
-    update, parallel.make_mesh(1), lambda position: Stream(position, diary)
+  mesh = parallel.make_mesh(1)
+  return BatchFeeder(
+    update, lambda position: HostBatches(Stream(position, diary), mesh)
   )
 
 
@@ -75,6 +81,20 @@ def test_an_error_of_the_stream_comes_out(host):
     host.advance(0, 6, 1)
 
 
+def test_gathered_batches_go_on_from_their_position():
+  gathered = GatheredBatches(
+    lambda split, number, slots: (split, int(number), slots),
+    'the split',
+    lambda number: 8 * number,
+    5,
+  )
+  assert [next(gathered) for _ in range(2)] == [
+    ('the split', 5, 40),
+    ('the split', 6, 48),
+  ]
+  gathered.close()
+
+
 def device_calls(slots, most, first=0, room=99):
   """Returns the (count, slots) of the calls until the slots run out."""
   calls = []
@@ -85,7 +105,7 @@ def device_calls(slots, most, first=0, room=99):
     calls.append((int(count), size))
     return state + count, {'loss': jnp.zeros((most,))}
 
-  feeder = DeviceFeeder(steps, 'the split', lambda n: slots[n], most)
+  feeder = SplitFeeder(steps, 'the split', lambda n: slots[n], most)
   state = first
   while state < len(slots):
     left = min(room, len(slots) - state)

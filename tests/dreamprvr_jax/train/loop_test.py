@@ -11,7 +11,7 @@ import pytest
 from dreamprvr_jax import parallel
 from dreamprvr_jax.checkpoints import RunCheckpoints, best_info
 from dreamprvr_jax.evaluation.encoder import Stopped
-from dreamprvr_jax.train.feeders import HostFeeder
+from dreamprvr_jax.train.feeders import BatchFeeder, HostBatches
 from dreamprvr_jax.train.loop import Loop, LoopOptions
 from dreamprvr_jax.train.metric_log import MetricLog, read_rows
 from dreamprvr_jax.train.signals import StopRequest
@@ -116,7 +116,7 @@ def make_loop(
     }
 
   loop = Loop(
-    feeder=feeder or HostFeeder(step, mesh, Feed),
+    feeder=feeder or BatchFeeder(step, lambda at: HostBatches(Feed(at), mesh)),
     state=parallel.replicate(state, mesh),
     evaluate=evaluate,
     learning_rate=lambda count: 0.1,
