@@ -62,6 +62,15 @@ class Split:
     """(v,) int64."""
     return np.bincount(self.caption_video, minlength=len(self.video_ids))
 
+  @property
+  def clip_plan(self) -> np.ndarray | None:
+    """(v, 2, c) int8, the frames of each clip and the merged clip that it
+    becomes a part of; None unless clips are merged. An official release is
+    read for it."""
+    if not self.options.merged:
+      return None
+    return self.source.plans(range(len(self.video_ids)))
+
   def read_videos(
     self, indices: Sequence[int] | np.ndarray, source: Source | None = None
   ) -> dict[str, np.ndarray]:
@@ -73,7 +82,9 @@ class Split:
 
     Returns:
       clip_features (r, c, e) float32, frame_features (r, f, e) float32 with
-      zeros behind the last frame, frame_mask (r, f) bool.
+      zeros behind the last frame, frame_mask (r, f) bool. Of merged clips
+      also clip_sizes and clip_groups (r, c) int32, see `clip_plan`; in a row
+      of zeros all clips are of one size and each is its own group.
 
     Raises:
       DataError: if a value is not finite or a file is damaged.
@@ -85,17 +96,28 @@ class Split:
     frames = _empty((len(rows), options.max_frames, self.visual_width))
     clips[rows < 0] = frames[rows < 0] = 0
     lengths = np.zeros(len(rows), np.int64)
-    lengths[real] = np.minimum(self.num_frames[rows[real]], options.max_frames)
-    items = (source or self.source).videos([int(i) for i in rows[real]])
+    lengths[real] = options.stored_frames(self.num_frames[rows[real]])
+    source = source or self.source
+    items = source.videos([int(i) for i in rows[real]])
     for row, (item_clips, item_frames) in zip(real, items, strict=True):
       clips[row] = item_clips
       frames[row, : lengths[row]] = item_frames
       frames[row, lengths[row] :] = 0
-    return {
+    arrays = {
       'clip_features': clips,
       'frame_features': frames,
       'frame_mask': np.arange(options.max_frames) < lengths[:, None],
     }
+    if options.merged:
+      shape = (len(rows), options.num_clips)
+      size = options.max_frames // options.num_clips
+      sizes = np.full(shape, size, np.int32)
+      groups = np.tile(np.arange(shape[1], dtype=np.int32), (len(rows), 1))
+      # Behind the videos: an official release plans as it makes their clips.
+      plan = source.plans(rows[real])
+      sizes[real], groups[real] = plan[:, 0], plan[:, 1]
+      arrays |= {'clip_sizes': sizes, 'clip_groups': groups}
+    return arrays
 
   def read_captions(
     self, indices: Sequence[int] | np.ndarray, source: Source | None = None

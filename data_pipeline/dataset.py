@@ -44,7 +44,7 @@ def shard_name(name: str, split: str, shard: int, count: int) -> str:
 
 
 def features(
-  visual_width: int, text_width: int, num_clips: int
+  visual_width: int, text_width: int, options: DataOptions
 ) -> tfds.features.FeaturesDict:
   """Returns the features of one example.
 
@@ -54,6 +54,8 @@ def features(
   def tensor(shape, dtype):
     return tfds.features.Tensor(shape=shape, dtype=dtype, encoding='bytes')
 
+  num_clips = options.num_clips
+  merged = ('clip_sizes', 'clip_groups') if options.merged else ()
   return tfds.features.FeaturesDict(
     {
       'video_id': tfds.features.Text(),
@@ -66,6 +68,7 @@ def features(
       'num_words': tensor((None,), np.int64),
       'word_features': tensor((None, text_width), np.float32),
       'moments': tensor((None, 2), np.float64),
+      **{name: tensor((num_clips,), np.int8) for name in merged},
     }
   )
 
@@ -76,7 +79,7 @@ class Serializer:
   def __init__(self, split: Split):
     self._split = split
     self._features = features(
-      split.visual_width, split.text_width, split.options.num_clips
+      split.visual_width, split.text_width, split.options
     )
     info = self._features.get_serialized_info()
     self._serializer = example_serializer.ExampleSerializer(
@@ -92,6 +95,10 @@ class Serializer:
     captions = self._order[self._starts[video] : self._starts[video + 1]]
     ((clips, frames),) = split.source.videos([video])
     words = np.concatenate(split.source.captions(list(captions)))
+    merged = {}
+    if split.options.merged:
+      ((sizes, groups),) = split.source.plans([video])
+      merged = {'clip_sizes': sizes, 'clip_groups': groups}
     example = self._features.encode_example(
       {
         'video_id': split.video_ids[video],
@@ -104,6 +111,7 @@ class Serializer:
         'num_words': split.num_words[captions].astype(np.int64),
         'word_features': words,
         'moments': split.moments[captions],
+        **merged,
       }
     )
     # Deterministic: the same features always give the same bytes, and sorted
@@ -139,7 +147,7 @@ def write_metadata(
   ]
   tfds.folder_dataset.write_metadata(
     data_dir=folder,
-    features=features(*widths, options.num_clips),
+    features=features(*widths, options),
     split_infos=infos,
     version=VERSION,
     # The check would read an example with TensorFlow.

@@ -24,22 +24,31 @@ class Hdf5Store:
   chunked or compressed ones go through h5py.
   """
 
-  def __init__(self, path: pathlib.Path, ids: Iterable[str]):
+  def __init__(
+    self, path: pathlib.Path, ids: Iterable[str], optional_prefix: str = ''
+  ):
     """Looks up `ids`; those without a dataset are simply absent.
+
+    Args:
+      path: the file.
+      ids: which matrices.
+      optional_prefix: of the ids; the file's own names may lack it.
 
     Raises:
       DataError: if the file is missing, truncated or not HDF5.
     """
     self.path = pathlib.Path(path)
     self._problems: dict[str, str] = {}
-    self._entries: dict[str, tuple[int, int, int, str]] = {}
+    # Offset or -1, rows, width, dtype, name in the file
+    self._entries: dict[str, tuple[int, int, int, str, str]] = {}
     self._handles()
     with self._open() as file:
       names = tqdm.tqdm(
         ids, desc=f'opening {self.path.name}', disable=None, delay=2
       )
       for name in names:
-        self._locate(file.id, name)
+        if not self._locate(file.id, name, name):
+          self._locate(file.id, name, name.removeprefix(optional_prefix))
 
   def _handles(self):
     self._file = None
@@ -61,28 +70,31 @@ class Hdf5Store:
         'is truncated or damaged, copy or unpack it again'
       ) from None
 
-  def _locate(self, file_id: h5py.h5f.FileID, name: str):
+  def _locate(self, file_id: h5py.h5f.FileID, name: str, stored: str) -> bool:
+    """Looks up what is `stored` for an id; returns whether it is there."""
     try:
-      dataset = h5py.h5d.open(file_id, name.encode('utf-8'))
+      dataset = h5py.h5d.open(file_id, stored.encode('utf-8'))
     except KeyError:
-      return
+      return False
     except (ValueError, TypeError, OSError, RuntimeError) as error:
       self._problems[name] = f'cannot be opened in {self.path}: {error}'
-      return
+      return True
     shape, dtype = dataset.shape, dataset.dtype
     if len(shape) != 2 or dtype.kind != 'f':
       self._problems[name] = (
         f'is {dtype} of shape {tuple(shape)} in {self.path} where a float '
         'matrix (rows, width) was expected'
       )
-      return
+      return True
     offset = dataset.get_offset()
     self._entries[name] = (
       -1 if offset is None else offset,
       shape[0],
       shape[1],
       dtype.str,
+      stored,
     )
+    return True
 
   def __contains__(self, name: str) -> bool:
     return name in self._entries or name in self._problems
@@ -101,12 +113,12 @@ class Hdf5Store:
     Raises:
       DataError: if the file ends before the matrix does.
     """
-    offset, rows, width, kind = self._entries[name]
+    offset, rows, width, kind, stored = self._entries[name]
     dtype = np.dtype(kind)
     if max_rows is not None:
       rows = min(rows, max_rows)
     if offset < 0 or not hasattr(os, 'pread'):
-      matrix = self._read_locked(name, rows)
+      matrix = self._read_locked(stored, rows)
     else:
       raw = self._read_bytes(name, offset, rows * width * dtype.itemsize)
       matrix = np.frombuffer(raw, dtype).reshape(rows, width)

@@ -145,7 +145,8 @@ def train_batches(
   Yields:
     clip_features (b, c, e), frame_features (b, f, e), frame_mask (b, f),
     video_mask (b,), word_features (n, l, e), word_mask (n, l), caption_mask
-    (n,), caption_video (n,) int32: float32 features, bool masks.
+    (n,), caption_video (n,) int32: float32 features, bool masks; of merged
+    clips also clip_sizes and clip_groups (b, c) int32.
 
   Raises:
     DataError: if b or a size of n cannot be divided among the processes.
@@ -187,7 +188,7 @@ def video_batches(
 
   Yields:
     clip_features (b, c, e), frame_features (b, f, e), frame_mask (b, f),
-    video_mask (b,).
+    video_mask (b,); of merged clips also clip_sizes and clip_groups (b, c).
   """
   source = _source(split, pipeline)
   total = len(split.video_ids)

@@ -41,6 +41,8 @@ _OPTIONS = (
   'feature',
   'text_feature',
   'num_clips',
+  'clips',
+  'merge_threshold',
   'max_frames',
   'max_words',
   'skip_bad',
@@ -116,7 +118,8 @@ def load(options: DataOptions) -> Manifest:
 
 def dependent_options(options: DataOptions) -> dict[str, Any]:
   """Returns the options that the records depend on."""
-  return {name: getattr(options, name) for name in _OPTIONS}
+  unused = () if options.merged else ('merge_threshold',)
+  return {n: getattr(options, n) for n in _OPTIONS if n not in unused}
 
 
 def source_files(options: DataOptions) -> dict[str, pathlib.Path | epath.Path]:
@@ -125,13 +128,13 @@ def source_files(options: DataOptions) -> dict[str, pathlib.Path | epath.Path]:
   Raises:
     DataError: if the release is not whole.
   """
-  folder = find_visual(options)
+  visual = find_visual(options)
   files: list[Any] = list(caption_files(options).values())
-  if (folder / 'feature.hdf5').is_file():
-    files.append(folder / 'feature.hdf5')
+  if visual.is_file():
+    files.append(visual)
   else:
     names = ('feature.bin', 'id.txt', 'shape.txt', 'video2frames.txt')
-    files += [folder / name for name in names]
+    files += [visual / name for name in names]
   files.append(find_text(options))
   moments = find_moments(options)
   files += [*moments, *companions(moments)]
@@ -206,7 +209,8 @@ def problem(options: DataOptions) -> str | None:
 
 def _options_problem(manifest: Manifest, options: DataOptions) -> str | None:
   for name, value in dependent_options(options).items():
-    was = manifest.options.get(name)
+    # Older records say nothing of how clips are made: they are pooled.
+    was = manifest.options.get(name, 'pooled' if name == 'clips' else None)
     if was != value:
       return (
         f'the records in {path(options).parent} were prepared with '

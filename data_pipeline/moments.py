@@ -1,10 +1,13 @@
 """Time spans of captions and durations of videos, from public annotations.
 
-Three formats are read, each plain or gzipped:
+Four formats are read, each plain or gzipped:
   ActivityNet Captions  {video: {duration, timestamps, sentences}}
   TVR                   rows {vid_name, ts, duration, desc}
   Charades-STA          lines `video start end##sentence`; its durations stand
                         in a charades_*_release.jsonl next to it
+  QVHighlights          rows {vid, relevant_windows, duration, query}; the span
+                        runs from the first window's start to the last one's
+                        end, with what lies between them
 A caption `<video>#enc#<k>` belongs to the k-th entry of its video, and only if
 the sentences agree.
 """
@@ -17,6 +20,7 @@ import logging
 import math
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -94,6 +98,15 @@ def _span(start, end) -> tuple[float, float]:
   return min(start, end), max(start, end)
 
 
+def _extent(row: dict[str, Any]) -> tuple[float, float]:
+  """Returns the span of a row: its `ts`, or around all of its windows."""
+  windows = [row['ts']] if row.get('ts') else row.get('relevant_windows')
+  if not windows:
+    return _NO_SPAN
+  starts, ends = zip(*(_span(*window) for window in windows), strict=True)
+  return min(starts), max(ends)
+
+
 def _activitynet(path: epath.Path) -> Iterator[_Entry]:
   content = json.loads(_text(path))
   for video, entry in content.items():
@@ -110,17 +123,17 @@ def _rows(path: epath.Path) -> Iterator[_Entry]:
     try:
       row = json.loads(line)
       video = str(row.get('vid_name', row.get('vid', '')))
-      span = row.get('ts')
       yield _Entry(
         video,
         row.get('desc', row.get('query', '')),
-        _span(*span) if span else _NO_SPAN,
+        _extent(row),
         float(row.get('duration', math.nan)),
       )
     except (ValueError, TypeError, AttributeError) as error:
       raise DataError(
         f'{path}:{number} is not a row of annotations '
-        f'{{"vid_name", "ts", "duration", "desc"}} ({error}); copy it again'
+        '{"vid_name", "ts", "duration", "desc"} or {"vid", '
+        f'"relevant_windows", "duration", "query"}} ({error}); copy it again'
       ) from None
 
 
@@ -209,11 +222,17 @@ class Moments:
     for videos in entries:
       if 0 <= caption.number < len(videos):
         entry = videos[caption.number]
-        if plain(entry.sentence) == wanted:
+        # A test split is also published without its spans.
+        if plain(entry.sentence) == wanted and entry.span is not _NO_SPAN:
           return entry.span
     # Numbering from 1, or with gaps closed: a sentence that the video has
     # exactly once is as good as its number.
-    same = {e.span for v in entries for e in v if plain(e.sentence) == wanted}
+    same = {
+      entry.span
+      for videos in entries
+      for entry in videos
+      if plain(entry.sentence) == wanted and entry.span is not _NO_SPAN
+    }
     return same.pop() if len(same) == 1 else _NO_SPAN
 
   def join(

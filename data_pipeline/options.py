@@ -3,12 +3,15 @@
 import dataclasses
 import os
 
+import numpy as np
 from etils import epath
 
 from data_pipeline.errors import DataError
+from data_pipeline.merging import NUM_CLIPS, NUM_FRAMES
 
 SPLITS = ('train', 'val', 'test')
 _CHOICES = {
+  'clips': ('pooled', 'merged'),
   'storage': ('auto', 'records', 'release'),
   'verify': ('fast', 'full'),
 }
@@ -34,6 +37,9 @@ class DataOptions:
       one per core, at most 16.
     num_clips: clips per video.
     max_frames: longer videos are pooled to this many frames.
+    clips: 'pooled' from equal segments, or 'merged' from frames that are alike
+      (see `merging`): 32 clips, and every video is sampled to 128 frames.
+    merge_threshold: cosine above which two merged clips are linked.
     max_words: longer captions are cut to this many words.
     shard_videos: videos in one shard of the records.
     moments: annotation files with time spans, comma-separated; '' looks in
@@ -52,6 +58,8 @@ class DataOptions:
   num_workers: int = 0
   num_clips: int = 32
   max_frames: int = 128
+  clips: str = 'pooled'
+  merge_threshold: float = 0.8
   max_words: int = 30
   shard_videos: int = 256
   moments: str = ''
@@ -68,6 +76,31 @@ class DataOptions:
         raise DataError(f'{name}={getattr(self, name)} must be at least 1')
     if not self.collection:
       raise DataError('collection is empty; name one, such as activitynet')
+    if self.merged and (self.num_clips, self.max_frames) != (
+      NUM_CLIPS,
+      NUM_FRAMES,
+    ):
+      raise DataError(
+        f"clips='merged' makes {NUM_CLIPS} clips of {NUM_FRAMES} frames, but "
+        f'num_clips={self.num_clips} and max_frames={self.max_frames} are '
+        "asked for; leave both as they are, or set clips to 'pooled'"
+      )
+    if not -1 <= self.merge_threshold <= 1:
+      raise DataError(
+        f'merge_threshold={self.merge_threshold} is not a cosine; give a '
+        'number from -1 to 1'
+      )
+
+  @property
+  def merged(self) -> bool:
+    """Whether clips are merged frames and have sizes and groups."""
+    return self.clips == 'merged'
+
+  def stored_frames(self, num_frames: np.ndarray) -> np.ndarray:
+    """Returns how many frames are kept of videos of these lengths."""
+    if self.merged:
+      return np.full_like(num_frames, self.max_frames)
+    return np.minimum(num_frames, self.max_frames)
 
   @property
   def folder(self) -> epath.Path:

@@ -124,7 +124,7 @@ def _require_space(folder: epath.Path, corpus: Corpus, shards: list[_Shard]):
   for shard in shards:
     split = corpus.splits[shard.split]
     mine = slice(shard.start, shard.stop)
-    frames = np.minimum(split.num_frames[mine], corpus.options.max_frames)
+    frames = corpus.options.stored_frames(split.num_frames[mine])
     rows = int(frames.sum()) + len(frames) * corpus.options.num_clips
     owners = split.caption_video
     words = split.num_words[(owners >= shard.start) & (owners < shard.stop)]
@@ -221,8 +221,10 @@ def _write_one(split: Split, serializer: Serializer, shard: _Shard) -> int:
 
   write_atomically(shard.path, None, write)
   offsets, size, crc = result['written']
-  facts = np.array([size, crc], np.int64)
-  save_arrays(shard.piece, {'offsets': offsets, 'facts': facts})
+  piece = {'offsets': offsets, 'facts': np.array([size, crc], np.int64)}
+  if split.options.merged:
+    piece['clip_plan'] = split.source.plans(range(shard.start, shard.stop))
+  save_arrays(shard.piece, piece)
   return shard.stop - shard.start
 
 
@@ -309,8 +311,12 @@ def _finish(
     mine = [shard for shard in shards if shard.split == split.name]
     pieces = [load_arrays(shard.piece) for shard in mine]
     lengths = [shard.stop - shard.start for shard in mine]
-    offsets = np.concatenate([piece['offsets'] for piece in pieces])
-    save_index(split, lengths, offsets)
+    written = {
+      name: np.concatenate([piece[name] for piece in pieces])
+      for name in pieces[0]
+      if name != 'facts'
+    }
+    save_index(split, lengths, written)
     facts[split.name] = {
       'videos': len(split.video_ids),
       'captions': len(split.caption_ids),

@@ -21,20 +21,20 @@ _ARRAYS = ('caption_video', 'num_frames', 'num_words', 'durations', 'moments')
 
 
 def save_index(
-  split: Split, shard_lengths: list[int], offsets: np.ndarray
+  split: Split, shard_lengths: list[int], written: dict[str, np.ndarray]
 ) -> None:
   """Writes everything about a split that is not a feature.
 
   Args:
     split: what was prepared.
     shard_lengths: videos in each shard.
-    offsets: (v, 3) byte offsets of clips, frames and words.
+    written: what the shards told: `offsets` (v, 3), bytes before clips, frames
+      and words; `clip_plan` (v, 2, c), if clips are merged.
   """
   arrays = {name: pack_strings(getattr(split, name)) for name in _STRINGS}
   arrays |= {name: getattr(split, name) for name in _ARRAYS}
   arrays['shard_lengths'] = np.array(shard_lengths, np.int64)
-  arrays['offsets'] = offsets
-  save_arrays(index_path(split.options, split.name), arrays)
+  save_arrays(index_path(split.options, split.name), arrays | written)
 
 
 def open_record_corpus(options: DataOptions) -> Corpus:
@@ -73,10 +73,11 @@ def _open_split(
   table = RecordTable(
     shard=np.repeat(np.arange(len(lengths)), lengths),
     offsets=index['offsets'],
-    num_frames=np.minimum(index['num_frames'], options.max_frames),
+    num_frames=options.stored_frames(index['num_frames']),
     caption_video=caption_video,
     num_words=num_words,
     word_start=word_starts(caption_video, num_words, len(index['num_frames'])),
+    clip_plan=index.get('clip_plan'),
   )
   widths = (manifest.visual_width, manifest.text_width)
   return Split(

@@ -228,6 +228,7 @@ class RecordTable:
     caption_video: (n,) int32.
     num_words: (n,) int32.
     word_start: (n,) int64, first row of a caption in its video's words.
+    clip_plan: (v, 2, c) int8, sizes and groups of merged clips.
   """
 
   shard: np.ndarray
@@ -236,6 +237,7 @@ class RecordTable:
   caption_video: np.ndarray
   num_words: np.ndarray
   word_start: np.ndarray
+  clip_plan: np.ndarray | None = None
 
 
 def word_starts(
@@ -296,6 +298,11 @@ class RecordSource:
   def videos(self, indices: Sequence[int]):
     """See Source."""
     return self._threads.map(self.video, indices)
+
+  def plans(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+    """See Source."""
+    assert self._table.clip_plan is not None
+    return self._table.clip_plan[np.asarray(indices)]
 
   def captions(self, indices: Sequence[int]):
     """See Source; the captions of one video are one read."""

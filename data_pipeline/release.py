@@ -13,7 +13,7 @@ from data_pipeline.options import SPLITS, DataOptions
 
 _log = logging.getLogger(__name__)
 
-_LINK = 'https://github.com/HuiGuanLab/ms-sl'
+_HDF5 = ('.h5', '.hdf5')
 
 VisualStore = BigFileStore | Hdf5Store
 
@@ -53,14 +53,24 @@ class Release:
     return [*captions, *self.visual.files(), *self.text.files()]
 
 
+def _is_file_name(options: DataOptions) -> bool:
+  """Returns whether `feature` names one file (MSC), not a folder (MS-SL)."""
+  return options.feature.endswith(_HDF5)
+
+
 def expected_tree(options: DataOptions) -> str:
   """Returns the files of a release as a tree, one a line."""
   name = options.collection
+  visual = [
+    f'  FeatureData/{options.feature}/',
+    '    feature.hdf5, or: feature.bin id.txt shape.txt video2frames.txt',
+  ]
+  if _is_file_name(options):
+    visual = ['  FeatureData/', f'    {options.feature}']
   return '\n'.join(
     [
       f'{options.root}/{name}/',
-      f'  FeatureData/{options.feature}/',
-      '    feature.hdf5, or: feature.bin id.txt shape.txt video2frames.txt',
+      *visual,
       '  TextData/',
       *(f'    {name}{split}.caption.txt' for split in SPLITS),
       f'    {options.text_file}',
@@ -70,31 +80,39 @@ def expected_tree(options: DataOptions) -> str:
 
 def missing_release(options: DataOptions, what: str) -> DataError:
   """Returns the error for a release that is not there, or not whole."""
+  project = 'MS-SL project, https://github.com/HuiGuanLab/ms-sl'
+  if _is_file_name(options):
+    project = 'MSC project, https://github.com/admins97/MSC_PRVR'
   return DataError(
     f'{what}; expected this tree of the official feature release (linked from '
-    f'the README of the MS-SL project, {_LINK}; download it and unpack it '
+    f'the README of the {project}; download it and unpack it '
     f'under {options.root}, or point the data root elsewhere):\n'
     f'{expected_tree(options)}'
   )
 
 
 def find_visual(options: DataOptions) -> pathlib.Path:
-  """Returns the folder of the frame features.
+  """Returns the HDF5 file of the frame features, or the folder of a BigFile.
 
   Raises:
-    DataError: if it is missing, naming the feature folders that do exist.
+    DataError: if it is missing, naming the features that do exist.
   """
   parent = pathlib.Path(options.folder) / 'FeatureData'
-  folder = parent / options.feature
-  if folder.is_dir():
-    return folder
-  others = sorted(p.name for p in parent.glob('*') if p.is_dir())
+  path = parent / options.feature
+  if path.is_file():
+    return path
+  if path.is_dir():
+    file = path / 'feature.hdf5'
+    return file if file.is_file() else path
+  others = sorted(
+    p.name for p in parent.glob('*') if p.is_dir() or p.suffix in _HDF5
+  )
   if others:
     raise DataError(
-      f'{folder} is missing, but {parent} holds {", ".join(others)}; set the '
+      f'{path} is missing, but {parent} holds {", ".join(others)}; set the '
       'option `feature` to one of these'
     )
-  raise missing_release(options, f'{folder} is missing')
+  raise missing_release(options, f'{path} is missing')
 
 
 def find_text(options: DataOptions) -> pathlib.Path:
@@ -107,12 +125,13 @@ def find_text(options: DataOptions) -> pathlib.Path:
   path = parent / options.text_file
   if path.is_file():
     return path
-  others = sorted(p.name for p in parent.glob('*query_feat.hdf5'))
+  others = sorted(p.name for p in parent.glob('*') if p.suffix in _HDF5)
   # Variants of the release (CLIP features) differ in this name only.
+  variants = [name for name in others if name.endswith('query_feat.hdf5')]
   default = DataOptions.__dataclass_fields__['text_feature'].default
-  if options.text_feature == default and len(others) == 1:
-    _log.info('word features: %s (no %s)', parent / others[0], path.name)
-    return parent / others[0]
+  if options.text_feature == default and len(variants) == 1:
+    _log.info('word features: %s (no %s)', parent / variants[0], path.name)
+    return parent / variants[0]
   if others:
     raise DataError(
       f'{path} is missing, but {parent} holds {", ".join(others)}; set the '
@@ -163,8 +182,9 @@ def open_release(options: DataOptions) -> Release:
     skipped += bad
   everything = [c for split in captions.values() for c in split]
   videos = dict.fromkeys(caption.video for caption in everything)
-  if (visual_path / 'feature.hdf5').is_file():
-    visual = Hdf5Store(visual_path / 'feature.hdf5', videos)
+  if visual_path.is_file():
+    # ActivityNet's captions have it, not all of its features do.
+    visual = Hdf5Store(visual_path, videos, optional_prefix='v_')
   else:
     visual = BigFileStore(visual_path, videos)
   text = Hdf5Store(text_path, dict.fromkeys(c.id for c in everything))

@@ -23,7 +23,7 @@ _GIB = 2**30
 def split_bytes(split: 'Split', itemsize: int = 4) -> int:
   """Returns the bytes of a split's features without padding."""
   options = split.options
-  frames = np.minimum(split.num_frames, options.max_frames).sum(dtype=np.int64)
+  frames = options.stored_frames(split.num_frames).sum(dtype=np.int64)
   clips = len(split.video_ids) * options.num_clips
   words = split.num_words.sum(dtype=np.int64)
   return itemsize * (
@@ -72,8 +72,7 @@ class ResidentSource:
     """
     options = split.options
     num_videos, num_captions = len(split.video_ids), len(split.caption_ids)
-    stored = np.minimum(split.num_frames, options.max_frames)
-    self._frame_offsets = _offsets(stored)
+    self._frame_offsets = _offsets(options.stored_frames(split.num_frames))
     self._word_offsets = _offsets(split.num_words)
     clip_shape = (num_videos, options.num_clips, split.visual_width)
     frame_shape = (int(self._frame_offsets[-1]), split.visual_width)
@@ -107,6 +106,7 @@ class ResidentSource:
       return last - first
 
     self._run(load, num_videos, options.workers, split.name, progress)
+    self._plans = split.clip_plan
     _log.info(
       'resident: %s, %d videos, %d captions, %.2f GiB',
       split.name,
@@ -145,9 +145,15 @@ class ResidentSource:
       (self._clips[i], self._frames[self._frame_rows(i)]) for i in indices
     ]
 
+  def plans(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Returns the (r, 2, c) int8 sizes and groups of merged clips."""
+    assert self._plans is not None
+    return self._plans[np.asarray(indices)]
+
   def arrays(self) -> dict[str, np.ndarray]:
     """Returns the features and where whose lie: (c, e) clips of all videos,
-    the rows of frames and words, starts and counts, captions by video.
+    the rows of frames and words, starts and counts, captions by video, and
+    the sizes and groups of merged clips.
 
     Names are those of `dreamprvr_jax.resident.ResidentSplit`.
     """
@@ -164,6 +170,8 @@ class ResidentSource:
     ):
       arrays[f'{name}_starts'] = offsets[:-1].astype(np.int32)
       arrays[f'{name}_counts'] = np.diff(offsets).astype(np.int32)
+    if self._plans is not None:
+      arrays['clip_plan'] = self._plans
     return arrays
 
   def use_threads(self, count: int) -> None:

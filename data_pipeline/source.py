@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from data_pipeline import pooling
+from data_pipeline import merging, pooling
 from data_pipeline.errors import BadItemError
 from data_pipeline.options import DataOptions
 from data_pipeline.release import Release, ReleaseSplit
@@ -20,6 +20,10 @@ class Source(Protocol):
     self, indices: Sequence[int]
   ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Returns (c, e) clips and (f, e) frames, float32, of each video."""
+    ...
+
+  def plans(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Returns the (r, 2, c) int8 sizes and groups of merged clips."""
     ...
 
   def captions(self, indices: Sequence[int]) -> list[np.ndarray]:
@@ -88,6 +92,10 @@ class ReleaseSource:
     self._captions = split.captions
     self._path = split.path
     self._options = options
+    # Made along with the clips. A clip holds a frame at least: a size of 0 is
+    # one that is not known yet.
+    shape = (len(split.video_ids), 2, merging.NUM_CLIPS)
+    self._plans = np.zeros(shape, np.int8)
     self._threads = Threads(options.workers)
 
   def use_threads(self, count: int) -> None:
@@ -101,6 +109,11 @@ class ReleaseSource:
     require_finite(frames, f'video {name!r}', str(self._visual.path))
     # Cast once for both branches.
     frames = frames.astype(np.float64)
+    if self._options.merged:
+      clips, frames, self._plans[index] = merging.merge_video(
+        frames, self._options.merge_threshold
+      )
+      return clips, frames
     return (
       pooling.clip_features(frames, self._options.num_clips),
       pooling.frame_features(frames, self._options.max_frames),
@@ -117,6 +130,12 @@ class ReleaseSource:
   def videos(self, indices: Sequence[int]):
     """See Source."""
     return self._threads.map(self.video, indices)
+
+  def plans(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+    """See Source."""
+    rows = np.asarray(indices, np.int64)
+    self.videos(rows[self._plans[rows, 0, 0] == 0].tolist())
+    return self._plans[rows]
 
   def captions(self, indices: Sequence[int]):
     """See Source."""

@@ -5,7 +5,7 @@ on the device, and no feature crosses from the host after the start.
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -17,6 +17,9 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from dreamprvr_jax import parallel
 from dreamprvr_jax.types import Batch, DType
+
+# (split, number, slots) -> batch
+Gather = Callable[..., Batch]
 
 _WORD = 2**32 - 1
 # Where the two keys of the shuffle begin.
@@ -39,6 +42,8 @@ class ResidentSplit:
   caption_counts: Any  # (v,) int32
   max_frames: int = struct.field(pytree_node=False)
   max_words: int = struct.field(pytree_node=False)
+  # (v, 2, c) int8, frames and group of each clip; None unless clips are merged
+  clip_plan: Any = None
 
   @property
   def num_videos(self) -> int:
@@ -62,7 +67,8 @@ def place(
   """Returns the split with a whole copy on each device.
 
   Args:
-    arrays: The array fields of `ResidentSplit`, in host memory.
+    arrays: The array fields of `ResidentSplit`, in host memory; `clip_plan`
+      only of merged clips.
     mesh: The device mesh.
     max_frames: Frames that a video is padded to.
     max_words: Words that a caption is padded to.
@@ -161,12 +167,39 @@ def train_batch(
   )
 
 
+def compile_gather(
+  mesh: Mesh, *, batch_size: int, steps_per_epoch: int, seed: int
+) -> Gather:
+  """Returns the program (split, number, slots) -> batch `number`, counted from
+  the start of training; `slots` is static, see `train_batch`."""
+
+  def gather(split, number, slots):
+    epoch, step = number // steps_per_epoch, number % steps_per_epoch
+    return train_batch(
+      split,
+      epoch_order(split.num_videos, seed, epoch),
+      step,
+      mesh,
+      batch_size=batch_size,
+      slots=slots,
+    )
+
+  whole = parallel.replicated(mesh)
+  return jax.jit(
+    gather,
+    in_shardings=(whole, whole),
+    out_shardings=parallel.by_row(mesh),
+    static_argnums=(2,),
+  )
+
+
 def read_videos(split: ResidentSplit, rows: Int[Array, ' b']) -> dict[str, Any]:
   """Returns the features of some videos; row -1 gives zeros.
 
   Returns:
     clip_features (b, c, e), frame_features (b, f, e) with zeros behind the
-    last frame, frame_mask (b, f) bool, video_mask (b,) bool.
+    last frame, frame_mask (b, f) bool, video_mask (b,) bool; of merged clips
+    also clip_sizes and clip_groups (b, c) int32.
   """
   real = rows >= 0
   row = jnp.maximum(rows, 0)
@@ -176,12 +209,22 @@ def read_videos(split: ResidentSplit, rows: Int[Array, ' b']) -> dict[str, Any]:
     jnp.where(real, split.frame_counts[row], 0),
     split.max_frames,
   )
-  return {
+  arrays = {
     'clip_features': jnp.where(real[:, None, None], split.clips[row], 0),
     'frame_features': frames,
     'frame_mask': mask,
     'video_mask': real,
   }
+  if split.clip_plan is not None:
+    # Of padding: clips of one size, each its own group.
+    clips = split.clips.shape[1]
+    blank = jnp.stack(
+      [jnp.full(clips, split.max_frames // clips), jnp.arange(clips)]
+    )
+    plan = jnp.where(real[:, None, None], split.clip_plan[row], blank)
+    plan = plan.astype(jnp.int32)
+    arrays |= {'clip_sizes': plan[:, 0], 'clip_groups': plan[:, 1]}
+  return arrays
 
 
 def read_captions(

@@ -31,11 +31,16 @@ class Batch:
   word_mask: Any  # (n, l) bool
   caption_mask: Any  # (n,) bool
   caption_video: Any  # (n,) int32, row of the caption's video
+  # Of corpora whose clips are merged frames (MSC), else None
+  clip_sizes: Any = None  # (b, c) int32, frames of each clip
+  clip_groups: Any = None  # (b, c) int32, merged clip of each clip, from 0
 
   @classmethod
   def from_dict(cls, arrays: Mapping[str, Any]) -> 'Batch':
-    """Returns the batch that holds `arrays`, which must have every field."""
-    return cls(**{name: arrays[name] for name in cls.__dataclass_fields__})
+    """Returns the batch that holds `arrays`; what has no default must be
+    there."""
+    names = cls.__dataclass_fields__
+    return cls(**{name: arrays[name] for name in names if name in arrays})
 
 
 @struct.dataclass

@@ -58,6 +58,8 @@ def data_options(config: ConfigDict) -> DataOptions:
     'skip_bad': data.skip_bad,
     'num_workers': data.workers,
     'num_clips': data.num_clips,
+    'clips': data.clips,
+    'merge_threshold': data.merge_threshold,
     'max_frames': data.max_frames,
     'max_words': data.max_words,
     'moments': data.moments,

@@ -29,7 +29,8 @@ def draw_attention(
   """Writes the picture of who attends whom along some videos of a split."""
   arrays = split.read_videos(videos)
   look = jax.jit(functools.partial(introspection.register_attention, model))
-  found = jax.device_get(look(variables, *arrays.values()))
+  names = ('clip_features', 'frame_features', 'frame_mask')
+  found = jax.device_get(look(variables, *(arrays[name] for name in names)))
   shown = []
   for row, video in enumerate(videos):
     captions = np.flatnonzero(split.caption_video == video)

@@ -304,11 +304,14 @@ def _encode_videos(
 ) -> VideoEncoding:
   """Returns what is stored of a batch, or of some rows of the split."""
   batch = source if split is None else read_videos(split, source)
+  # Only of merged clips.
+  sizes = [batch['clip_sizes']] if 'clip_sizes' in batch else []
   found: Any = model.apply(
     variables,
     batch['clip_features'],
     batch['frame_features'],
     batch['frame_mask'],
+    *sizes,
     method='encode_video',
   )
   return to_bits(found)

@@ -25,7 +25,8 @@ class RetrievalTask:
     video_batch: Videos encoded at a time, over all devices.
     query_batch: Queries encoded and ranked at a time, over all devices.
     video_batches: Starts a pass over the corpus: dicts of `clip_features`,
-      `frame_features`, `frame_mask`, `video_mask`; this process's rows.
+      `frame_features`, `frame_mask`, `video_mask`, and `clip_sizes` of merged
+      clips; this process's rows.
     query_batches: Starts a pass over the queries: dicts of `word_features`,
       `word_mask`, `caption_mask`; this process's rows.
     resident: The features in device memory; read instead of the batches.

@@ -16,13 +16,22 @@ def blank_batch(
   num_clips: int,
   max_frames: int,
   max_words: int,
+  merged: bool = False,
 ) -> Batch:
   """Returns a batch of two videos and two captions, all zero but the masks.
 
   Enough to create a model's variables, which depend on widths and lengths.
+  With `merged` its clips are of one size and each is its own group.
   """
   b = n = 2
+  plan = {}
+  if merged:
+    plan = {
+      'clip_sizes': jnp.full((b, num_clips), max_frames // num_clips),
+      'clip_groups': jnp.tile(jnp.arange(num_clips), (b, 1)),
+    }
   return Batch(
+    **plan,
     clip_features=jnp.zeros((b, num_clips, visual_width)),
     frame_features=jnp.zeros((b, max_frames, visual_width)),
     frame_mask=jnp.ones((b, max_frames), bool),

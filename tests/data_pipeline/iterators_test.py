@@ -13,10 +13,13 @@ from data_pipeline.errors import DataError
 from data_pipeline.prefetch import Prefetcher
 from data_pipeline.prepare import prepare
 
+PLAN = ('clip_sizes', 'clip_groups')
 
-@pytest.fixture
-def corpora(content, options, tmp_path):
+
+@pytest.fixture(params=['pooled', 'merged'])
+def corpora(request, content, options, tmp_path):
   """The same corpus from the release and from records."""
+  options = dataclasses.replace(options, clips=request.param)
   content.write(tmp_path, 'bigfile')
   prepare(options, progress=False)
   found = {
@@ -50,8 +53,10 @@ def _need(pipeline):
 
 
 def test_names_and_shapes_of_a_training_batch(corpora):
-  (batch,) = _take(corpora['records'].splits['train'], 1)
+  split = corpora['records'].splits['train']
+  (batch,) = _take(split, 1)
   n = len(batch['caption_mask'])
+  plan = PLAN if split.options.merged else ()
   assert {k: (v.shape, v.dtype.name) for k, v in batch.items()} == {
     'clip_features': ((4, 32, 6), 'float32'),
     'frame_features': ((4, 128, 6), 'float32'),
@@ -61,6 +66,7 @@ def test_names_and_shapes_of_a_training_batch(corpora):
     'word_mask': ((n, 30), 'bool'),
     'caption_mask': ((n,), 'bool'),
     'caption_video': ((n,), 'int32'),
+    **dict.fromkeys(plan, ((4, 32), 'int32')),
   }
 
 
@@ -79,6 +85,14 @@ def test_content_of_training_batches(corpora):
     owners = batch['caption_video'][batch['caption_mask']]
     assert set(owners) == set(np.flatnonzero(batch['video_mask']))
   assert sum(b['caption_mask'].sum() for b in (first, last)) == 38
+  if split.options.merged:
+    assert (first['frame_mask'] == first['video_mask'][:, None]).all()
+    real = last['video_mask']
+    np.testing.assert_array_equal(last['clip_sizes'].sum(axis=1), 128)
+    np.testing.assert_array_equal(last['clip_sizes'][~real], 4)
+    np.testing.assert_array_equal(
+      last['clip_groups'][~real], np.tile(np.arange(32), (3, 1))
+    )
 
 
 @pytest.mark.parametrize('storage', ['release', 'records'])
@@ -165,7 +179,9 @@ def test_evaluation_batches(corpora, assert_same, pipeline, batch_size):
   kwargs = {'batch_size': batch_size, 'pipeline': pipeline}
   videos = list(iterators.video_batches(split, **kwargs))
   queries = list(iterators.query_batches(split, **kwargs))
+  plan = PLAN if split.options.merged else ()
   assert {k: v.shape for k, v in videos[0].items()} == {
+    **dict.fromkeys(plan, (batch_size, 32)),
     'clip_features': (batch_size, 32, 6),
     'frame_features': (batch_size, 128, 6),
     'frame_mask': (batch_size, 128),
@@ -185,7 +201,7 @@ def test_evaluation_batches(corpora, assert_same, pipeline, batch_size):
     }
     real = joined.pop(mask)
     assert real[: real.sum()].all()
-    assert not any(value[~real].any() for value in joined.values())
+    assert not any(v[~real].any() for k, v in joined.items() if k not in PLAN)
     assert_same({k: v[real] for k, v in joined.items()}, expected)
 
 

@@ -88,12 +88,49 @@ def test_a_copy_with_another_time_is_the_same(content, options, tmp_path):
   assert saved['sources']['FeatureData/i3d/feature.hdf5']['mtime_ns'] == 1
 
 
-def test_other_options_are_noticed(content, options, tmp_path):
+@pytest.mark.parametrize(
+  ('was', 'now', 'message'),
+  [
+    ({}, {'max_frames': 64}, 'max_frames=128, but max_frames=64'),
+    ({}, {'clips': 'merged'}, "clips='pooled', but clips='merged'"),
+    ({'clips': 'merged'}, {'clips': 'pooled'}, "='merged', but clips='pooled'"),
+    (
+      {'clips': 'merged'},
+      {'merge_threshold': 0.7},
+      'merge_threshold=0.8, but merge_threshold=0.7',
+    ),
+  ],
+)
+def test_other_options_are_noticed(
+  content, options, tmp_path, was, now, message
+):
+  content.write(tmp_path)
+  options = dataclasses.replace(options, **was)
+  prepare(options, progress=False)
+  other = dataclasses.replace(options, **now)
+  with pytest.raises(DataError, match=message):
+    _records(other)
+  # Prepared again, not taken for what an earlier run left.
+  prepare(other, progress=False)
+  release = dataclasses.replace(other, storage='release')
+  for name, value in _records(other).splits['train'].read_videos([2]).items():
+    np.testing.assert_array_equal(
+      value, open_corpus(release).splits['train'].read_videos([2])[name]
+    )
+
+
+def test_options_that_pooled_records_do_not_know(content, options, tmp_path):
   content.write(tmp_path)
   prepare(options, progress=False)
-  other = dataclasses.replace(options, max_frames=64)
-  with pytest.raises(DataError, match='max_frames=128, but max_frames=64'):
-    _records(other)
+  assert _records(dataclasses.replace(options, merge_threshold=0.5))
+  # Records of before there were merged clips are pooled.
+  path = manifest.path(options)
+  saved = json.loads(path.read_text())
+  assert saved['options'].pop('clips') == 'pooled'
+  path.write_text(json.dumps(saved))
+  assert _records(options).storage == 'records'
+  with pytest.raises(DataError, match="clips='pooled', but clips='merged'"):
+    _records(dataclasses.replace(options, clips='merged'))
 
 
 def test_damaged_shards_are_noticed_and_repaired(content, options, tmp_path):

@@ -25,6 +25,12 @@ _TVR = [
   {'vid_name': 'w', 'ts': [1, 2], 'duration': 7, 'desc': 'Elsewhere.'},
   {'vid_name': 'v', 'ts': [4.25, 9], 'duration': 20.5, 'desc': 'He stops.'},
 ]
+_QVHIGHLIGHTS = [
+  {'vid': 'v', 'relevant_windows': [[2, 3], [0.5, 1]], 'query': 'A man runs.'},
+  {'vid': 'w', 'relevant_windows': [[1, 2]], 'query': 'Elsewhere.'},
+  {'vid': 'v', 'relevant_windows': [[4.25, 9]], 'query': 'He stops.'},
+]
+_QVHIGHLIGHTS = [{**row, 'duration': 20.5} for row in _QVHIGHLIGHTS]
 _CHARADES = 'v 0.5 3.0##a man runs.\nw 1 2##elsewhere\nv 9 4.25##he stops.\n'
 _CAPTIONS = [
   Caption('v#enc#0', 'A man runs!', 1),
@@ -47,7 +53,9 @@ def _expect(spans, durations, of_v=20.5):
 
 @pytest.mark.parametrize('ending', ['', '.gz'])
 @pytest.mark.parametrize('explicit', [True, False])
-@pytest.mark.parametrize('kind', ['activitynet', 'tvr', 'charades'])
+@pytest.mark.parametrize(
+  'kind', ['activitynet', 'tvr', 'charades', 'qvhighlights']
+)
 def test_formats(tmp_path, ending, explicit, kind):
   folder = tmp_path / 'c'
   folder.mkdir()
@@ -55,6 +63,10 @@ def test_formats(tmp_path, ending, explicit, kind):
     'activitynet': ('val_1.json', json.dumps(_ACTIVITYNET)),
     'tvr': ('tvr_val_release.jsonl', '\n'.join(map(json.dumps, _TVR)) + '\n'),
     'charades': ('charades_sta_test.txt', _CHARADES),
+    'qvhighlights': (
+      'highlight_val_release.jsonl',
+      '\n'.join(map(json.dumps, _QVHIGHLIGHTS)),
+    ),
   }[kind]
   raw = text.encode()
   path = folder / (name + ending)
@@ -88,6 +100,26 @@ def test_two_annotators_are_tried_in_turn(tmp_path):
   _expect(spans, durations)
 
 
+def test_a_file_without_spans_does_not_hide_another(tmp_path):
+  """QVHighlights' test split is published without and with its windows."""
+  folder = tmp_path / 'c'
+  folder.mkdir()
+  bare = [
+    {**row, 'relevant_windows': []}
+    if i
+    else {'vid': 'v', 'query': 'A man runs'}
+    for i, row in enumerate(_QVHIGHLIGHTS)
+  ]
+  for name, rows in (('release', bare), ('with_gt', _QVHIGHLIGHTS)):
+    (folder / f'highlight_test_{name}.jsonl').write_text(
+      '\n'.join(map(json.dumps, rows))
+    )
+  moments, spans, durations = _join(tmp_path)
+  assert len(moments.files) == 2
+  _expect(spans, durations)
+  assert moments.span(Caption('v#enc#5', 'He stops', 1)) == (4.25, 9)
+
+
 def test_numbers_may_be_off_where_the_sentence_is_unique(tmp_path):
   folder = tmp_path / 'c'
   folder.mkdir()
@@ -115,6 +147,7 @@ def test_bad_files(tmp_path, caplog):
     ('a.json', '{"v": {"sentences": ["x"], "timestamps": []}}', 'does not'),
     ('a.txt', 'v 0 1 x\n', r"a.txt:1 holds 'v 0 1 x' where"),
     ('a.jsonl', '\n{"ts": [1]\n', 'a.jsonl:2 is not a row'),
+    ('a.jsonl', '{"vid": "v", "relevant_windows": [3]}', 'a.jsonl:1 is not'),
     ('a.json.gz', 'x', 'a.json.gz cannot be read'),
   ):
     (folder / name).write_text(text)

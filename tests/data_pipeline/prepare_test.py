@@ -32,9 +32,11 @@ def _contents(options):
   return {path.name: path.read_bytes() for path in paths}
 
 
+@pytest.mark.parametrize('clips', ['pooled', 'merged'])
 def test_records_hold_what_the_release_does(
-  content, options, tmp_path, assert_same
+  content, options, tmp_path, assert_same, clips
 ):
+  options = dataclasses.replace(options, clips=clips)
   content.write(tmp_path)
   made = prepare(options, progress=False)
   assert {name: facts['videos'] for name, facts in made.splits.items()} == {
@@ -74,6 +76,10 @@ def test_records_hold_what_the_release_does(
     captions = np.random.default_rng(0).permutation(len(split.captions))
     assert_same(split.read_videos(videos), twin.read_videos(videos))
     assert_same(split.read_captions(captions), twin.read_captions(captions))
+    if clips == 'merged':
+      np.testing.assert_array_equal(split.clip_plan, twin.clip_plan)
+    else:
+      assert split.clip_plan is twin.clip_plan is None
 
 
 def test_reading_through_file_objects(content, options, tmp_path, assert_same):
@@ -128,19 +134,23 @@ def test_crc_is_the_one_of_tfrecord():
   assert framed.hex() == '0300000000000000b099490e6162636e57f121'
 
 
-def test_several_processes_write_the_same_bytes(tmp_path):
+@pytest.mark.parametrize('clips', ['pooled', 'merged'])
+def test_several_processes_write_the_same_bytes(tmp_path, clips):
   write_corpus(
     tmp_path, train_videos=12, val_videos=3, test_videos=2, frames=(3, 9)
   )
   options = DataOptions(
-    str(tmp_path), 'simulated', shard_videos=4, num_workers=1
+    str(tmp_path), 'simulated', clips=clips, shard_videos=4, num_workers=1
   )
   prepare(options, progress=False)
   alone = _contents(options)
+  plan = _records(options).splits['train'].clip_plan
   shutil.rmtree(options.prepared)
   prepare(dataclasses.replace(options, num_workers=2), progress=False)
   assert _contents(options) == alone
   assert len(alone) == 5
+  again = _records(options).splits['train'].clip_plan
+  np.testing.assert_array_equal(again, plan)
 
 
 def test_a_second_run_does_nothing(content, options, tmp_path, monkeypatch):
@@ -257,11 +267,18 @@ def test_dataset_names(name, expected):
 
 
 @pytest.mark.filterwarnings('ignore::Warning')
-@pytest.mark.parametrize('how', ['load', 'directory'])
-def test_tensorflow_datasets_reads_the_records(content, options, tmp_path, how):
+@pytest.mark.parametrize(
+  ('how', 'clips'),
+  [('load', 'pooled'), ('directory', 'pooled'), ('load', 'merged')],
+)
+def test_tensorflow_datasets_reads_the_records(
+  content, options, tmp_path, how, clips
+):
   pytest.importorskip('tensorflow')
   import tensorflow_datasets as tfds
 
+  options = dataclasses.replace(options, clips=clips)
+  plan = ['clip_groups', 'clip_sizes'] if clips == 'merged' else []
   content.write(tmp_path)
   prepare(options, progress=False)
   if how == 'load':
@@ -283,8 +300,9 @@ def test_tensorflow_datasets_reads_the_records(content, options, tmp_path, how):
     captions = np.flatnonzero(split.caption_video == row)
     words = split.read_captions(captions)
     assert sorted(example) == [
-      'caption_ids', 'captions', 'clip_features', 'duration', 'frame_features',
-      'moments', 'num_frames', 'num_words', 'video_id', 'word_features',
+      'caption_ids', 'captions', 'clip_features', *plan, 'duration',
+      'frame_features', 'moments', 'num_frames', 'num_words', 'video_id',
+      'word_features',
     ]  # fmt: skip
     assert example['num_frames'] == split.num_frames[row]
     assert [i.decode() for i in example['caption_ids']] == [
@@ -293,9 +311,8 @@ def test_tensorflow_datasets_reads_the_records(content, options, tmp_path, how):
     assert [t.decode() for t in example['captions']] == [
       split.captions[i] for i in captions
     ]
-    np.testing.assert_array_equal(
-      example['clip_features'], videos['clip_features'][row]
-    )
+    for name in ('clip_features', *plan):
+      np.testing.assert_array_equal(example[name], videos[name][row])
     np.testing.assert_array_equal(
       example['frame_features'],
       videos['frame_features'][row][videos['frame_mask'][row]],

@@ -6,10 +6,11 @@ import h5py
 import numpy as np
 import pytest
 
-from data_pipeline import pooling
+from data_pipeline import merging, pooling
 from data_pipeline.bigfile import parse_literal_dict
 from data_pipeline.corpus import DataOptions, open_corpus
 from data_pipeline.errors import DataError
+from data_pipeline.prepare import prepare
 
 
 def test_both_layouts_give_the_same_arrays(
@@ -79,6 +80,48 @@ def test_arrays_names_shapes_and_values(content, options, tmp_path):
   )
   with pytest.raises(IndexError, match='split of'):
     split.read_videos([len(split.video_ids)])
+
+
+def test_merged_clips(content, options, tmp_path):
+  content.write(tmp_path)
+  options = dataclasses.replace(options, clips='merged', merge_threshold=0.3)
+  split = open_corpus(options).splits['train']
+  order = [split.video_ids.index(v) for v in ('v_b', 'v_a')]
+  batch = split.read_videos([order[0], -1, order[1]])
+  assert {k: (v.shape, v.dtype.name) for k, v in batch.items()} == {
+    'clip_features': ((3, 32, content.visual_width), 'float32'),
+    'frame_features': ((3, 128, content.visual_width), 'float32'),
+    'frame_mask': ((3, 128), 'bool'),
+    'clip_sizes': ((3, 32), 'int32'),
+    'clip_groups': ((3, 32), 'int32'),
+  }
+  # The video of one frame is stretched, too.
+  assert list(batch['frame_mask'].sum(axis=1)) == [128, 0, 128]
+  for row, video in ((0, 'v_b'), (2, 'v_a')):
+    clips, frames, plan = merging.merge_video(content.videos[video], 0.3)
+    np.testing.assert_array_equal(batch['clip_features'][row], clips)
+    np.testing.assert_array_equal(batch['frame_features'][row], frames)
+    np.testing.assert_array_equal(batch['clip_sizes'][row], plan[0])
+    np.testing.assert_array_equal(batch['clip_groups'][row], plan[1])
+  assert not batch['clip_features'][1].any()
+  assert (batch['clip_sizes'][1] == 4).all()
+  assert (batch['clip_groups'][1] == np.arange(32)).all()
+
+
+def test_each_video_is_merged_once(content, options, tmp_path, monkeypatch):
+  content.write(tmp_path)
+  options = dataclasses.replace(options, clips='merged')
+  split = open_corpus(options).splits['train']
+  merged, merge = [], merging.merge_video
+  monkeypatch.setattr(
+    merging, 'merge_video', lambda *args: merged.append(1) or merge(*args)
+  )
+  resident = split.resident(progress=False)
+  split.read_videos([1, 2, 2], resident)
+  plan = split.clip_plan
+  assert len(merged) == len(split.video_ids)
+  assert plan.shape == (5, 2, 32)
+  np.testing.assert_array_equal(plan[:, 0].sum(axis=1), 128)
 
 
 @pytest.mark.parametrize('kind', ['<f2', '>f4', '<f8', 'chunked'])
@@ -163,11 +206,87 @@ def test_literals_are_parsed_and_never_run():
 
 
 @pytest.mark.parametrize(
-  ('name', 'value'), [('storage', 'x'), ('verify', ''), ('num_clips', 0)]
+  ('name', 'value'),
+  [
+    ('storage', 'x'),
+    ('verify', ''),
+    ('num_clips', 0),
+    ('clips', 'other'),
+    ('merge_threshold', 1.5),
+    ('merge_threshold', float('nan')),
+  ],
 )
 def test_bad_options(name, value):
   with pytest.raises(DataError, match=name):
     DataOptions(**{name: value})
+
+
+@pytest.mark.parametrize('other', [{'num_clips': 16}, {'max_frames': 64}])
+def test_merged_clips_have_their_own_numbers(other):
+  with pytest.raises(
+    DataError, match=r'32 clips of 128 frames, but num_clips='
+  ):
+    DataOptions(clips='merged', **other)
+
+
+def _write_flat(content, folder, strip=False):
+  """Writes the frame features as one file, as MSC does."""
+  (folder / 'FeatureData/i3d/feature.hdf5').unlink()
+  (folder / 'FeatureData/i3d').rmdir()
+  with h5py.File(folder / 'FeatureData/tiny_clip.h5', 'w') as file:
+    for name, rows in content.videos.items():
+      file[name[2:] if strip else name] = rows
+
+
+@pytest.mark.parametrize('strip', [False, True])
+@pytest.mark.parametrize('storage', ['release', 'records'])
+def test_flat_features(content, options, tmp_path, assert_same, strip, storage):
+  content.write(tmp_path / 'folder')
+  content.text_name = 'tiny_clip.h5'
+  _write_flat(content, content.write(tmp_path / 'file'), strip)
+  flat = dataclasses.replace(
+    options,
+    root=str(tmp_path / 'file'),
+    feature='tiny_clip.h5',
+    text_feature='tiny_clip.h5',
+    max_words=4,
+    storage=storage,
+  )
+  if storage == 'records':
+    made = prepare(flat, progress=False)
+    assert sorted(made.sources)[:2] == [
+      'FeatureData/tiny_clip.h5',
+      'TextData/tiny_clip.h5',
+    ]
+  one = open_corpus(flat).splits['train']
+  other = open_corpus(
+    dataclasses.replace(options, root=str(tmp_path / 'folder'), max_words=4)
+  ).splits['train']
+  assert one.video_ids == other.video_ids
+  assert_same(one.read_videos(range(5)), other.read_videos(range(5)))
+  assert_same(one.read_captions(range(38)), other.read_captions(range(38)))
+  assert one.num_words.max() == 4
+
+
+def test_flat_features_that_lack_something(content, options, tmp_path):
+  del content.videos['v_d']
+  folder = content.write(tmp_path)
+  _write_flat(content, folder, strip=True)
+  flat = dataclasses.replace(options, feature='tiny_clip.h5')
+  with pytest.raises(
+    DataError, match=r"video 'v_d' .*no frame features in .*tiny_clip\.h5"
+  ):
+    open_corpus(flat)
+  with pytest.raises(
+    DataError, match=r'holds tiny_clip\.h5; set the option `f'
+  ):
+    open_corpus(options)
+  other = dataclasses.replace(flat, text_feature='tiny_clip.h5')
+  with pytest.raises(DataError, match=r'holds roberta_tiny_.*`text_feature`'):
+    open_corpus(other)
+  (folder / 'FeatureData/tiny_clip.h5').unlink()
+  with pytest.raises(DataError, match=r'admins97/MSC_PRVR(.|\n)*tiny_clip.h5'):
+    open_corpus(flat)
 
 
 def test_describe(content, options, tmp_path):

@@ -78,6 +78,22 @@ def test_both_layouts_hold_the_same_numbers(tmp_path, assert_same):
   assert_same(*(split.read_videos(range(6)) for split in splits))
 
 
+def test_homogeneous_videos_get_fewer_merged_clips(tmp_path):
+  write_corpus(tmp_path, **_SMALL, noise=0.1)
+  merged = {}
+  for threshold in (0.5, 1.0):
+    options = DataOptions(
+      str(tmp_path), 'simulated', clips='merged', merge_threshold=threshold
+    )
+    split = open_corpus(options).splits['train']
+    batch = split.read_videos(range(6))
+    assert batch['frame_mask'].all()
+    np.testing.assert_array_equal(batch['clip_sizes'].sum(axis=1), 128)
+    merged[threshold] = batch['clip_groups'].max(axis=1) + 1
+  assert (merged[1.0] == 32).all()
+  assert (merged[0.5] < 32).all()
+
+
 def test_words_and_frames_of_an_event_share_a_space(tmp_path):
   # A linear map from words to frames, fitted on training videos, ranks the
   # test videos far better than chance and far from perfectly.

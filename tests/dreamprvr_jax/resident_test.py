@@ -1,6 +1,5 @@
 """Batches gathered on devices against those that the host makes."""
 
-import functools
 import re
 
 import jax
@@ -13,16 +12,19 @@ from data_pipeline.corpus import Split
 from data_pipeline.options import DataOptions
 from data_pipeline.resident import ResidentSource
 from dreamprvr_jax import parallel, resident
+from dreamprvr_jax.types import Batch
 
-VIDEOS, CLIPS, FRAMES, WORDS, VISUAL, TEXT = 21, 3, 7, 5, 6, 4
+VIDEOS, WORDS, VISUAL, TEXT = 21, 5, 6, 4
+# Clips and frames of a video, by how clips are made
+LENGTHS = {'pooled': (3, 7), 'merged': (32, 128)}
 BATCH, MULTIPLE, SEED = 8, 8, 3
 
 
 class Arrays:
   """Items that are kept as they are."""
 
-  def __init__(self, videos, captions):
-    self._videos, self._captions = videos, captions
+  def __init__(self, videos, captions, plans):
+    self._videos, self._captions, self._plans = videos, captions, plans
 
   def videos(self, indices):
     return [self._videos[i] for i in indices]
@@ -30,13 +32,24 @@ class Arrays:
   def captions(self, indices):
     return [self._captions[i] for i in indices]
 
+  def plans(self, indices):
+    return self._plans[np.asarray(indices)]
 
-@pytest.fixture(scope='module')
-def split():
+
+@pytest.fixture(scope='module', params=LENGTHS)
+def split(request):
   """Odd lengths; the captions of a video are scattered over the file."""
   rng = np.random.default_rng(0)
+  num_clips, max_frames = LENGTHS[request.param]
+  options = DataOptions(
+    clips=request.param,
+    num_clips=num_clips,
+    max_frames=max_frames,
+    max_words=WORDS,
+    num_workers=1,
+  )
   made = lambda *shape: rng.standard_normal(shape, np.float32)
-  frames = rng.integers(1, 2 * FRAMES, VIDEOS)
+  frames = rng.integers(1, 2 * max_frames, VIDEOS)
   owner = np.repeat(np.arange(VIDEOS), rng.integers(1, 6, VIDEOS))
   owner = rng.permutation(owner).astype(np.int32)
   words = rng.integers(1, WORDS + 1, len(owner))
@@ -53,12 +66,14 @@ def split():
     visual_width=VISUAL,
     text_width=TEXT,
     source=Arrays(
-      [(made(CLIPS, VISUAL), made(min(n, FRAMES), VISUAL)) for n in frames],
+      [
+        (made(num_clips, VISUAL), made(n, VISUAL))
+        for n in options.stored_frames(frames)
+      ],
       [made(n, TEXT) for n in words],
+      rng.integers(1, 32, (VIDEOS, 2, num_clips)).astype(np.int8),
     ),
-    options=DataOptions(
-      num_clips=CLIPS, max_frames=FRAMES, max_words=WORDS, num_workers=1
-    ),
+    options=options,
   )
 
 
@@ -66,17 +81,15 @@ def placed(split, mesh, dtype=np.float32):
   return resident.place(
     ResidentSource(split, progress=False, dtype=dtype).arrays(),
     mesh,
-    max_frames=FRAMES,
+    max_frames=split.options.max_frames,
     max_words=WORDS,
     dtype=dtype,
   )
 
 
-def gather(mesh, slots):
-  return jax.jit(
-    functools.partial(
-      resident.train_batch, mesh=mesh, batch_size=BATCH, slots=slots
-    )
+def gather(mesh):
+  return resident.compile_gather(
+    mesh, batch_size=BATCH, steps_per_epoch=-(-VIDEOS // BATCH), seed=SEED
   )
 
 
@@ -94,7 +107,7 @@ def test_orders_on_device_and_host_agree(seed):
 @pytest.mark.parametrize('devices', [1, 8])
 def test_batches_are_those_of_the_host(split, devices):
   mesh = parallel.make_mesh(devices)
-  held = placed(split, mesh)
+  held, program = placed(split, mesh), gather(mesh)
   plan = batching.TrainPlan(
     split.caption_video,
     VIDEOS,
@@ -104,10 +117,14 @@ def test_batches_are_those_of_the_host(split, devices):
   )
   for number in range(4 * plan.steps_per_epoch):
     theirs = iterators.train_batch(split, split.source, plan, number)
-    epoch, step = divmod(number, plan.steps_per_epoch)
-    order = resident.epoch_order(VIDEOS, SEED, epoch)
-    ours = gather(mesh, plan.slots_of(number))(held, order, step)
-    assert set(theirs) == set(ours.__dataclass_fields__)
+    ours = program(held, np.int32(number), plan.slots_of(number))
+    # What only merged clips have is None elsewhere.
+    assert set(theirs) == {
+      name
+      for name in ours.__dataclass_fields__
+      if getattr(ours, name) is not None
+    }
+    assert ('clip_sizes' in theirs) == split.options.merged
     for name, value in theirs.items():
       array = getattr(ours, name)
       assert array.dtype == value.dtype, name
@@ -118,18 +135,16 @@ def test_batches_are_those_of_the_host(split, devices):
 def test_features_do_not_travel(split):
   mesh = parallel.make_mesh(8)
   text = (
-    gather(mesh, 40)
-    .lower(placed(split, mesh), jnp.arange(VIDEOS), 0)
-    .compile()
-    .as_text()
+    gather(mesh).lower(placed(split, mesh), np.int32(0), 40).compile().as_text()
   )
   assert 'gather' in text
   # An older JAX shares out the work on the few indices.
   travels = re.findall(r'= (.*?) (?:all-\w+|collective-permute)\(', text)
   assert not any('f32' in what for what in travels), travels
   # A device gathers its own row of the batch, not all of them.
-  assert f'f32[1,{FRAMES},{VISUAL}]' in text
-  assert f'f32[{BATCH},{FRAMES},{VISUAL}]' not in text
+  frames = split.options.max_frames
+  assert f'f32[1,{frames},{VISUAL}]' in text
+  assert f'f32[{BATCH},{frames},{VISUAL}]' not in text
 
 
 def test_dtype_of_the_copy(split):
@@ -151,10 +166,33 @@ def test_rows_that_are_padding(split):
   assert videos['video_mask'].tolist() == [True, False, True]
   assert captions['caption_mask'].tolist() == [False, True, True]
   for found, row in ((videos, 1), (captions, 0)):
-    assert not any(np.any(value[row]) for value in found.values())
+    assert not any(
+      np.any(value[row])
+      for name, value in found.items()
+      if name not in ('clip_sizes', 'clip_groups')
+    )
   for found, theirs in (
     (videos, split.read_videos([4, -1, 0])),
     (captions, split.read_captions([-1, 5, 2])),
   ):
     for name, value in theirs.items():
       np.testing.assert_array_equal(found[name], value, err_msg=name)
+  if split.options.merged:
+    assert videos['clip_sizes'][1].tolist() == [4] * 32
+    assert videos['clip_groups'][1].tolist() == list(range(32))
+
+
+def test_a_batch_has_what_there_is(split):
+  arrays = {
+    **split.read_videos([0]),
+    **split.read_captions([0]),
+    'video_mask': np.ones(1, bool),
+    'caption_mask': np.ones(1, bool),
+    'caption_video': np.zeros(1, np.int32),
+    'more': 0,
+  }
+  batch = Batch.from_dict(arrays)
+  assert batch.clip_groups is arrays.get('clip_groups')
+  del arrays['word_mask']
+  with pytest.raises(TypeError, match='word_mask'):
+    Batch.from_dict(arrays)

@@ -1,5 +1,7 @@
 """Evaluation in blocks against a plain computation of everything."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,7 @@ from tests.helpers.retrieval import (
   Passing,
   expected_scores,
   features,
+  padded,
   ranks_of,
   task_of,
 )
@@ -128,6 +131,35 @@ def test_bfloat16_tokens_are_kept_and_scored_as_such(data):
   assert ranking.scores.dtype == np.float32
   for name in ('clips', 'frames', 'words'):
     data[name] = np.asarray(jnp.bfloat16(data[name]), np.float32)
+  check(ranking, data)
+
+
+@pytest.mark.parametrize('devices', [(1, 1), (8, 2)])
+@pytest.mark.parametrize('resident', [False, True])
+def test_sizes_of_merged_clips_reach_the_model(data, devices, resident):
+  class Sized(Passing):
+    def encode_video(self, clips, frames, frame_mask, clip_sizes):
+      return VideoEncoding(clips + clip_sizes[..., None], frames, frame_mask)
+
+  sizes = np.random.default_rng(1).integers(1, 4, data['clips'].shape[:2])
+  mesh = parallel.make_mesh(*devices)
+  task = task_of(data, mesh=mesh if resident else None)
+  if resident:
+    plan = np.stack([sizes, np.zeros_like(sizes)], axis=1).astype(np.int8)
+    held = task.resident.replace(clip_plan=parallel.replicate(plan, mesh))
+    task = dataclasses.replace(task, resident=held)
+  else:
+    start = task.video_batches
+
+    def batches():
+      for i, batch in enumerate(start()):
+        rows = sizes[i * task.video_batch : (i + 1) * task.video_batch]
+        yield {**batch, 'clip_sizes': padded(rows, task.video_batch)}
+
+    task = dataclasses.replace(task, video_batches=batches)
+  evaluator = Evaluator(Sized(), mesh, task)
+  ranking = evaluator.run({}, keep_scores=True, show=False)[1]
+  data['clips'] = data['clips'] + sizes[..., None]
   check(ranking, data)
 
 
