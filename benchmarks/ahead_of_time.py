@@ -91,6 +91,9 @@ def main() -> int:
   )
   options = parser.parse_args()
   config = harness.config_of(options)
+  if config.model.parallel_execution == 'auto':
+    # This process computes on a CPU, which 'auto' would go by.
+    config.model.parallel_execution = 'batched'
   sizes = harness.DATASETS[options.dataset]
   mesh = described_mesh(options.topology)
   videos = options.batch * mesh.size

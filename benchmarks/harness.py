@@ -101,9 +101,10 @@ def build(config: Any) -> Any:
 
 def training_parts(config: Any) -> dict[str, Any]:
   """Returns the keyword arguments of `train.step.update`."""
+  model = build(config)
   return {
-    'model': build(config),
-    'objective': build_objective(config.model.name, **dict(config.loss)),
+    'model': model,
+    'objective': build_objective(config.model.name, model, **dict(config.loss)),
     'optimizer': bert_adam(warmup_linear(config.optimizer.lr, 10_000)),
     'seed': 0,
     'hard_from_step': 0,

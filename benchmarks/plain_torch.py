@@ -337,7 +337,8 @@ def main():
   chosen = options()
   folder = vars(chosen).pop('check')
   if not folder:
-    print(json.dumps({**vars(chosen), **measure(chosen)}))
+    command = ' '.join(sys.argv)
+    print(json.dumps({**vars(chosen), **measure(chosen), 'command': command}))
     return
   worst = check(folder)
   print(json.dumps({kind: f'{gap:.1e}' for kind, gap in worst.items()}))

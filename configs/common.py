@@ -2,9 +2,25 @@
 
 from ml_collections import ConfigDict
 
-from configs.models import dreamprvr
+from configs.models import (
+  dreamprvr,
+  gmmformer,
+  gmmformer_v2,
+  hlformer,
+  holmes,
+  ms_sl,
+  msc,
+)
 
-MODELS = {'dreamprvr': dreamprvr.settings}
+MODELS = {
+  'dreamprvr': dreamprvr.settings,
+  'gmmformer': gmmformer.settings,
+  'gmmformer_v2': gmmformer_v2.settings,
+  'hlformer': hlformer.settings,
+  'holmes': holmes.settings,
+  'ms_sl': ms_sl.settings,
+  'msc': msc.settings,
+}
 
 
 def base_config() -> ConfigDict:
@@ -69,6 +85,12 @@ def base_config() -> ConfigDict:
   config.data.caption_multiple = 16
   # Clips of a video
   config.data.num_clips = 32
+  # How clips are made: 'pooled' (means of equal segments) or 'merged'
+  # (neighbouring frames that are alike, MSC; 32 clips of 128 frames)
+  config.data.clips = 'pooled'
+  # Cosine above which two merged clips are linked: the more are, the further
+  # training merges them
+  config.data.merge_threshold = 0.8
   # Frames of a video
   config.data.max_frames = 128
   # Words of a caption
@@ -99,7 +121,9 @@ def base_config() -> ConfigDict:
   # Steps between two checkpoints within an epoch, 0 for none
   config.train.checkpoint_every = 200
   # Updates issued together at most, with data.pipeline 'device'; 0 for one on
-  # a CPU, else up to the next row or checkpoint, but no more than 32
+  # a CPU, else up to the next row or checkpoint, but no more than 32. One at a
+  # time gives the numbers of the other pipelines bit for bit, several give
+  # them to rounding
   config.train.steps_per_dispatch = 0
 
   config.eval = ConfigDict()

@@ -27,4 +27,7 @@ def get_config(model: str = '') -> ConfigDict:
   config.model.width = 64
   config.model.input_dropout = 0.1
   config.model.dropout = 0.1
+  if 'parallel_execution' in config.model:
+    # Compiles sooner, which in a run of minutes counts for more
+    config.model.parallel_execution = 'batched'
   return config.lock()

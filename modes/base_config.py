@@ -25,7 +25,7 @@ def from_released(path: str) -> ConfigDict:
 
   Raises:
     ArchiveError: If the file cannot be read.
-    WeightsError: If it is not a DreamPRVR checkpoint.
+    WeightsError: If it is no checkpoint of the family.
   """
   released, state, _ = read_released(path)
   return _filled(released_config.overrides(released, state))

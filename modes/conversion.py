@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from dreamprvr_jax import checkpoints
 from dreamprvr_jax.interop import inference, official, released_config
 from dreamprvr_jax.interop.inert_values import Opaque
+from dreamprvr_jax.interop.rules import WeightsError
 from dreamprvr_jax.interop.torch_archive import read_archive
 from dreamprvr_jax.types import parameter_count
 from modes import joins
@@ -22,27 +23,34 @@ def read_released(
 
   Raises:
     ArchiveError: If the file cannot be read.
-    WeightsError: If it is not a DreamPRVR checkpoint.
+    WeightsError: If it is no checkpoint of the family.
   """
   archive = read_archive(path)
+  if isinstance(archive, dict) and {'model', 'model_cfg'} <= set(archive):
+    # MS-SL names things differently.
+    archive = {
+      **archive,
+      'state_dict': archive['model'],
+      'config': archive['model_cfg'],
+    }
   if not isinstance(archive, dict) or 'state_dict' not in archive:
     found = (
       f'a dict of {", ".join(map(str, list(archive)[:8]))}'
       if isinstance(archive, dict)
       else type(archive).__name__
     )
-    raise official.WeightsError(
+    raise WeightsError(
       f'{path} holds {found}; a released checkpoint is a dict with config, '
       'epoch, model_val, state_dict and optimizer'
     )
   state = archive['state_dict']
   if not isinstance(state, Mapping):
-    raise official.WeightsError(
+    raise WeightsError(
       f'state_dict of {path} is a {type(state).__name__}, not a dict'
     )
   odd = [n for n, v in state.items() if not isinstance(v, np.ndarray)]
   if odd:
-    raise official.WeightsError(
+    raise WeightsError(
       f'{path}: {", ".join(map(str, odd[:5]))} in state_dict are not tensors'
     )
   config = archive.get('config')
@@ -61,7 +69,7 @@ def run_import(config: ConfigDict, arguments: Arguments) -> int:
   plain = joins.plain_config(config)
   model = inference.model_of(plain)
   shapes = inference.shapes_of(model, plain, visual, text)
-  variables = official.from_official(state, shapes)
+  variables = official.from_official(state, shapes, plain['model']['name'])
   origin = {'file': arguments.official}
   if isinstance(rest['epoch'], int | float):
     origin['epoch'] = rest['epoch']

@@ -81,13 +81,15 @@ def config_keys() -> list[str]:
   """Returns a line per config key: its name, default and comment."""
   folder = pathlib.Path(__file__).parent.parent / 'configs'
   rows = _assignments(folder / 'common.py', 'config')
-  for section in ('model', 'loss'):
-    rows += [
-      (f'{section}.{key}', value, comment)
-      for key, value, comment in _assignments(
-        folder / 'models' / 'dreamprvr.py', section
-      )
-    ]
+  models = folder / 'models'
+  # What all models share comes first; others name whose key it is.
+  for path in sorted(models.glob('*.py'), key=lambda p: p.stem != 'family'):
+    of = '' if path.stem == 'family' else f' ({path.stem})'
+    for section in ('model', 'loss'):
+      rows += [
+        (f'{section}.{key}', value, comment + of)
+        for key, value, comment in _assignments(path, section)
+      ]
   return [f'--config.{key}={value}  {comment}' for key, value, comment in rows]
 
 

@@ -13,9 +13,8 @@ from data_pipeline.corpus import Corpus, Split
 from dreamprvr_jax import checkpoints, parallel
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.evaluator import Evaluator
-from dreamprvr_jax.interop.inference import lengths_of, model_of
+from dreamprvr_jax.interop.inference import blank_of, model_of
 from dreamprvr_jax.metrics import retrieval
-from dreamprvr_jax.models.template import blank_batch
 from dreamprvr_jax.objectives.registry import build_objective
 from dreamprvr_jax.train.bert_adam import bert_adam, warmup_linear
 from dreamprvr_jax.train.loop import Loop, LoopOptions, Outcome
@@ -71,9 +70,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   settled = residency.with_pipeline(config, [train, val, final], mesh)
   plain = joins.plain_config(config)
   model = model_of(plain)
-  blank = blank_batch(
-    corpus.visual_width, corpus.text_width, **lengths_of(plain)
-  )
+  blank = blank_of(plain, corpus.visual_width, corpus.text_width)
   # On the host: the training state is donated, these values are used again.
   initial = jax.device_get(init_variables(model, blank, config.seed))
   if jax.process_index() == 0:
@@ -119,7 +116,7 @@ def _train(
     mesh,
     show=arguments.progress,
     model=model,
-    objective=build_objective(config.model.name, **dict(config.loss)),
+    objective=build_objective(config.model.name, model, **dict(config.loss)),
     optimizer=optimizer,
     seed=config.seed,
     hard_from_step=config.train.hard_negative_epoch * steps,

@@ -13,6 +13,7 @@ import numpy as np
 from dreamprvr_jax import checkpoints
 from dreamprvr_jax.models.registry import build_model
 from dreamprvr_jax.models.template import blank_batch, variable_shapes
+from dreamprvr_jax.types import Batch
 
 SAFETENSORS_FILE = 'weights.safetensors'
 
@@ -31,6 +32,18 @@ def model_of(config: Mapping[str, Any]) -> nn.Module:
   )
 
 
+def blank_of(
+  config: Mapping[str, Any], visual_width: int, text_width: int
+) -> Batch:
+  """Returns a batch of zeros as a config's data has them."""
+  return blank_batch(
+    visual_width,
+    text_width,
+    merged=config['data'].get('clips') == 'merged',
+    **lengths_of(config),
+  )
+
+
 def shapes_of(
   model: nn.Module,
   config: Mapping[str, Any],
@@ -38,8 +51,7 @@ def shapes_of(
   text_width: int,
 ) -> dict[str, Any]:
   """Returns the shapes of the variables of a model on given widths."""
-  batch = blank_batch(visual_width, text_width, **lengths_of(config))
-  return variable_shapes(model, batch)
+  return variable_shapes(model, blank_of(config, visual_width, text_width))
 
 
 def load(directory: os.PathLike[str] | str) -> tuple[nn.Module, Any]:

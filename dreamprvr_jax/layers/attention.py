@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers import initializers
 from dreamprvr_jax.layers.dropout import Dropout
+from dreamprvr_jax.layers.linear import Linear
 from dreamprvr_jax.types import DType
 
 # Added to masked logits. Far below every real logit, so a masked key has
@@ -33,7 +34,8 @@ class Attention(nn.Module):
   """Scaled dot-product attention without output projection.
 
   The logits are multiplied (not shifted) by `table`: outside a narrow window
-  they go to 0, so far keys keep an average weight, not none.
+  they go to 0, so far keys keep an average weight, not none. `key_bias` is
+  added behind table and mask.
   """
 
   num_heads: int
@@ -48,13 +50,12 @@ class Attention(nn.Module):
     *,
     mask: Bool[Array, '... s'] | None = None,
     table: Float[Array, 'q s'] | None = None,
+    key_bias: Float[Array, 'b s'] | None = None,
     train: bool,
   ) -> Float[Array, 'b q d']:
     width = queries.shape[-1]
     heads = (self.num_heads, head_width(width, self.num_heads))
-    project = lambda name: nn.DenseGeneral(
-      heads, dtype=self.dtype, kernel_init=initializers.WEIGHT, name=name
-    )
+    project = lambda name: Linear(heads, self.dtype, name=name)
     q = project('query')(queries) * heads[1] ** -0.5
     k = project('key')(keys)
     v = project('value')(keys)
@@ -65,6 +66,8 @@ class Attention(nn.Module):
       logits = logits * table
     if mask is not None:
       logits = logits + jnp.where(mask, 0.0, MASKED_LOGIT)[:, None]
+    if key_bias is not None:
+      logits = logits + key_bias[:, None, None]
     weights = jax.nn.softmax(logits, axis=-1).astype(self.dtype)
     weights = Dropout(self.dropout)(weights, train=train)
     mixed = jnp.einsum('bhqs,bshk->bqhk', weights, v)
@@ -96,12 +99,7 @@ class SingleQueryAttention(nn.Module):
     width = query.shape[-1]
     heads = self.num_heads
     depth = head_width(width, heads)
-    q = nn.DenseGeneral(
-      (heads, depth),
-      dtype=self.dtype,
-      kernel_init=initializers.WEIGHT,
-      name='query',
-    )(query)
+    q = Linear((heads, depth), self.dtype, name='query')(query)
     key_kernel, _ = _HeadMap(heads, depth, name='key')(width)
     value_kernel, value_bias = _HeadMap(heads, depth, name='value')(width)
     key_kernel, value_kernel, value_bias = (
@@ -124,7 +122,7 @@ class SingleQueryAttention(nn.Module):
 
 
 class _HeadMap(nn.Module):
-  """The parameters of a DenseGeneral to (heads, depth), not applied."""
+  """The parameters of a `Linear` to (heads, depth), not applied."""
 
   heads: int
   depth: int

@@ -1,7 +1,8 @@
 """The fixed Gaussian tables that multiply attention logits."""
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 
 
 def gaussian_table(length: int, width: float) -> Float[np.ndarray, 'l l']:
@@ -41,3 +42,21 @@ def block_tables(
     if width:
       tables[block, :, :length] = gaussian_table(length, width)
   return tables
+
+
+def tables_of_length(
+  length: Int[Array, ''], size: int, widths: tuple[float, ...]
+) -> Float[Array, 'a s s']:
+  """Returns the tables of sequences of a length that is known at run time.
+
+  s = `size`; rows and columns from `length` on belong to padding.
+  """
+  index = jnp.arange(size)
+  centre = index[:, None] / length
+  position = index[None] / jnp.maximum(length - 1, 1)
+  square = jnp.square(position - centre)
+  nearest = jnp.where(index < length, square, jnp.inf)
+  # Factors of padding stay within 1: an infinite one would spoil the mask.
+  square = jnp.maximum(square - jnp.min(nearest, axis=1, keepdims=True), 0.0)
+  table = lambda width: jnp.exp(-square / (2 * (max(width, 0.01) / 9) ** 2))
+  return jnp.stack([table(w) if w else jnp.ones((size, size)) for w in widths])

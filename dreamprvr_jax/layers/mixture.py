@@ -12,10 +12,10 @@ from dreamprvr_jax.types import DType
 
 
 class LearnedAggregation(nn.Module):
-  """Softmax over blocks of logits that a mean token reads from each block.
+  """Softmax over blocks of logits that one token reads from each block.
 
-  Source: DreamPRVR, released program (specification, section 5.3). The mean
-  runs over all positions, padded ones included.
+  The token is learned (GMMFormer v2) or, without one, the mean over blocks
+  and all positions, padded ones included (DreamPRVR specification, 5.3).
   """
 
   num_heads: int
@@ -27,15 +27,19 @@ class LearnedAggregation(nn.Module):
   def __call__(
     self,
     stacks: Float[Array, 'a b s d'],
+    token: Float[Array, ' d'] | None = None,
     *,
     mask: Bool[Array, 'b s'] | None = None,
     train: bool,
   ) -> Float[Array, 'b s d']:
-    length, width = stacks.shape[-2:]
-    mean_token = jnp.mean(stacks, axis=(0, 2), dtype=jnp.float32)
+    videos, length, width = stacks.shape[1:]
+    if token is None:
+      query = jnp.mean(stacks, axis=(0, 2), dtype=jnp.float32)
+    else:
+      query = jnp.broadcast_to(token, (videos, width))
     readout = TokenReadout(
       self.num_heads, self.dropout, self.dtype, name='readout'
-    )(mean_token.astype(self.dtype), stacks, mask=mask, train=train)
+    )(query.astype(self.dtype), stacks, mask=mask, train=train)
     hidden = jax.nn.relu(linear(width, self.dtype, 'hidden')(readout))
     hidden = Dropout(self.dropout)(hidden, train=train)
     logits = linear(length, self.dtype, 'logits')(hidden).astype(jnp.float32)

@@ -38,6 +38,23 @@ def nce(
   return per_caption, jnp.where(jnp.any(own, axis=0), per_video, 0.0)
 
 
+def paired_nce(
+  scores: Float[Array, 'n n'], mask: Bool[Array, ' n']
+) -> Float[Array, ' n']:
+  """Returns the symmetric NCE of each caption with the video it sees.
+
+  lse over the caption's row and column together, minus the diagonal, which is
+  in that set twice. Source: MS-SL specification, section 2 (FNCE).
+
+  Args:
+    scores: Column j is the video of caption j, as caption j looks at it.
+    mask: Real captions.
+  """
+  row = masked_logsumexp(scores, mask[None], axis=1)
+  column = masked_logsumexp(scores, mask[:, None], axis=0)
+  return jnp.logaddexp(row, column) - jnp.diagonal(scores)
+
+
 def supervised_contrastive(
   embeddings: Float[Array, 'n d'],
   *,
@@ -77,14 +94,15 @@ def query_diversity(
   mask: Bool[Array, ' n'],
   delta: float,
   alpha: float,
-  power: float,
+  power: float | None,
 ) -> Float[Array, ' n']:
-  """Returns the query diversity loss per row, version 2.
+  """Returns the query diversity loss per row.
 
-  Sum over the row's siblings j of (1 + cos_ij)^power *
-  log(1 + exp(alpha (cos_ij + delta))).
+  Version 2 (GMMFormer v2): sum over the row's siblings j of (1 + cos_ij)^power
+  * log(1 + exp(alpha (cos_ij + delta))). Version 1 (GMMFormer), with `power`
+  None: log(1 + sum over j of exp(alpha (cos_ij + delta))).
 
-  Source: GMMFormer v2; common notes, C7 (QDL v2).
+  Source: common notes, C7 (QDL).
 
   Args:
     embeddings: Rows of norm 1.
@@ -92,7 +110,7 @@ def query_diversity(
     mask: Real rows.
     delta: Shift of the cosine.
     alpha: Sharpness.
-    power: lambda.
+    power: lambda; None for version 1.
   """
   size = embeddings.shape[0]
   cosine = embeddings @ embeddings.T
@@ -102,6 +120,9 @@ def query_diversity(
     & mask[None]
     & ~jnp.eye(size, dtype=bool)
   )
+  if power is None:
+    logits = masked_logsumexp(alpha * (cosine + delta), sibling, axis=1)
+    return jax.nn.softplus(logits)
   # The base is set to a harmless value where there is no sibling: a power of
   # a rounding error below zero would be NaN, and NaN * 0 stays NaN.
   base = jnp.where(sibling, jnp.maximum(1 + cosine, 1e-12), 1.0)

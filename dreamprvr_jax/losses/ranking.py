@@ -106,3 +106,64 @@ def triplet(
     0.0,
   )
   return per_caption, per_video
+
+
+def draw_paired_ranks(
+  key: Key[Array, ''],
+  caption_mask: Bool[Array, ' n'],
+  *,
+  hard: bool | Bool[Array, ''],
+  hard_pool: int,
+) -> tuple[Int[Array, ' n'], Int[Array, ' n']]:
+  """Returns the ranks of the negatives that `paired_triplet` is to take.
+
+  Uniform in 1..R-1, R = N, or min(hard_pool + 1, N) if hard; N counts real
+  captions. One for each row and, independently, each column.
+  """
+  last = jnp.sum(caption_mask) - 1
+  last = jnp.maximum(jnp.where(hard, jnp.minimum(hard_pool, last), last), 1)
+  rows, columns = (
+    jax.random.randint(k, caption_mask.shape, 1, last + 1)
+    for k in jax.random.split(key)
+  )
+  return rows, columns
+
+
+def paired_triplet(
+  scores: Float[Array, 'n n'],
+  caption_mask: Bool[Array, ' n'],
+  *,
+  margin: float,
+  row_rank: Int[Array, ' n'],
+  column_rank: Int[Array, ' n'],
+) -> Float[Array, ' n']:
+  """Returns the triplet loss of each caption with the video it sees.
+
+  max(0, margin + negative - S[i, i]) for a negative in row i and one in
+  column i; other captions of the same video are negatives like any other.
+  Source: MS-SL specification, section 2 (FTri).
+
+  Args:
+    scores: Column j is the video of caption j, as caption j looks at it.
+    caption_mask: Real captions.
+    margin: The margin.
+    row_rank: Rank, from 1, of the negative in the descending row whose rank 0
+      is the diagonal.
+    column_rank: The same for the column.
+  """
+  size = len(scores)
+  others = ~jnp.eye(size, dtype=bool) & caption_mask[None]
+  positive = jnp.diagonal(scores)
+
+  def side(table, rank):
+    fixed = jnp.where(others, jax.lax.stop_gradient(table), NOT_A_CANDIDATE)
+    order = jnp.argsort(-fixed, axis=1)
+    chosen = jnp.take_along_axis(order, rank[:, None] - 1, axis=1)
+    negative = jnp.take_along_axis(table, chosen, axis=1)[:, 0]
+    return jnp.where(
+      jnp.any(others, axis=1),
+      jax.nn.relu(margin + negative - positive),
+      0.0,
+    )
+
+  return side(scores, row_rank) + side(scores.T, column_rank)

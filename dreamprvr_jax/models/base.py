@@ -2,28 +2,196 @@
 
 A model is a Flax module with four methods:
   encode_query(words, word_mask, train) -> (n, d) pooled queries
-  encode_video(clip_features, frame_features, frame_mask, train)
-    -> VideoEncoding
+  encode_video(clip_features, frame_features, frame_mask, clip_sizes, train)
+    -> VideoEncoding; the sizes are None but for corpora of merged clips
   score(queries, videos) -> BranchScores (cosine)
-  __call__(batch, train) -> the model's own output struct for its objective
+  __call__(batch, train) -> RetrievalOutput for the objective
 and two plain fields, `clip_weight` and `frame_weight`, that fuse the branches.
 Evaluation, search and the training loop know nothing else of it.
+`RetrievalModel` has all of them; a model adds its parts in `setup` and says in
+`encode_branches` how tokens come about.
 """
 
-import flax.linen as nn
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from typing import Any
 
-from dreamprvr_jax.layers.blocks import AttentionBlock
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.layers.blocks import AttentionBlock, ProjectedAttentionBlock
 from dreamprvr_jax.layers.pooling import ScoredPooling
 from dreamprvr_jax.layers.projection import TokenInput
 from dreamprvr_jax.numerics import inverse_norm
 from dreamprvr_jax.types import (
+  Batch,
   BranchScores,
   DType,
   Similarities,
   VideoEncoding,
 )
+
+# Block A and B of the common notes, C5.
+BLOCKS = {'plain': ProjectedAttentionBlock, 'feed_forward': AttentionBlock}
+
+
+@struct.dataclass
+class RetrievalOutput:
+  """What the losses of the family read; all float32.
+
+  A field is None where a model has nothing of the kind.
+  """
+
+  similarities: Any  # Similarities of (n, b)
+  text_queries: Any  # (n, d) the encoding that the text losses see
+  videos: Any  # VideoEncoding
+  guided: Any = None  # GuidedScores
+  mean_queries: Any = None  # (b, d) text_queries, averaged per video
+  mu: Any = None  # (b, d)
+  logvar: Any = None  # (b, d)
+  noise: Any = None  # (b, r, d)
+  predicted_noise: Any = None  # (t, b, r, d)
+  cone: Any = None  # ConePoints
+  aligned: Any = None  # (clip tokens, frame tokens) in the space of alignment
+
+
+@struct.dataclass
+class GuidedScores:
+  """Scores (n, n) of captions with each caption's video as it sees it."""
+
+  cosine: Any
+  raw: Any
+
+
+@struct.dataclass
+class ConePoints:
+  """Space coordinates of both sides of the cone loss, and the curvature."""
+
+  videos: Any  # (b, d)
+  captions: Any  # (n, d)
+  curvature: Any  # ()
+
+
+class RetrievalModel(nn.Module):
+  """The common part of the models; sizes are plain fields."""
+
+  width: int = 384
+  num_heads: int = 4
+  num_clips: int = 32
+  max_frames: int = 128
+  max_words: int = 30
+  input_dropout: float = 0.0
+  dropout: float = 0.0
+  query_encodings: int = 2
+  clip_weight: float = 0.7
+  frame_weight: float = 0.3
+  dtype: DType = jnp.float32
+
+  def provided(self) -> set[str]:
+    """Returns what the losses may ask for; see `objectives.terms`."""
+    return {'clip_scores', 'frame_scores', 'queries', 'clip_tokens'}
+
+  def add_inputs(self, block: str = 'feed_forward') -> None:
+    """Adds the query encoder and the inputs of both branches; for `setup`."""
+    if self.query_encodings not in (1, 2):
+      raise UserError(
+        f'query_encodings is 1 or 2 per step, not {self.query_encodings}'
+      )
+    self.query = QueryEncoder(
+      self.width,
+      self.num_heads,
+      self.max_words,
+      self.input_dropout,
+      self.dropout,
+      self.dtype,
+      block,
+    )
+    # The clip position table has as many rows as the frame one, as released;
+    # only the first `num_clips` are used.
+    token_input = lambda: TokenInput(
+      self.width, self.max_frames, self.input_dropout, self.dtype
+    )
+    self.clip_input = token_input()
+    self.frame_input = token_input()
+
+  def encode_branches(
+    self,
+    clip_features: Float[Array, 'b c e'],
+    frame_features: Float[Array, 'b f e'],
+    frame_mask: Bool[Array, 'b f'],
+    clip_sizes: Int[Array, 'b c'] | None = None,
+    *,
+    train: bool,
+  ) -> tuple[VideoEncoding, Any]:
+    """Returns the tokens of a batch of videos, and what the model keeps."""
+    raise NotImplementedError
+
+  def encode_query(
+    self,
+    words: Float[Array, 'n l e'],
+    word_mask: Bool[Array, 'n l'],
+    *,
+    train: bool = False,
+  ) -> Float[Array, 'n d']:
+    """Returns the un-normalised query vectors, float32."""
+    return self.query(words, word_mask, train=train).astype(jnp.float32)
+
+  def encode_video(
+    self,
+    clip_features: Float[Array, 'b c e'],
+    frame_features: Float[Array, 'b f e'],
+    frame_mask: Bool[Array, 'b f'],
+    clip_sizes: Int[Array, 'b c'] | None = None,
+    *,
+    train: bool = False,
+  ) -> VideoEncoding:
+    """Returns the tokens of a batch of videos."""
+    return self.encode_branches(
+      clip_features, frame_features, frame_mask, clip_sizes, train=train
+    )[0]
+
+  def score(
+    self, queries: Float[Array, 'n d'], videos: VideoEncoding
+  ) -> BranchScores:
+    """Returns the cosine scores (n, b) of both branches, float32."""
+    return similarities(queries, videos).cosine
+
+  def encode_batch(
+    self, batch: Batch, *, train: bool
+  ) -> tuple[RetrievalOutput, Any]:
+    """Returns the output that all models have, and what the model keeps.
+
+    In training most released programs encode the queries twice, with
+    independent dropout: once for the text losses, once for the scores
+    (`query_encodings` = 2).
+    """
+    queries = self.encode_query(
+      batch.word_features, batch.word_mask, train=train
+    )
+    text_queries = queries
+    if train and self.query_encodings == 2:
+      text_queries = self.encode_query(
+        batch.word_features, batch.word_mask, train=train
+      )
+    videos, kept = self.encode_branches(
+      batch.clip_features,
+      batch.frame_features,
+      batch.frame_mask,
+      batch.clip_sizes,
+      train=train,
+    )
+    output = RetrievalOutput(
+      similarities=similarities(queries, videos),
+      text_queries=text_queries,
+      videos=videos,
+    )
+    return output, kept
+
+  def __call__(self, batch: Batch, *, train: bool = False) -> RetrievalOutput:
+    """Returns everything that the objective needs of one batch."""
+    return self.encode_batch(batch, train=train)[0]
 
 
 class QueryEncoder(nn.Module):
@@ -35,6 +203,7 @@ class QueryEncoder(nn.Module):
   input_dropout: float
   dropout: float
   dtype: DType = jnp.float32
+  block: str = 'feed_forward'
 
   @nn.compact
   def __call__(
@@ -47,7 +216,7 @@ class QueryEncoder(nn.Module):
     tokens = TokenInput(
       self.width, self.max_words, self.input_dropout, self.dtype, name='input'
     )(words, train=train)
-    tokens = AttentionBlock(
+    tokens = BLOCKS[self.block](
       self.num_heads, self.dropout, self.dtype, name='block'
     )(tokens, None, word_mask[:, None], train=train)
     return ScoredPooling(self.dtype, name='pooling')(tokens, mask=word_mask)
@@ -80,3 +249,16 @@ def similarities(
     cosine=BranchScores(clip=clip, frame=frame),
     raw=BranchScores(clip=clip_raw, frame=frame_raw),
   )
+
+
+def mean_per_video(
+  queries: Float[Array, 'n d'], batch: Batch
+) -> Float[Array, 'b d']:
+  """Returns the mean query of each video; zero for padding rows."""
+  num_videos = len(batch.video_mask)
+  member = batch.caption_mask.astype(queries.dtype)
+  total = jax.ops.segment_sum(
+    queries * member[:, None], batch.caption_video, num_videos
+  )
+  count = jax.ops.segment_sum(member, batch.caption_video, num_videos)
+  return total / jnp.maximum(count, 1)[:, None]

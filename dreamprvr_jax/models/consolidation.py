@@ -1,22 +1,28 @@
-"""Register-augmented Gaussian attention block ("concentrate")."""
+"""Parallel Gaussian blocks over a branch's tokens, then one learned mixture."""
+
+import functools
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dreamprvr_jax.layers.blocks import ParallelBlocks
 from dreamprvr_jax.layers.gaussian import block_tables
+from dreamprvr_jax.layers.lorentz import LorentzBlock
 from dreamprvr_jax.layers.mixture import LearnedAggregation
+from dreamprvr_jax.layers.parallel_blocks import ParallelBlocks
 from dreamprvr_jax.layers.projection import InputProjection
 from dreamprvr_jax.types import DType
 
 
-class RegisterAugmentedBlock(nn.Module):
-  """Parallel Gaussian blocks over tokens and registers, then one mixture.
+class ConsolidationLayer(nn.Module):
+  """The encoder of a branch since GMMFormer v2.
 
-  Source: DreamPRVR specification, section 5. Registers are read by the
-  video's tokens and dropped afterwards, so theirs are keys and values only:
-  what a register would read itself is not computed.
+  Source: GMMFormer v2 specification, section 1 (TC). HLFormer adds blocks in
+  the Lorentz model (`lorentz_widths`), MSC the sizes of merged clips
+  (`key_bias`), DreamPRVR registers (its specification, section 5: "register-
+  augmented block"). Registers are read by the video's tokens and dropped
+  afterwards, so theirs are keys and values only: what a register would read
+  itself is not computed.
   """
 
   widths: tuple[float, ...]
@@ -27,22 +33,29 @@ class RegisterAugmentedBlock(nn.Module):
   execution: str = 'batched'
   remat: bool = False
   dtype: DType = jnp.float32
+  lorentz_widths: tuple[float, ...] = ()
+  lorentz_dim: int = 127
+  lorentz_window: str = 'distances'
 
   @nn.compact
   def __call__(
     self,
     tokens: Float[Array, 'b s d'],
-    registers: Float[Array, 'b r d'] | None,
     mask: Bool[Array, 'b s'] | None,
     *,
+    registers: Float[Array, 'b r d'] | None = None,
+    token: Float[Array, ' d'] | None = None,
+    key_bias: Float[Array, 'b s'] | None = None,
     train: bool,
   ) -> Float[Array, 'b s d']:
     """Returns the encoded tokens, zero where `mask` is False.
 
     Args:
       tokens: Clip or frame tokens.
-      registers: None for the system without registers.
       mask: Real tokens; None if all of them are.
+      registers: Further tokens to attend to, or None.
+      token: What asks each block for its weight; None: the mean token.
+      key_bias: Added to the logits of the Euclidean blocks, per key.
       train: Whether dropout is on.
     """
     length, width = tokens.shape[1:]
@@ -53,23 +66,33 @@ class RegisterAugmentedBlock(nn.Module):
         width, self.input_dropout, self.dtype, name='register_projection'
       )(registers.astype(self.dtype), train=train)
       x = jnp.concatenate([tokens, projected], axis=1)
-    stacks = ParallelBlocks(
-      len(self.widths),
-      self.num_heads,
-      self.dropout,
-      self.execution,
-      self.remat,
-      self.dtype,
-      name='parallel',
-    )(
-      x,
-      jnp.asarray(block_tables(length, count, self.widths)),
-      key_mask(mask, count),
-      train=train,
+    parallel = functools.partial(
+      ParallelBlocks,
+      num_heads=self.num_heads,
+      dropout=self.dropout,
+      execution=self.execution,
+      remat=self.remat,
+      dtype=self.dtype,
     )
+    tables = lambda widths: jnp.asarray(block_tables(length, count, widths))
+    keys = key_mask(mask, count)
+    options = {} if key_bias is None else {'key_bias': key_bias}
+    stacks = parallel(num_blocks=len(self.widths), name='parallel')(
+      x, tables(self.widths), keys, **options, train=train
+    )
+    if self.lorentz_widths:
+      make_block = functools.partial(
+        LorentzBlock, dim=self.lorentz_dim, window=self.lorentz_window
+      )
+      lorentz = parallel(
+        num_blocks=len(self.lorentz_widths),
+        make_block=make_block,
+        name='lorentz_parallel',
+      )(x, tables(self.lorentz_widths), keys, train=train)
+      stacks = jnp.concatenate([stacks, lorentz])
     merged = LearnedAggregation(
       self.num_heads, self.dropout, self.temperature, self.dtype, name='merger'
-    )(stacks, mask=mask, train=train)
+    )(stacks, token, mask=mask, train=train)
     return merged if mask is None else jnp.where(mask[..., None], merged, 0)
 
 

@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float, Int
 from dreamprvr_jax.diffusion import process
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers.attention import MASKED_LOGIT
-from dreamprvr_jax.layers.blocks import CrossAttentionBlock, ParallelBlocks
+from dreamprvr_jax.layers.blocks import CrossAttentionBlock
+from dreamprvr_jax.layers.parallel_blocks import ParallelBlocks
 from dreamprvr_jax.models.dreamprvr import DreamPRVR
 from dreamprvr_jax.models.perturbation import perturb_queries
 

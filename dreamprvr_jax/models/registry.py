@@ -6,10 +6,22 @@ from typing import Any
 import flax.linen as nn
 
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.models.consolidated import MSC, GMMFormerV2, Holmes
 from dreamprvr_jax.models.dreamprvr import DreamPRVR
+from dreamprvr_jax.models.gmmformer import GMMFormer
+from dreamprvr_jax.models.hlformer import HLFormer
+from dreamprvr_jax.models.ms_sl import MSSL
 from dreamprvr_jax.types import dtype_of
 
-MODELS: dict[str, type[nn.Module]] = {'dreamprvr': DreamPRVR}
+MODELS: dict[str, type[nn.Module]] = {
+  'dreamprvr': DreamPRVR,
+  'gmmformer': GMMFormer,
+  'gmmformer_v2': GMMFormerV2,
+  'hlformer': HLFormer,
+  'holmes': Holmes,
+  'ms_sl': MSSL,
+  'msc': MSC,
+}
 
 
 def build_model(name: str, dtype: str, **sizes: Any) -> nn.Module:

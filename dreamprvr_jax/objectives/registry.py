@@ -1,30 +1,50 @@
-"""Objectives by the name of the model that they train."""
+"""The objective of a model, checked against what the model provides."""
 
 import dataclasses
 from typing import Any
 
+import flax.linen as nn
+
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.objectives.dreamprvr import DreamPRVRObjective
+from dreamprvr_jax.objectives.retrieval import RetrievalObjective
+from dreamprvr_jax.objectives.terms import TERMS
 
-OBJECTIVES: dict[str, type] = {'dreamprvr': DreamPRVRObjective}
+# A model that is not named here is trained with the losses of the family.
+OBJECTIVES: dict[str, type] = {}
 
 
-def build_objective(name: str, **weights: Any) -> Any:
-  """Returns the objective of the model called `name`.
+def build_objective(name: str, model: nn.Module, **weights: Any) -> Any:
+  """Returns the objective that trains a model.
+
+  Args:
+    name: `config.model.name`.
+    model: The model.
+    **weights: `config.loss`.
 
   Raises:
-    UserError: If the name, or a weight, is unknown.
+    UserError: If a weight is unknown, or the model has not what a loss reads.
   """
-  if name not in OBJECTIVES:
-    raise UserError(
-      f'there is no objective for the model {name!r}; there are '
-      f'{sorted(OBJECTIVES)}'
-    )
-  known = {field.name for field in dataclasses.fields(OBJECTIVES[name])}
+  made = OBJECTIVES.get(name, RetrievalObjective)
+  known = {field.name for field in dataclasses.fields(made)}
   unknown = sorted(set(weights) - known)
   if unknown:
     raise UserError(
       f'config.loss has {", ".join(unknown)}, which {name} does not know; its '
       f'weights are {", ".join(sorted(known))}'
     )
-  return OBJECTIVES[name](**weights)
+  objective = made(**weights)
+  if isinstance(objective, RetrievalObjective):
+    _check(objective, name, model)
+  return objective
+
+
+def _check(objective: RetrievalObjective, name: str, model: nn.Module) -> None:
+  provided = model.provided()
+  for term in objective.used():
+    missing = sorted(TERMS[term].needs - provided)
+    if missing:
+      raise UserError(
+        f'config.loss.{term} is {getattr(objective, term)}, but {name} has no '
+        f'{", ".join(missing).replace("_", " ")} to compute it from; set it '
+        'to 0 or choose another model'
+      )

@@ -33,19 +33,19 @@ def _names(path: Any) -> Path:
 
 def is_stacked(path: Path) -> bool:
   """Returns whether an array stacks the tensors of parallel blocks."""
-  return 'parallel' in path
+  return not {'parallel', 'lorentz_parallel'}.isdisjoint(path)
 
 
 def is_decayed(path: Path) -> bool:
   """Returns whether weight decay applies to a parameter.
 
   The released programs spare tensors whose name contains `bias` or
-  `LayerNorm.weight`. Only the norms of inputs and positions are called that;
-  the scales of all other norms are decayed.
+  `LayerNorm.weight`. Only the norms of inputs and positions, and those behind
+  an output projection, are called that; the scales of all others are decayed.
   """
   if 'bias' in path[-1]:
     return False
-  return path[-2:] != ('input_norm', 'scale')
+  return path[-2:] not in (('input_norm', 'scale'), ('output_norm', 'scale'))
 
 
 def clip_each_tensor(

@@ -91,6 +91,9 @@ def update(
   """
   keys = rng.step_keys(seed, state.step)
   hard = state.step >= hard_from_step
+  # Bounds of parameters, where a model has any.
+  constrain = getattr(model, 'constrain', lambda params: params)
+  former = constrain(state.params)
 
   def loss(params):
     output = model.apply(
@@ -102,22 +105,18 @@ def update(
     ranks = objective.draw(keys['negatives'], batch, hard)
     return objective(output, batch, ranks)
 
-  (total, terms), gradients = jax.value_and_grad(loss, has_aux=True)(
-    state.params
-  )
+  (total, terms), gradients = jax.value_and_grad(loss, has_aux=True)(former)
   norm = jnp.sqrt(
     sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradients))
   )
   alive = state.alive & jnp.isfinite(total) & jnp.isfinite(norm)
 
-  updates, opt_state = optimizer.update(
-    gradients, state.opt_state, state.params
-  )
-  params = optax.apply_updates(state.params, updates)
+  updates, opt_state = optimizer.update(gradients, state.opt_state, former)
+  params = optax.apply_updates(former, updates)
   # Selects fuse into the update. A branch would have to be read by the host
   # on a GPU, which then stands still in every step.
   params, opt_state = jax.tree.map(
-    lambda new, former: jnp.where(alive, new, former),
+    lambda new, old: jnp.where(alive, new, old),
     (params, opt_state),
     (state.params, state.opt_state),
   )

@@ -7,12 +7,15 @@ import pathlib
 import jax
 import pytest
 
+from configs.common import MODELS
 from dreamprvr_jax import rng
-from dreamprvr_jax.interop.inference import lengths_of, model_of
-from dreamprvr_jax.models.template import blank_batch
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.interop.inference import blank_of, model_of, shapes_of
 from dreamprvr_jax.objectives.registry import build_objective
+from dreamprvr_jax.objectives.terms import TERMS
 from dreamprvr_jax.train.bert_adam import bert_adam, warmup_linear
 from dreamprvr_jax.train.step import create_state, update
+from dreamprvr_jax.types import parameter_count
 from modes.help import config_keys
 from modes.joins import plain_config
 
@@ -53,6 +56,55 @@ PUBLISHED = {
 }
 
 
+# (dataset, model) -> what sets it apart, and its parameters where the
+# specifications give them.
+FAMILY = {
+  ('tvr', 'ms_sl'): (
+    {'optimizer.lr': 2.5e-4, 'loss.margin': 0.1, 'loss.guided_nce': 0.04},
+    4_852_992,
+  ),
+  ('charades', 'ms_sl'): (
+    {'model.clip_weight': 0.5, 'loss.frame_triplet': 0.0},
+    3_370_752,
+  ),
+  ('charades', 'gmmformer'): (
+    {'loss.frame_nce': 0.02, 'model.dropout': 0.15, 'loss.diversity': 0.005},
+    11_366_016,
+  ),
+  ('tvr', 'gmmformer'): (
+    {'train.hard_negative_epoch': 30, 'loss.diversity_version': 1},
+    12_848_256,
+  ),
+  ('activitynet', 'gmmformer_v2'): (
+    {'loss.matching': 0.11, 'model.dropout': 0.31},
+    30_791_200,
+  ),
+  ('tvr', 'gmmformer_v2'): (
+    {'loss.matching': 0.09, 'model.merge_temperature': 0.09},
+    32_273_440,
+  ),
+  ('tvr', 'hlformer'): (
+    {'loss.cone': 1e-3, 'loss.matching': 0.0, 'optimizer.lr': 3e-4},
+    29_911_483,
+  ),
+  ('activitynet', 'hlformer'): ({'model.lorentz_dim': 127}, 28_429_243),
+  # Without the released program's idle token.
+  ('activitynet', 'holmes'): (
+    {'loss.inter_evidence': 0.06, 'loss.intra_evidence': 1e-4},
+    30_791_200 - 384,
+  ),
+  ('tvr', 'holmes'): (
+    {'loss.inter_temperature': 0.05, 'train.patience': 20},
+    32_273_440 - 384,
+  ),
+  ('tvr', 'msc'): (
+    {'data.max_words': 77, 'loss.distances': 15.0, 'loss.clip_nce': 0.05},
+    30_660_640,
+  ),
+}
+WIDTHS = {'activitynet': (1024, 1024), 'charades': (1024, 1024)}
+
+
 def config_of(name, model=''):
   return importlib.import_module(f'configs.{name}').get_config(model)
 
@@ -75,13 +127,28 @@ def test_published_numbers(name):
     assert config[section][rest] == value, key
 
 
+@pytest.mark.parametrize(('name', 'model'), FAMILY)
+def test_published_numbers_of_the_family(name, model):
+  config = config_of(name, model)
+  values, parameters = FAMILY[name, model]
+  for key, value in values.items():
+    section, _, rest = key.partition('.')
+    assert config[section][rest] == value, key
+  widths = WIDTHS.get(name, (3072, 768))
+  if model == 'msc':
+    widths = (768, 768)
+  plain = plain_config(config)
+  shapes = shapes_of(model_of(plain), plain, *widths)
+  assert parameter_count(shapes) == parameters
+
+
 def step_shapes(config):
   """Returns (state, scalars) of one update, as shapes."""
   config = plain_config(config)
   model = model_of(config)
-  batch = blank_batch(24, 20, **lengths_of(config))
+  batch = blank_of(config, 24, 20)
   optimizer = bert_adam(warmup_linear(config['optimizer']['lr'], 100))
-  objective = build_objective(config['model']['name'], **config['loss'])
+  objective = build_objective(config['model']['name'], model, **config['loss'])
 
   def step():
     rngs = {s: rng.stream_key(0, s) for s in rng.STREAMS if s != 'init'}
@@ -109,6 +176,66 @@ def test_steps_under_eval_shape(name):
     config.model.width,
     config.data.num_clips,
   )
+
+
+@pytest.mark.parametrize(
+  ('name', 'model'),
+  [(name, model) for name in ('tvr', 'qvhighlights') for model in MODELS],
+)
+def test_every_model_steps(name, model):
+  config = config_of(name, model)
+  _, scalars = step_shapes(config)
+  on = {key for key in TERMS if config.loss[key]}
+  assert {key for key in scalars if key.startswith('loss/')} == {
+    f'loss/{key}' for key in on | {'total'}
+  }
+
+
+def with_all_inputs(model):
+  """Returns a small config whose data and model offer all they can."""
+  config = config_of('quickstart', model).unlock()
+  config.data.clips = 'merged'
+  if 'alignment' in config.model:
+    config.model.alignment = True
+  return config
+
+
+GUIDED = {'guided_nce', 'guided_triplet'}
+REFUSED = {
+  'ms_sl': {'frame_nce', 'frame_triplet', 'inter_evidence', 'alignment'},
+  'gmmformer': {*GUIDED, 'alignment'},
+}
+ONLY = {
+  'variational': 'dreamprvr',
+  'diffusion': 'dreamprvr',
+  'cone': 'hlformer',
+}
+
+
+def refused(model):
+  return REFUSED.get(model, GUIDED) | {
+    loss for loss, owner in ONLY.items() if owner != model
+  }
+
+
+@pytest.mark.parametrize('model', MODELS)
+def test_a_model_takes_every_loss_that_it_has_the_inputs_of(model):
+  config = with_all_inputs(model)
+  wanted = set(TERMS) - refused(model)
+  for loss in wanted:
+    config.loss[loss] = 0.5
+  _, scalars = step_shapes(config)
+  assert {f'loss/{loss}' for loss in wanted} < set(scalars)
+
+
+@pytest.mark.parametrize('model', MODELS)
+def test_other_losses_are_refused(model):
+  for loss in refused(model):
+    config = plain_config(with_all_inputs(model))
+    with pytest.raises(
+      UserError, match=f'config.loss.{loss} is 0.5, but {model} has no'
+    ):
+      build_objective(model, model_of(config), **{**config['loss'], loss: 0.5})
 
 
 SIMILARITY = {'clip_nce', 'clip_triplet', 'frame_nce', 'frame_triplet'}
@@ -170,7 +297,10 @@ def test_every_key_is_explained_in_help():
   explained = {
     row.partition('=')[0].removeprefix('--config.') for row in config_keys()
   }
-  assert set(keys(plain_config(config_of('tvr')))) == explained
+  there = set()
+  for model in MODELS:
+    there |= set(keys(plain_config(config_of('tvr', model))))
+  assert there == explained
 
 
 def test_every_key_is_read():

@@ -12,7 +12,7 @@ from dreamprvr_jax.evaluation.ranking import (
 )
 from dreamprvr_jax.models.registry import build_model
 from dreamprvr_jax.models.template import blank_batch, variable_shapes
-from dreamprvr_jax.objectives.registry import build_objective
+from dreamprvr_jax.objectives.retrieval import RetrievalObjective
 from dreamprvr_jax.train.bert_adam import bert_adam
 from dreamprvr_jax.train.step import (
   compile_steps,
@@ -172,7 +172,14 @@ def training_parts(num_registers):
   )
   return state, {
     'model': model,
-    'objective': build_objective('dreamprvr'),
+    'objective': RetrievalObjective(
+      clip_nce=0.02,
+      frame_nce=0.04,
+      diversity=0.003,
+      structure=0.01,
+      variational=1e-4,
+      diffusion=1e-3,
+    ),
     'optimizer': optimizer,
     'seed': 0,
     'hard_from_step': 0,

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.layers.attention import Attention
 from dreamprvr_jax.layers.blocks import (
-  EXECUTIONS,
   AttentionBlock,
   CrossAttentionBlock,
   FeedForward,
-  ParallelBlocks,
+  ProjectedAttentionBlock,
   TokenReadout,
 )
+from dreamprvr_jax.layers.parallel_blocks import EXECUTIONS, ParallelBlocks
 
 HEADS, WIDTH = 2, 4
 
@@ -114,6 +115,28 @@ def test_attention_block_computes_the_first_tokens_alone():
   )
   assert got.shape == (2, 3, WIDTH)
   np.testing.assert_allclose(got, expected[:, :3], rtol=1e-4, atol=1e-5)
+
+
+def test_projected_block_by_hand():
+  layer = ProjectedAttentionBlock(HEADS, 0.0)
+  x = normal(1, 2, 5, WIDTH)
+  variables = init(layer, x)
+  params = variables['params']
+  attended = Attention(HEADS, 0.0).apply(
+    {'params': params['attention']}, x, x, train=False
+  )
+  out = params['output']
+  h = x + attended @ out['kernel'] + out['bias']
+  h = (h - h.mean(-1, keepdims=True)) / np.sqrt(
+    np.var(h, axis=-1, keepdims=True) + 1e-5
+  )
+  norm = params['output_norm']
+  np.testing.assert_allclose(
+    layer.apply(variables, x, train=False),
+    h * norm['scale'] + norm['bias'],
+    rtol=1e-4,
+    atol=1e-4,
+  )
 
 
 def parallel(dropout=0.0):

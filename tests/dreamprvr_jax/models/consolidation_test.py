@@ -1,11 +1,11 @@
-"""Tests of the register-augmented block."""
+"""Tests of the consolidation layer, with registers and without."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamprvr_jax.models.concentrate import RegisterAugmentedBlock, key_mask
+from dreamprvr_jax.models.consolidation import ConsolidationLayer, key_mask
 
 LENGTH, REGISTERS, WIDTH = 5, 2, 4
 MASK = np.arange(LENGTH) < np.asarray([[5], [3]])
@@ -20,9 +20,11 @@ NOTES = normal(1, 2, REGISTERS, WIDTH)
 
 
 def make(registers=NOTES, dropout=0.0):
-  layer = RegisterAugmentedBlock((0.0, 1.0), 2, dropout, dropout, 0.6)
+  layer = ConsolidationLayer((0.0, 1.0), 2, dropout, dropout, 0.6)
   shapes = jax.eval_shape(
-    lambda: layer.init(jax.random.key(0), TOKENS, registers, MASK, train=False)
+    lambda: layer.init(
+      jax.random.key(0), TOKENS, MASK, registers=registers, train=False
+    )
   )
   rng = np.random.default_rng(2)
   variables = jax.tree.map(
@@ -31,7 +33,9 @@ def make(registers=NOTES, dropout=0.0):
 
   @jax.jit
   def run(variables, tokens, registers, mask):
-    return layer.apply(variables, tokens, registers, mask, train=False)
+    return layer.apply(
+      variables, tokens, mask, registers=registers, train=False
+    )
 
   return layer, variables, run
 
@@ -110,7 +114,12 @@ def test_dropout():
   layer, variables, _ = make(dropout=0.5)
   run = jax.jit(
     lambda train, key: layer.apply(
-      variables, TOKENS, NOTES, MASK, train=train, rngs={'dropout': key}
+      variables,
+      TOKENS,
+      MASK,
+      registers=NOTES,
+      train=train,
+      rngs={'dropout': key},
     ),
     static_argnums=0,
   )

@@ -5,7 +5,6 @@ Tolerances are relative Frobenius norms: outputs and losses 1e-5, gradients
 """
 
 import functools
-import pathlib
 import zlib
 
 import jax
@@ -15,14 +14,26 @@ import pytest
 
 from dreamprvr_jax.interop import official
 from dreamprvr_jax.models.dreamprvr import DreamPRVR
-from dreamprvr_jax.models.template import blank_batch, variable_shapes
-from dreamprvr_jax.objectives.dreamprvr import BRANCHES, DreamPRVRObjective
+from dreamprvr_jax.objectives.retrieval import BRANCHES, RetrievalObjective
 from dreamprvr_jax.train.bert_adam import bert_adam, warmup_linear
-from dreamprvr_jax.types import Batch
+from tests.helpers.golden import (
+  batch_of,
+  distance,
+  inference,
+  load,
+  part,
+  shapes,
+)
 
-GOLDEN = pathlib.Path(__file__).parents[2] / 'golden'
 TINY = DreamPRVR(width=32, num_registers=3)
-OBJECTIVE = DreamPRVRObjective()
+OBJECTIVE = RetrievalObjective(
+  clip_nce=0.02,
+  frame_nce=0.04,
+  diversity=0.003,
+  structure=0.01,
+  variational=1e-4,
+  diffusion=1e-3,
+)
 CASES = ('dreamprvr_tiny', 'dreamprvr_tiny_hard')
 # Their gradients are zero but for rounding.
 NO_GRADIENT = {
@@ -44,48 +55,9 @@ NO_GRADIENT = {
 
 
 @functools.cache
-def load(name):
-  with np.load(GOLDEN / f'{name}.npz') as file:
-    return {key: file[key] for key in file.files}
-
-
-def distance(ours, theirs):
-  ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-  assert ours.shape == theirs.shape
-  return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
-
-
-def batch_of(golden):
-  captions, videos = (
-    len(golden['batch/text_labels']),
-    len(golden['batch/videos_mask']),
-  )
-  return Batch(
-    clip_features=golden['batch/clip_video_features'],
-    frame_features=golden['batch/frame_video_features'],
-    frame_mask=golden['batch/videos_mask'] > 0,
-    video_mask=np.ones(videos, bool),
-    word_features=golden['batch/text_feat'],
-    word_mask=golden['batch/text_mask'] > 0,
-    caption_mask=np.ones(captions, bool),
-    caption_video=golden['batch/text_labels'].astype(np.int32),
-  )
-
-
-def shapes(model, visual, text):
-  blank = blank_batch(visual, text, num_clips=32, max_frames=128, max_words=30)
-  return variable_shapes(model, blank)
-
-
-@functools.cache
 def tiny_variables():
   golden = load('dreamprvr_tiny')
-  state = {
-    name.removeprefix('params/'): value
-    for name, value in golden.items()
-    if name.startswith('params/')
-  }
-  return official.from_official(state, shapes(TINY, 24, 20))
+  return official.from_official(part(golden, 'params'), shapes(TINY, 24, 20))
 
 
 def ranks_of(golden):
@@ -120,33 +92,12 @@ def training_functions(name):
   return jax.jit(jax.value_and_grad(loss, has_aux=True))
 
 
-def inference(model, variables, golden):
-  """Returns (queries, videos, scores, intermediate values)."""
-  batch = batch_of(golden)
-
-  @jax.jit
-  def run(variables):
-    queries = model.apply(
-      variables, batch.word_features, batch.word_mask, method='encode_query'
-    )
-    videos, seen = model.apply(
-      variables,
-      batch.clip_features,
-      batch.frame_features,
-      batch.frame_mask,
-      method='encode_video',
-      mutable=['intermediates'],
-    )
-    scores = model.apply(variables, queries, videos, method='score')
-    return queries, videos, scores, seen['intermediates']
-
-  return run(variables)
-
-
 @pytest.mark.parametrize('name', CASES)
 def test_inference(name):
   golden = load(name)
-  queries, videos, scores, seen = inference(TINY, tiny_variables(), golden)
+  queries, videos, scores, seen = inference(
+    TINY, tiny_variables(), batch_of(golden)
+  )
   (registers,) = seen['generated_registers']
   fused = 0.6 * scores.clip + 0.4 * scores.frame
   for key, value in {
@@ -212,11 +163,7 @@ def test_gradients(name):
   golden = load(name)
   _, gradients = training_functions(name)(tiny_variables()['params'])
   ours = official.to_official({'params': gradients})
-  theirs = {
-    key.removeprefix('grads/'): value
-    for key, value in golden.items()
-    if key.startswith('grads/')
-  }
+  theirs = part(golden, 'grads')
   assert set(ours) == set(theirs)
   for key in set(theirs) - NO_GRADIENT:
     assert distance(ours[key], theirs[key]) < 1e-4, key
@@ -242,11 +189,7 @@ def test_three_updates(name):
     params, state = update(gradients, state, params)
   assert distance(totals, golden['loss/trajectory']) < 1e-5
 
-  after = {
-    key.removeprefix('params_after_3/'): value
-    for key, value in golden.items()
-    if key.startswith('params_after_3/')
-  }
+  after = part(golden, 'params_after_3')
   if name == 'dreamprvr_tiny':
     assert len(after) == 393
   ours = official.to_official({'params': params})
@@ -269,7 +212,7 @@ def test_real_sizes():
   }
   variables = official.from_official(state, wanted)
 
-  queries, videos, scores, seen = inference(model, variables, golden)
+  queries, videos, scores, seen = inference(model, variables, batch_of(golden))
   (registers,) = seen['generated_registers']
   # Generation multiplies rounding by 204 in its first step.
   assert distance(registers.tokens, golden['eval/registers']) < 5e-5

@@ -71,6 +71,7 @@ def observed():
     weights = []
     for params, tokens, limits in seen:
       limits.pop('train')
+      assert limits.pop('key_bias', None) is None
       weights.append(attention_weights(params, *tokens, **limits))
     return register_attention(model, variables, *VIDEOS), weights
 

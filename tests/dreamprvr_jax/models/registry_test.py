@@ -9,7 +9,15 @@ from dreamprvr_jax.models.registry import MODELS, build_model
 
 
 def test_known_models():
-  assert set(MODELS) == {'dreamprvr'}
+  assert set(MODELS) == {
+    'dreamprvr',
+    'gmmformer',
+    'gmmformer_v2',
+    'hlformer',
+    'holmes',
+    'ms_sl',
+    'msc',
+  }
 
 
 def test_builds_with_its_fields():
@@ -25,7 +33,7 @@ def test_builds_with_its_fields():
 def test_unknown_model():
   with pytest.raises(
     UserError,
-    match=r"config.model.name is 'dreamprv'; the models are \['dreamprvr'\]",
+    match=r"config.model.name is 'dreamprv'; the models are \['dreamprvr', ",
   ):
     build_model('dreamprv', 'float32')
 

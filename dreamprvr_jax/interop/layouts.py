@@ -1,0 +1,227 @@
+"""The state dicts of the released programs, tensor by tensor.
+
+Sources: the specifications' sections on state dicts.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+
+from dreamprvr_jax.interop.rules import (
+  Path,
+  Rule,
+  block,
+  consolidation,
+  inputs,
+  linear,
+  norm,
+  plain_block,
+  projection,
+  weight,
+)
+
+# Prefix of numbered names -> how many there are.
+Counts = Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """How a released program names its tensors.
+
+  Attributes:
+    rules: From counts to one rule per tensor.
+    counted: Names of what is numbered: the prefix of their names, and the
+      path of one of our arrays. Its leading axis counts blocks; where there is
+      a {} in the path, names are counted.
+    mark: Starts the name of a tensor that no other program has.
+    ignored: What names may contain that have no place with us.
+  """
+
+  rules: Callable[[Counts], list[Rule]]
+  counted: Mapping[str, Path]
+  mark: str
+  ignored: tuple[str, ...] = ()
+
+
+def _stacked(kind: str = 'parallel', layer: str = 'clip_encoder') -> Path:
+  return ('params', layer, kind, 'block', 'attention', 'query', 'kernel')
+
+
+def _dreamprvr(counts: Counts) -> list[Rule]:
+  found = inputs()
+  found += block('query_encoder', ('query', 'block'))
+  found += block('mean_clip_encoder', ('registers', 'context'))
+  found += block('video_qformer.cross_attention', ('registers', 'condition'))
+  found.append(
+    Rule(
+      'video_qformer.query_tokens',
+      ('params', 'registers', 'queries'),
+      leading=1,
+    )
+  )
+  found += _variational_sampler()
+  found += _estimator(counts['diffusion_mlp.layers.'])
+  for branch in ('clip', 'frame'):
+    name = f'{branch}_encoder'
+    found += projection(
+      f'{name}.noise_input_layer', (name, 'register_projection')
+    )
+    blocks = {'e_attns.': counts['clip_encoder.e_attns.']}
+    found += consolidation(name, name, blocks)
+  return found
+
+
+def _consolidated(counts: Counts) -> list[Rule]:
+  blocks = {
+    prefix.removeprefix('clip_encoder.'): count
+    for prefix, count in counts.items()
+  }
+  found = [*inputs(), *block('query_encoder', ('query', 'block'))]
+  found += consolidation('clip_encoder', 'clip_encoder', blocks)
+  return found + consolidation('frame_encoder_1', 'frame_encoder', blocks)
+
+
+def _gmmformer_v2(counts: Counts) -> list[Rule]:
+  token = Rule('weight_token', ('params', 'token'), leading=2)
+  return [*_consolidated(counts), token]
+
+
+def _msc(counts: Counts) -> list[Rule]:
+  return [*_gmmformer_v2(counts), *linear('vproj_clip', ('aligner',))]
+
+
+def _hlformer(counts: Counts) -> list[Rule]:
+  cone = ('params', 'cone')
+  found = _consolidated(counts)
+  for theirs, ours in (
+    ('curv', 'log_curvature'),
+    ('textual_alpha', 'text_exponent'),
+    ('video_alpha', 'video_exponent'),
+  ):
+    found.append(Rule(theirs, (*cone, ours)))
+  for i, branch in ((2, 'frame'), (3, 'clip')):
+    found.append(
+      weight(
+        f'modular_vector_mapping_{i}', ('cone', f'{branch}_pooling', 'score')
+      )
+    )
+  return found
+
+
+def _gmmformer(counts: Counts) -> list[Rule]:
+  found = [*inputs(), *plain_block('query_encoder', ('query', 'block'))]
+  for theirs, ours in (
+    ('clip_encoder', 'clip_encoder'),
+    ('clip_encoder_2', 'clip_encoder_2'),
+    ('frame_encoder_1', 'frame_encoder'),
+    ('frame_encoder_2', 'frame_encoder_2'),
+  ):
+    for i in range(counts['clip_encoder.attn']):
+      found += plain_block(f'{theirs}.attn{i}', (ours, 'parallel', 'block'), i)
+  return [
+    *found,
+    weight('modular_vector_mapping_2', ('frame_pooling', 'score')),
+  ]
+
+
+def _ms_sl(counts: Counts) -> list[Rule]:
+  del counts
+  found = [*inputs(), *plain_block('query_encoder', ('query', 'block'))]
+  for branch in ('clip', 'frame'):
+    found += plain_block(f'{branch}_encoder', (f'{branch}_encoder',))
+  for i, name in enumerate(('key', 'value')):
+    found.append(weight(f'mapping_linear.{i}', (f'frame_{name}',)))
+  return found
+
+
+def _variational_sampler() -> Iterator[Rule]:
+  theirs = 'video_probabilistic_variational_sampler'
+  ours = ('registers', 'sampler')
+  for suffix, direction in (('', 'forward'), ('_reverse', 'backward')):
+    recurrent = ('params', *ours, 'pooling', direction)
+    for short, full in (('ih', 'input'), ('hh', 'hidden')):
+      gru = f'{theirs}.gpo.gru'
+      yield Rule(
+        f'{gru}.weight_{short}_l0{suffix}',
+        (*recurrent, f'kernel_{full}'),
+        transpose=True,
+      )
+      yield Rule(f'{gru}.bias_{short}_l0{suffix}', (*recurrent, f'bias_{full}'))
+  yield weight(f'{theirs}.gpo.linear', (*ours, 'pooling', 'score'))
+  nets = {'pie_net_video': 'mean', 'uncertain_net_video': 'logvar'}
+  for net, kind in nets.items():
+    for theirs_name, ours_name in (('w_1', 'hidden'), ('w_2', 'score')):
+      yield weight(
+        f'{theirs}.{net}.attention.{theirs_name}',
+        (*ours, f'{kind}_attention', ours_name),
+      )
+  yield from linear(f'{theirs}.pie_net_video.fc', (*ours, 'mean_gate'))
+  yield from norm(f'{theirs}.pie_net_video.layer_norm', (*ours, 'mean_norm'))
+  uncertain = f'{theirs}.uncertain_net_video'
+  yield from linear(f'{uncertain}.fc', (*ours, 'logvar_attended'))
+  yield from linear(f'{uncertain}.fc2', (*ours, 'logvar_pooled'))
+
+
+def _estimator(num_layers: int) -> Iterator[Rule]:
+  ours = ('registers', 'estimator')
+  time = 'diffusion_mlp.time_embedding.timembedding'
+  yield Rule(f'{time}.0.weight', ('constants', *ours, 'time_table'))
+  yield from linear(f'{time}.1', (*ours, 'time_hidden'))
+  yield from linear(f'{time}.3', (*ours, 'time_out'))
+  yield from norm('diffusion_mlp.cond_embedding.0', (*ours, 'condition_norm'))
+  yield from linear('diffusion_mlp.cond_embedding.2', (*ours, 'condition_in'))
+  yield from linear('diffusion_mlp.short_cut', (*ours, 'readout'))
+  for i in range(num_layers):
+    layer = f'diffusion_mlp.layers.{i}'
+    # `blcok` is how the released program spells it.
+    yield from norm(f'{layer}.blcok_in.0', (*ours, f'norm_in_{i}'))
+    yield from linear(f'{layer}.blcok_in.2', (*ours, f'linear_in_{i}'))
+    yield from norm(f'{layer}.blcok_out.0', (*ours, f'norm_out_{i}'))
+    yield from linear(f'{layer}.blcok_out.3', (*ours, f'linear_out_{i}'))
+    yield from linear(f'{layer}.short_cut', (*ours, f'shortcut_{i}'))
+    yield from linear(f'{layer}.temb_proj.1', (*ours, f'time_map_{i}'))
+    yield from linear(f'{layer}.cond_proj.1', (*ours, f'condition_map_{i}'))
+
+
+# The first whose mark is found is it.
+LAYOUTS = {
+  'dreamprvr': Layout(
+    _dreamprvr,
+    {
+      'clip_encoder.e_attns.': _stacked(),
+      'diffusion_mlp.layers.': (
+        'params',
+        'registers',
+        'estimator',
+        'linear_in_{}',
+        'kernel',
+      ),
+    },
+    'diffusion_mlp.',
+  ),
+  'hlformer': Layout(
+    _hlformer,
+    {
+      'clip_encoder.e_attns.': _stacked(),
+      'clip_encoder.h_attns.': (
+        *_stacked('lorentz_parallel')[:-2],
+        'scale',
+      ),
+    },
+    'clip_encoder.h_attns.',
+    ('manifold.k',),
+  ),
+  'msc': Layout(_msc, {'clip_encoder.attn': _stacked()}, 'vproj_clip.'),
+  'holmes': Layout(
+    _consolidated,
+    {'clip_encoder.e_attns.': _stacked()},
+    'clip_encoder.e_attns.',
+    ('weight_token',),
+  ),
+  'ms_sl': Layout(_ms_sl, {}, 'mapping_linear.'),
+  'gmmformer': Layout(
+    _gmmformer, {'clip_encoder.attn': _stacked()}, 'clip_encoder_2.'
+  ),
+  'gmmformer_v2': Layout(
+    _gmmformer_v2, {'clip_encoder.attn': _stacked()}, 'weight_token'
+  ),
+}

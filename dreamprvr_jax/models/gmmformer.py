@@ -1,0 +1,105 @@
+"""GMMFormer (AAAI 2024): parallel Gaussian blocks, averaged, in two layers."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.layers.blocks import ProjectedAttentionBlock
+from dreamprvr_jax.layers.gaussian import block_tables, tables_of_length
+from dreamprvr_jax.layers.parallel_blocks import ParallelBlocks
+from dreamprvr_jax.layers.pooling import ScoredPooling
+from dreamprvr_jax.models import base
+from dreamprvr_jax.types import DType, VideoEncoding
+
+LENGTHS = ('fixed', 'batch')
+
+
+class GaussianLayer(nn.Module):
+  """The plain mean of parallel blocks without feed-forward nets."""
+
+  widths: tuple[float, ...]
+  num_heads: int
+  dropout: float
+  execution: str = 'batched'
+  remat: bool = False
+  dtype: DType = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, 'b s d'],
+    tables: Float[Array, 'a s s'],
+    mask: Bool[Array, 'b s'] | None,
+    *,
+    train: bool,
+  ) -> Float[Array, 'b s d']:
+    stacks = ParallelBlocks(
+      len(self.widths),
+      self.num_heads,
+      self.dropout,
+      self.execution,
+      self.remat,
+      self.dtype,
+      ProjectedAttentionBlock,
+      name='parallel',
+    )(x, tables, None if mask is None else mask[:, None], train=train)
+    return jnp.mean(stacks, axis=0, dtype=jnp.float32).astype(self.dtype)
+
+
+class GMMFormer(base.RetrievalModel):
+  """Two Gaussian layers a branch; a video's frames become one vector.
+
+  `frame_length` says for which length the frames' tables are made: 'fixed',
+  `max_frames`, so that a video's vector depends on the video alone; 'batch',
+  the longest video of the batch, as released.
+  """
+
+  block_widths: tuple[float, ...] = (0.0, 0.5, 1.0, 5.0)
+  frame_length: str = 'fixed'
+  parallel_execution: str = 'batched'
+  remat: bool = False
+
+  def setup(self):
+    if self.frame_length not in LENGTHS:
+      raise UserError(
+        f'frame_length {self.frame_length!r} is unknown; choose from {LENGTHS}'
+      )
+    self.add_inputs('plain')
+    layer = lambda: GaussianLayer(
+      self.block_widths,
+      self.num_heads,
+      self.dropout,
+      self.parallel_execution,
+      self.remat,
+      self.dtype,
+    )
+    self.clip_encoder, self.clip_encoder_2 = layer(), layer()
+    self.frame_encoder, self.frame_encoder_2 = layer(), layer()
+    self.frame_pooling = ScoredPooling(self.dtype)
+
+  def encode_branches(
+    self, clip_features, frame_features, frame_mask, clip_sizes=None, *, train
+  ):
+    """See `base.RetrievalModel`; keeps nothing. There is one frame token."""
+    del clip_sizes
+    clips = self.clip_input(clip_features, train=train)
+    frames = self.frame_input(frame_features, train=train)
+    tables = jnp.asarray(block_tables(clips.shape[1], 0, self.block_widths))
+    clips = self.clip_encoder(clips, tables, None, train=train)
+    clips = self.clip_encoder_2(clips, tables, None, train=train)
+    size = frames.shape[1]
+    if self.frame_length == 'batch':
+      longest = jnp.max(jnp.sum(frame_mask, axis=1))
+      tables = tables_of_length(longest, size, self.block_widths)
+    else:
+      tables = jnp.asarray(block_tables(size, 0, self.block_widths))
+    frames = self.frame_encoder(frames, tables, frame_mask, train=train)
+    frames = self.frame_encoder_2(frames, tables, frame_mask, train=train)
+    pooled = self.frame_pooling(frames, mask=frame_mask)[:, None]
+    videos = VideoEncoding(
+      clip_tokens=clips,
+      frame_tokens=pooled,
+      frame_mask=jnp.any(frame_mask, axis=1, keepdims=True),
+    )
+    return videos, None

@@ -1,0 +1,344 @@
+"""The family against numbers of the released programs, in tests/golden.
+
+Tolerances are relative Frobenius norms: outputs and losses 1e-5, gradients
+1e-4 per tensor, weights after three updates 1e-5, their moves 1e-2.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from dreamprvr_jax.interop import official
+from dreamprvr_jax.models.consolidated import MSC, GMMFormerV2, Holmes
+from dreamprvr_jax.models.gmmformer import GMMFormer
+from dreamprvr_jax.models.hlformer import HLFormer
+from dreamprvr_jax.models.ms_sl import MSSL
+from dreamprvr_jax.objectives.retrieval import RetrievalObjective
+from dreamprvr_jax.train.bert_adam import bert_adam, warmup_linear
+from tests.helpers import golden as files
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """A model, its losses, and what needs care."""
+
+  file: str
+  name: str
+  model: Any
+  objective: RetrievalObjective
+  # Terms: ours -> theirs
+  terms: tuple[tuple[str, str], ...]
+  # Their gradients are zero but for rounding
+  no_gradient: tuple[str, ...]
+  # Tensors with gradients that nearly cancel -> their tolerance
+  loose: tuple[tuple[str, float], ...] = ()
+
+
+NCE = {'clip_nce': 0.02, 'frame_nce': 0.04}
+NCE_TERMS = (('clip_nce', 'clip_nce_raw'), ('frame_nce', 'frame_nce_raw'))
+CASES = {
+  case.file: case
+  for case in (
+    Case(
+      'ms_sl_tiny',
+      'ms_sl',
+      MSSL(width=32),
+      RetrievalObjective(
+        clip_nce=0.02, guided_nce=0.04, guided_triplet=1.0, frame_triplet=0.0
+      ),
+      (('clip_nce', 'clip_nce_raw'), ('guided_nce', 'frame_nce_raw')),
+      ('self.key.bias',),
+    ),
+    Case(
+      'gmmformer_tiny',
+      'gmmformer',
+      GMMFormer(width=32),
+      RetrievalObjective(**NCE, diversity=0.015, diversity_version=1),
+      (*NCE_TERMS, ('diversity', 'div_raw')),
+      ('query_encoder.self.key.bias', 'attn0.self.key.bias'),
+    ),
+    Case(
+      'gmmformer_v2_tiny',
+      'gmmformer_v2',
+      GMMFormerV2(width=32),
+      RetrievalObjective(**NCE, diversity=0.003, matching=0.11),
+      (*NCE_TERMS, ('diversity', 'div_raw'), ('matching', 'matching_raw')),
+      (
+        'query_encoder.self.key.bias',
+        'attn0.self.key.bias',
+        'ca.self.key.bias',
+        'layer2.bias',
+      ),
+    ),
+    Case(
+      'hlformer_tiny',
+      'hlformer',
+      HLFormer(width=32, lorentz_dim=27),
+      RetrievalObjective(**NCE, diversity=0.003, cone=0.001),
+      (*NCE_TERMS, ('diversity', 'div_raw'), ('cone', 'cone_raw')),
+      (
+        'query_encoder.self.key.bias',
+        'e_attns.0.self.key.bias',
+        'ca.self.key.bias',
+        'encoder.layer2.bias',
+        'encoder_1.layer2.bias',
+        'h_attns.0.self.lorentz_multiattention.bias',
+      ),
+      (('linear_values.scale', 1e-2), ('linear_keys.scale', 1e-2)),
+    ),
+    Case(
+      'msc_tiny',
+      'msc',
+      MSC(width=32),
+      RetrievalObjective(**NCE, alignment=0.1, distances=15.0, angles=30.0),
+      (
+        *NCE_TERMS,
+        ('alignment', 'cbva_raw'),
+        ('distances', 'rkd_d_raw'),
+        ('angles', 'rkd_a_raw'),
+      ),
+      (
+        'query_encoder.self.key.bias',
+        'attn0.self.key.bias',
+        'ca.self.key.bias',
+        'encoder.layer2.bias',
+        'encoder_1.layer2.bias',
+      ),
+    ),
+    Case(
+      'holmes_tiny',
+      'holmes',
+      Holmes(width=32),
+      RetrievalObjective(
+        **NCE,
+        diversity=0.003,
+        intra_evidence=0.8,
+        inter_evidence=0.2,
+        inter_temperature=0.08,
+      ),
+      (
+        *NCE_TERMS,
+        ('diversity', 'div_raw'),
+        ('intra_evidence', 'intra_raw'),
+      ),
+      (
+        'query_encoder.self.key.bias',
+        'e_attns.0.self.key.bias',
+        'ca.self.key.bias',
+        'encoder.layer2.bias',
+        'encoder_1.layer2.bias',
+      ),
+      # A window so wide that the bias nearly drops out of the softmax.
+      (('e_attns.7.self.key.bias', 3e-4),),
+    ),
+  )
+}
+every_case = pytest.mark.parametrize('case', CASES.values(), ids=CASES)
+
+
+@functools.cache
+def variables_of(case):
+  golden = files.load(case.file)
+  wanted = files.shapes(case.model, 24, 20, case.model.max_words)
+  return files.variables_of(golden, case.model, case.name, wanted)
+
+
+def ranks_of(golden, prefix='draws', hard=True):
+  """The drawn negatives; without a draw the hardest caption is taken."""
+  none = np.zeros(len(golden['batch/videos_mask']), int)
+  draws = files.part(golden, prefix)
+  ranks = {
+    branch: (
+      draws.get(f'{branch}_t2v_rank'),
+      draws.get(f'{branch}_v2t_rank', none),
+    )
+    for branch in ('clip', 'frame')
+  }
+  guided = draws.get('frame_row_rank'), draws.get('frame_column_rank')
+  return {**ranks, 'guided': guided, 'hard': np.asarray(hard)}
+
+
+@functools.cache
+def step(case):
+  golden = files.load(case.file)
+  batch, ranks = files.batch_of(golden), ranks_of(golden)
+
+  def loss(params):
+    output = case.model.apply({'params': params}, batch)
+    total, terms = case.objective(output, batch, ranks)
+    return total, (terms, output)
+
+  return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+@functools.cache
+def first_step(case):
+  return jax.device_get(step(case)(variables_of(case)['params']))
+
+
+def skipped(case, name):
+  return any(name.endswith(end) for end in case.no_gradient)
+
+
+@every_case
+def test_inference(case):
+  golden = files.load(case.file)
+  batch = files.batch_of(golden)
+  queries, videos, scores, _ = files.inference(
+    case.model, variables_of(case), batch
+  )
+  weights = golden.get('hyper/fusion_weights', (0.6, 0.4))
+  fused = weights[0] * scores.clip + weights[1] * scores.frame
+  frames = videos.frame_tokens
+  expected = files.part(golden, 'eval')
+  if case.name == 'ms_sl':
+    # Padded frames come out of the released program as they are.
+    frames = np.where(batch.frame_mask[..., None], frames, 0)
+    expected['frame_feat'] = (
+      expected['frame_feat'] * batch.frame_mask[..., None]
+    )
+  if expected['frame_feat'].ndim == 2:
+    frames = frames[:, 0]
+  ours = {
+    'query': queries,
+    'frame_feat': frames,
+    'clip_scores': scores.clip,
+    'frame_scores': scores.frame,
+    'fused_scores': fused,
+  }
+  if 'clip_feat' in expected:
+    ours['clip_feat'] = videos.clip_tokens
+  for key, value in ours.items():
+    assert files.distance(value, expected[key]) < 1e-5, key
+
+
+@every_case
+def test_short_videos(case):
+  golden = files.load(case.file)
+  expected = files.part(golden, 'eval_short')
+  if not expected:
+    pytest.skip('no such numbers')
+  batch = files.shortened(files.batch_of(golden), [0, 2, 3], 60)
+  model = case.model
+  if case.name == 'gmmformer':
+    model = model.clone(frame_length='batch')
+  # Always 128 frames with us: the rest is padding.
+  pad = ((0, 0), (0, 68))
+  batch = batch.replace(
+    frame_features=np.pad(batch.frame_features, (*pad, (0, 0))),
+    frame_mask=np.pad(batch.frame_mask, pad),
+  )
+  _, _, scores, _ = files.inference(model, variables_of(case), batch)
+  for key, value in (
+    ('clip_scores', scores.clip),
+    ('frame_scores', scores.frame),
+  ):
+    assert files.distance(value, expected[key]) < 1e-5, key
+
+
+@every_case
+def test_training_outputs(case):
+  golden = files.part(files.load(case.file), 'train')
+  (_, (_, output)), _ = first_step(case)
+  cosine, raw = output.similarities.cosine, output.similarities.raw
+  ours = {'clip_scores': cosine.clip, 'clip_scores_raw': raw.clip}
+  if output.guided is None:
+    ours |= {'frame_scores': cosine.frame, 'frame_scores_raw': raw.frame}
+    queries = 'student_query' if case.name == 'msc' else 'queries'
+    ours[queries] = output.text_queries
+  else:
+    ours |= {
+      'frame_scores': output.guided.cosine,
+      'frame_scores_raw': output.guided.raw,
+    }
+  if output.cone is not None:
+    ours |= {
+      'cone_video': output.cone.videos,
+      'cone_text': output.cone.captions,
+      'curvature': output.cone.curvature,
+    }
+  if output.aligned is not None:
+    clips, frames = output.aligned
+    ours |= {'projected_clips': clips, 'projected_frames': frames}
+  for key, value in ours.items():
+    assert files.distance(value, golden[key]) < 1e-5, key
+
+
+@every_case
+def test_losses(case):
+  golden = files.part(files.load(case.file), 'loss')
+  (total, (terms, _)), _ = first_step(case)
+  for ours, theirs in case.terms:
+    assert files.distance(terms[ours], golden[theirs]) < 1e-5, ours
+  if 'edl_clip_raw' in golden:
+    kinds = ('frame', 'clip', 'combined')
+    inter = sum(golden[f'edl_{kind}_raw'] for kind in kinds)
+    assert files.distance(terms['inter_evidence'], inter) < 1e-5
+  assert files.distance(total, golden['total']) < 1e-5
+
+
+@every_case
+def test_soft_negatives(case):
+  golden = files.load(case.file)
+  expected = files.part(golden, 'soft/loss')
+  if not expected:
+    pytest.skip('no such numbers')
+  (_, (_, output)), _ = first_step(case)
+  ranks = ranks_of(golden, 'soft/draws', hard=False)
+  total, _ = jax.jit(case.objective.__call__)(
+    output, files.batch_of(golden), ranks
+  )
+  assert files.distance(total, expected['total']) < 1e-5
+
+
+@every_case
+def test_gradients(case):
+  theirs = files.part(files.load(case.file), 'grads')
+  _, gradients = first_step(case)
+  ours = official.to_official({'params': gradients}, case.name)
+  assert set(ours) == set(theirs)
+  for key in theirs:
+    if not skipped(case, key):
+      bar = next((b for end, b in case.loose if key.endswith(end)), 1e-4)
+      assert files.distance(ours[key], theirs[key]) < bar, key
+
+
+@every_case
+def test_three_updates(case):
+  golden = files.load(case.file)
+  optimizer = bert_adam(warmup_linear(2.5e-4, 42 * 100))
+  constrain = getattr(case.model, 'constrain', lambda params: params)
+  before = params = variables_of(case)['params']
+  state = optimizer.init(params)
+  totals = []
+
+  @jax.jit
+  def update(gradients, state, params):
+    updates, state = optimizer.update(gradients, state, params)
+    return optax.apply_updates(params, updates), state
+
+  for _ in range(3):
+    params = constrain(params)
+    (total, _), gradients = step(case)(params)
+    totals.append(float(total))
+    params, state = update(gradients, state, params)
+  assert files.distance(totals, golden['loss/trajectory']) < 1e-5
+
+  after = files.part(golden, 'params_after_3')
+  ours = official.to_official({'params': params}, case.name)
+  start = official.to_official({'params': before}, case.name)
+  found = set(after) & set(ours)
+  assert found
+  for key in found:
+    # A scalar that is next to nothing is compared by its move.
+    if np.linalg.norm(after[key]) > 1e-3:
+      assert files.distance(ours[key], after[key]) < 1e-5, key
+    if not skipped(case, key):
+      moved = after[key] - start[key]
+      bar = 3e-2 if moved.size == 1 else 1e-2
+      assert files.distance(ours[key] - start[key], moved) < bar, key
