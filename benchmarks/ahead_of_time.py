@@ -33,7 +33,6 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from dreamprvr_jax import parallel
-from dreamprvr_jax.models.dreamprvr import DreamPRVR
 from dreamprvr_jax.train.step import compile_update, create_state
 
 _COLLECTIVE = re.compile(
@@ -91,7 +90,7 @@ def main() -> int:
   )
   options = parser.parse_args()
   config = harness.config_of(options)
-  if config.model.parallel_execution == 'auto':
+  if config.model.get('parallel_execution') == 'auto':
     # This process computes on a CPU, which 'auto' would go by.
     config.model.parallel_execution = 'batched'
   sizes = harness.DATASETS[options.dataset]
@@ -121,7 +120,8 @@ def main() -> int:
       batch.clip_features,
       batch.frame_features,
       batch.frame_mask,
-      method=DreamPRVR.encode_video,
+      batch.clip_sizes,
+      method='encode_video',
     ),
     in_shardings=(parallel.replicated(mesh), parallel.by_row(mesh)),
   )

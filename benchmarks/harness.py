@@ -62,6 +62,9 @@ def parser(about: str, steps: int = 5) -> argparse.ArgumentParser:
   made.add_argument(
     '--dataset', default='charades', choices=DATASETS, help='whose sizes'
   )
+  made.add_argument(
+    '--name', default='dreamprvr', help='which model, for example hlformer'
+  )
   made.add_argument('--dtype', default='float32', help='or bfloat16')
   made.add_argument(
     '--steps',
@@ -82,7 +85,7 @@ def parser(about: str, steps: int = 5) -> argparse.ArgumentParser:
 def config_of(options: argparse.Namespace) -> Any:
   """Returns the dataset's config with the options' changes."""
   module = importlib.import_module(f'configs.{options.dataset}')
-  config = module.get_config()
+  config = module.get_config(options.name)
   config.dtype = options.dtype
   for item in options.model:
     key, _, text = item.partition('=')
@@ -118,10 +121,18 @@ def caption_slots(sizes: Sizes, batch: int) -> int:
 
 def made_batch(config: Any, sizes: Sizes, batch: int, captions: int) -> Batch:
   """Returns a batch of normal numbers in which nothing is padded."""
+  merged = {}
+  if config.data.clips == 'merged':
+    clips = np.arange(config.data.num_clips, dtype=np.int32)
+    merged = {
+      'clip_sizes': np.full((batch, len(clips)), 4, np.int32),
+      'clip_groups': np.tile(clips, (batch, 1)),
+    }
   rng = np.random.default_rng(0)
   data = config.data
   normal = lambda *shape: rng.standard_normal(shape, np.float32)
   return Batch(
+    **merged,
     clip_features=normal(batch, data.num_clips, sizes.visual),
     frame_features=normal(batch, data.max_frames, sizes.visual),
     frame_mask=np.ones((batch, data.max_frames), bool),

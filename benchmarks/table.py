@@ -16,7 +16,15 @@ ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / 'docs' / 'benchmarks.md'
 START, END = '<!-- results: benchmarks/table.py -->', '<!-- end of results -->'
 # What a row says of itself already, or what only its reader may want.
-_UNSAID = {'command', 'versions', 'device', 'steps', 'dataset', 'dtype'}
+_UNSAID = {
+  'command',
+  'versions',
+  'device',
+  'steps',
+  'dataset',
+  'dtype',
+  'torch',
+}
 
 
 def rows() -> list[tuple[str, str, str]]:
@@ -31,6 +39,8 @@ def rows() -> list[tuple[str, str, str]]:
 
 def _machine(result: dict[str, Any]) -> str:
   device = result.get('device', {})
+  if isinstance(device, str):
+    return f'{device}, torch {result["torch"]}'
   name = f'{device.get("count", 1)} x {device.get("kind", "cpu")}'
   versions = result.get('versions', {})
   return f'{name}, jax {versions["jax"]}' if 'jax' in versions else name

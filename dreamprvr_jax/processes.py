@@ -233,6 +233,10 @@ def _slurm(environ: Mapping[str, str]) -> Launch | None:
   )
 
 
+# Variables by which Colab and Kaggle are known.
+_HOSTED_NOTEBOOKS = frozenset(('COLAB_RELEASE_TAG', 'KAGGLE_KERNEL_RUN_TYPE'))
+
+
 def _tpu_pod(environ: Mapping[str, str]) -> Launch | None:
   """Returns a launch without numbers on a TPU host that may be one of
   several; JAX finds them."""
@@ -243,9 +247,11 @@ def _tpu_pod(environ: Mapping[str, str]) -> Launch | None:
   )
   slices = _number(environ, 'MEGASCALE_NUM_SLICES', 1)
   # Without a list of hosts: a TPU machine of Google Compute Engine, whose
-  # metadata say. JAX, once imported, marks machines with TPU chips so.
+  # metadata say. JAX, once imported, marks machines with TPU chips so; those
+  # of hosted notebooks are machines by themselves.
   machine = (
     not hosts
+    and _HOSTED_NOTEBOOKS.isdisjoint(environ)
     and environ.get('TPU_ML_PLATFORM') == 'JAX'
     and 'TPU_SKIP_MDS_QUERY' not in environ
   )

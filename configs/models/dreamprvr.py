@@ -42,6 +42,7 @@ def settings(collection: str) -> dict[str, ConfigDict]:
   model, loss = family.model_keys('dreamprvr'), family.loss_keys()
   family.block_keys(model)
   family.merger_keys(model)
+  family.lorentz_keys(model)
   model.block_widths = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
   model.clip_weight, model.frame_weight = 0.6, 0.4
   # K; 0: the system without registers

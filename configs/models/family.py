@@ -54,6 +54,17 @@ def merger_keys(model: ConfigDict) -> None:
   model.proportional_attention = False
 
 
+def lorentz_keys(model: ConfigDict) -> None:
+  """Adds the keys of models that may have blocks in the Lorentz model."""
+  # Gaussian width of each block in the Lorentz model; 0: none
+  model.lorentz_widths = ()
+  # Dimension of the Lorentz blocks' tangent space
+  model.lorentz_dim = 127
+  # What the Gaussian multiplies in a Lorentz block: 'distances' (released: far
+  # keys come nearer) or 'weights' (far keys fade, as it was meant)
+  model.lorentz_window = 'distances'
+
+
 def loss_keys() -> ConfigDict:
   """Returns `config.loss`: factors of all losses of the family, 0 for those
   that a model does not use, and what they go by."""

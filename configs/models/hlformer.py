@@ -12,13 +12,8 @@ def settings(collection: str) -> dict[str, ConfigDict]:
   family.block_keys(model)
   family.merger_keys(model)
   model.block_widths = (0.0, 2.0, 4.0, 8.0)
-  # Gaussian width of each block in the Lorentz model; 0: none
+  family.lorentz_keys(model)
   model.lorentz_widths = (0.0, 2.0, 4.0, 8.0)
-  # Dimension of the Lorentz blocks' tangent space
-  model.lorentz_dim = 127
-  # What the Gaussian multiplies in a Lorentz block: 'distances' (released: far
-  # keys come nearer) or 'weights' (far keys fade, as it was meant)
-  model.lorentz_window = 'distances'
   found = family.with_numbers(model, loss, gmmformer_v2.DATASETS, collection)
   found['loss'].update({'matching': 0.0, 'cone': 1e-3})
   return found

@@ -138,18 +138,20 @@ class LorentzAttention(nn.Module):
   def __call__(
     self,
     x: Float[Array, 'b s p'],
-    table: Float[Array, 's s'] | None,
+    table: Float[Array, 'q s'] | None,
     mask: Bool[Array, 'b 1 s'] | None,
     *,
+    num_queries: int | None = None,
     train: bool,
-  ) -> Float[Array, 'b s p']:
+  ) -> Float[Array, 'b q p']:
     size = x.shape[-1]
     scale = self.param('scale', nn.initializers.constant(math.sqrt(size)), (1,))
     bias = self.param('bias', nn.initializers.zeros, ())
-    project = lambda name: LorentzLinear(
+    project = lambda name, x: LorentzLinear(
       self.num_heads, self.dropout, name=name
     )(x, train=train)
-    keys, values, queries = map(project, ('key', 'value', 'query'))
+    keys, values = project('key', x), project('value', x)
+    queries = project('query', x[:, :num_queries])
     logits = (2 + 2 * inner_products(queries, keys)) / scale + bias
     if table is not None and self.window == 'distances':
       logits = logits * table
@@ -162,7 +164,8 @@ class LorentzAttention(nn.Module):
     sign = jnp.ones(mixed.shape[-1]).at[0].set(-1)
     norm = jnp.abs(jnp.sum(sign * mixed * mixed, -1, keepdims=True))
     mixed = mixed / jnp.sqrt(jnp.maximum(norm, 1e-8))
-    return jnp.swapaxes(mixed, 1, 2).reshape(x.shape)
+    mixed = jnp.swapaxes(mixed, 1, 2)
+    return mixed.reshape(*mixed.shape[:2], size)
 
 
 class LorentzBlock(nn.Module):
@@ -179,18 +182,17 @@ class LorentzBlock(nn.Module):
   def __call__(
     self,
     x: Float[Array, 'b s d'],
-    table: Float[Array, 's s'] | None = None,
+    table: Float[Array, 'q s'] | None = None,
     mask: Bool[Array, 'b 1 s'] | None = None,
     key_bias: None = None,
     *,
     train: bool,
-  ) -> Float[Array, 'b s d']:
+  ) -> Float[Array, 'b q d']:
     del key_bias
     if self.window not in WINDOWS:
       raise UserError(
         f'lorentz_window {self.window!r} is unknown; choose from {WINDOWS}'
       )
-    assert self.num_queries in (None, x.shape[1])
     width = x.shape[-1]
     project = lambda size, name: InputProjection(
       size, self.dropout, jnp.float32, name=name
@@ -208,9 +210,9 @@ class LorentzBlock(nn.Module):
     points = origin_exponential(u * jnp.exp(exponent))
     points = LorentzAttention(
       self.num_heads, self.dropout, self.window, name='attention'
-    )(points, table, mask, train=train)
+    )(points, table, mask, num_queries=self.num_queries, train=train)
     update = origin_logarithm(points) / jnp.exp(exponent)
     update = project(width, 'output_projection')(update, train=train)
     return FeedForward(
       4 * width, self.dropout, self.dtype, name='feed_forward'
-    )(x, update.astype(self.dtype), train=train)
+    )(x[:, : self.num_queries], update.astype(self.dtype), train=train)

@@ -46,6 +46,8 @@ HOSTS = {'TPU_WORKER_HOSTNAMES': 't0,t1', 'TPU_WORKER_ID': '1'}
     {'OMPI_COMM_WORLD_SIZE': '1', 'OMPI_COMM_WORLD_RANK': '0'},
     {'TPU_WORKER_HOSTNAMES': 'localhost', 'TPU_WORKER_ID': '0'},
     {'TPU_SKIP_MDS_QUERY': '1', 'TPU_ML_PLATFORM': 'JAX'},
+    # A notebook of Colab with a TPU.
+    {'COLAB_RELEASE_TAG': 'release', 'TPU_ML_PLATFORM': 'JAX'},
     {**HOSTS, 'JAX_PLATFORMS': 'cpu'},
   ],
 )

@@ -9,11 +9,13 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from dreamprvr_jax.interop import official
+from dreamprvr_jax.models import base
 from dreamprvr_jax.models.consolidated import MSC, GMMFormerV2, Holmes
 from dreamprvr_jax.models.gmmformer import GMMFormer
 from dreamprvr_jax.models.hlformer import HLFormer
@@ -342,3 +344,66 @@ def test_three_updates(case):
       moved = after[key] - start[key]
       bar = 3e-2 if moved.size == 1 else 1e-2
       assert files.distance(ours[key] - start[key], moved) < bar, key
+
+
+@pytest.mark.parametrize('variant', ['low', 'high', 'saturated'])
+def test_bounds_of_hlformers_scalars(variant):
+  case = CASES['hlformer_tiny']
+  golden = files.load(case.file)
+  expected = files.part(golden, f'variants/{variant}')
+  given = files.part(expected, 'params')
+  wanted = files.shapes(case.model, 24, 20)
+  params = official.from_official(
+    {**files.part(golden, 'params'), **given}, wanted, case.name
+  )['params']
+
+  used = official.to_official(
+    {'params': case.model.constrain(params)}, case.name
+  )
+  for key, value in files.part(expected, 'params_used').items():
+    np.testing.assert_allclose(used[key], value, rtol=1e-6, err_msg=key)
+  # The forward pass keeps to the bounds by itself.
+  (total, (terms, _)), gradients = step(case)(params)
+  assert files.distance(total, expected['loss/total']) < 1e-5
+  assert files.distance(terms['cone'], expected['loss/cone_raw']) < 1e-5
+  ours = official.to_official({'params': gradients}, case.name)
+  for key, value in files.part(expected, 'grads').items():
+    if np.linalg.norm(value) > 1e-8:
+      assert files.distance(ours[key], value) < 1e-3, key
+
+
+@pytest.mark.parametrize('file', ['gmmformer_v2_tiny', 'hlformer_tiny'])
+def test_scores_of_padding(file):
+  """Pairs whose best frame is padding score 0 and pass no gradient."""
+  golden = files.load(file)
+  floor = files.part(golden, 'floor')
+  frames = golden['eval/frame_feat']
+
+  def total(queries):
+    cosine, raw = base.token_scores(queries, frames)
+    return jnp.sum(floor['weight'] * (cosine + 0.1 * raw)), (cosine, raw)
+
+  gradient, (cosine, raw) = jax.grad(total, has_aux=True)(floor['queries'])
+  assert files.distance(cosine, floor['frame_scores']) < 1e-5
+  assert files.distance(raw, floor['frame_scores_raw']) < 1e-5
+  assert files.distance(gradient, floor['grad_queries']) < 1e-4
+
+
+def test_what_mscs_optimiser_decays():
+  case = CASES['msc_tiny']
+  golden = files.load(case.file)
+  optimizer = bert_adam(warmup_linear(2e-3, 5, 0.4))
+  before = params = variables_of(case)['params']
+  state = optimizer.init(params)
+  totals = []
+  for _ in range(5):
+    (total, _), gradients = step(case)(params)
+    totals.append(float(total))
+    updates, state = optimizer.update(gradients, state, params)
+    params = optax.apply_updates(params, updates)
+  assert files.distance(totals, golden['strong/trajectory']) < 1e-5
+  ours = official.to_official({'params': params}, case.name)
+  start = official.to_official({'params': before}, case.name)
+  for key, after in files.part(golden, 'strong/params_after_5').items():
+    moved = after - start[key]
+    assert files.distance(ours[key] - start[key], moved) < 2e-4, key

@@ -1,0 +1,100 @@
+"""Released state dicts of every model, ours and theirs."""
+
+import jax
+import numpy as np
+import pytest
+
+from dreamprvr_jax.interop import official, released_config
+from dreamprvr_jax.interop.layouts import LAYOUTS
+from dreamprvr_jax.interop.rules import WeightsError
+from dreamprvr_jax.models.registry import MODELS, build_model
+from tests.helpers import golden as files
+
+FILES = {
+  'dreamprvr': 'dreamprvr_tiny',
+  'gmmformer': 'gmmformer_tiny',
+  'gmmformer_v2': 'gmmformer_v2_tiny',
+  'hlformer': 'hlformer_tiny',
+  'holmes': 'holmes_tiny',
+  'ms_sl': 'ms_sl_tiny',
+  'msc': 'msc_tiny',
+}
+OPTIONS = {'hlformer': {'lorentz_dim': 27}, 'dreamprvr': {'num_registers': 3}}
+every_model = pytest.mark.parametrize('name', FILES)
+
+
+def released(name):
+  """A state dict of the released program, by its own names."""
+  return files.part(files.load(FILES[name]), 'params')
+
+
+def template(name):
+  model = build_model(name, 'float32', width=32, **OPTIONS.get(name, {}))
+  return files.shapes(model, 24, 20, model.max_words)
+
+
+def test_every_model_has_a_layout():
+  assert set(LAYOUTS) == set(MODELS) == set(FILES)
+
+
+@every_model
+def test_recognised_whatever_the_prefix(name):
+  state = released(name)
+  assert official.model_of_state(state) == name
+  prefixed = {f'module.{key}': value for key, value in state.items()}
+  assert official.model_of_state(prefixed) == name
+
+
+@every_model
+def test_there_and_back(name):
+  state = released(name)
+  variables = official.from_official(state, template(name), name)
+  shapes = jax.tree.map(np.shape, variables)
+  assert shapes == jax.tree.map(lambda s: s.shape, template(name))
+  back = official.to_official(variables, name)
+  ignored = {
+    key for key in state if any(part in key for part in LAYOUTS[name].ignored)
+  }
+  assert set(back) == set(state) - ignored
+  for key, value in back.items():
+    np.testing.assert_array_equal(value, state[key], err_msg=key)
+
+
+@every_model
+def test_missing_and_unknown_tensors_are_named(name):
+  state = released(name)
+  gone = 'query_encoder.self.query.weight'
+  state['odd.weight'] = state.pop(gone)
+  with pytest.raises(
+    WeightsError, match=f'released {name} model: missing {gone}; not known odd'
+  ):
+    official.from_official(state, template(name), name)
+
+
+@every_model
+def test_sizes_and_numbers_of_the_file(name):
+  given = {
+    'hidden_size': 32,
+    'n_heads': 4,
+    'lr': 1e-3,
+    'loss_factor': [0.5, 0.25, 0.125],
+  }
+  found = released_config.overrides(given, released(name))
+  model = found['model']
+  assert (model['name'], model['width']) == (name, 32)
+  built = build_model(
+    name, 'float32', **{k: v for k, v in model.items() if k != 'name'}
+  )
+  assert built.width == 32
+  assert found['data']['max_words'] == (77 if name == 'msc' else 30)
+  assert found['optimizer']['lr'] == 1e-3
+  if name != 'ms_sl':
+    assert found['loss']['clip_nce'] == 0.5
+  assert released_config.feature_widths(released(name)) == (24, 20)
+  with pytest.raises(WeightsError, match=r'hidden_size = 48.*tensors show 32'):
+    released_config.overrides({'hidden_size': 48}, released(name))
+
+
+def test_foreign_state_dict():
+  with pytest.raises(WeightsError, match=r'none of dreamprvr.*holds backbone'):
+    official.model_of_state({'backbone.weight': np.zeros(3)})

@@ -1,0 +1,96 @@
+"""The Lorentz model against values of the released functions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.layers import lorentz
+from tests.helpers import golden as files
+
+U = np.float32([0.3, 0.4, 0.5])
+X = np.float32([1.26059184, 0.32563251, 0.43417666, 0.54272082])
+
+
+def test_origin_exponential_by_the_specification():
+  x, y = (lorentz.origin_exponential(u) for u in (U, np.float32([-1, 0.2, 0])))
+  np.testing.assert_allclose(x, X, rtol=1e-6)
+  inner = lorentz.inner_products(x[None], y[None])
+  np.testing.assert_allclose(inner, [[-2.25731183]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('heads', 'expected'),
+  [
+    (1, [[7.39839370, 5.85075677, 0.55661284, 4.38121635]]),
+    (2, [[7.39839370, 7.33049994], [6.24942952, 6.16890341]]),
+  ],
+)
+def test_lorentz_linear_by_the_specification(heads, expected):
+  rows = np.float32(
+    [(0.1, 0.2, 0.3, 0.4), (0.5, -0.1, 0.2, 0), (0, 0.3, -0.2, 0.1), (0.2,) * 4]
+  )
+  variables = {
+    'params': {
+      'kernel': rows.T.reshape(4, heads, 4 // heads),
+      'scale': np.float32(2.3),
+    }
+  }
+  layer = lorentz.LorentzLinear(heads, 0.0)
+  found = layer.apply(variables, X[None, None], train=False)
+  np.testing.assert_allclose(found[0, :, 0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('name', 'function'),
+  [
+    ('expmap0', lorentz.origin_exponential),
+    ('logmap0', lorentz.origin_logarithm),
+  ],
+)
+def test_maps_and_their_guards(name, function):
+  unit = files.part(files.load('hlformer_tiny'), 'unit')
+  given, weight = unit[f'{name}_in'], unit[f'{name}_weight']
+  np.testing.assert_allclose(
+    function(given), unit[f'{name}_out'], rtol=1e-4, atol=1e-6
+  )
+  gradient = jax.grad(lambda x: jnp.sum(weight * function(x)))(given)
+  for ours, theirs in zip(gradient, unit[f'{name}_grad'], strict=True):
+    np.testing.assert_allclose(
+      ours, theirs, rtol=1e-3, atol=1e-4 * np.abs(theirs).max() + 1e-30
+    )
+
+
+def block(**options):
+  layer = lorentz.LorentzBlock(2, 0.0, dim=7, **options)
+  x = np.random.default_rng(0).normal(size=(1, 12, 8)).astype(np.float32)
+  variables = layer.init(jax.random.key(0), x, train=False)
+  return layer, variables, x
+
+
+def test_what_the_window_does():
+  # Far keys are drawn nearer as released; multiplying the weights they fade.
+  table = np.where(np.abs(np.subtract.outer(*[np.arange(12)] * 2)) < 3, 1, 1e-6)
+  seen = {}
+  for window in lorentz.WINDOWS:
+    layer, variables, x = block(window=window)
+    far = lambda x, layer=layer, variables=variables: layer.apply(
+      variables, x, table.astype(np.float32), train=False
+    )[0, 0]
+    seen[window] = np.abs(jax.jacobian(far)(x)[:, 0, 6:]).sum()
+  assert seen['weights'] < 1e-3 * seen['distances']
+
+
+def test_masked_keys_have_no_part():
+  layer, variables, x = block()
+  mask = np.arange(12)[None, None] < 9
+  y = x.copy()
+  y[:, 9:] = 5.0
+  run = lambda x: layer.apply(variables, x, None, mask, train=False)
+  np.testing.assert_allclose(run(x)[:, :9], run(y)[:, :9], rtol=1e-6)
+
+
+def test_unknown_window():
+  with pytest.raises(UserError, match="lorentz_window 'similar' is unknown"):
+    block(window='similar')
