@@ -13,8 +13,20 @@ from data_pipeline.errors import DataError
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.host_memory import keep_freed_pages
 from modes import help as help_texts
+from modes.variants import split_overrides
 
-_TEXT_FLAGS = ('workdir', 'checkpoint', 'official', 'out', 'scores')
+_TEXT_FLAGS = (
+  'workdir',
+  'checkpoint',
+  'official',
+  'out',
+  'scores',
+  'labels',
+  'methods',
+  'sweep',
+)
+# Modes that start other runs of this program.
+_SERIES = ('table', 'sweep')
 
 
 def _parse(argv: list[str]) -> flags.FlagValues:
@@ -28,6 +40,9 @@ def _parse(argv: list[str]) -> flags.FlagValues:
     UserError: If a flag or key is unknown, a value is not of its kind, or the
       config cannot be had.
   """
+  if _peek(argv, 'mode') in _SERIES:
+    # The keys are those of the runs' models, which differ.
+    _, argv = split_overrides(argv)
   values = flags.FlagValues()
   flags.DEFINE_enum(
     'mode', 'train', list(help_texts.MODES), 'what to do', flag_values=values
@@ -35,15 +50,17 @@ def _parse(argv: list[str]) -> flags.FlagValues:
   for name in _TEXT_FLAGS:
     flags.DEFINE_string(name, '', name, flag_values=values)
   flags.DEFINE_boolean('progress', True, 'bars', flag_values=values)
+  flags.DEFINE_boolean('labelled_only', False, 'queries', flag_values=values)
+  flags.DEFINE_integer('seeds', 1, 'runs of each', flag_values=values)
   flags.DEFINE_string('coordinator', '', 'address', flag_values=values)
   flags.DEFINE_integer('num_processes', 0, 'processes', flag_values=values)
   flags.DEFINE_integer('process_id', -1, 'process', flag_values=values)
   if _peek(argv, 'config'):
     _check_config_file(_peek(argv, 'config').partition(':')[0])
-    config_flags.DEFINE_config_file('config', flag_values=values)
+    config_flags.DEFINE_config_file('config', flag_values=values, sys_argv=argv)
   else:
     config_flags.DEFINE_config_dict(
-      'config', _implied_config(argv), flag_values=values
+      'config', _implied_config(argv), flag_values=values, sys_argv=argv
     )
   try:
     rest = values(argv)
@@ -69,7 +86,7 @@ def _check_config_file(path: str) -> None:
     there = sorted(
       p.name
       for p in folder.glob('*.py')
-      if p.stem not in ('__init__', 'common')
+      if p.stem not in ('__init__', 'common', 'published')
     )
     raise UserError(
       f'--config={path}: there is no such file; configs/ has {", ".join(there)}'
@@ -106,6 +123,8 @@ def _check_flags(values: flags.FlagValues) -> None:
   """Raises UserError if the mode lacks a flag that it needs."""
   needed = {
     'train': ('config',),
+    'table': ('config', 'methods', 'workdir'),
+    'sweep': ('config', 'sweep', 'workdir'),
     'prepare': ('config',),
     'evaluate': ('checkpoint',),
     'import': ('official', 'workdir'),
@@ -131,6 +150,8 @@ def _check_flags(values: flags.FlagValues) -> None:
 def _run(values: flags.FlagValues, argv: list[str]) -> int:
   """Runs one command; returns its exit code."""
   _check_flags(values)
+  if values.mode in _SERIES:
+    return _run_series(values, argv)
   # Before JAX starts its threads: a thread keeps the heap it was born with.
   keep_freed_pages()
   # Here, not at the top: help and typos are answered without waiting for JAX.
@@ -147,6 +168,8 @@ def _run(values: flags.FlagValues, argv: list[str]) -> int:
     official=values.official,
     out=values.out,
     scores=values.scores,
+    labels=values.labels,
+    labelled_only=values.labelled_only,
     progress=values.progress,
   )
   if mode == 'train':
@@ -161,6 +184,24 @@ def _run(values: flags.FlagValues, argv: list[str]) -> int:
   if mode == 'import':
     return conversion.run_import(config, arguments)
   return conversion.run_export(arguments)
+
+
+def _run_series(values: flags.FlagValues, argv: list[str]) -> int:
+  """Runs a table or a sweep; returns its exit code."""
+  from modes import table
+
+  request = table.Request(
+    config=_peek(argv, 'config'),
+    overrides=split_overrides(argv)[0],
+    methods=values.methods if values.mode == 'table' else '',
+    sweep=values.sweep if values.mode == 'sweep' else '',
+    seeds=values.seeds,
+    workdir=values.workdir,
+    out=values.out,
+    num_processes=values.num_processes,
+    progress=values.progress,
+  )
+  return table.run(request, lambda given: _parse([argv[0], *given]).config)
 
 
 def _run_name(config: str) -> str:

@@ -18,6 +18,7 @@ MODELS = {
   'gmmformer_v2': gmmformer_v2.settings,
   'hlformer': hlformer.settings,
   'holmes': holmes.settings,
+  'holmes_multi': holmes.multi_settings,
   'ms_sl': ms_sl.settings,
   'msc': msc.settings,
 }

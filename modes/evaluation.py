@@ -13,8 +13,9 @@ from dreamprvr_jax import checkpoints, parallel
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.interop.inference import load
 from dreamprvr_jax.metrics import retrieval
-from modes import joins, residency
+from modes import joins, label_sets, residency
 from modes.joins import Arguments
+from modes.label_sets import LabelSets
 from modes.training import make_evaluator
 
 
@@ -27,11 +28,16 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   corpus = joins.open_data(config, show=arguments.progress)
   check_widths(stored, corpus, arguments.checkpoint)
   split = joins.get_split(corpus, joins.final_split(config, corpus))
+  labels = None
+  if arguments.labels:
+    labels = LabelSets(
+      arguments.labels, split, labelled_only=arguments.labelled_only
+    )
   config = residency.with_pipeline(config, [split], mesh)
   evaluator = make_evaluator(config, mesh, model, split)
   metrics, ranking = evaluator.run(
     joins.place(variables, mesh),
-    keep_scores=bool(arguments.scores),
+    keep_scores=bool(arguments.scores or labels),
     show=arguments.progress,
   )
   best = checkpoints.best_info(arguments.checkpoint)
@@ -58,6 +64,9 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     workdir = pathlib.Path(arguments.workdir or arguments.checkpoint)
     path = workdir / f'eval_{split.name}.json'
     result = {**metrics, **joins.environment()}
+    if labels:
+      result['labels'] = labels.metrics(ranking.scores)
+      label_sets.show(result['labels'])
     if best:
       result |= {'epoch': best['epoch'], 'chosen_on': best['split']}
     checkpoints.write_json(path, joins.finite(result))

@@ -13,10 +13,11 @@ MODES = {
   ),
   'evaluate': (
     'Metrics of a checkpoint, to WORKDIR/eval_<split>.json; with --scores '
-    'the score\nmatrix as well.',
+    'the score\nmatrix as well, with --labels also against several right '
+    'videos per query.',
     'python main.py --mode=evaluate --checkpoint=DIR '
     '[--config.data.root=DIR]\n      [--config.data.eval_split=val] '
-    '[--scores=FILE.npz] [--workdir=DIR]',
+    '[--scores=FILE.npz] [--labels=FILE.jsonl] [--workdir=DIR]',
   ),
   'prepare': (
     'Turns the release into sharded records; goes on where it was stopped.',
@@ -37,6 +38,22 @@ MODES = {
     'The inference weights alone: orbax, safetensors, config.json.',
     'python main.py --mode=export --checkpoint=DIR --out=DIR2',
   ),
+  'table': (
+    'Trains methods with several seeds, each run in a workdir of its own '
+    'below\n--workdir, and compares them: table.md, .tex, .csv, .json. '
+    'Continues; what is\nfinished is not run again. A method is a model, or '
+    'MODEL+KEY=VALUE+KEY=VALUE.',
+    'python main.py --mode=table --config=configs/activitynet.py '
+    '--config.data.root=DIR\n      '
+    '--methods=hlformer,dreamprvr,dreamprvr+model.num_registers=0 --seeds=3\n'
+    '      --workdir=DIR [--out=DIR2]',
+  ),
+  'sweep': (
+    'The same for the values of one key of the config; draws sweep.png.',
+    'python main.py --mode=sweep --config=configs/tvr.py:dreamprvr '
+    '--config.data.root=DIR\n      '
+    '--sweep=model.num_registers=1,2,4,8 --seeds=3 --workdir=DIR',
+  ),
 }
 
 FLAGS = {
@@ -47,8 +64,16 @@ FLAGS = {
   'given',
   '--checkpoint=DIR': 'a workdir, or what import or export wrote',
   '--official=FILE': 'a released PyTorch checkpoint, for import',
-  '--out=DIR': 'where export writes',
+  '--out=DIR': 'where export writes; of a table, where its files go, the '
+  'workdir if not given',
   '--scores=FILE.npz': 'where evaluate writes the scores (queries, videos)',
+  '--labels=FILE.jsonl': 'all right videos of each query, for evaluate; '
+  '.gz, too',
+  '--labelled_only': 'leave queries out that have no label',
+  '--methods=NAME,...': 'what a table compares',
+  '--sweep=KEY=VALUE,...': 'what a sweep compares',
+  '--seeds=N': 'runs of each, with the seeds from config.seed on; 1 if not '
+  'given',
   '--noprogress': 'no progress bars',
   '--num_processes=N': 'how many processes there are; 1: this one alone; not '
   'given: as SLURM, Open MPI or a TPU pod says',

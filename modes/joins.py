@@ -37,6 +37,8 @@ class Arguments:
   official: str
   out: str
   scores: str
+  labels: str
+  labelled_only: bool
   progress: bool
 
 

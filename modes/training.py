@@ -21,6 +21,7 @@ from dreamprvr_jax.train.loop import Loop, LoopOptions, Outcome
 from dreamprvr_jax.train.metric_log import MetricLog
 from dreamprvr_jax.train.signals import StopRequest
 from dreamprvr_jax.train.step import create_state, init_variables
+from dreamprvr_jax.types import parameter_count
 from modes import feeding, joins, pictures, residency
 from modes.joins import Arguments
 
@@ -214,6 +215,7 @@ def _report(
     joins.say(f'{len(corpus.skipped)} bad items were left out')
   if jax.process_index() == 0:
     result = {**metrics, 'epoch': best['epoch'], 'chosen_on': best['split']}
+    result['parameters'] = parameter_count(initial)
     if 'untrained' in rows:
       result['untrained'] = rows['untrained']
     checkpoints.write_json(

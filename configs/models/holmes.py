@@ -47,6 +47,28 @@ DATASETS = {
 }
 
 
+# The multi-query variant, published for TVR alone.
+MULTI = {
+  'train': {'epochs': 150, 'patience': 20},
+  'model': {'clip_weight': 0.5, 'frame_weight': 0.5},
+  'loss': {
+    'intra_evidence': 0.1,
+    'inter_evidence': 0.01,
+    'inter_temperature': 0.2,
+    'intra_temperature': 0.04,
+  },
+}
+
+
+def multi_settings(collection: str) -> dict[str, ConfigDict]:
+  """Returns {section: values} of Holmes' multi-query variant for a dataset."""
+  found = settings(collection)
+  found['model'].name = 'holmes_multi'
+  for section, values in MULTI.items():
+    found[section].update(values)
+  return found
+
+
 def settings(collection: str) -> dict[str, ConfigDict]:
   """Returns {section: values} of Holmes for a dataset."""
   model, loss = family.model_keys('holmes'), family.loss_keys()

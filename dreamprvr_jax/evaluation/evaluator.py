@@ -14,7 +14,7 @@ from dreamprvr_jax import parallel
 from dreamprvr_jax.evaluation.corpus import EncodedCorpus
 from dreamprvr_jax.evaluation.encoder import Encoder, Watch
 from dreamprvr_jax.evaluation.pace import Pace
-from dreamprvr_jax.evaluation.ranker import Ranker
+from dreamprvr_jax.evaluation.ranker import Ranker, pooled
 from dreamprvr_jax.evaluation.ranking import BRANCHES
 from dreamprvr_jax.evaluation.task import RetrievalTask
 from dreamprvr_jax.metrics import retrieval
@@ -58,7 +58,7 @@ class Evaluator:
       pace: How much a device does at a time; None for what suits it.
     """
     pace = pace or Pace.of(mesh)
-    self._task = task
+    self._model, self._task = model, task
     self._encoder = Encoder(model, mesh, task, corpus_share, pace)
     self._ranker = Ranker(model, mesh, task.name, pace)
     whole = parallel.replicated(mesh)
@@ -71,6 +71,12 @@ class Evaluator:
       in_shardings=whole,
       out_shardings=NamedSharding(mesh, PartitionSpec(None, DATA_AXIS)),
     )
+
+  def pooled(
+    self, queries: Float[np.ndarray, '... q']
+  ) -> Float[np.ndarray, '... d']:
+    """Returns the one vector of each query that stands for all of it."""
+    return pooled(self._model, queries)
 
   @property
   def task(self) -> RetrievalTask:

@@ -44,6 +44,11 @@ class Tally:
   scores: Float[np.ndarray, 'n v'] | None = None
 
 
+def pooled(model: Any, queries: Float[Array, '... q']) -> Float[Array, '... d']:
+  """Returns one vector per encoded query, of a model that has more."""
+  return model.pooled(queries) if hasattr(model, 'pooled') else queries
+
+
 class Ranker:
   """Ranks blocks of queries, all of them in one call if the pace allows it
   and the corpus is in memory; its programs are compiled once."""
@@ -56,8 +61,13 @@ class Ranker:
       )
     )
     self._text_program = compile_text_ranking(mesh)
+
+    def normalized(queries):
+      x = l2_normalize(pooled(model, queries))
+      return x, x.reshape(-1, x.shape[-1])
+
     self._normalized = jax.jit(
-      lambda x: (l2_normalize(x), l2_normalize(x).reshape(-1, x.shape[-1])),
+      normalized,
       out_shardings=(
         NamedSharding(mesh, BLOCKS),
         NamedSharding(mesh, ROWS),

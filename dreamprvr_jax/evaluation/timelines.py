@@ -67,7 +67,7 @@ def examine(
     rows = slice(start, start + len(videos))
     start = rows.stop
     shown = jax.tree.map(lambda x, rows=rows: x[rows], tokens)
-    clip, frame = _token_cosines(vectors[row], shown)
+    clip, frame = _token_cosines(evaluator.pooled(vectors[row]), shown)
     right = evaluator.task.caption_video[chosen[row]]
     matches.append(
       Match(

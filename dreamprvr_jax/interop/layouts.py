@@ -107,6 +107,15 @@ def _hlformer(counts: Counts) -> list[Rule]:
   return found
 
 
+def _holmes_multi(counts: Counts) -> list[Rule]:
+  found = _consolidated(counts)
+  found += projection('frame_branch_query_proj', ('query', 'frame_projection'))
+  found += block('frame_branch_query_encoder', ('query', 'frame_block'))
+  for i, name in ((0, 'hidden'), (2, 'score')):
+    found += linear(f'text_weight_fc.{i}', ('word_weights', name))
+  return found
+
+
 def _gmmformer(counts: Counts) -> list[Rule]:
   found = [*inputs(), *plain_block('query_encoder', ('query', 'block'))]
   for theirs, ours in (
@@ -211,6 +220,12 @@ LAYOUTS = {
     ('manifold.k',),
   ),
   'msc': Layout(_msc, {'clip_encoder.attn': _stacked()}, 'vproj_clip.'),
+  'holmes_multi': Layout(
+    _holmes_multi,
+    {'clip_encoder.e_attns.': _stacked()},
+    'frame_branch_query_encoder.',
+    ('weight_token',),
+  ),
   'holmes': Layout(
     _consolidated,
     {'clip_encoder.e_attns.': _stacked()},

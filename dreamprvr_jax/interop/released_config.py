@@ -54,6 +54,13 @@ LOSS_FACTORS = {
     'intra_evidence',
     'inter_evidence',
   ),
+  'holmes_multi': (
+    'clip_nce',
+    'frame_nce',
+    'diversity',
+    'intra_evidence',
+    'inter_evidence',
+  ),
   # The others are written there and not used.
   'msc': ('clip_nce', 'frame_nce'),
 }
@@ -92,7 +99,7 @@ def overrides(
     if section != 'model' or key in known:
       found.setdefault(section, {})[key] = value
 
-  keys = {**KEYS, **(HOLMES_KEYS if model == 'holmes' else {})}
+  keys = {**KEYS, **(HOLMES_KEYS if model.startswith('holmes') else {})}
   for (section, key), theirs in keys.items():
     if released.get(theirs) is not None:
       put(section, key, released[theirs])
@@ -152,6 +159,7 @@ BLOCKS = {
     'clip_encoder.h_attns.': 'lorentz_widths',
   },
   'holmes': {'clip_encoder.e_attns.': 'block_widths'},
+  'holmes_multi': {'clip_encoder.e_attns.': 'block_widths'},
   'msc': {'clip_encoder.attn': 'block_widths'},
 }
 # Size -> (tensor that shows it, its axes, the axis).
@@ -183,6 +191,7 @@ MORE_SIZES = {
     ),
   },
   'holmes': CLIPS,
+  'holmes_multi': CLIPS,
   'msc': CLIPS,
 }
 

@@ -63,13 +63,14 @@ class TokenInput(nn.Module):
   dropout: float
   dtype: DType = jnp.float32
 
-  @nn.compact
+  def setup(self):
+    self.projection = InputProjection(self.width, self.dropout, self.dtype)
+    self.position = PositionEmbedding(
+      self.num_positions, self.dropout, self.dtype
+    )
+
   def __call__(
     self, x: Float[Array, 'b l e'], *, train: bool
   ) -> Float[Array, 'b l d']:
-    x = InputProjection(
-      self.width, self.dropout, self.dtype, name='projection'
-    )(x.astype(self.dtype), train=train)
-    return PositionEmbedding(
-      self.num_positions, self.dropout, self.dtype, name='position'
-    )(x, train=train)
+    x = self.projection(x.astype(self.dtype), train=train)
+    return self.position(x, train=train)

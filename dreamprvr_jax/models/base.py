@@ -99,7 +99,18 @@ class RetrievalModel(nn.Module):
       raise UserError(
         f'query_encodings is 1 or 2 per step, not {self.query_encodings}'
       )
-    self.query = QueryEncoder(
+    self.query = self.new_query_encoder(block)
+    # The clip position table has as many rows as the frame one, as released;
+    # only the first `num_clips` are used.
+    token_input = lambda: TokenInput(
+      self.width, self.max_frames, self.input_dropout, self.dtype
+    )
+    self.clip_input = token_input()
+    self.frame_input = token_input()
+
+  def new_query_encoder(self, block: str) -> nn.Module:
+    """Returns the query encoder."""
+    return QueryEncoder(
       self.width,
       self.num_heads,
       self.max_words,
@@ -108,13 +119,10 @@ class RetrievalModel(nn.Module):
       self.dtype,
       block,
     )
-    # The clip position table has as many rows as the frame one, as released;
-    # only the first `num_clips` are used.
-    token_input = lambda: TokenInput(
-      self.width, self.max_frames, self.input_dropout, self.dtype
-    )
-    self.clip_input = token_input()
-    self.frame_input = token_input()
+
+  def pooled(self, queries: Float[Array, '... d']) -> Float[Array, '... d']:
+    """Returns the one vector of each encoded query that stands for it."""
+    return queries
 
   def encode_branches(
     self,

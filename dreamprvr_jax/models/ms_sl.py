@@ -60,8 +60,6 @@ class MSSL(base.RetrievalModel):
     )
     # Masked wherever it could matter; zero like everywhere else.
     frames = jnp.where(frame_mask[..., None], frames, 0)
-    if self.is_initializing():
-      self.frame_key(frames), self.frame_value(frames)
     return VideoEncoding(clips, frames, frame_mask), None
 
   def score(

@@ -10,6 +10,7 @@ from dreamprvr_jax.models.consolidated import MSC, GMMFormerV2, Holmes
 from dreamprvr_jax.models.dreamprvr import DreamPRVR
 from dreamprvr_jax.models.gmmformer import GMMFormer
 from dreamprvr_jax.models.hlformer import HLFormer
+from dreamprvr_jax.models.holmes_multi import HolmesMulti
 from dreamprvr_jax.models.ms_sl import MSSL
 from dreamprvr_jax.types import dtype_of
 
@@ -19,6 +20,7 @@ MODELS: dict[str, type[nn.Module]] = {
   'gmmformer_v2': GMMFormerV2,
   'hlformer': HLFormer,
   'holmes': Holmes,
+  'holmes_multi': HolmesMulti,
   'ms_sl': MSSL,
   'msc': MSC,
 }

@@ -97,6 +97,15 @@ FAMILY = {
     {'loss.inter_temperature': 0.05, 'train.patience': 20},
     32_273_440 - 384,
   ),
+  ('tvr', 'holmes_multi'): (
+    {
+      'train.epochs': 150,
+      'loss.inter_evidence': 0.01,
+      'loss.diversity': 8e-5,
+      'model.clip_weight': 0.5,
+    },
+    34_345_121 - 384,
+  ),
   ('tvr', 'msc'): (
     {'data.max_words': 77, 'loss.distances': 15.0, 'loss.clip_nce': 0.05},
     30_660_640,

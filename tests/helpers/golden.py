@@ -6,7 +6,6 @@ import pathlib
 import jax
 import numpy as np
 
-from dreamprvr_jax.interop import official
 from dreamprvr_jax.models.template import blank_batch, variable_shapes
 from dreamprvr_jax.types import Batch
 
@@ -69,12 +68,6 @@ def shapes(model, visual, text, max_words=30):
     clip_groups=np.tile(np.arange(32, dtype=np.int32), (2, 1)),
   )
   return variable_shapes(model, blank)
-
-
-def variables_of(golden, model, name, wanted):
-  """Returns the file's weights as variables of the model called `name`."""
-  del model
-  return official.from_official(part(golden, 'params'), wanted, name)
 
 
 def inference(model, variables, batch):

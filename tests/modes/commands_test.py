@@ -326,7 +326,7 @@ def test_inspect_a_checkpoint(place):
   [
     (['--mode=dance'], 'train|evaluate|prepare|inspect|import|export'),
     (['--config=configs/none.py'], 'configs/ has activitynet.py'),
-    (['--config=configs/tvr.py:other'], "the models are ['dreamprvr']"),
+    (['--config=configs/tvr.py:other'], "the models are ['dreamprvr', "),
     (
       ['--config=configs/tvr.py', '--config.modle.width=3'],
       'Did you mean "model"',
@@ -403,3 +403,38 @@ def test_help(mode):
 
 def test_nothing_is_written_outside_the_workdir(place):
   assert not pathlib.Path('imported').exists()
+
+
+def test_several_right_videos(place):
+  options = DataOptions(
+    root=str(place / 'hdf5'), collection='activitynet', storage='release'
+  )
+  split = open_corpus(options).splits['val']
+  rows = [
+    {
+      'query_id': query,
+      'caption': split.captions[i],
+      'gt_video_ids': [
+        split.video_ids[split.caption_video[i]],
+        split.video_ids[split.caption_video[i] - 1],
+      ],
+    }
+    for i, query in enumerate(split.caption_ids)
+  ]
+  labels = place / 'labels.jsonl'
+  labels.write_text('\n'.join(map(json.dumps, rows)))
+  arguments = ('--config.data.eval_split=val', f'--labels={labels}')
+  code, out, err = evaluate(place, f'--workdir={place}/several', *arguments)
+  assert code == 0, err
+  metrics = runs.evaluation(place / 'several', 'val')
+  found = metrics['labels']
+  assert found['single']['coverage']['SumR'] == metrics['SumR']
+  assert found['single']['mAP'] == metrics['mAP']
+  assert found['released']['positives'] == 2 * len(rows)
+  assert found['released']['ceiling']['R@1'] == 50
+  assert 'released: coverage' in out
+  labels.write_text(json.dumps(rows[0]))
+  code, _, err = evaluate(place, f'--workdir={place}/few', *arguments)
+  assert code == 2
+  assert f'{len(rows) - 1} of {len(rows)} queries have no label' in err
+  assert not (place / 'few').exists()

@@ -15,6 +15,7 @@ def test_known_models():
     'gmmformer_v2',
     'hlformer',
     'holmes',
+    'holmes_multi',
     'ms_sl',
     'msc',
   }

@@ -1,0 +1,170 @@
+"""Labels that name every video a query may mean, not only its own.
+
+One JSON object a line, plain or gzipped: {"query_id": caption id, "caption":
+its sentence, "gt_video_ids": its own video first, then the others}.
+"""
+
+import dataclasses
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from data_pipeline.captions import Caption
+from data_pipeline.errors import DataError
+
+_EXPECTED = (
+  '{"query_id": "<video id>#enc#<k>", "caption": "...", "gt_video_ids": '
+  '["<video id>", ...]}'
+)
+_SHOWN = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+  """The right videos of a query.
+
+  Attributes:
+    query_id: Caption id.
+    caption: Its sentence.
+    video_ids: The query's own video, then the others.
+  """
+
+  query_id: str
+  caption: str
+  video_ids: tuple[str, ...]
+
+
+def read_labels(path: str) -> dict[str, Label]:
+  """Returns the labels of a file by query id, in file order.
+
+  Raises:
+    DataError: If the file is missing or a line of it is not as it has to be.
+  """
+  labels: dict[str, Label] = {}
+  for number, line in enumerate(_lines(epath.Path(path)), 1):
+    where = f'{path}:{number}'
+    label = _parse(line, where)
+    if label.query_id in labels:
+      raise DataError(
+        f'{where} labels the query {label.query_id!r} a second time; keep one '
+        'line of a query'
+      )
+    labels[label.query_id] = label
+  if not labels:
+    raise DataError(f'{path} holds no label; expected lines {_EXPECTED}')
+  return labels
+
+
+def _lines(path: epath.Path) -> list[str]:
+  if not path.exists():
+    raise DataError(f'the label file {path} is missing; correct the path')
+  raw = path.read_bytes()
+  try:
+    if path.name.endswith('.gz'):
+      raw = gzip.decompress(raw)
+    return raw.decode('utf-8').rstrip().split('\n') if raw.strip() else []
+  except (OSError, EOFError, UnicodeDecodeError) as error:
+    raise DataError(f'{path} cannot be read: {error}; copy it again') from None
+
+
+def _parse(line: str, where: str) -> Label:
+  try:
+    row = json.loads(line)
+    query, caption = row['query_id'], row['caption']
+    videos = row['gt_video_ids']
+  except (ValueError, TypeError, KeyError, RecursionError) as error:
+    raise DataError(
+      f'{where} is not a label ({type(error).__name__}: {str(error)[:80]}); '
+      f'expected {_EXPECTED}'
+    ) from None
+  texts = [query, caption, *videos] if isinstance(videos, list) else [None]
+  if not all(isinstance(text, str) for text in texts):
+    raise DataError(
+      f'{where} holds something else than text; expected {_EXPECTED}'
+    )
+  if not videos:
+    raise DataError(f'{where}: the query {query!r} has an empty list of videos')
+  if len(set(videos)) < len(videos):
+    raise DataError(f'{where}: the query {query!r} names a video twice')
+  own = Caption(query, caption, 0).video
+  if videos[0] != own:
+    raise DataError(
+      f'{where}: the query {query!r} begins its list with {videos[0]!r}; its '
+      f'own video {own!r} must come first'
+    )
+  return Label(query, caption, tuple(videos))
+
+
+def columns_of(
+  labels: Mapping[str, Label],
+  query_ids: Sequence[str],
+  video_ids: Sequence[str],
+) -> list[np.ndarray]:
+  """Returns the columns of each query's right videos, rising.
+
+  Args:
+    labels: By query id; those of other queries are passed over.
+    query_ids: The queries.
+    video_ids: The candidates, by column.
+
+  Raises:
+    DataError: If a query has no label, or a label names a video that is no
+      candidate.
+  """
+  bare = [query for query in query_ids if query not in labels]
+  if bare:
+    raise DataError(
+      f'{len(bare)} of {len(query_ids)} queries have no label: '
+      f'{_some(bare)}; give the labels of this split '
+      '(config.data.eval_split), or --labelled_only to leave these queries '
+      'out'
+    )
+  column = {video: i for i, video in enumerate(video_ids)}
+  unknown = [
+    f'{video} of {query}'
+    for query in query_ids
+    for video in labels[query].video_ids
+    if video not in column
+  ]
+  if unknown:
+    raise DataError(
+      f'{len(unknown)} labels name a video that is none of the '
+      f'{len(video_ids)} of the split: {_some(unknown)}; give the labels of '
+      'this split (config.data.eval_split)'
+    )
+  return [
+    np.sort([column[video] for video in labels[query].video_ids])
+    for query in query_ids
+  ]
+
+
+def close_over_sentences(
+  columns: Sequence[np.ndarray],
+  sentences: Sequence[str],
+  own: Sequence[int] | np.ndarray,
+) -> list[np.ndarray]:
+  """Returns the columns with all videos that have a query of the same
+  sentence, rising.
+
+  Args:
+    columns: Right videos of each query.
+    sentences: Of each query; white space is normalised, case is kept.
+    own: Column of each query's own video.
+  """
+  plain = [' '.join(sentence.split()) for sentence in sentences]
+  having: dict[str, set[int]] = {}
+  for sentence, video in zip(plain, own, strict=True):
+    having.setdefault(sentence, set()).add(int(video))
+  return [
+    np.union1d(mine, list(having[sentence]))
+    for mine, sentence in zip(columns, plain, strict=True)
+  ]
+
+
+def _some(names: Sequence[Any]) -> str:
+  shown = ', '.join(map(str, names[:_SHOWN]))
+  return f'{shown}, ...' if len(names) > _SHOWN else shown

@@ -1,0 +1,28 @@
+"""What several seeds of a method say, and whether two methods differ."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+  """Returns {'mean', 'std', 'values'}; `std` is the sample standard deviation,
+  None of a single value."""
+  std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+  return {'mean': float(np.mean(values)), 'std': std, 'values': [*values]}
+
+
+def difference(
+  ours: Sequence[float], theirs: Sequence[float]
+) -> tuple[float, float | None]:
+  """Returns the difference of the means and its standard error.
+
+  The runs are independent: a seed draws other numbers in another model. The
+  error is None if one side has a single value.
+  """
+  change = float(np.mean(ours) - np.mean(theirs))
+  if min(len(ours), len(theirs)) < 2:
+    return change, None
+  variance = sum(np.var(side, ddof=1) / len(side) for side in (ours, theirs))
+  return change, float(np.sqrt(variance))

@@ -1,0 +1,199 @@
+"""Holmes with one query token per word for the frames (specification, 8)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from dreamprvr_jax.layers.blocks import AttentionBlock
+from dreamprvr_jax.layers.linear import linear
+from dreamprvr_jax.layers.pooling import ScoredPooling
+from dreamprvr_jax.layers.projection import InputProjection, TokenInput
+from dreamprvr_jax.models import base
+from dreamprvr_jax.models.consolidated import Holmes
+from dreamprvr_jax.numerics import l2_normalize
+from dreamprvr_jax.types import (
+  Batch,
+  BranchScores,
+  DType,
+  Similarities,
+  VideoEncoding,
+)
+
+
+class HolmesMulti(Holmes):
+  """Frames are met by the words one by one, clips by the pooled query.
+
+  A query is one row: the pooled vector, then the vectors of its words end to
+  end, zero where there is no word; (1 + l) d numbers.
+  """
+
+  clip_weight: float = 0.5
+  frame_weight: float = 0.5
+
+  def setup(self):
+    super().setup()
+    self.word_weights = WordWeights(self.dtype)
+
+  def new_query_encoder(self, block: str) -> nn.Module:
+    """Returns the query encoder."""
+    del block
+    return TokenQueryEncoder(
+      self.width,
+      self.num_heads,
+      self.max_words,
+      self.input_dropout,
+      self.dropout,
+      self.dtype,
+    )
+
+  def encode_query(
+    self,
+    words: Float[Array, 'n l e'],
+    word_mask: Bool[Array, 'n l'],
+    *,
+    train: bool = False,
+  ) -> Float[Array, 'n q']:
+    """Returns the pooled query and its words' vectors, float32."""
+    pooled = self.query(words, word_mask, train=train)
+    tokens = self.query.tokens(words, word_mask, train=train)
+    found = jnp.concatenate([pooled[:, None], tokens], axis=1)
+    return found.reshape(len(found), -1).astype(jnp.float32)
+
+  def pooled(self, queries: Float[Array, '... q']) -> Float[Array, '... d']:
+    """Returns the one vector of each query that stands for all of it."""
+    return queries[..., : self.width]
+
+  def score(
+    self, queries: Float[Array, 'n q'], videos: VideoEncoding
+  ) -> BranchScores:
+    """Returns the cosine scores (n, b) of both branches, float32."""
+    pooled, tokens = self._parts(queries)
+    return BranchScores(
+      clip=base.token_scores(pooled, videos.clip_tokens)[0],
+      frame=self._late_interaction(
+        l2_normalize(tokens), l2_normalize(videos.frame_tokens)
+      ),
+    )
+
+  def __call__(
+    self, batch: Batch, *, train: bool = False
+  ) -> base.RetrievalOutput:
+    """Returns everything that the objective needs of one batch."""
+    words = batch.word_features, batch.word_mask
+    queries = self.encode_query(*words, train=train)
+    pooled, tokens = self._parts(queries)
+    text_queries = pooled
+    if train and self.query_encodings == 2:
+      text_queries = self.query(*words, train=train).astype(jnp.float32)
+    videos = self.encode_video(
+      batch.clip_features,
+      batch.frame_features,
+      batch.frame_mask,
+      batch.clip_sizes,
+      train=train,
+    )
+    clip, clip_raw = base.token_scores(pooled, videos.clip_tokens)
+    unit = l2_normalize
+    frames = videos.frame_tokens
+    return base.RetrievalOutput(
+      similarities=Similarities(
+        cosine=BranchScores(
+          clip=clip, frame=self._late_interaction(unit(tokens), unit(frames))
+        ),
+        raw=BranchScores(
+          clip=clip_raw, frame=self._late_interaction(tokens, frames)
+        ),
+      ),
+      text_queries=text_queries,
+      videos=videos,
+    )
+
+  def _parts(self, queries):
+    found = queries.reshape(len(queries), -1, self.width)
+    return found[:, 0], found[:, 1:]
+
+  def _late_interaction(
+    self, tokens: Float[Array, 'n l d'], frames: Float[Array, 'b f d']
+  ) -> Float[Array, 'n b']:
+    """Returns the weighted sum over words of each word's best frame.
+
+    The weights come from the very tokens that are compared, so normalised
+    ones have other weights. Videos are taken one after the other and computed
+    again for the gradient: a caption and a video have l x f products.
+    """
+    weights = self.word_weights(tokens)
+
+    @jax.checkpoint
+    def one(frames):
+      products = jnp.einsum(
+        'nld,fd->nlf', tokens, frames, preferred_element_type=jnp.float32
+      )
+      return jnp.einsum('nl,nl->n', weights, jnp.max(products, axis=2))
+
+    return jax.lax.map(one, frames).T
+
+
+class TokenQueryEncoder(nn.Module):
+  """`base.QueryEncoder`, and a second one that keeps the words apart; both
+  share the position table."""
+
+  width: int
+  num_heads: int
+  max_words: int
+  input_dropout: float
+  dropout: float
+  dtype: DType = jnp.float32
+
+  def setup(self):
+    self.input = TokenInput(
+      self.width, self.max_words, self.input_dropout, self.dtype
+    )
+    self.frame_projection = InputProjection(
+      self.width, self.input_dropout, self.dtype
+    )
+    block = lambda: AttentionBlock(self.num_heads, self.dropout, self.dtype)
+    self.block, self.frame_block = block(), block()
+    self.pooling = ScoredPooling(self.dtype)
+
+  def __call__(
+    self,
+    words: Float[Array, 'n l e'],
+    word_mask: Bool[Array, 'n l'],
+    *,
+    train: bool,
+  ) -> Float[Array, 'n d']:
+    """Returns one un-normalised vector per query."""
+    tokens = self.input(words, train=train)
+    tokens = self.block(tokens, None, word_mask[:, None], train=train)
+    return self.pooling(tokens, mask=word_mask)
+
+  def tokens(
+    self,
+    words: Float[Array, 'n l e'],
+    word_mask: Bool[Array, 'n l'],
+    *,
+    train: bool,
+  ) -> Float[Array, 'n l d']:
+    """Returns one un-normalised vector per word, zero for padding."""
+    words = jnp.asarray(words, self.dtype)
+    x = self.frame_projection(words, train=train)
+    x = self.input.position(x, train=train)
+    x = self.frame_block(x, None, word_mask[:, None], train=train)
+    return jnp.where(word_mask[..., None], x, 0)
+
+
+class WordWeights(nn.Module):
+  """Softmax over the words of a query of a small net's output; padding, which
+  is zero, has no weight."""
+
+  dtype: DType = jnp.float32
+
+  @nn.compact
+  def __call__(self, tokens: Float[Array, 'n l d']) -> Float[Array, 'n l']:
+    hidden = jax.nn.relu(linear(tokens.shape[-1], self.dtype, 'hidden')(tokens))
+    scores = linear(1, self.dtype, 'score')(hidden)[..., 0]
+    real = jnp.any(tokens != 0, axis=-1)
+    # Finite, so that a padding row gives numbers, not NaN.
+    scores = jnp.where(real, scores.astype(jnp.float32), -1e10)
+    return jax.nn.softmax(scores, axis=-1)
