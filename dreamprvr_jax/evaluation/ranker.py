@@ -44,7 +44,7 @@ class Tally:
   scores: Float[np.ndarray, 'n v'] | None = None
 
 
-def pooled(model: Any, queries: Float[Array, '... q']) -> Float[Array, '... d']:
+def pooled(model: Any, queries: Any) -> Any:
   """Returns one vector per encoded query, of a model that has more."""
   return model.pooled(queries) if hasattr(model, 'pooled') else queries
 
