@@ -110,12 +110,14 @@ class RegisterGenerator(nn.Module):
       self.condition = CrossAttentionBlock(
         self.num_heads, self.dropout, self.dtype
       )
+      # In float32 whatever the compute dtype: the first step of sampling
+      # multiplies rounding by 1 / sqrt(abar_T), which is 204.
       self.estimator = RegisterEstimator(
         self.num_steps,
         self.num_layers,
         self.width,
         self.time_embedding,
-        self.dtype,
+        jnp.float32,
       )
 
   def __call__(
