@@ -67,6 +67,14 @@ def choose(split: Split, count: int) -> np.ndarray:
   return pool[np.linspace(0, len(pool) - 1, count + 2)[1:-1].astype(int)]
 
 
+def by_time(values: np.ndarray, split: Split, video: int) -> np.ndarray:
+  """Returns values of a video's clips (..., c) for equal stretches of time:
+  those of a merged clip as often as it has frames."""
+  if split.clip_plan is None:
+    return values
+  return np.repeat(values, split.clip_plan[video, 0], axis=-1)
+
+
 def example(match: Match, split: Split) -> QueryExample:
   """Returns a match in the terms of the picture."""
   right = int(split.caption_video[match.query])
@@ -82,7 +90,7 @@ def example(match: Match, split: Split) -> QueryExample:
         score=float(match.scores[row]),
         is_right=is_right,
         duration=duration if np.isfinite(duration) else None,
-        clip_scores=match.clip_scores[row],
+        clip_scores=by_time(match.clip_scores[row], split, int(video)),
         frame_scores=match.frame_scores[row],
         moment=(tuple(np.clip(moment, 0.0, 1.0).tolist()) if shown else None),
         rank=int(match.ranks[row]),

@@ -14,6 +14,7 @@ from data_pipeline.corpus import Split
 from dreamprvr_jax.models import introspection
 from dreamprvr_jax.report.attention import VideoAttention, plot_attention
 from dreamprvr_jax.report.paths import RegisterPath, plot_paths
+from modes.pictures import by_time
 
 # Perturbed text targets shown for each video.
 TARGETS = 8
@@ -42,8 +43,8 @@ def draw_attention(
         duration=duration if np.isfinite(duration) else None,
         captions=[split.captions[i] for i in captions],
         moments=split.moments[captions] / duration,
-        registers=found.of_registers[row],
-        clips=found.of_clips[row].sum(axis=-1),
+        registers=by_time(found.of_registers[row], split, video),
+        clips=by_time(found.of_clips[row].sum(axis=-1), split, video),
         frames=found.of_frames[row].sum(axis=-1)[:, real],
       )
     )
