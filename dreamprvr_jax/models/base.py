@@ -164,7 +164,13 @@ class RetrievalModel(nn.Module):
     self, queries: Float[Array, 'n d'], videos: VideoEncoding
   ) -> BranchScores:
     """Returns the cosine scores (n, b) of both branches, float32."""
-    return similarities(queries, videos).cosine
+    return self.compare(queries, videos).cosine
+
+  def compare(
+    self, queries: Float[Array, 'n d'], videos: VideoEncoding
+  ) -> Similarities:
+    """Returns cosine and raw scores of both branches, (n, b)."""
+    return similarities(queries, videos)
 
   def encode_batch(
     self, batch: Batch, *, train: bool
@@ -191,8 +197,8 @@ class RetrievalModel(nn.Module):
       train=train,
     )
     output = RetrievalOutput(
-      similarities=similarities(queries, videos),
-      text_queries=text_queries,
+      similarities=self.compare(queries, videos),
+      text_queries=self.pooled(text_queries),
       videos=videos,
     )
     return output, kept

@@ -13,7 +13,6 @@ from dreamprvr_jax.models import base
 from dreamprvr_jax.models.consolidated import Holmes
 from dreamprvr_jax.numerics import l2_normalize
 from dreamprvr_jax.types import (
-  Batch,
   BranchScores,
   DType,
   Similarities,
@@ -64,54 +63,20 @@ class HolmesMulti(Holmes):
     """Returns the one vector of each query that stands for all of it."""
     return queries[..., : self.width]
 
-  def score(
+  def compare(
     self, queries: Float[Array, 'n q'], videos: VideoEncoding
-  ) -> BranchScores:
-    """Returns the cosine scores (n, b) of both branches, float32."""
-    pooled, tokens = self._parts(queries)
-    return BranchScores(
-      clip=base.token_scores(pooled, videos.clip_tokens)[0],
-      frame=self._late_interaction(
-        l2_normalize(tokens), l2_normalize(videos.frame_tokens)
-      ),
-    )
-
-  def __call__(
-    self, batch: Batch, *, train: bool = False
-  ) -> base.RetrievalOutput:
-    """Returns everything that the objective needs of one batch."""
-    words = batch.word_features, batch.word_mask
-    queries = self.encode_query(*words, train=train)
-    pooled, tokens = self._parts(queries)
-    text_queries = pooled
-    if train and self.query_encodings == 2:
-      text_queries = self.query(*words, train=train).astype(jnp.float32)
-    videos = self.encode_video(
-      batch.clip_features,
-      batch.frame_features,
-      batch.frame_mask,
-      batch.clip_sizes,
-      train=train,
-    )
-    clip, clip_raw = base.token_scores(pooled, videos.clip_tokens)
-    unit = l2_normalize
-    frames = videos.frame_tokens
-    return base.RetrievalOutput(
-      similarities=Similarities(
-        cosine=BranchScores(
-          clip=clip, frame=self._late_interaction(unit(tokens), unit(frames))
-        ),
-        raw=BranchScores(
-          clip=clip_raw, frame=self._late_interaction(tokens, frames)
-        ),
-      ),
-      text_queries=text_queries,
-      videos=videos,
-    )
-
-  def _parts(self, queries):
+  ) -> Similarities:
+    """Returns cosine and raw scores of both branches, (n, b)."""
     found = queries.reshape(len(queries), -1, self.width)
-    return found[:, 0], found[:, 1:]
+    pooled, tokens = found[:, 0], found[:, 1:]
+    clip, clip_raw = base.token_scores(pooled, videos.clip_tokens)
+    frames = videos.frame_tokens
+    frame = self._late_interaction(l2_normalize(tokens), l2_normalize(frames))
+    frame_raw = self._late_interaction(tokens, frames)
+    return Similarities(
+      cosine=BranchScores(clip=clip, frame=frame),
+      raw=BranchScores(clip=clip_raw, frame=frame_raw),
+    )
 
   def _late_interaction(
     self, tokens: Float[Array, 'n l d'], frames: Float[Array, 'b f d']

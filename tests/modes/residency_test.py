@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from data_pipeline.options import DataOptions
 from dreamprvr_jax import parallel
 from dreamprvr_jax.errors import UserError
 from modes import residency
@@ -26,7 +27,7 @@ def split(name, gib):
     num_words=np.array([rows - 128 - 32]),
     visual_width=width,
     text_width=width,
-    options=types.SimpleNamespace(num_clips=32, max_frames=128),
+    options=DataOptions(),
   )
 
 
