@@ -134,7 +134,7 @@ class RetrievalModel(nn.Module):
     train: bool,
   ) -> tuple[VideoEncoding, Any]:
     """Returns the tokens of a batch of videos, and what the model keeps."""
-    raise NotImplementedError
+    raise TypeError(f'{type(self).__name__} does not define encode_branches')
 
   def encode_query(
     self,
