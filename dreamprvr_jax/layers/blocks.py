@@ -34,8 +34,8 @@ class FeedForward(nn.Module):
     return layer_norm('norm2', self.dtype)(h + drop(y))
 
 
-class AttentionBlock(nn.Module):
-  """Self attention and a feed-forward net of inner width 4d: block B.
+class SelfAttention(nn.Module):
+  """What both kinds of block share: tokens attend each other.
 
   With `num_queries` only the first q tokens are computed; the others are read
   and go no further.
@@ -60,34 +60,35 @@ class AttentionBlock(nn.Module):
     update = Attention(
       self.num_heads, self.dropout, self.dtype, name='attention'
     )(queries, x, mask=mask, table=table, key_bias=key_bias, train=train)
-    return FeedForward(
-      4 * x.shape[-1], self.dropout, self.dtype, name='feed_forward'
-    )(queries, update, train=train)
+    return self.finish(queries, update, train=train)
 
-
-class ProjectedAttentionBlock(nn.Module):
-  """LN(x + drop(W_o attention(x, x) + b_o)), no feed-forward net: block A."""
-
-  num_heads: int
-  dropout: float
-  dtype: DType = jnp.float32
-  num_queries: int | None = None
-
-  @nn.compact
-  def __call__(
+  def finish(
     self,
-    x: Float[Array, 'b s d'],
-    table: Float[Array, 'q s'] | None = None,
-    mask: Bool[Array, '... s'] | None = None,
-    key_bias: Float[Array, 'b s'] | None = None,
+    queries: Float[Array, 'b q d'],
+    update: Float[Array, 'b q d'],
     *,
     train: bool,
   ) -> Float[Array, 'b q d']:
-    queries = x[:, : self.num_queries]
-    update = Attention(
-      self.num_heads, self.dropout, self.dtype, name='attention'
-    )(queries, x, mask=mask, table=table, key_bias=key_bias, train=train)
-    update = linear(x.shape[-1], self.dtype, 'output')(update)
+    """Returns what becomes of the tokens and what they attended to."""
+    raise TypeError(f'{type(self).__name__} does not define finish')
+
+
+class AttentionBlock(SelfAttention):
+  """Self attention and a feed-forward net of inner width 4d: block B."""
+
+  def finish(self, queries, update, *, train):
+    """See `FeedForward`."""
+    return FeedForward(
+      4 * queries.shape[-1], self.dropout, self.dtype, name='feed_forward'
+    )(queries, update, train=train)
+
+
+class ProjectedAttentionBlock(SelfAttention):
+  """LN(x + drop(W_o attention(x, x) + b_o)), no feed-forward net: block A."""
+
+  def finish(self, queries, update, *, train):
+    """Projects, adds and normalises."""
+    update = linear(queries.shape[-1], self.dtype, 'output')(update)
     update = Dropout(self.dropout)(update, train=train)
     return layer_norm('output_norm', self.dtype)(queries + update)
 

@@ -1,0 +1,155 @@
+"""The models of the family as their golden files were made."""
+
+import dataclasses
+from typing import Any
+
+from dreamprvr_jax.models.consolidated import MSC, GMMFormerV2, Holmes
+from dreamprvr_jax.models.gmmformer import GMMFormer
+from dreamprvr_jax.models.hlformer import HLFormer
+from dreamprvr_jax.models.holmes_multi import HolmesMulti
+from dreamprvr_jax.models.ms_sl import MSSL
+from dreamprvr_jax.objectives.retrieval import RetrievalObjective
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """A model, its losses, and what needs care."""
+
+  file: str
+  name: str
+  model: Any
+  objective: RetrievalObjective
+  # Terms: ours -> theirs
+  terms: tuple[tuple[str, str], ...]
+  # Their gradients are zero but for rounding
+  no_gradient: tuple[str, ...]
+  # Tensors with gradients that nearly cancel -> their tolerance
+  loose: tuple[tuple[str, float], ...] = ()
+
+
+NCE = {'clip_nce': 0.02, 'frame_nce': 0.04}
+NCE_TERMS = (('clip_nce', 'clip_nce_raw'), ('frame_nce', 'frame_nce_raw'))
+CASES = {
+  case.file: case
+  for case in (
+    Case(
+      'ms_sl_tiny',
+      'ms_sl',
+      MSSL(width=32),
+      RetrievalObjective(
+        clip_nce=0.02, guided_nce=0.04, guided_triplet=1.0, frame_triplet=0.0
+      ),
+      (('clip_nce', 'clip_nce_raw'), ('guided_nce', 'frame_nce_raw')),
+      ('self.key.bias',),
+    ),
+    Case(
+      'gmmformer_tiny',
+      'gmmformer',
+      GMMFormer(width=32),
+      RetrievalObjective(**NCE, diversity=0.015, diversity_version=1),
+      (*NCE_TERMS, ('diversity', 'div_raw')),
+      ('query_encoder.self.key.bias', 'attn0.self.key.bias'),
+    ),
+    Case(
+      'gmmformer_v2_tiny',
+      'gmmformer_v2',
+      GMMFormerV2(width=32),
+      RetrievalObjective(**NCE, diversity=0.003, matching=0.11),
+      (*NCE_TERMS, ('diversity', 'div_raw'), ('matching', 'matching_raw')),
+      (
+        'query_encoder.self.key.bias',
+        'attn0.self.key.bias',
+        'ca.self.key.bias',
+        'layer2.bias',
+      ),
+    ),
+    Case(
+      'hlformer_tiny',
+      'hlformer',
+      HLFormer(width=32, lorentz_dim=27),
+      RetrievalObjective(**NCE, diversity=0.003, cone=0.001),
+      (*NCE_TERMS, ('diversity', 'div_raw'), ('cone', 'cone_raw')),
+      (
+        'query_encoder.self.key.bias',
+        'e_attns.0.self.key.bias',
+        'ca.self.key.bias',
+        'encoder.layer2.bias',
+        'encoder_1.layer2.bias',
+        'h_attns.0.self.lorentz_multiattention.bias',
+      ),
+      (('linear_values.scale', 1e-2), ('linear_keys.scale', 1e-2)),
+    ),
+    Case(
+      'msc_tiny',
+      'msc',
+      MSC(width=32),
+      RetrievalObjective(**NCE, alignment=0.1, distances=15.0, angles=30.0),
+      (
+        *NCE_TERMS,
+        ('alignment', 'cbva_raw'),
+        ('distances', 'rkd_d_raw'),
+        ('angles', 'rkd_a_raw'),
+      ),
+      (
+        'query_encoder.self.key.bias',
+        'attn0.self.key.bias',
+        'ca.self.key.bias',
+        'encoder.layer2.bias',
+        'encoder_1.layer2.bias',
+      ),
+    ),
+    Case(
+      'holmes_tiny',
+      'holmes',
+      Holmes(width=32),
+      RetrievalObjective(
+        **NCE,
+        diversity=0.003,
+        intra_evidence=0.8,
+        inter_evidence=0.2,
+        inter_temperature=0.08,
+      ),
+      (
+        *NCE_TERMS,
+        ('diversity', 'div_raw'),
+        ('intra_evidence', 'intra_raw'),
+      ),
+      (
+        'query_encoder.self.key.bias',
+        'e_attns.0.self.key.bias',
+        'ca.self.key.bias',
+        'encoder.layer2.bias',
+        'encoder_1.layer2.bias',
+      ),
+      # A window so wide that the bias nearly drops out of the softmax.
+      (('e_attns.7.self.key.bias', 3e-4),),
+    ),
+    Case(
+      'holmes_multi_tiny',
+      'holmes_multi',
+      HolmesMulti(width=32),
+      RetrievalObjective(
+        **NCE,
+        diversity=0.003,
+        intra_evidence=0.8,
+        inter_evidence=0.2,
+        inter_temperature=0.08,
+      ),
+      (
+        *NCE_TERMS,
+        ('diversity', 'div_raw'),
+        ('intra_evidence', 'intra_raw'),
+      ),
+      (
+        'text_weight_fc.2.bias',
+        'query_encoder.self.key.bias',
+        'e_attns.0.self.key.bias',
+        'ca.self.key.bias',
+        'encoder.layer2.bias',
+        'encoder_1.layer2.bias',
+      ),
+      # A window so wide that the bias nearly drops out of the softmax.
+      (('e_attns.7.self.key.bias', 3e-4),),
+    ),
+  )
+}
