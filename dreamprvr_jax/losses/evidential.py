@@ -41,11 +41,18 @@ def expected_error(
     label: Distribution over the alternatives.
     real: Alternatives that exist.
   """
-  alpha = jnp.where(real, found + 1, 0.0)
-  strength = jnp.sum(alpha, -1, keepdims=True)
-  mean = alpha / strength
+  _, strength, mean = _dirichlet(found, real)
   bias = jnp.where(real, jnp.square(label - mean), 0.0)
   return jnp.sum(bias + mean * (1 - mean) / (strength + 1), axis=-1)
+
+
+def _dirichlet(
+  found: Float[Array, '... k'], real: Bool[Array, '... k']
+) -> tuple[Float[Array, '... k'], Float[Array, '... 1'], Float[Array, '... k']]:
+  """Returns parameters, strength and mean; 0 for what does not exist."""
+  alpha = jnp.where(real, found + 1, 0.0)
+  strength = jnp.sum(alpha, axis=-1, keepdims=True)
+  return alpha, strength, alpha / strength
 
 
 def _doubt(
@@ -58,9 +65,7 @@ def _doubt(
 ) -> tuple[Bool[Array, ' n'], Bool[Array, ' n']]:
   """Returns which captions are under-determined, and which are precise."""
   count = jnp.sum(video_mask)
-  alpha = jnp.where(video_mask, found + 1, 0.0)
-  strength = jnp.sum(alpha, axis=1, keepdims=True)
-  mean = alpha / strength
+  alpha, strength, mean = _dirichlet(found, video_mask)
   uncertainty = (count / strength)[:, 0]
   consistency = jnp.sum(jnp.where(own, scores, 0.0), axis=1)
   entropy = jnp.sum(mean * (digamma(strength + 1) - digamma(alpha + 1)), axis=1)

@@ -29,6 +29,27 @@ class Case:
 
 NCE = {'clip_nce': 0.02, 'frame_nce': 0.04}
 NCE_TERMS = (('clip_nce', 'clip_nce_raw'), ('frame_nce', 'frame_nce_raw'))
+HOLMES = RetrievalObjective(
+  **NCE,
+  diversity=0.003,
+  intra_evidence=0.8,
+  inter_evidence=0.2,
+  inter_temperature=0.08,
+)
+HOLMES_TERMS = (
+  *NCE_TERMS,
+  ('diversity', 'div_raw'),
+  ('intra_evidence', 'intra_raw'),
+)
+HOLMES_NO_GRADIENT = (
+  'query_encoder.self.key.bias',
+  'e_attns.0.self.key.bias',
+  'ca.self.key.bias',
+  'encoder.layer2.bias',
+  'encoder_1.layer2.bias',
+)
+# A window so wide that the bias nearly drops out of the softmax.
+HOLMES_LOOSE = (('e_attns.7.self.key.bias', 3e-4),)
 CASES = {
   case.file: case
   for case in (
@@ -102,54 +123,19 @@ CASES = {
       'holmes_tiny',
       'holmes',
       Holmes(width=32),
-      RetrievalObjective(
-        **NCE,
-        diversity=0.003,
-        intra_evidence=0.8,
-        inter_evidence=0.2,
-        inter_temperature=0.08,
-      ),
-      (
-        *NCE_TERMS,
-        ('diversity', 'div_raw'),
-        ('intra_evidence', 'intra_raw'),
-      ),
-      (
-        'query_encoder.self.key.bias',
-        'e_attns.0.self.key.bias',
-        'ca.self.key.bias',
-        'encoder.layer2.bias',
-        'encoder_1.layer2.bias',
-      ),
-      # A window so wide that the bias nearly drops out of the softmax.
-      (('e_attns.7.self.key.bias', 3e-4),),
+      HOLMES,
+      HOLMES_TERMS,
+      HOLMES_NO_GRADIENT,
+      HOLMES_LOOSE,
     ),
     Case(
       'holmes_multi_tiny',
       'holmes_multi',
       HolmesMulti(width=32),
-      RetrievalObjective(
-        **NCE,
-        diversity=0.003,
-        intra_evidence=0.8,
-        inter_evidence=0.2,
-        inter_temperature=0.08,
-      ),
-      (
-        *NCE_TERMS,
-        ('diversity', 'div_raw'),
-        ('intra_evidence', 'intra_raw'),
-      ),
-      (
-        'text_weight_fc.2.bias',
-        'query_encoder.self.key.bias',
-        'e_attns.0.self.key.bias',
-        'ca.self.key.bias',
-        'encoder.layer2.bias',
-        'encoder_1.layer2.bias',
-      ),
-      # A window so wide that the bias nearly drops out of the softmax.
-      (('e_attns.7.self.key.bias', 3e-4),),
+      HOLMES,
+      HOLMES_TERMS,
+      ('text_weight_fc.2.bias', *HOLMES_NO_GRADIENT),
+      HOLMES_LOOSE,
     ),
   )
 }
