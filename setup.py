@@ -22,7 +22,7 @@ TENSORFLOW = [
   'platform_machine != "x86_64"',
 ]
 NOTEBOOK = ['ipykernel>=6.29', 'nbclient>=0.10', 'nbformat>=5.10']
-TESTS = ['pytest>=8.0', 'hypothesis>=6.100', *NOTEBOOK]
+TESTS = ['pytest>=8.0', 'pytest-xdist>=3.6', 'hypothesis>=6.100', *NOTEBOOK]
 
 setup(
   name='dreamprvr_jax',

@@ -1,4 +1,5 @@
-"""Settings of the whole suite: eight CPU devices, quick compilation.
+"""Settings of the whole suite: eight CPU devices, quick compilation, and what
+comes first.
 
 Written to the environment, not to JAX's own settings: they must be there
 before JAX starts its backends, and tests that need no JAX need not import it.
@@ -13,6 +14,8 @@ XLA_FLAGS = {
   '--xla_backend_optimization_level': '0',
   '--xla_llvm_disable_expensive_passes': 'true',
 }
+# Folders of tests that run main.py, which takes longest.
+LONG = ('modes', 'notebooks')
 
 
 def pytest_configure():
@@ -23,3 +26,8 @@ def pytest_configure():
       flags.append(f'{name}={value}')
   os.environ['XLA_FLAGS'] = ' '.join(flags)
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+
+def pytest_collection_modifyitems(items):
+  # They begin first, so that no process is left alone with them in the end.
+  items.sort(key=lambda item: item.path.parent.name not in LONG)
