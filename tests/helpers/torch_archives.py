@@ -87,6 +87,17 @@ def write(path, value, members=None, prefix='best', **kwargs):
   return path
 
 
+def state_dict(state):
+  """Returns ({name: tensor}, members of the archive) of float32 arrays."""
+  members, tensors = {}, {}
+  for key, (name, value) in enumerate(state.items()):
+    value = np.asarray(value, '<f4', order='C')
+    members[f'data/{key}'] = value.tobytes()
+    strides = tuple(s // 4 for s in value.strides)
+    tensors[name] = tensor(storage(key, numel=value.size), value.shape, strides)
+  return tensors, members
+
+
 def write_checkpoint(path, state, config, **rest):
   """Writes a checkpoint as the released program saves it.
 
@@ -96,12 +107,7 @@ def write_checkpoint(path, state, config, **rest):
     config: Plain values.
     **rest: Further entries of the dict.
   """
-  members, tensors = {}, {}
-  for key, (name, value) in enumerate(state.items()):
-    value = np.ascontiguousarray(value, '<f4')
-    members[f'data/{key}'] = value.tobytes()
-    strides = tuple(s // 4 for s in value.strides)
-    tensors[name] = tensor(storage(key, numel=value.size), value.shape, strides)
+  tensors, members = state_dict(state)
   schedule = Call(
     Name('copyreg', '_reconstructor'),
     (
