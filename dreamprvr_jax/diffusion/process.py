@@ -1,11 +1,11 @@
-"""The forward process and its inverse relations, for noise prediction."""
+"""The forward process, its inverse relations, and the steps of sampling."""
 
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dreamprvr_jax.diffusion.schedule import Schedule
 from dreamprvr_jax.errors import UserError
@@ -17,11 +17,14 @@ class StepCoefficients:
 
   to_start_x: Any  # 1 / sqrt(alpha_bar)
   to_start_noise: Any  # sqrt(1 / alpha_bar - 1)
+  signal: Any  # sqrt(alpha_bar)
+  noise: Any  # sqrt(1 - alpha_bar)
   posterior_start: Any
   posterior_current: Any
   posterior_scale: Any  # standard deviation of the step's noise; 0 at t = 0
   signal_previous: Any  # sqrt(alpha_bar) of the step before in the sampling
-  noise_previous: Any  # sqrt(1 - alpha_bar) of it
+  noise_previous: Any  # sqrt(1 - alpha_bar - ddim_scale^2) of it
+  ddim_scale: Any  # standard deviation of a DDIM step's noise; 0 if eta is 0
 
 
 def q_sample(
@@ -33,6 +36,19 @@ def q_sample(
   signal = np.sqrt(schedule.alpha_bar).astype(np.float32)
   scale = np.sqrt(1 - schedule.alpha_bar).astype(np.float32)
   expand = lambda c: c[:, None, None, None]
+  return expand(signal) * start + expand(scale) * noise
+
+
+def q_sample_rows(
+  schedule: Schedule,
+  start: Float[Array, 'b ...'],
+  noise: Float[Array, 'b ...'],
+  steps: Int[Array, ' b'],
+) -> Float[Array, 'b ...']:
+  """Returns x_t of one step per row; `steps` may be traced."""
+  signal = jnp.asarray(np.sqrt(schedule.alpha_bar), jnp.float32)
+  scale = jnp.asarray(np.sqrt(1 - schedule.alpha_bar), jnp.float32)
+  expand = lambda c: c[steps].reshape(-1, *[1] * (start.ndim - 1))
   return expand(signal) * start + expand(scale) * noise
 
 
@@ -70,20 +86,32 @@ def sampling_steps(schedule: Schedule, num_steps: int) -> np.ndarray:
 
 
 def step_coefficients(
-  schedule: Schedule, steps: np.ndarray
+  schedule: Schedule, steps: np.ndarray, eta: float = 0.0
 ) -> StepCoefficients:
-  """Returns the coefficients of `steps`, stacked in that order (t,)."""
+  """Returns the coefficients of `steps`, stacked in that order (t,).
+
+  Args:
+    schedule: The schedule.
+    steps: Step numbers in the order of sampling.
+    eta: Of DDIM (Song et al. 2021, eq. 16): 0 adds no noise, 1 as much as
+      DDPM.
+  """
   single = lambda values: jnp.asarray(values, jnp.float32)
   alpha_bar = schedule.alpha_bar[steps]
   # The state after the last step is x_0 itself: alpha_bar = 1.
   reached = np.append(schedule.alpha_bar[steps[1:]], 1.0)
   scale = np.exp(0.5 * schedule.posterior_log_variance[steps])
+  kept = np.sqrt(1 - alpha_bar / reached)
+  ddim_scale = eta * np.sqrt((1 - reached) / (1 - alpha_bar)) * kept
   return StepCoefficients(
     to_start_x=single(1 / np.sqrt(alpha_bar)),
     to_start_noise=single(np.sqrt(1 / alpha_bar - 1)),
+    signal=single(np.sqrt(alpha_bar)),
+    noise=single(np.sqrt(1 - alpha_bar)),
     posterior_start=single(schedule.posterior_start[steps]),
     posterior_current=single(schedule.posterior_current[steps]),
     posterior_scale=single(np.where(steps > 0, scale, 0.0)),
     signal_previous=single(np.sqrt(reached)),
-    noise_previous=single(np.sqrt(1 - reached)),
+    noise_previous=single(np.sqrt(1 - reached - np.square(ddim_scale))),
+    ddim_scale=single(ddim_scale),
   )

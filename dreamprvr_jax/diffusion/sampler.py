@@ -13,68 +13,94 @@ from dreamprvr_jax.diffusion.schedule import Schedule
 from dreamprvr_jax.errors import UserError
 
 SAMPLERS = ('ddpm', 'ddim')
+PREDICTIONS = ('noise', 'start')
 
 
 def sample(
   schedule: Schedule,
-  predict_noise: Callable[[Float[Array, 'b r d'], Any], Any],
-  start: Float[Array, 'b r d'],
+  predict: Callable[[Float[Array, '*x'], Any], Any],
+  start: Float[Array, '*x'],
   *,
   step_inputs: Any,
-  noise: Callable[[Any], Float[Array, 'b r d']],
+  noise: Callable[[Any], Float[Array, '*x']] | None = None,
+  prediction: str = 'noise',
   method: str = 'ddpm',
   num_steps: int | None = None,
+  eta: float = 0.0,
   clip: float = 1.0,
-) -> Float[Array, 'b r d']:
-  """Returns x_0 after the reverse process from `start`; float32.
+  keep_states: bool = False,
+) -> Float[Array, '*states']:
+  """Returns x_0 after the reverse process from `start`, shaped like it, or all
+  states; float32.
 
   Gradients flow through every step.
 
   Args:
-    schedule: The schedule that the noise predictor was trained with.
-    predict_noise: Called with the state and one step's slice of
-      `step_inputs`; returns the predicted noise, shaped like the state.
+    schedule: The schedule that the predictor was trained with.
+    predict: Called with the state and one step's slice of `step_inputs`;
+      returns what is predicted, shaped like the state.
     start: x_T.
     step_inputs: A tree of arrays of leading axis T, index = step number;
       each step sees its slice (a time embedding, say).
     noise: Called with the step number (traced); returns the noise that a
-      DDPM step adds. Not called for 'ddim'.
-    method: 'ddpm' visits all T steps; 'ddim' (eta = 0) may visit fewer.
+      step adds. Not called for 'ddim' with `eta` 0.
+    prediction: 'noise', or 'start' if `predict` returns x_0 itself.
+    method: 'ddpm' visits all T steps; 'ddim' may visit fewer.
     num_steps: Number of steps for 'ddim'; all T if None.
+    eta: Of 'ddim', 0 to 1: share of DDPM's noise that its steps add.
     clip: The predicted x_0 is clipped to [-clip, clip].
+    keep_states: Whether all states come back, stacked, `start` first.
 
   Raises:
-    UserError: If `method` is unknown, or if DDPM is to skip steps.
+    UserError: If `method` or `prediction` is unknown, if DDPM is to skip
+      steps, or if `eta` is out of its range.
   """
   total = schedule.num_steps
   num_steps = total if num_steps is None else num_steps
-  if method not in SAMPLERS:
-    raise UserError(f'sampler {method!r} is unknown; choose from {SAMPLERS}')
+  for what, value, known in (
+    ('sampler', method, SAMPLERS),
+    ('prediction', prediction, PREDICTIONS),
+  ):
+    if value not in known:
+      raise UserError(f'{what} {value!r} is unknown; choose from {known}')
   if method == 'ddpm' and num_steps != total:
     raise UserError(
       f'ddpm visits all {total} steps, not {num_steps}; use ddim for fewer'
     )
+  if not 0 <= eta <= 1:
+    raise UserError(f'eta of DDIM is {eta}; choose 0 to 1')
   steps = process.sampling_steps(schedule, num_steps)
-  coefficients = process.step_coefficients(schedule, steps)
+  coefficients = process.step_coefficients(schedule, steps, eta)
+  is_random = method == 'ddpm' or eta > 0
+  if is_random and noise is None:
+    raise UserError(f'{method} with eta {eta} adds noise; say which')
 
   def body(x, inputs):
     c, t, step_input = inputs
-    predicted = predict_noise(x, step_input).astype(jnp.float32)
-    x_0 = c.to_start_x * x - c.to_start_noise * predicted
+    predicted = predict(x, step_input).astype(jnp.float32)
+    x_0 = predicted
+    if prediction == 'noise':
+      x_0 = c.to_start_x * x - c.to_start_noise * predicted
     x_0 = jnp.clip(x_0, -clip, clip)
     if method == 'ddpm':
       x = c.posterior_start * x_0 + c.posterior_current * x
-      x = x + c.posterior_scale * noise(t)
+      scale = c.posterior_scale
     else:
       # The noise that leads from the clipped x_0 to x, not the predicted one.
-      direction = (c.to_start_x * x - x_0) / c.to_start_noise
+      direction = (x - c.signal * x_0) / c.noise
       x = c.signal_previous * x_0 + c.noise_previous * direction
-    return x, None
+      scale = c.ddim_scale
+    if is_random and noise is not None:
+      x = x + scale * noise(t)
+    return x, x if keep_states else None
 
   inputs = (
     coefficients,
     jnp.asarray(np.asarray(steps), jnp.int32),
     jax.tree.map(lambda leaf: leaf[steps], step_inputs),
   )
-  x_0, _ = jax.lax.scan(body, start.astype(jnp.float32), inputs)
-  return x_0
+  start = start.astype(jnp.float32)
+  x_0, states = jax.lax.scan(body, start, inputs)
+  if states is None:
+    return x_0
+  return jnp.concatenate([start[None], states])

@@ -44,13 +44,32 @@ def cosine_schedule(num_steps: int, max_beta: float = 0.999) -> Schedule:
     raise UserError(f'a schedule needs at least 1 step, not {num_steps}')
   k = np.arange(num_steps + 1) / num_steps
   f = np.cos((k + 0.008) / 1.008 * np.pi / 2) ** 2
-  beta = np.clip(1 - f[1:] / f[:-1], 0.0, max_beta)
+  return _from_betas(np.clip(1 - f[1:] / f[:-1], 0.0, max_beta))
+
+
+def linear_schedule(num_steps: int) -> Schedule:
+  """Returns the linear schedule: beta rises from 0.1 / T to 20 / T.
+
+  Source: Ho et al. 2020, stretched to T steps; DiffusionRet specification, 3.1.
+
+  Raises:
+    UserError: If `num_steps` is less than 21: beta would reach 1.
+  """
+  if num_steps < 21:
+    raise UserError(
+      f'a linear schedule needs at least 21 steps, not {num_steps}; choose '
+      'more, or the cosine schedule'
+    )
+  return _from_betas(np.linspace(0.1 / num_steps, 20 / num_steps, num_steps))
+
+
+def _from_betas(beta: Float[np.ndarray, ' t']) -> Schedule:
   alpha = 1 - beta
   alpha_bar = np.cumprod(alpha)
   previous = np.append(1.0, alpha_bar[:-1])
   variance = beta * (1 - previous) / (1 - alpha_bar)
   # With a single step there is no step 1 to borrow from, and no noise either.
-  variance[0] = variance[1] if num_steps > 1 else 1.0
+  variance[0] = variance[1] if len(beta) > 1 else 1.0
   return Schedule(
     beta=beta,
     alpha_bar=alpha_bar,
@@ -59,3 +78,19 @@ def cosine_schedule(num_steps: int, max_beta: float = 0.999) -> Schedule:
     posterior_current=(1 - previous) * np.sqrt(alpha) / (1 - alpha_bar),
     posterior_log_variance=np.log(variance),
   )
+
+
+SCHEDULES = {'cosine': cosine_schedule, 'linear': linear_schedule}
+
+
+def schedule_of(name: str, num_steps: int) -> Schedule:
+  """Returns the schedule called `name`.
+
+  Raises:
+    UserError: If there is none, or it cannot have so few steps.
+  """
+  if name not in SCHEDULES:
+    raise UserError(
+      f'diffusion schedule {name!r} is unknown; choose from {sorted(SCHEDULES)}'
+    )
+  return SCHEDULES[name](num_steps)

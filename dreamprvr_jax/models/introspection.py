@@ -6,11 +6,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from dreamprvr_jax.diffusion import process
+from dreamprvr_jax.diffusion import sampler
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers.attention import MASKED_LOGIT
 from dreamprvr_jax.layers.blocks import CrossAttentionBlock
@@ -99,32 +98,18 @@ def register_path(
   made = registers(clips, train=False)
   draw = registers._noise_source(len(clips), made.mu, made.logvar, train=False)
   estimator, estimator_variables = registers.estimator.unbind()
-  schedule = registers.schedule
-  steps = process.sampling_steps(
-    schedule, model.sampling_steps or schedule.num_steps
+  return sampler.sample(
+    registers.schedule,
+    lambda x, term: estimator.apply(
+      estimator_variables, x, term, made.condition_terms
+    ),
+    made.noise,
+    step_inputs=registers.estimator.step_terms(),
+    noise=draw,
+    method=model.sampling_method,
+    num_steps=model.sampling_steps or None,
+    keep_states=True,
   )
-
-  def body(x, inputs):
-    # As in diffusion/sampler.py, which hands on the last state only.
-    c, step, term = inputs
-    noise = estimator.apply(estimator_variables, x, term, made.condition_terms)
-    x_0 = jnp.clip(c.to_start_x * x - c.to_start_noise * noise, -1.0, 1.0)
-    if model.sampling_method == 'ddim':
-      direction = (c.to_start_x * x - x_0) / c.to_start_noise
-      x = c.signal_previous * x_0 + c.noise_previous * direction
-    else:
-      x = c.posterior_start * x_0 + c.posterior_current * x
-      x = x + c.posterior_scale * draw(step)
-    return x, x
-
-  inputs = (
-    process.step_coefficients(schedule, steps),
-    jnp.asarray(np.asarray(steps), jnp.int32),
-    registers.estimator.step_terms()[steps],
-  )
-  start = made.noise.astype(jnp.float32)
-  _, states = jax.lax.scan(body, start, inputs)
-  return jnp.concatenate([start[None], states])
 
 
 def caption_targets(

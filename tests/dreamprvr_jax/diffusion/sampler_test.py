@@ -125,3 +125,67 @@ def test_ddpm_does_not_skip():
 def test_ddim_beyond_the_schedule():
   with pytest.raises(UserError, match='choose 1 to 6'):
     run('ddim', 7)
+
+
+def test_states_end_with_the_sample():
+  noise = jnp.asarray(NOISE, jnp.float32)
+  states = sample(
+    SCHEDULE,
+    network,
+    jnp.asarray(START, jnp.float32),
+    step_inputs=jnp.asarray(STEP_INPUTS, jnp.float32),
+    noise=lambda t: noise[t],
+    keep_states=True,
+  )
+  assert states.shape == (T + 1, *START.shape)
+  np.testing.assert_array_equal(states[0], START.astype(np.float32))
+  np.testing.assert_array_equal(states[-1], run())
+
+
+def ddim(eta, prediction):
+  """DDIM in double precision (Song et al. 2021, eq. 12 and 16)."""
+  abar, _ = cumulative()
+  x = START
+  for t in reversed(range(T)):
+    previous = abar[t - 1] if t else 1.0
+    x_0 = numpy_network(x, t)
+    if prediction == 'noise':
+      x_0 = (x - np.sqrt(1 - abar[t]) * x_0) / np.sqrt(abar[t])
+    x_0 = np.clip(x_0, -1, 1)
+    direction = (x - np.sqrt(abar[t]) * x_0) / np.sqrt(1 - abar[t])
+    sigma = eta * np.sqrt(
+      (1 - previous) / (1 - abar[t]) * (1 - abar[t] / previous)
+    )
+    x = np.sqrt(previous) * x_0 + np.sqrt(1 - previous - sigma**2) * direction
+    x = x + sigma * NOISE[t]
+  return x
+
+
+@pytest.mark.parametrize('eta', [0.0, 0.5, 1.0])
+@pytest.mark.parametrize('prediction', ['noise', 'start'])
+def test_ddim_with_noise_and_either_prediction(eta, prediction):
+  noise = jnp.asarray(NOISE, jnp.float32)
+  found = sample(
+    SCHEDULE,
+    network,
+    jnp.asarray(START, jnp.float32),
+    step_inputs=jnp.asarray(STEP_INPUTS, jnp.float32),
+    noise=lambda t: noise[t],
+    prediction=prediction,
+    method='ddim',
+    eta=eta,
+  )
+  np.testing.assert_allclose(found, ddim(eta, prediction), atol=2e-4)
+
+
+@pytest.mark.parametrize(
+  ('options', 'words'),
+  [
+    ({'prediction': 'speed'}, "prediction 'speed' is unknown"),
+    ({'method': 'ddim', 'eta': 2.0}, 'eta of DDIM is 2.0'),
+    ({'method': 'ddim', 'eta': 0.5}, 'adds noise'),
+  ],
+)
+def test_impossible_requests(options, words):
+  with pytest.raises(UserError, match=words):
+    sample(SCHEDULE, network, jnp.zeros(2), step_inputs=jnp.zeros(T), **options)

@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from dreamprvr_jax.diffusion.schedule import cosine_schedule
+from dreamprvr_jax.diffusion.process import sampling_steps
+from dreamprvr_jax.diffusion.schedule import cosine_schedule, schedule_of
 from dreamprvr_jax.errors import UserError
+from tests.helpers.golden import load, part
 
 
 @pytest.mark.parametrize(
@@ -87,3 +89,51 @@ def test_any_length_is_finite_and_falls(steps):
 def test_no_step():
   with pytest.raises(UserError, match='at least 1 step, not 0'):
     cosine_schedule(0)
+
+
+@pytest.mark.parametrize(
+  'name', ['cosine_50', 'cosine_1000', 'linear_50', 'linear_1000']
+)
+def test_golden_schedules(name):
+  kind, _, steps = name.partition('_')
+  schedule = schedule_of(kind, int(steps))
+  golden = part(load('diffusionret_tiny'), f'schedule/{name}')
+  pairs = {
+    'betas': schedule.beta,
+    'alphas_cumprod': schedule.alpha_bar,
+    'alphas_cumprod_prev': schedule.alpha_bar_previous,
+    'posterior_log_variance_clipped': schedule.posterior_log_variance,
+    'posterior_mean_coef1': schedule.posterior_start,
+    'posterior_mean_coef2': schedule.posterior_current,
+  }
+  for key in golden.keys() & pairs.keys():
+    np.testing.assert_allclose(pairs[key], golden[key], rtol=1e-10)
+  assert 'betas' in golden
+
+
+@pytest.mark.parametrize(
+  ('step', 'cosine', 'linear'),
+  [
+    (0, 0.998252486, 0.998000000),
+    (10, 0.879122485, 0.616944614),
+    (49, 0.000000971, 0.000007745),
+  ],
+)
+def test_tabulated_values_of_fifty_steps(step, cosine, linear):
+  for name, expected in (('cosine', cosine), ('linear', linear)):
+    found = schedule_of(name, 50).alpha_bar[step]
+    assert found == pytest.approx(expected, rel=1e-6, abs=6e-10)
+
+
+@pytest.mark.parametrize('kept', [5, 10])
+def test_steps_that_sampling_keeps(kept):
+  golden = part(load('diffusionret_tiny'), f'schedule/cosine_50_spaced_{kept}')
+  steps = sampling_steps(cosine_schedule(50), kept)
+  np.testing.assert_array_equal(steps[::-1], golden['steps'])
+
+
+def test_impossible_schedules():
+  with pytest.raises(UserError, match='at least 21 steps, not 20'):
+    schedule_of('linear', 20)
+  with pytest.raises(UserError, match="'sine' is unknown"):
+    schedule_of('sine', 20)
