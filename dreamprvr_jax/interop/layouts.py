@@ -191,6 +191,22 @@ def _estimator(num_layers: int) -> Iterator[Rule]:
     yield from linear(f'{layer}.cond_proj.1', (*ours, f'condition_map_{i}'))
 
 
+def _generator(official: str) -> Layout:
+  """Returns the layout of one of DiffusionRet's generators."""
+
+  def rules(counts: Counts) -> list[Rule]:
+    del counts
+    found = [weight(f'{official}.{x}_proj', (f'{x}_proj',)) for x in 'qkv']
+    found += linear(f'{official}.proj', ('proj',))
+    for i in (0, 2):
+      embedding = f'{official}.embed_timestep.time_embed.{i}'
+      found += linear(embedding, (f'time_embed_{i}',))
+      found += linear(f'{official}.decoder.{i}', (f'decoder_{i}',))
+    return found
+
+  return Layout(rules, {}, f'{official}.', ('pos_encoder.pe',))
+
+
 # The first whose mark is found is it.
 LAYOUTS = {
   'dreamprvr': Layout(
@@ -239,4 +255,9 @@ LAYOUTS = {
   'gmmformer_v2': Layout(
     _gmmformer_v2, {'clip_encoder.attn': _stacked()}, 'weight_token'
   ),
+}
+# Both are in one state dict, beside the retriever that they re-rank for.
+GENERATORS = {
+  'text_to_video': _generator('diffusion_model'),
+  'video_to_text': _generator('diffusion_model_v'),
 }

@@ -9,7 +9,7 @@ from typing import Any
 import flax.traverse_util
 import numpy as np
 
-from dreamprvr_jax.interop.layouts import LAYOUTS, Layout
+from dreamprvr_jax.interop.layouts import GENERATORS, LAYOUTS, Layout
 from dreamprvr_jax.interop.rules import (
   Path,
   WeightsError,
@@ -71,7 +71,8 @@ def from_official(
       GPUs leave behind, is taken off.
     template: Our variables ({'params': ..., 'constants': ...}) or their
       shapes.
-    model: Name of the model.
+    model: Name of the model, or of one of DiffusionRet's generators, whose
+      part of the state dict is taken.
 
   Returns:
     Nested dicts like `template`, float32 numpy arrays.
@@ -80,12 +81,14 @@ def from_official(
     WeightsError: If a tensor is missing, left over or of another shape; each
       tensor is used exactly once.
   """
-  layout = LAYOUTS[model]
+  layout = _layout(model)
   state = {
     name.removeprefix('module.'): value
     for name, value in state.items()
     if not any(part in name for part in layout.ignored)
   }
+  if model in GENERATORS:
+    state = {n: v for n, v in state.items() if n.startswith(layout.mark)}
   wanted: Any = flax.traverse_util.flatten_dict(template)
   table = layout.rules(counts_of_state(layout, state))
   missing = [r.official for r in table if r.official not in state]
@@ -124,7 +127,7 @@ def to_official(
   Collections that `variables` lacks are left out.
   """
   ours: Any = flax.traverse_util.flatten_dict(variables)
-  layout = LAYOUTS[model]
+  layout = _layout(model)
   out = {}
   for rule in layout.rules(_counts_of_ours(layout, ours)):
     if rule.path[0] in variables:
@@ -132,6 +135,10 @@ def to_official(
       value = value if rule.block is None else value[rule.block]
       out[rule.official] = to_theirs(rule, value)
   return out
+
+
+def _layout(model: str) -> Layout:
+  return GENERATORS[model] if model in GENERATORS else LAYOUTS[model]
 
 
 def _listed(names: list[str], limit: int = 8) -> str:

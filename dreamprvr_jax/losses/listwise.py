@@ -1,0 +1,21 @@
+"""The loss of lists of candidates (DiffusionRet specification, 3.3)."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+_MASKED = -1e9
+
+
+def listwise_entropy(
+  scores: Float[Array, 'b n'], mask: Bool[Array, 'b n'], temperature: float
+) -> Float[Array, ' b']:
+  """Returns the cross-entropy of each list, whose first candidate is right.
+
+  Args:
+    scores: Of the candidates; not clipped.
+    mask: Real candidates.
+    temperature: Multiplies the scores (d_temp).
+  """
+  logits = jnp.where(mask, temperature * scores, _MASKED)
+  return -jax.nn.log_softmax(logits, axis=-1)[:, 0]
