@@ -22,11 +22,20 @@ _TEXT_FLAGS = (
   'out',
   'scores',
   'labels',
+  'rerank',
   'methods',
   'sweep',
 )
 # Modes that start other runs of this program.
 _SERIES = ('table', 'sweep')
+# Modes whose config is that of the checkpoint, if none is given.
+_OF_CHECKPOINTS = (
+  'evaluate',
+  'rerank-train',
+  'rerank-table',
+  'inspect',
+  'export',
+)
 
 
 def _parse(argv: list[str]) -> flags.FlagValues:
@@ -86,7 +95,7 @@ def _check_config_file(path: str) -> None:
     there = sorted(
       p.name
       for p in folder.glob('*.py')
-      if p.stem not in ('__init__', 'common', 'published')
+      if p.stem not in ('__init__', 'common', 'published', 'rerank')
     )
     raise UserError(
       f'--config={path}: there is no such file; configs/ has {", ".join(there)}'
@@ -100,10 +109,10 @@ def _implied_config(argv: list[str]) -> ConfigDict:
   mode = _peek(argv, 'mode') or 'train'
   if mode == 'import' and _peek(argv, 'official'):
     return base_config.from_released(_peek(argv, 'official'))
-  place = _peek(argv, 'checkpoint') or (
+  place = _peek(argv, 'checkpoint').partition(',')[0] or (
     _peek(argv, 'workdir') if mode == 'inspect' else ''
   )
-  if mode in ('evaluate', 'inspect', 'export') and place:
+  if mode in _OF_CHECKPOINTS and place:
     return base_config.from_checkpoint(place)
   return ConfigDict()
 
@@ -127,6 +136,8 @@ def _check_flags(values: flags.FlagValues) -> None:
     'sweep': ('config', 'sweep', 'workdir'),
     'prepare': ('config',),
     'evaluate': ('checkpoint',),
+    'rerank-train': ('checkpoint', 'workdir'),
+    'rerank-table': ('checkpoint', 'workdir'),
     'import': ('official', 'workdir'),
     'export': ('checkpoint', 'out'),
     'inspect': (),
@@ -156,7 +167,15 @@ def _run(values: flags.FlagValues, argv: list[str]) -> int:
   keep_freed_pages()
   # Here, not at the top: help and typos are answered without waiting for JAX.
   from dreamprvr_jax import processes
-  from modes import conversion, evaluation, inspection, joins, training
+  from modes import (
+    conversion,
+    evaluation,
+    inspection,
+    joins,
+    rerank_table,
+    reranking,
+    training,
+  )
 
   processes.join(values.coordinator, values.num_processes, values.process_id)
   mode, config, workdir = values.mode, values.config, values.workdir
@@ -170,12 +189,17 @@ def _run(values: flags.FlagValues, argv: list[str]) -> int:
     scores=values.scores,
     labels=values.labels,
     labelled_only=values.labelled_only,
+    rerank=values.rerank,
     progress=values.progress,
   )
   if mode == 'train':
     return training.run(config, arguments)
   if mode == 'evaluate':
     return evaluation.run(config, arguments)
+  if mode == 'rerank-train':
+    return reranking.run(config, arguments)
+  if mode == 'rerank-table':
+    return rerank_table.run(config, arguments, values.seeds, values.methods)
   if mode == 'prepare':
     corpus = joins.open_data(config, show=arguments.progress)
     return inspection.show_corpus(corpus)

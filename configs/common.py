@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from configs import rerank
 from configs.models import (
   dreamprvr,
   gmmformer,
@@ -149,6 +150,8 @@ def base_config() -> ConfigDict:
   config.report.queries = 4
   # Evaluate the untrained model, too, and put it into the table
   config.report.untrained = False
+
+  config.rerank = rerank.rerank_keys()
 
   config.model = ConfigDict()
   config.loss = ConfigDict()

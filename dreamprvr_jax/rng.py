@@ -17,6 +17,7 @@ STREAMS = (
   'negatives',  # negatives of the triplet losses
   'perturbation',  # text perturbation sampler
   'registers',  # starting registers and noise, where they are random
+  'rerank',  # steps and noise of a re-ranker
 )
 
 

@@ -8,14 +8,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from data_pipeline.corpus import Corpus
 from dreamprvr_jax import checkpoints, parallel
-from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.interop.inference import load
 from dreamprvr_jax.metrics import retrieval
-from modes import joins, label_sets, residency
+from modes import joins, label_sets, rerank_evaluation, residency
 from modes.joins import Arguments
 from modes.label_sets import LabelSets
+from modes.retriever import Retriever
 from modes.training import make_evaluator
 
 
@@ -26,18 +25,18 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   model, variables = load(arguments.checkpoint)
   stored = checkpoints.read_config(arguments.checkpoint)
   corpus = joins.open_data(config, show=arguments.progress)
-  check_widths(stored, corpus, arguments.checkpoint)
+  joins.check_widths(stored, corpus, arguments.checkpoint)
   split = joins.get_split(corpus, joins.final_split(config, corpus))
   labels = None
   if arguments.labels:
     labels = LabelSets(
       arguments.labels, split, labelled_only=arguments.labelled_only
     )
-  config = residency.with_pipeline(config, [split], mesh)
-  evaluator = make_evaluator(config, mesh, model, split)
+  settled = residency.with_pipeline(config, [split], mesh)
+  evaluator = make_evaluator(settled, mesh, model, split)
   metrics, ranking = evaluator.run(
     joins.place(variables, mesh),
-    keep_scores=bool(arguments.scores or labels),
+    keep_scores=bool(arguments.scores or labels) and not arguments.rerank,
     show=arguments.progress,
   )
   best = checkpoints.best_info(arguments.checkpoint)
@@ -60,43 +59,35 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   joins.say(retrieval.format_table(rows, joins.TABLE_COLUMNS))
   if corpus.skipped:
     joins.say(f'{len(corpus.skipped)} bad items were left out')
+  reranked, scores = None, ranking.scores
+  if arguments.rerank:
+    reranked, scores = rerank_evaluation.evaluate(
+      config,
+      mesh,
+      Retriever.load(arguments.checkpoint, mesh),
+      corpus,
+      split,
+      arguments.rerank,
+      show=arguments.progress,
+    )
+    rerank_evaluation.show_table(reranked)
   if jax.process_index() == 0:
     workdir = pathlib.Path(arguments.workdir or arguments.checkpoint)
     path = workdir / f'eval_{split.name}.json'
     result = {**metrics, **joins.environment()}
     if labels:
-      result['labels'] = labels.metrics(ranking.scores)
+      result['labels'] = labels.metrics(scores)
       label_sets.show(result['labels'])
+    if reranked:
+      result['rerank'] = reranked
     if best:
       result |= {'epoch': best['epoch'], 'chosen_on': best['split']}
     checkpoints.write_json(path, joins.finite(result))
     joins.say(f'metrics: {path}')
     if arguments.scores:
-      write_scores(
-        arguments.scores, ranking.scores, split.caption_ids, split.video_ids
-      )
+      write_scores(arguments.scores, scores, split.caption_ids, split.video_ids)
       joins.say(f'scores: {arguments.scores}')
   return 0
-
-
-def check_widths(
-  stored: dict[str, Any], corpus: Corpus, checkpoint: str
-) -> None:
-  """Refuses a corpus whose features are not as wide as the checkpoint's.
-
-  Raises:
-    UserError: With both widths.
-  """
-  for what, wanted, found in (
-    ('frame features', stored['visual_width'], corpus.visual_width),
-    ('word features', stored['text_width'], corpus.text_width),
-  ):
-    if wanted != found:
-      raise UserError(
-        f'{checkpoint} was trained on {what} of width {wanted}, but those of '
-        f'the corpus are {found} wide; give the features it was trained on '
-        '(config.data.feature, config.data.text_feature)'
-      )
 
 
 def write_scores(

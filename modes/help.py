@@ -19,6 +19,21 @@ MODES = {
     '[--config.data.root=DIR]\n      [--config.data.eval_split=val] '
     '[--scores=FILE.npz] [--labels=FILE.jsonl] [--workdir=DIR]',
   ),
+  'rerank-train': (
+    "Trains DiffusionRet's generator (or a control, config.rerank) to re-rank "
+    'the lists\nof a trained retriever, which stays as it is. Continues.',
+    'python main.py --mode=rerank-train --checkpoint=RETRIEVER --workdir=DIR\n'
+    '      [--config.data.root=DIR] [--config.rerank.candidates=128]\n'
+    '    then: python main.py --mode=evaluate --checkpoint=RETRIEVER '
+    '--rerank=DIR',
+  ),
+  'rerank-table': (
+    'Trains re-rankers for several retrievers (comma separated), the '
+    'generator and its\ncontrols, and compares them: rerank.md, .csv, .json. '
+    'Continues.',
+    'python main.py --mode=rerank-table --checkpoint=DIR1,DIR2 --seeds=3 '
+    '--workdir=TABLE\n      [--methods=diffusion,no_diffusion]',
+  ),
   'prepare': (
     'Turns the release into sharded records; goes on where it was stopped.',
     'python main.py --mode=prepare --config=configs/tvr.py '
@@ -69,6 +84,7 @@ FLAGS = {
   '--scores=FILE.npz': 'where evaluate writes the scores (queries, videos)',
   '--labels=FILE.jsonl': 'all right videos of each query, for evaluate; '
   '.gz, too',
+  '--rerank=DIR': 'a re-ranker for evaluate, of rerank-train',
   '--labelled_only': 'leave queries out that have no label',
   '--methods=NAME,...': 'what a table compares',
   '--sweep=KEY=VALUE,...': 'what a sweep compares',
@@ -106,6 +122,10 @@ def config_keys() -> list[str]:
   """Returns a line per config key: its name, default and comment."""
   folder = pathlib.Path(__file__).parent.parent / 'configs'
   rows = _assignments(folder / 'common.py', 'config')
+  rows += [
+    (f'rerank.{key}', value, comment)
+    for key, value, comment in _assignments(folder / 'rerank.py', 'rerank')
+  ]
   models = folder / 'models'
   # What all models share comes first; others name whose key it is.
   for path in sorted(models.glob('*.py'), key=lambda p: p.stem != 'family'):

@@ -19,6 +19,7 @@ from data_pipeline import iterators, prepare, simulated
 from data_pipeline.corpus import Corpus, DataOptions, Split, open_corpus
 from data_pipeline.errors import DataError
 from dreamprvr_jax import parallel
+from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.task import RetrievalTask
 from dreamprvr_jax.resident import ResidentSplit
 
@@ -39,6 +40,7 @@ class Arguments:
   scores: str
   labels: str
   labelled_only: bool
+  rerank: str
   progress: bool
 
 
@@ -269,3 +271,23 @@ def finite(value: Any) -> Any:
   if isinstance(value, float) and not np.isfinite(value):
     return None
   return value
+
+
+def check_widths(
+  stored: dict[str, Any], corpus: Corpus, checkpoint: str
+) -> None:
+  """Refuses a corpus whose features are not as wide as the checkpoint's.
+
+  Raises:
+    UserError: With both widths.
+  """
+  for what, wanted, found in (
+    ('frame features', stored['visual_width'], corpus.visual_width),
+    ('word features', stored['text_width'], corpus.text_width),
+  ):
+    if wanted != found:
+      raise UserError(
+        f'{checkpoint} was trained on {what} of width {wanted}, but those of '
+        f'the corpus are {found} wide; give the features it was trained on '
+        '(config.data.feature, config.data.text_feature)'
+      )

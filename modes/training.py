@@ -53,6 +53,8 @@ FREE_KEYS = (
   'report.pictures',
   'report.queries',
   'report.untrained',
+  'rerank.noise_seeds',
+  'rerank.correction',
 )
 
 
@@ -227,8 +229,12 @@ def _report(
   return 0
 
 
-def check_same_run(workdir: pathlib.Path, config: ConfigDict) -> None:
+def check_same_run(
+  workdir: pathlib.Path, config: ConfigDict, *, with_rerank: bool = False
+) -> None:
   """Refuses to continue a run with settings that change its numbers.
+
+  Those of re-ranking do so only `with_rerank`.
 
   Raises:
     UserError: If the workdir holds a run with other settings; names them.
@@ -240,7 +246,9 @@ def check_same_run(workdir: pathlib.Path, config: ConfigDict) -> None:
   changed = [
     f'config.{key}: {former.get(key)!r} there, {now.get(key)!r} now'
     for key in sorted(former.keys() | now.keys())
-    if former.get(key) != now.get(key) and key not in FREE_KEYS
+    if former.get(key) != now.get(key)
+    and key not in FREE_KEYS
+    and (with_rerank or not key.startswith('rerank.'))
   ]
   if changed:
     raise UserError(

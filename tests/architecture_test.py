@@ -38,6 +38,15 @@ ALLOWED = {
   'evaluation': BASE | {'models', 'metrics', 'checkpoints'},
   'interop': {'errors', 'types', 'models', 'checkpoints'},
   'report': set(),
+  'rerank': BASE
+  | {
+    'diffusion',
+    'evaluation',
+    'losses',
+    'metrics',
+    'models',
+    'train',
+  },
   'train': BASE | {'checkpoints', 'evaluation', 'metrics', 'models', 'losses'},
 }
 # Libraries that a room never imports.

@@ -166,6 +166,13 @@ class EncodedCorpus:
         self._kept = part
       yield part
 
+  def whole(self) -> Iterator[VideoEncoding]:
+    """Yields the encoding of all videos in their order, part by part; numpy."""
+    for part in self:
+      rows = np.argsort(part.items, kind='stable')
+      rows = rows[np.sum(part.items < 0) :].astype(np.int32)
+      yield jax.tree.map(np.asarray, self._gather(part.videos, rows))
+
   def take(self, videos: Int[np.ndarray, ' k']) -> VideoEncoding:
     """Returns the encoding of a few videos, numpy."""
     found = []

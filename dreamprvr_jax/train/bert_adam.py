@@ -27,6 +27,23 @@ def warmup_linear(
   return schedule
 
 
+def warmup_cosine(
+  peak: float, total_steps: int, warmup: float = 0.1
+) -> optax.Schedule:
+  """Returns DiffusionRet's schedule of the learning rate, from 0.
+
+  With x = k / total_steps: peak * x / warmup below `warmup`, then
+  peak * (1 + cos(pi x)) / 2, which begins a little below the peak.
+  """
+
+  def schedule(count):
+    x = count / total_steps
+    rising = x / warmup if warmup else jnp.ones_like(x)
+    return peak * jnp.where(x < warmup, rising, (1 + jnp.cos(jnp.pi * x)) / 2)
+
+  return schedule
+
+
 def _names(path: Any) -> Path:
   return tuple(str(getattr(key, 'key', key)) for key in path)
 
@@ -108,6 +125,8 @@ def bert_adam(
   *,
   weight_decay: float = 0.01,
   max_norm: float = 1.0,
+  global_norm: float = 0.0,
+  b2: float = 0.999,
 ) -> optax.GradientTransformation:
   """Returns the optimiser: clip each tensor, moments, decay, rate.
 
@@ -115,13 +134,18 @@ def bert_adam(
     learning_rate: Rate by update number, from 0.
     weight_decay: Added to the direction as weight_decay * p.
     max_norm: Norm that each tensor's gradient is clipped to.
+    global_norm: Norm that all gradients together are clipped to before; 0 for
+      none.
+    b2: Decay of the second moments.
   """
   decayed = lambda params: jax.tree_util.tree_map_with_path(
     lambda path, _: is_decayed(_names(path)), params
   )
+  together = [optax.clip_by_global_norm(global_norm)] if global_norm else []
   return optax.chain(
+    *together,
     clip_each_tensor(max_norm),
-    scale_by_moments(),
+    scale_by_moments(b2=b2),
     optax.add_decayed_weights(weight_decay, mask=decayed),
     optax.scale_by_learning_rate(learning_rate),
   )

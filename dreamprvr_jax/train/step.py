@@ -73,6 +73,12 @@ def create_state(
   )
 
 
+def global_norm(tree: Any) -> Float[Array, '']:
+  """Returns the Euclidean norm of all numbers of a tree."""
+  square = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)]
+  return jnp.sqrt(sum(square))
+
+
 def update(
   state: TrainState,
   batch: Batch,
@@ -106,9 +112,7 @@ def update(
     return objective(output, batch, ranks)
 
   (total, terms), gradients = jax.value_and_grad(loss, has_aux=True)(former)
-  norm = jnp.sqrt(
-    sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradients))
-  )
+  norm = global_norm(gradients)
   alive = state.alive & jnp.isfinite(total) & jnp.isfinite(norm)
 
   updates, opt_state = optimizer.update(gradients, state.opt_state, former)

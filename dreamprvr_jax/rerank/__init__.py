@@ -1,0 +1,1 @@
+"""Re-ranking of a retriever's best candidates, DiffusionRet's way."""

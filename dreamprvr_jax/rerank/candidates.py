@@ -1,0 +1,86 @@
+"""Lists of candidates from a retriever's scores."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+# Rows whose scores are on the device at a time.
+_BLOCK = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+  """The best k of v videos for each of n queries; numpy.
+
+  Attributes:
+    videos: (n, k) best first, of equals the lower index.
+    scores: (n, k) the retriever's.
+    right: (n,) the right video.
+    ranks: (n,) the right video's rank by the retriever, from 1.
+  """
+
+  videos: Int[np.ndarray, 'n k']
+  scores: Float[np.ndarray, 'n k']
+  right: Int[np.ndarray, ' n']
+  ranks: Int[np.ndarray, ' n']
+
+  @property
+  def contain_right(self) -> np.ndarray:
+    """Whether each list has the right video: what re-ranking can reach."""
+    return self.ranks <= self.videos.shape[1]
+
+  def shortened(self, count: int) -> 'Candidates':
+    """Returns the lists of at most `count`."""
+    return dataclasses.replace(
+      self, videos=self.videos[:, :count], scores=self.scores[:, :count]
+    )
+
+
+def best_candidates(
+  scores: Float[np.ndarray, 'n v'], right: Int[np.ndarray, ' n'], count: int
+) -> Candidates:
+  """Returns the best `count` videos, or all if there are fewer."""
+  videos, best = _top(scores, count)
+  own = np.take_along_axis(scores, right[:, None], axis=1)
+  columns = np.arange(scores.shape[1])
+  ahead = [
+    np.sum(np.where(columns < r, row >= mine, row > mine))
+    for row, mine, r in zip(scores, own[:, 0], right, strict=True)
+  ]
+  return Candidates(videos, best, right, 1 + np.asarray(ahead, np.int64))
+
+
+def training_lists(
+  scores: Float[np.ndarray, 'n v'], right: Int[np.ndarray, ' n'], count: int
+) -> Int[np.ndarray, 'n k']:
+  """Returns lists for training: the right video first, then the wrong ones
+  that the retriever likes best.
+
+  Candidates are videos, so none is there twice, and none is the right one of
+  another sentence about the same video.
+  """
+  wrong = np.array(scores, np.float32)
+  wrong[np.arange(len(right)), right] = -np.inf
+  videos, _ = _top(wrong, min(count, scores.shape[1]) - 1)
+  return np.concatenate([right[:, None].astype(np.int32), videos], axis=1)
+
+
+def _top(
+  scores: Float[np.ndarray, 'n v'], count: int
+) -> tuple[np.ndarray, np.ndarray]:
+  count = min(count, scores.shape[1])
+  found = [
+    _top_of_block(jnp.asarray(scores[i : i + _BLOCK], jnp.float32), count)
+    for i in range(0, len(scores), _BLOCK)
+  ]
+  best, videos = (np.concatenate(x) for x in zip(*found, strict=True))
+  return videos, best
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _top_of_block(scores, count):
+  return jax.lax.top_k(scores, count)

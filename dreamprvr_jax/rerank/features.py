@@ -1,0 +1,125 @@
+"""What a re-ranker sees of a split: a frozen retriever's encodings."""
+
+import dataclasses
+import os
+import pathlib
+import zipfile
+from typing import Any
+
+import jax
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.evaluation.corpus import EncodedCorpus
+from dreamprvr_jax.evaluation.encoder import Watch
+from dreamprvr_jax.evaluation.evaluator import Evaluator
+
+TOKENS = ('clip', 'all')
+
+
+@struct.dataclass
+class RerankFeatures:
+  """Encodings of n queries and v videos, and how they match."""
+
+  queries: Any  # (n, d) float32, pooled
+  tokens: Any  # (v, f, d)
+  token_mask: Any  # (v, f) bool
+  scores: Any = None  # (n, v) float32, the retriever's; only on the host
+
+  def inputs(
+    self, rows: Int[Array, ' b'], lists: Int[Array, 'b k']
+  ) -> tuple[
+    Float[Array, 'b d'], Float[Array, 'b k f d'], Bool[Array, 'b k f']
+  ]:
+    """Returns (queries, tokens, token masks) of some lists."""
+    return self.queries[rows], self.tokens[lists], self.token_mask[lists]
+
+  def of_videos(
+    self, videos: Int[np.ndarray, ' m'], queries: Int[np.ndarray, ' k']
+  ) -> 'RerankFeatures':
+    """Returns the part that some videos and queries are."""
+    return RerankFeatures(
+      queries=self.queries[queries],
+      tokens=self.tokens[videos],
+      token_mask=self.token_mask[videos],
+      scores=self.scores[np.ix_(queries, videos)],
+    )
+
+  def on_device(self) -> 'RerankFeatures':
+    """Returns what the device needs: all but the scores."""
+    return dataclasses.replace(self, scores=None)
+
+
+def encode(
+  evaluator: Evaluator, variables: Any, tokens: str, watch: Watch
+) -> RerankFeatures:
+  """Returns the features of the evaluator's split, numpy.
+
+  Args:
+    evaluator: Of the split.
+    variables: The retriever's variables, replicated over the mesh.
+    tokens: 'clip' or 'all', which adds the frames' tokens.
+    watch: Who looks on.
+
+  Raises:
+    UserError: If `tokens` is unknown.
+  """
+  if tokens not in TOKENS:
+    raise UserError(f'config.rerank.tokens is {tokens!r}; choose from {TOKENS}')
+  blocks, corpus = evaluator.encode(variables, watch)
+  count = len(evaluator.task.caption_ids)
+  queries = evaluator.pick(blocks, np.arange(count, dtype=np.int32))
+  found, mask = _tokens(corpus, tokens)
+  return RerankFeatures(
+    queries=np.asarray(evaluator.pooled(queries), np.float32),
+    tokens=found,
+    token_mask=mask,
+    scores=evaluator.scores(variables, queries, corpus),
+  )
+
+
+def _tokens(
+  corpus: EncodedCorpus, kind: str
+) -> tuple[Float[np.ndarray, 'v f d'], Bool[np.ndarray, 'v f']]:
+  """Returns the tokens of all videos in corpus order, and what is real."""
+  found, masks = [], []
+  for videos in corpus.whole():
+    clips = videos.clip_tokens
+    tokens, mask = clips, np.ones(clips.shape[:2], bool)
+    if kind == 'all' or not clips.shape[1]:
+      tokens = np.concatenate([clips, videos.frame_tokens], axis=1)
+      mask = np.concatenate([mask, videos.frame_mask], axis=1)
+    found.append(np.asarray(tokens, np.float32))
+    masks.append(mask)
+  return np.concatenate(found), np.concatenate(masks)
+
+
+def save(path: pathlib.Path, features: RerankFeatures, origin: str) -> None:
+  """Keeps features in a file, in one step."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(f'.{path.name}.{os.getpid()}.tmp.npz')
+  np.savez(partial, origin=origin, **vars(features))
+  partial.replace(path)
+
+
+def restore(path: pathlib.Path, origin: str) -> RerankFeatures | None:
+  """Returns the features of a file, or None if they are of another origin or
+  cannot be read."""
+  if not path.exists():
+    return None
+  try:
+    with np.load(path) as file:
+      if str(file['origin']) != origin:
+        return None
+      names = RerankFeatures.__dataclass_fields__
+      return RerankFeatures(**{name: file[name] for name in names})
+  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    # Half a file, of another program: they are made again.
+    return None
+
+
+def place(features: RerankFeatures, sharding: Any) -> RerankFeatures:
+  """Returns the features on the devices, a whole copy on each."""
+  return jax.device_put(features.on_device(), sharding)

@@ -1,0 +1,177 @@
+"""Training a re-ranker on the lists of a frozen retriever."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from jax.sharding import Mesh
+from jaxtyping import Array, Int
+
+from dreamprvr_jax import parallel, resident, rng
+from dreamprvr_jax.losses.listwise import listwise_entropy
+from dreamprvr_jax.rerank.features import RerankFeatures
+from dreamprvr_jax.rerank.networks import RerankModel
+from dreamprvr_jax.train.step import Scalars, TrainState, global_norm
+
+
+@struct.dataclass
+class RerankState(TrainState):
+  """The state of a training, with the average of its parameters."""
+
+  average: Any = None
+
+  def variables(self) -> dict[str, Any]:
+    """Returns the variables that are evaluated: the averages."""
+    return {'params': self.average}
+
+
+def create_state(
+  variables: Any, optimizer: optax.GradientTransformation
+) -> RerankState:
+  """Returns the state before the first update; the average starts from the
+  parameters."""
+  params = variables['params']
+  return RerankState(
+    step=jnp.zeros((), jnp.int32),
+    alive=jnp.ones((), bool),
+    params=params,
+    constants={},
+    opt_state=optimizer.init(params),
+    average=jax.tree.map(jnp.array, params),
+  )
+
+
+def update(
+  state: RerankState,
+  features: RerankFeatures,
+  rows: Int[Array, ' b'],
+  lists: Int[Array, 'b k'],
+  *,
+  model: RerankModel,
+  optimizer: optax.GradientTransformation,
+  temperature: float,
+  decay: float,
+  seed: int,
+) -> tuple[RerankState, Scalars]:
+  """Returns the next state and the scalars of one update.
+
+  As in `train.step.update`, what is not finite leaves the state as it was.
+
+  Args:
+    state: The state.
+    features: Of the training split.
+    rows: Queries of the batch.
+    lists: Their candidates, the right one first.
+    model: The re-ranker.
+    optimizer: From `make_optimizer`.
+    temperature: Multiplies the scores in the loss.
+    decay: Of the average.
+    seed: The run's.
+  """
+  key = rng.stream_key(seed, 'rerank', state.step)
+
+  def loss(params):
+    found = model.training_pass(
+      {'params': params}, key, features.inputs(rows, lists)
+    )
+    mask = jnp.ones(found.shape, bool)
+    return listwise_entropy(found, mask, temperature).mean()
+
+  total, gradients = jax.value_and_grad(loss)(state.params)
+  norm = global_norm(gradients)
+  alive = state.alive & jnp.isfinite(total) & jnp.isfinite(norm)
+  updates, opt_state = optimizer.update(
+    gradients, state.opt_state, state.params
+  )
+  params = optax.apply_updates(state.params, updates)
+  average = jax.tree.map(
+    lambda mean, new: decay * mean + (1 - decay) * new, state.average, params
+  )
+  params, opt_state, average = jax.tree.map(
+    lambda new, old: jnp.where(alive, new, old),
+    (params, opt_state, average),
+    (state.params, state.opt_state, state.average),
+  )
+  scalars = {'loss/total': total, 'gradient_norm': norm, 'alive': alive}
+  return (
+    dataclasses.replace(
+      state,
+      step=state.step + alive.astype(jnp.int32),
+      alive=alive,
+      params=params,
+      opt_state=opt_state,
+      average=average,
+    ),
+    scalars,
+  )
+
+
+class ListFeeder:
+  """Makes the updates of a training, in an order of the epoch's own; see
+  `train.feeders.Feeder`."""
+
+  def __init__(
+    self,
+    features: RerankFeatures,
+    lists: Int[np.ndarray, 'n k'],
+    mesh: Mesh,
+    *,
+    batch_size: int,
+    seed: int,
+    **parts: Any,
+  ):
+    """Compiles nothing yet.
+
+    Args:
+      features: Of the training split, on the devices.
+      lists: Candidates of every query.
+      mesh: The device mesh.
+      batch_size: Lists of an update.
+      seed: The run's.
+      **parts: Keyword arguments of `update`.
+    """
+    self._features = features
+    self._lists = jax.device_put(lists, parallel.replicated(mesh))
+    self.steps_per_epoch = steps = steps_of(len(lists), batch_size)
+    batch = min(batch_size, len(lists))
+
+    def run(state, features, lists):
+      epoch, number = state.step // steps, state.step % steps
+      order = resident.epoch_order(len(lists), seed, epoch)
+      rows = jax.lax.dynamic_slice_in_dim(order, number * batch, batch)
+      if batch % mesh.size == 0:
+        rows = jax.lax.with_sharding_constraint(rows, parallel.by_row(mesh))
+      return update(state, features, rows, lists[rows], seed=seed, **parts)
+
+    whole = parallel.replicated(mesh)
+    self._run: Callable[..., Any] = jax.jit(
+      run,
+      in_shardings=(whole, whole, whole),
+      out_shardings=(whole, whole),
+      donate_argnums=(0,),
+    )
+    self._before: Scalars | None = None
+
+  def advance(
+    self, state: RerankState, first: int, count: int
+  ) -> tuple[RerankState, Scalars, int]:
+    """See `Feeder`; the state knows the number of its batch."""
+    del first, count
+    state, scalars = self._run(state, self._features, self._lists)
+    jax.block_until_ready(self._before)
+    self._before = scalars
+    return state, scalars, 1
+
+  def close(self) -> None:
+    """Does nothing: there is no background work."""
+
+
+def steps_of(count: int, batch_size: int) -> int:
+  """Returns the updates of an epoch: the last queries of an order that do not
+  fill a batch wait for another epoch."""
+  return max(count // batch_size, 1)
