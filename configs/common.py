@@ -4,6 +4,7 @@ from ml_collections import ConfigDict
 
 from configs import rerank
 from configs.models import (
+  diffusionret,
   dreamprvr,
   gmmformer,
   gmmformer_v2,
@@ -14,6 +15,7 @@ from configs.models import (
 )
 
 MODELS = {
+  'diffusionret': diffusionret.settings,
   'dreamprvr': dreamprvr.settings,
   'gmmformer': gmmformer.settings,
   'gmmformer_v2': gmmformer_v2.settings,

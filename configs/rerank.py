@@ -24,7 +24,7 @@ def rerank_keys() -> ConfigDict:
   rerank.candidates = 100
   # The same in use only; 0: as in training
   rerank.used_candidates = 0
-  # Tokens of a video that the network sees: 'clip', or 'all' with its frames
+  # Tokens of a video that the network sees: 'clip', 'frame' or 'all'
   rerank.tokens = 'clip'
   # Divides the logits of the pooling over tokens (temp)
   rerank.pool_temperature = 1.0

@@ -1,19 +1,24 @@
 """--mode=import and --mode=export: weights from and to other programs."""
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from configs.rerank import METHODS
 from dreamprvr_jax import checkpoints
 from dreamprvr_jax.interop import inference, official, released_config
 from dreamprvr_jax.interop.inert_values import Opaque
 from dreamprvr_jax.interop.rules import WeightsError
 from dreamprvr_jax.interop.torch_archive import read_archive
+from dreamprvr_jax.rerank.networks import build_reranker
 from dreamprvr_jax.types import parameter_count
 from modes import joins
 from modes.joins import Arguments
+from modes.reranking import FUSION
 
 
 def read_released(
@@ -33,6 +38,11 @@ def read_released(
       'state_dict': archive['model'],
       'config': archive['model_cfg'],
     }
+  if isinstance(archive, dict) and any(
+    str(name).startswith('transformerClip.') for name in archive
+  ):
+    # DiffusionRet's files are the state dict itself.
+    archive = {'state_dict': archive}
   if not isinstance(archive, dict) or 'state_dict' not in archive:
     found = (
       f'a dict of {", ".join(map(str, list(archive)[:8]))}'
@@ -90,11 +100,52 @@ def run_import(config: ConfigDict, arguments: Arguments) -> int:
     f'{len(state)} tensors, {parameter_count(variables):,} numbers: '
     f'{arguments.workdir}'
   )
+  reranker = ''
+  if any('diffusion_model.' in name for name in state):
+    reranker = import_generator(config, arguments, state, visual)
+    joins.say(f'its generator: {reranker}')
   joins.say(
     'evaluate it: python main.py --mode=evaluate '
     f'--checkpoint={arguments.workdir} --config.data.root=DIR'
+    + (f' --rerank={reranker}' if reranker else '')
   )
   return 0
+
+
+def import_generator(
+  config: ConfigDict,
+  arguments: Arguments,
+  state: Mapping[str, np.ndarray],
+  width: int,
+) -> str:
+  """Writes the text-to-video generator of a state dict as a re-ranker with
+  the released settings, beside the retriever; returns its folder."""
+  plain = joins.plain_config(config)
+  plain['rerank'] |= {**METHODS['released'], 'tokens': 'frame'}
+  settings = plain['rerank']
+  model = build_reranker(settings, width)
+  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), 2, width))
+  folder = pathlib.Path(arguments.workdir) / 'reranker'
+  checkpoints.save_weights(
+    folder,
+    official.from_official(state, shapes, 'text_to_video'),
+    {
+      'config': plain,
+      'reranker': {'width': width, 'retriever': '', 'retriever_digest': ''},
+      'imported_from': {'file': arguments.official},
+      **joins.environment(),
+    },
+  )
+  checkpoints.write_json(
+    folder / FUSION,
+    {
+      'temperature': settings['fuse_temperature'],
+      'weight': settings['fuse_weight'],
+      'sampling_steps': settings['sampling_steps'],
+      'tuned': False,
+    },
+  )
+  return str(folder)
 
 
 def run_export(arguments: Arguments) -> int:

@@ -104,6 +104,8 @@ def loss_keys() -> ConfigDict:
   loss.angles = 0.0
   # Factor of the cross-branch alignment (MSC); needs clips of merged frames
   loss.alignment = 0.0
+  # Factor of the two-way cross-entropy of DiffusionRet's retriever
+  loss.interaction = 0.0
   # Of the triplet losses
   loss.margin = 0.2
   # Hard negatives are drawn from this many

@@ -191,6 +191,31 @@ def _estimator(num_layers: int) -> Iterator[Rule]:
     yield from linear(f'{layer}.cond_proj.1', (*ours, f'condition_map_{i}'))
 
 
+def _diffusionret(counts: Counts) -> list[Rule]:
+  found = [
+    Rule('clip.logit_scale', ('params', 'log_scale')),
+    Rule(
+      'frame_position_embeddings.weight', ('params', 'temporal', 'positions')
+    ),
+  ]
+  for theirs, ours in (('text', 'text_gate'), ('video', 'video_gate')):
+    for i, name in ((0, 'hidden'), (2, 'score')):
+      found += linear(f'{theirs}_weight_fc.{i}', (ours, name))
+  for i in range(counts['transformerClip.resblocks.']):
+    theirs, ours = f'transformerClip.resblocks.{i}', ('temporal', f'block_{i}')
+    for j in (1, 2):
+      found += norm(f'{theirs}.ln_{j}', (*ours, f'norm{j}'))
+    inputs = ('params', *ours, 'inputs')
+    found.append(
+      Rule(f'{theirs}.attn.in_proj_weight', (*inputs, 'kernel'), True)
+    )
+    found.append(Rule(f'{theirs}.attn.in_proj_bias', (*inputs, 'bias')))
+    found += linear(f'{theirs}.attn.out_proj', (*ours, 'output'))
+    found += linear(f'{theirs}.mlp.c_fc', (*ours, 'inner'))
+    found += linear(f'{theirs}.mlp.c_proj', (*ours, 'outer'))
+  return found
+
+
 def _generator(official: str) -> Layout:
   """Returns the layout of one of DiffusionRet's generators."""
 
@@ -247,6 +272,29 @@ LAYOUTS = {
     {'clip_encoder.e_attns.': _stacked()},
     'clip_encoder.e_attns.',
     ('weight_token',),
+  ),
+  # Without CLIP itself, whose features are stored, and the generators.
+  'diffusionret': Layout(
+    _diffusionret,
+    {
+      'transformerClip.resblocks.': (
+        'params',
+        'temporal',
+        'block_{}',
+        'inputs',
+        'kernel',
+      )
+    },
+    'transformerClip.',
+    (
+      'clip.visual',
+      'clip.transformer',
+      'clip.token_embedding',
+      'clip.positional_embedding',
+      'clip.ln_final',
+      'clip.text_projection',
+      'diffusion_model',
+    ),
   ),
   'ms_sl': Layout(_ms_sl, {}, 'mapping_linear.'),
   'gmmformer': Layout(

@@ -117,6 +117,8 @@ def overrides(
     ('model', 'diffusion_steps', 'timesteps'),
     ('model', 'diffusion_layers', 'num_diffusion_layers'),
     ('model', 'lorentz_dim', 'lorentz_dim'),
+    ('model', 'num_layers', 'num_hidden_layers'),
+    ('model', 'num_positions', 'num_positions'),
     (None, 'blocks', 'attention_num'),
     (None, 'visual_width', 'visual_feat_dim'),
     (None, 'text_width', 'q_feat_size'),
@@ -170,6 +172,18 @@ SIZES = {
   'max_words': ('query_pos_embed.position_embeddings.weight', 2, 0),
   'max_frames': ('frame_pos_embed.position_embeddings.weight', 2, 0),
 }
+# DiffusionRet's state dict holds no input maps: its features are CLIP's.
+OWN_SIZES = {
+  'diffusionret': {
+    name: ('frame_position_embeddings.weight', 2, axis)
+    for name, axis in (
+      ('width', 1),
+      ('visual_width', 1),
+      ('text_width', 1),
+      ('num_positions', 0),
+    )
+  },
+}
 CLIPS = {'num_clips': ('clip_encoder.layer2.weight', 2, 0)}
 MORE_SIZES = {
   'dreamprvr': {
@@ -204,10 +218,8 @@ def feature_widths(state: Mapping[str, np.ndarray]) -> tuple[int, int]:
 
 def _shown(model: str, state: Mapping[str, np.ndarray]) -> dict[str, int]:
   sizes = {}
-  for size, (name, axes, axis) in {
-    **SIZES,
-    **MORE_SIZES.get(model, {}),
-  }.items():
+  known = OWN_SIZES.get(model, {**SIZES, **MORE_SIZES.get(model, {})})
+  for size, (name, axes, axis) in known.items():
     tensor = state.get(name, state.get(f'module.{name}'))
     if tensor is None or not hasattr(tensor, 'shape'):
       raise WeightsError(
@@ -221,6 +233,8 @@ def _shown(model: str, state: Mapping[str, np.ndarray]) -> dict[str, int]:
   counts = counts_of_state(LAYOUTS[model], state)
   if 'diffusion_mlp.layers.' in counts:
     sizes['diffusion_layers'] = counts['diffusion_mlp.layers.']
+  if 'transformerClip.resblocks.' in counts:
+    sizes['num_layers'] = counts['transformerClip.resblocks.']
   if BLOCKS.get(model):
     sizes['blocks'] = sum(counts[prefix] for prefix in BLOCKS[model])
   return sizes

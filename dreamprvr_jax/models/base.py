@@ -54,6 +54,7 @@ class RetrievalOutput:
   noise: Any = None  # (b, r, d)
   predicted_noise: Any = None  # (t, b, r, d)
   cone: Any = None  # ConePoints
+  interaction: Any = None  # (n, b) scaled scores of DiffusionRet's loss
   aligned: Any = None  # (clip tokens, frame tokens) in the space of alignment
 
 

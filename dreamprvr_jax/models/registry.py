@@ -7,6 +7,7 @@ import flax.linen as nn
 
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.models.consolidated import MSC, GMMFormerV2, Holmes
+from dreamprvr_jax.models.diffusionret import DiffusionRet
 from dreamprvr_jax.models.dreamprvr import DreamPRVR
 from dreamprvr_jax.models.gmmformer import GMMFormer
 from dreamprvr_jax.models.hlformer import HLFormer
@@ -15,6 +16,7 @@ from dreamprvr_jax.models.ms_sl import MSSL
 from dreamprvr_jax.types import dtype_of
 
 MODELS: dict[str, type[nn.Module]] = {
+  'diffusionret': DiffusionRet,
   'dreamprvr': DreamPRVR,
   'gmmformer': GMMFormer,
   'gmmformer_v2': GMMFormerV2,

@@ -40,6 +40,7 @@ class RetrievalObjective:
   distances: float = 0.0
   angles: float = 0.0
   alignment: float = 0.0
+  interaction: float = 0.0
   # What the terms go by
   margin: float = 0.2
   hard_pool: int = 20

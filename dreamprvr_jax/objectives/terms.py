@@ -250,6 +250,11 @@ def _alignment(objective, output, batch, ranks):
   return masked_mean(losses, batch.video_mask)
 
 
+def _interaction(objective, output, batch, ranks):
+  del objective, ranks
+  return 0.5 * _two_way(nce(output.interaction, **_where(batch)), batch)
+
+
 def _term(value: Value, *needs: str, batch: tuple[str, ...] = ()) -> Term:
   return Term(value, frozenset(needs), frozenset(batch))
 
@@ -274,4 +279,5 @@ TERMS = {
   'alignment': _term(
     _alignment, 'alignment', batch=('clip_sizes', 'clip_groups')
   ),
+  'interaction': _term(_interaction, 'interaction'),
 }

@@ -16,7 +16,7 @@ from dreamprvr_jax.evaluation.corpus import EncodedCorpus
 from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 
-TOKENS = ('clip', 'all')
+TOKENS = ('clip', 'frame', 'all')
 
 
 @struct.dataclass
@@ -60,7 +60,7 @@ def encode(
   Args:
     evaluator: Of the split.
     variables: The retriever's variables, replicated over the mesh.
-    tokens: 'clip' or 'all', which adds the frames' tokens.
+    tokens: 'clip', 'frame' or 'all' of them.
     watch: Who looks on.
 
   Raises:
@@ -86,13 +86,15 @@ def _tokens(
   """Returns the tokens of all videos in corpus order, and what is real."""
   found, masks = [], []
   for videos in corpus.whole():
-    clips = videos.clip_tokens
-    tokens, mask = clips, np.ones(clips.shape[:2], bool)
-    if kind == 'all' or not clips.shape[1]:
-      tokens = np.concatenate([clips, videos.frame_tokens], axis=1)
-      mask = np.concatenate([mask, videos.frame_mask], axis=1)
+    parts = []
+    if kind != 'frame':
+      clips = videos.clip_tokens
+      parts.append((clips, np.ones(clips.shape[:2], bool)))
+    if kind != 'clip':
+      parts.append((videos.frame_tokens, videos.frame_mask))
+    tokens, real = (np.concatenate(x, axis=1) for x in zip(*parts, strict=True))
     found.append(np.asarray(tokens, np.float32))
-    masks.append(mask)
+    masks.append(real)
   return np.concatenate(found), np.concatenate(masks)
 
 

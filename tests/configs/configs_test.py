@@ -213,8 +213,20 @@ GUIDED = {'guided_nce', 'guided_triplet'}
 REFUSED = {
   'ms_sl': {'frame_nce', 'frame_triplet', 'inter_evidence', 'alignment'},
   'gmmformer': {*GUIDED, 'alignment'},
+  'diffusionret': {
+    *GUIDED,
+    'clip_nce',
+    'clip_triplet',
+    'frame_nce',
+    'frame_triplet',
+    'matching',
+    'inter_evidence',
+    'intra_evidence',
+    'alignment',
+  },
 }
 ONLY = {
+  'interaction': 'diffusionret',
   'variational': 'dreamprvr',
   'diffusion': 'dreamprvr',
   'cone': 'hlformer',
@@ -292,7 +304,7 @@ def test_options_of_the_ablation(overrides, terms):
 
 def test_unknown_model_is_refused():
   with pytest.raises(
-    ValueError, match=r"'other'; the models are \['dreamprvr'"
+    ValueError, match=r"'other'; the models are \['diffusionret'"
   ):
     config_of('tvr', 'other')
 
@@ -316,7 +328,7 @@ def test_every_key_is_read():
   """Sections that go as a whole into a constructor are read by its fields."""
   wholesale = {'model', 'loss'}
   read = set()
-  for folder in ('modes', 'dreamprvr_jax/interop'):
+  for folder in ('modes', 'dreamprvr_jax/interop', 'dreamprvr_jax/rerank'):
     for path in (ROOT / folder).glob('*.py'):
       for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute):

@@ -58,10 +58,14 @@ def batch_of(golden):
   )
 
 
-def shapes(model, visual, text, max_words=30):
+def shapes(model, visual, text, max_words=30, max_frames=128):
   """Returns the shapes of a model's variables on given feature widths."""
   blank = blank_batch(
-    visual, text, num_clips=32, max_frames=128, max_words=max_words
+    visual,
+    text,
+    num_clips=32,
+    max_frames=max_frames,
+    max_words=max_words,
   )
   blank = blank.replace(
     clip_sizes=np.full((2, 32), 4, np.int32),

@@ -2,13 +2,17 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
 import dreamprvr_jax
 import main
+from dreamprvr_jax import checkpoints
 from dreamprvr_jax.interop import official
 from dreamprvr_jax.interop.layouts import LAYOUTS
+from dreamprvr_jax.rerank.networks import build_reranker
+from modes.reranking import read_fusion
 from tests.dreamprvr_jax.interop.official_test import FILES, released
 from tests.helpers.torch_archives import (
   state_dict,
@@ -41,11 +45,16 @@ def test_a_file_of_each_model(name, tmp_path):
     # It has other names for the same.
     tensors, members = state_dict(state)
     write(path, {'model': tensors, 'model_cfg': CONFIG}, members)
+  elif name == 'diffusionret':
+    # The state dict itself, without a config.
+    tensors, members = state_dict(state)
+    write(path, tensors, members)
   else:
     write_checkpoint(path, state, CONFIG)
   config = imported(path, tmp_path / 'ours')
   assert config['model']['name'] == name
-  assert config['data']['collection'] == 'tvr'
+  collection = 'activitynet' if name == 'diffusionret' else 'tvr'
+  assert config['data']['collection'] == collection
   assert config['model']['clip_weight'] == 0.5
   model, variables = dreamprvr_jax.load(tmp_path / 'ours')
   back = official.to_official(variables, name)
@@ -55,6 +64,33 @@ def test_a_file_of_each_model(name, tmp_path):
   for key in kept:
     np.testing.assert_array_equal(back[key], state[key], err_msg=key)
   words = np.ones((1, model.max_words, 20), np.float32)
+  if name == 'diffusionret':
+    words = np.ones((1, model.max_words, 32), np.float32)
   mask = np.ones((1, model.max_words), bool)
   query = model.apply(variables, words, mask, method='encode_query')
   assert np.isfinite(query).all()
+
+
+def test_a_generator_becomes_a_reranker(tmp_path):
+  state = released('diffusionret')
+  tensors, members = state_dict(state)
+  path = write(tmp_path / 'best.pth', tensors, members)
+  imported(path, tmp_path / 'ours')
+  folder = tmp_path / 'ours' / 'reranker'
+  stored = json.loads((folder / 'config.json').read_text())
+  settings = stored['config']['rerank']
+  assert settings['mask_mode'] == 'after'
+  assert settings['tokens'] == 'frame'
+  chosen = read_fusion(str(folder))
+  assert (chosen['temperature'], chosen['weight']) == (1.0, 1.0)
+  assert chosen['sampling_steps'] == 50
+  model = build_reranker(settings, 32)
+  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), 2, 32))
+  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  placed = jax.tree.map(
+    lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes
+  )
+  variables = checkpoints.load_weights(folder, placed)
+  back = official.to_official(variables, 'text_to_video')
+  for key, value in back.items():
+    np.testing.assert_array_equal(value, state[key], err_msg=key)

@@ -11,6 +11,7 @@ from dreamprvr_jax.models.registry import MODELS, build_model
 from tests.helpers import golden as files
 
 FILES = {
+  'diffusionret': 'diffusionret_tiny',
   'dreamprvr': 'dreamprvr_tiny',
   'gmmformer': 'gmmformer_tiny',
   'gmmformer_v2': 'gmmformer_v2_tiny',
@@ -20,12 +21,20 @@ FILES = {
   'ms_sl': 'ms_sl_tiny',
   'msc': 'msc_tiny',
 }
-OPTIONS = {'hlformer': {'lorentz_dim': 27}, 'dreamprvr': {'num_registers': 3}}
+# DiffusionRet takes the features of CLIP as they are.
+WIDTHS = {'diffusionret': (32, 32)}
+OPTIONS = {
+  'diffusionret': {'num_positions': 77, 'max_frames': 64},
+  'hlformer': {'lorentz_dim': 27},
+  'dreamprvr': {'num_registers': 3},
+}
 every_model = pytest.mark.parametrize('name', FILES)
 
 
 def released(name):
   """A state dict of the released program, by its own names."""
+  if name == 'diffusionret':
+    return made_state()
   state = files.part(files.load(FILES[name]), 'params')
   if name == 'holmes_multi':
     # The file has only what it adds.
@@ -33,9 +42,35 @@ def released(name):
   return state
 
 
+def made_state():
+  """As DiffusionRet's second stage leaves it; values of no meaning."""
+  file = files.part(files.load('diffusionret_tiny'), 'params')
+  shapes = {
+    'clip.visual.proj': (8, 32),
+    'clip.token_embedding.weight': (9, 32),
+    'frame_position_embeddings.weight': (77, 32),
+  }
+  for i in range(4):
+    block = f'transformerClip.resblocks.{i}'
+    for name, rows, columns in (
+      ('attn.in_proj_', 96, 32),
+      ('attn.out_proj.', 32, 32),
+      ('mlp.c_fc.', 128, 32),
+      ('mlp.c_proj.', 32, 128),
+    ):
+      shapes[f'{block}.{name}weight'] = (rows, columns)
+      shapes[f'{block}.{name}bias'] = (rows,)
+    for j in (1, 2):
+      shapes[f'{block}.ln_{j}.weight'] = shapes[f'{block}.ln_{j}.bias'] = (32,)
+  rng = np.random.default_rng(0)
+  draw = lambda shape: rng.normal(size=shape).astype(np.float32)
+  return {**file, **{name: draw(shape) for name, shape in shapes.items()}}
+
+
 def template(name):
   model = build_model(name, 'float32', width=32, **OPTIONS.get(name, {}))
-  return files.shapes(model, 24, 20, model.max_words)
+  widths = WIDTHS.get(name, (24, 20))
+  return files.shapes(model, *widths, model.max_words, model.max_frames)
 
 
 def test_every_model_has_a_layout():
@@ -69,6 +104,8 @@ def test_there_and_back(name):
 def test_missing_and_unknown_tensors_are_named(name):
   state = released(name)
   gone = 'query_encoder.self.query.weight'
+  if name == 'diffusionret':
+    gone = 'text_weight_fc.0.weight'
   state['odd.weight'] = state.pop(gone)
   with pytest.raises(
     WeightsError, match=f'released {name} model: missing {gone}; not known odd'
@@ -91,11 +128,13 @@ def test_sizes_and_numbers_of_the_file(name):
     name, 'float32', **{k: v for k, v in model.items() if k != 'name'}
   )
   assert built.width == 32
-  assert found['data']['max_words'] == (77 if name == 'msc' else 30)
+  if name != 'diffusionret':
+    assert found['data']['max_words'] == (77 if name == 'msc' else 30)
   assert found['optimizer']['lr'] == 1e-3
-  if name != 'ms_sl':
+  if name not in ('ms_sl', 'diffusionret'):
     assert found['loss']['clip_nce'] == 0.5
-  assert released_config.feature_widths(released(name)) == (24, 20)
+  widths = WIDTHS.get(name, (24, 20))
+  assert released_config.feature_widths(released(name)) == widths
   with pytest.raises(WeightsError, match=r'hidden_size = 48.*tensors show 32'):
     released_config.overrides({'hidden_size': 48}, released(name))
 

@@ -31,6 +31,8 @@ SMALL = {
   'num_registers': 2,
   'diffusion_steps': 2,
   'diffusion_layers': 1,
+  'num_layers': 1,
+  'num_positions': 128,
   'dropout': 0.2,
   'input_dropout': 0.2,
 }

@@ -10,6 +10,7 @@ from dreamprvr_jax.models.registry import MODELS, build_model
 
 def test_known_models():
   assert set(MODELS) == {
+    'diffusionret',
     'dreamprvr',
     'gmmformer',
     'gmmformer_v2',
@@ -34,7 +35,7 @@ def test_builds_with_its_fields():
 def test_unknown_model():
   with pytest.raises(
     UserError,
-    match=r"config.model.name is 'dreamprv'; the models are \['dreamprvr', ",
+    match=r"config.model.name is 'dreamprv'; the models are \['diffusionret', ",
   ):
     build_model('dreamprv', 'float32')
 

@@ -1,0 +1,169 @@
+"""DiffusionRet's retriever: golden scores, the specification's formulas."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.layers.temporal import TemporalTransformer
+from dreamprvr_jax.models.base import RetrievalOutput
+from dreamprvr_jax.models.diffusionret import DiffusionRet
+from dreamprvr_jax.models.template import blank_batch
+from dreamprvr_jax.objectives.registry import build_objective
+from dreamprvr_jax.types import VideoEncoding
+from tests.helpers.golden import distance, load, part
+
+MODEL = DiffusionRet(
+  width=32, num_layers=1, num_positions=12, max_frames=12, max_words=7
+)
+
+
+def golden():
+  """The file, our variables, its queries and videos as ours."""
+  file = load('diffusionret_tiny')
+  state = part(file, 'params')
+  blank = blank_batch(32, 32, num_clips=4, max_frames=12, max_words=7)
+  variables = MODEL.init(jax.random.key(0), blank)
+  params = {**variables['params']}
+  for ours, theirs in (('text_gate', 'text'), ('video_gate', 'video')):
+    params[ours] = {
+      name: {
+        'kernel': state[f'{theirs}_weight_fc.{i}.weight'].T,
+        'bias': state[f'{theirs}_weight_fc.{i}.bias'],
+      }
+      for i, name in ((0, 'hidden'), (2, 'score'))
+    }
+  params['log_scale'] = state['clip.logit_scale']
+  queries = MODEL.apply(
+    {'params': params},
+    file['batch/text_feat'],
+    file['batch/text_mask'] > 0,
+    method='encode_query',
+  )
+  mask = file['batch/video_mask'] > 0
+  frames = np.where(mask[..., None], file['batch/video_feat'], 0)
+  videos = VideoEncoding(frames[:, :0], jnp.asarray(frames), jnp.asarray(mask))
+  return file, {'params': params}, queries, videos
+
+
+def test_scores():
+  file, variables, queries, videos = golden()
+  found = MODEL.apply(variables, queries, videos, method='score')
+  scores = 0.5 * found.clip + 0.5 * found.frame
+  assert distance(scores, file['scorer/scores']) < 1e-5
+  # Masked pairs count as 0 inside the maxima.
+  assert file['scorer/scores'][6, 9] == scores[6, 9] == 0
+
+
+def test_gates():
+  file, variables, _, videos = golden()
+  mask = file['batch/text_mask'] > 0
+  text = MODEL.apply(
+    variables,
+    file['batch/text_feat'],
+    mask,
+    method=lambda m, x, mask: m.text_gate(x, mask),
+  )
+  assert distance(text, file['scorer/text_weights']) < 1e-5
+  video = MODEL.apply(
+    variables,
+    videos.frame_tokens,
+    videos.frame_mask,
+    method=lambda m, x, mask: m.video_gate(x, mask),
+  )
+  assert distance(video, file['scorer/video_weights']) < 1e-5
+
+
+def test_loss():
+  """Ten pairs; two of the same video are negatives of each other, as
+  released, where each caption is given a video of its own."""
+  file, variables, queries, videos = golden()
+  scores = MODEL.apply(variables, queries, videos, method='score')
+  whole = 0.5 * scores.clip + 0.5 * scores.frame
+  blank = blank_batch(32, 32, num_clips=4, max_frames=12, max_words=7)
+  batch = blank.replace(
+    caption_video=np.arange(10, dtype=np.int32),
+    caption_mask=np.ones(10, bool),
+    video_mask=np.ones(10, bool),
+  )
+  scale = np.exp(variables['params']['log_scale'])
+  output = RetrievalOutput(None, None, None, interaction=scale * whole)
+  objective = build_objective(
+    'diffusionret',
+    MODEL,
+    interaction=1.0,
+    clip_triplet=0.0,
+    frame_triplet=0.0,
+  )
+  total, terms = objective(output, batch, {})
+  assert set(terms) == {'interaction'}
+  assert float(total) == pytest.approx(file['loss/discrimination'], rel=1e-5)
+
+
+def test_temporal_transformer_by_the_formulas():
+  rng = np.random.default_rng(0)
+  frames = rng.normal(size=(2, 5, 8)).astype(np.float32)
+  mask = np.asarray([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], bool)
+  module = TemporalTransformer(2, 2, 6)
+  variables = module.init(jax.random.key(0), frames, mask)
+  variables = jax.tree.map(
+    lambda p: rng.normal(0, 0.3, p.shape).astype(np.float32), variables
+  )
+  p = variables['params']
+
+  def norm(x, w):
+    x = x - x.mean(-1, keepdims=True)
+    return (
+      x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-12) * w['scale']
+      + w['bias']
+    )
+
+  affine = lambda x, w: x @ w['kernel'] + w['bias']
+  h = frames + p['positions'][:5]
+  for i in range(2):
+    w = p[f'block_{i}']
+    q, k, v = np.split(affine(norm(h, w['norm1']), w['inputs']), 3, axis=-1)
+    heads = []
+    for part_ in (slice(0, 4), slice(4, 8)):
+      logits = q[..., part_] @ np.swapaxes(k[..., part_], 1, 2) / 2.0
+      logits = logits - 1e6 * (1 - mask[:, None])
+      weights = np.exp(logits - logits.max(-1, keepdims=True))
+      weights /= weights.sum(-1, keepdims=True)
+      heads.append(weights @ v[..., part_])
+    h = h + affine(np.concatenate(heads, -1), w['output'])
+    z = affine(norm(h, w['norm2']), w['inner'])
+    h = h + affine(z / (1 + np.exp(-1.702 * z)), w['outer'])
+  found = module.apply(variables, frames, mask)
+  assert distance(found, h + frames) < 1e-5
+
+
+def test_features_of_clip_are_taken_as_they_are():
+  blank = blank_batch(32, 32, num_clips=4, max_frames=12, max_words=7)
+  assert 'text_input' not in MODEL.init(jax.random.key(0), blank)['params']
+  other = blank_batch(24, 20, num_clips=4, max_frames=12, max_words=7)
+  params = MODEL.init(jax.random.key(0), other)['params']
+  assert params['video_input']['linear']['kernel'].shape == (24, 32)
+  assert params['text_input']['linear']['kernel'].shape == (20, 32)
+
+
+def test_the_last_token_stands_for_a_query():
+  words = np.random.default_rng(0).normal(size=(2, 7, 32)).astype(np.float32)
+  mask = np.arange(7) < np.asarray([[7], [3]])
+  blank = blank_batch(32, 32, num_clips=4, max_frames=12, max_words=7)
+  variables = MODEL.init(jax.random.key(0), blank)
+  rows = MODEL.apply(variables, words, mask, method='encode_query')
+  pooled = MODEL.pooled(rows)
+  np.testing.assert_array_equal(pooled, words[[0, 1], [6, 2]])
+
+
+def test_the_scale_is_bounded():
+  params = {'log_scale': jnp.asarray(9.0), 'other': jnp.zeros(2)}
+  assert float(MODEL.constrain(params)['log_scale']) == pytest.approx(4.60517)
+
+
+def test_more_frames_than_positions():
+  model = MODEL.clone(max_frames=13)
+  blank = blank_batch(32, 32, num_clips=4, max_frames=13, max_words=7)
+  with pytest.raises(UserError, match=r'max_frames is 13, .* 12 positions'):
+    model.init(jax.random.key(0), blank)
