@@ -1,6 +1,7 @@
 """--mode=evaluate --rerank=DIR: a retriever with and without re-ranking."""
 
 import dataclasses
+import pathlib
 import statistics
 import time
 from typing import Any
@@ -98,7 +99,7 @@ def evaluate(
   directory: str,
   *,
   show: bool,
-  latency: bool = True,
+  encodings: pathlib.Path | None = None,
 ) -> tuple[dict[str, Any], np.ndarray]:
   """Returns (metrics, fused scores) of a split, ready for JSON.
 
@@ -111,12 +112,14 @@ def evaluate(
     split: The split.
     directory: Workdir of the re-ranker.
     show: Whether progress bars are shown.
-    latency: Whether the time of re-ranking is measured.
+    encodings: Folder where the split's encodings are kept; None for nowhere.
   """
   settings = checkpoints.read_config(directory).get('config', {})
   with config.unlocked():
     config.rerank.tokens = settings.get('rerank', {}).get('tokens', 'clip')
-  features = split_features(config, mesh, retriever, split, None, show=show)
+  features = split_features(
+    config, mesh, retriever, split, encodings, show=show
+  )
   trained = Trained.load(directory, retriever, features, mesh)
   kind = config.rerank.correction
   bank = None
@@ -160,8 +163,7 @@ def evaluate(
   }
   if trained.model.diffusion:
     found['single_pass'] = retrieval.summary(ranked(how='single')[1])
-  if latency:
-    found['milliseconds'] = _latency(trained, mesh, features, candidates, steps)
+  found['milliseconds'] = _latency(trained, mesh, features, candidates, steps)
   return found, fusion.scatter(scores, candidates, runs[0][0])
 
 

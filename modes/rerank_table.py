@@ -77,6 +77,7 @@ def _result(
   done = folder / _DONE
   if done.exists():
     return json.loads(done.read_text())
+  encodings = folder.parent / _label(checkpoint)
   own = config.copy_and_resolve_references().unlock()
   own.seed = seed
   own.rerank.update(METHODS[name])
@@ -95,6 +96,7 @@ def _result(
         'progress': False,
       }
     ),
+    encodings,
   )
   if code:
     raise UserError(f'stopped; the same command continues in {folder}')
@@ -103,7 +105,14 @@ def _result(
   split = joins.get_split(corpus, joins.final_split(own, corpus))
   retriever = Retriever.load(checkpoint, mesh)
   found, _ = rerank_evaluation.evaluate(
-    own, mesh, retriever, corpus, split, str(folder), show=False
+    own,
+    mesh,
+    retriever,
+    corpus,
+    split,
+    str(folder),
+    show=False,
+    encodings=encodings,
   )
   result = {
     **found,

@@ -37,15 +37,22 @@ from modes.training import check_same_run
 
 _log = logging.getLogger(__name__)
 
-FEATURES = 'features.npz'
 FUSION = 'fusion.json'
 # Numbers of DDIM steps that are tried.
 _STEPS = (2, 5, 10, 50)
 
 
-def run(config: ConfigDict, arguments: Arguments) -> int:
+def run(
+  config: ConfigDict,
+  arguments: Arguments,
+  encodings: pathlib.Path | None = None,
+) -> int:
   """Trains a re-ranker, chooses its fusion, prints the table; returns the
-  exit code."""
+  exit code.
+
+  The encodings of the training split are kept in the folder `encodings`, or
+  else in the workdir.
+  """
   mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
   settings = check_settings(config)
   workdir = pathlib.Path(arguments.workdir)
@@ -60,7 +67,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     mesh,
     retriever,
     split,
-    workdir / FEATURES,
+    encodings or workdir,
     show=arguments.progress,
   )
   width = features.queries.shape[1]

@@ -63,14 +63,15 @@ def split_features(
   mesh: Mesh,
   retriever: Retriever,
   split: Split,
-  path: pathlib.Path | None,
+  folder: pathlib.Path | None,
   *,
   show: bool,
 ) -> RerankFeatures:
-  """Returns the retriever's encodings of a split; those of `path` if they are
-  from there, else they are kept there."""
+  """Returns the retriever's encodings of a split; those in `folder` if they
+  are from there, else they are kept there."""
   ids = zlib.crc32('\n'.join([*split.video_ids, *split.caption_ids]).encode())
   origin = f'{retriever.digest} {split.name} {ids} {config.rerank.tokens}'
+  path = folder / f'encodings_{split.name}.npz' if folder else None
   found = features_room.restore(path, origin) if path else None
   if found is not None:
     _log.info('%s: encodings of %s are there', path, split.name)

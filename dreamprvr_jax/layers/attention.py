@@ -95,7 +95,7 @@ class SingleQueryAttention(nn.Module):
     *,
     mask: Bool[Array, 'b s'] | None = None,
     train: bool,
-  ) -> Float[Array, 'a b d']:
+  ) -> Float[Array, 'b a d']:
     width = query.shape[-1]
     heads = self.num_heads
     depth = head_width(width, heads)
@@ -115,8 +115,8 @@ class SingleQueryAttention(nn.Module):
     weights = Dropout(self.dropout)(weights, train=train)
     pooled = jnp.einsum('abhs,absd->abhd', weights, keys)
     # Dropout makes the weights' sum differ from 1: the bias is scaled by it.
-    total = jnp.sum(weights, axis=-1)[..., None]
-    mixed = jnp.einsum('abhd,dhk->abhk', pooled, value_kernel)
+    total = jnp.swapaxes(jnp.sum(weights, axis=-1), 0, 1)[..., None]
+    mixed = jnp.einsum('abhd,dhk->bahk', pooled, value_kernel)
     mixed = mixed + total * value_bias
     return mixed.reshape(*mixed.shape[:-2], width)
 

@@ -14,9 +14,11 @@ class Linear(nn.Module):
   """x W + b over the last axis, to one axis or several.
 
   Parameters are those of `nn.DenseGeneral`: 'kernel' (d, *features) and
-  'bias' (*features). The leading axes are one axis in the product: over two
-  of them, XLA's CPU compiler computes the kernel's gradient from a transposed
-  copy, at half the speed.
+  'bias' (*features). The last two row axes, videos and tokens, are one axis in
+  the product: over two of them, XLA's CPU compiler computes the kernel's
+  gradient from a transposed copy, at half the speed. Axes before them (steps,
+  say) stay: if they were merged, devices that share the videos would have to
+  gather them all.
   """
 
   features: tuple[int, ...]
@@ -28,7 +30,8 @@ class Linear(nn.Module):
     width = x.shape[-1]
     kernel = self.param('kernel', initializers.WEIGHT, (width, *self.features))
     size = math.prod(self.features)
-    rows = x.astype(self.dtype).reshape(-1, width)
+    leading = x.shape[:-3]
+    rows = x.astype(self.dtype).reshape(*leading, -1, width)
     y = rows @ kernel.astype(self.dtype).reshape(width, size)
     if self.use_bias:
       bias = self.param('bias', nn.initializers.zeros, self.features)

@@ -3,8 +3,10 @@
 import jax
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from dreamprvr_jax import parallel
+from dreamprvr_jax.diffusion.denoiser import RegisterEstimator
 from dreamprvr_jax.evaluation.encoder import compile_encoding
 from dreamprvr_jax.evaluation.ranking import (
   compile_ranking,
@@ -158,7 +160,8 @@ def training_parts(num_registers):
     num_clips=CLIPS,
     max_frames=FRAMES,
     max_words=4,
-    block_widths=(0.0,),
+    # So many that what the merger reads of them must not travel either.
+    block_widths=(0.0, 0.5, 1.0, 3.0, 5.0),
     num_registers=num_registers,
     diffusion_steps=2,
     diffusion_layers=1,
@@ -191,6 +194,7 @@ def check_training(compiled, state):
   queries, scores = CAPTIONS * TRAIN_WIDTH, CAPTIONS * TRAIN_VIDEOS
   tokens = TRAIN_VIDEOS * CLIPS * TRAIN_WIDTH
   assert parameter < tokens
+  assert max(queries, scores) < TRAIN_VIDEOS * 5 * TRAIN_WIDTH
   assert max(queries, scores) < tokens // 8
   found = collectives(compiled)
   assert found
@@ -223,9 +227,29 @@ def test_training_step_gathers_queries_not_tokens():
   check_training(update.lower(state, batch).compile(), state)
 
 
+def test_noise_of_all_steps_is_predicted_where_the_videos_are():
+  estimator = RegisterEstimator(num_steps=4, num_layers=2, width=8)
+  mesh = parallel.make_mesh(8)
+  by_video = NamedSharding(mesh, PartitionSpec(None, ('data', 'corpus')))
+  x, steps = np.zeros((4, 16, 3, 8), np.float32), np.zeros((4, 2, 8))
+  terms = np.zeros((2, 16, 3, 8), np.float32)
+  variables = estimator.init(
+    {'params': jax.random.key(0)},
+    np.zeros((16, 3, 8)),
+    method=lambda m, c: m(c, m.step_terms()[0], m.condition_terms(c)),
+  )
+  predict = jax.jit(
+    lambda x, terms: estimator.apply(variables, x, steps, terms),
+    in_shardings=(by_video, by_video),
+    out_shardings=by_video,
+  )
+  assert not collectives(predict.lower(x, terms).compile())
+
+
 @pytest.mark.slow
 def test_steps_on_resident_features_gather_queries_not_tokens():
-  state, parts = training_parts(num_registers=2)
+  # So many that they are more than the queries.
+  state, parts = training_parts(num_registers=3)
   mesh = parallel.make_mesh(8)
   data = features(50, 90, width=10, clips=CLIPS, frames=FRAMES)
   steps = compile_steps(
