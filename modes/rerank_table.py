@@ -49,6 +49,8 @@ def run(
       for name in names:
         folder = workdir / f'{_label(checkpoint)}-{name}-seed-{seed}'
         result = _result(config, arguments, checkpoint, name, seed, folder)
+        if isinstance(result, int):
+          return result
         results.append(result)
         write_table(table_of(results), workdir)
         joins.say(
@@ -72,8 +74,9 @@ def _result(
   name: str,
   seed: int,
   folder: pathlib.Path,
-) -> dict[str, Any]:
-  """Returns the metrics of one re-ranker; trains it if they are not there."""
+) -> dict[str, Any] | int:
+  """Returns the metrics of one re-ranker, which is trained if they are not
+  there, or the exit code of a training that was stopped."""
   done = folder / _DONE
   if done.exists():
     return json.loads(done.read_text())
@@ -99,7 +102,7 @@ def _result(
     encodings,
   )
   if code:
-    raise UserError(f'stopped; the same command continues in {folder}')
+    return code
   mesh = parallel.make_mesh(own.num_devices, own.corpus_devices)
   corpus = joins.open_data(own, show=False)
   split = joins.get_split(corpus, joins.final_split(own, corpus))
