@@ -115,10 +115,9 @@ def evaluate(
     encodings: Folder where the split's encodings are kept; None for nowhere.
   """
   settings = checkpoints.read_config(directory).get('config', {})
-  with config.unlocked():
-    config.rerank.tokens = settings.get('rerank', {}).get('tokens', 'clip')
+  tokens = settings.get('rerank', {}).get('tokens', 'clip')
   features = split_features(
-    config, mesh, retriever, split, encodings, show=show
+    config, mesh, retriever, split, encodings, tokens=tokens, show=show
   )
   trained = Trained.load(directory, retriever, features, mesh)
   kind = config.rerank.correction

@@ -68,6 +68,7 @@ def run(
     retriever,
     split,
     encodings or workdir,
+    tokens=config.rerank.tokens,
     show=arguments.progress,
   )
   width = features.queries.shape[1]

@@ -65,12 +65,13 @@ def split_features(
   split: Split,
   folder: pathlib.Path | None,
   *,
+  tokens: str,
   show: bool,
 ) -> RerankFeatures:
   """Returns the retriever's encodings of a split; those in `folder` if they
   are from there, else they are kept there."""
   ids = zlib.crc32('\n'.join([*split.video_ids, *split.caption_ids]).encode())
-  origin = f'{retriever.digest} {split.name} {ids} {config.rerank.tokens}'
+  origin = f'{retriever.digest} {split.name} {ids} {tokens}'
   path = folder / f'encodings_{split.name}.npz' if folder else None
   found = features_room.restore(path, origin) if path else None
   if found is not None:
@@ -79,7 +80,7 @@ def split_features(
   settled = residency.with_pipeline(config, [split], mesh)
   evaluator = make_evaluator(settled, mesh, retriever.model, split)
   found = features_room.encode(
-    evaluator, retriever.variables, config.rerank.tokens, Watch(show)
+    evaluator, retriever.variables, tokens, Watch(show)
   )
   if path and jax.process_index() == 0:
     features_room.save(path, found, origin)

@@ -115,10 +115,11 @@ class SingleQueryAttention(nn.Module):
     weights = Dropout(self.dropout)(weights, train=train)
     pooled = jnp.einsum('abhs,absd->abhd', weights, keys)
     # Dropout makes the weights' sum differ from 1: the bias is scaled by it.
-    total = jnp.swapaxes(jnp.sum(weights, axis=-1), 0, 1)[..., None]
-    mixed = jnp.einsum('abhd,dhk->bahk', pooled, value_kernel)
+    total = jnp.sum(weights, axis=-1)[..., None]
+    mixed = jnp.einsum('abhd,dhk->abhk', pooled, value_kernel)
     mixed = mixed + total * value_bias
-    return mixed.reshape(*mixed.shape[:-2], width)
+    # Videos first: see `Linear`.
+    return jnp.swapaxes(mixed.reshape(*mixed.shape[:-2], width), 0, 1)
 
 
 class _HeadMap(nn.Module):

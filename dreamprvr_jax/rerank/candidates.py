@@ -33,12 +33,6 @@ class Candidates:
     """Whether each list has the right video: what re-ranking can reach."""
     return self.ranks <= self.videos.shape[1]
 
-  def shortened(self, count: int) -> 'Candidates':
-    """Returns the lists of at most `count`."""
-    return dataclasses.replace(
-      self, videos=self.videos[:, :count], scores=self.scores[:, :count]
-    )
-
 
 def best_candidates(
   scores: Float[np.ndarray, 'n v'], right: Int[np.ndarray, ' n'], count: int

@@ -24,13 +24,6 @@ def test_no_more_candidates_than_videos():
   assert training_lists(SCORES, RIGHT, 9).shape == (3, 4)
 
 
-def test_shorter_lists_keep_the_best():
-  long, short = (best_candidates(SCORES, RIGHT, k) for k in (3, 1))
-  cut = long.shortened(1)
-  np.testing.assert_array_equal(cut.videos, short.videos)
-  np.testing.assert_array_equal(cut.scores, short.scores)
-
-
 def test_training_lists():
   found = training_lists(SCORES, RIGHT, 3)
   np.testing.assert_array_equal(found, [[3, 1, 2], [2, 0, 1], [1, 0, 2]])
