@@ -21,7 +21,14 @@ def network(x, step_input):
   return 0.5 * jnp.tanh(x) + 0.3 * step_input
 
 
-def run(method='ddpm', num_steps=None, start=START, clip=1.0, net=network):
+def run(
+  method='ddpm',
+  num_steps=None,
+  start=START,
+  clip=1.0,
+  net=network,
+  **options,
+):
   noise = jnp.asarray(NOISE, jnp.float32)
   return sample(
     SCHEDULE,
@@ -32,6 +39,7 @@ def run(method='ddpm', num_steps=None, start=START, clip=1.0, net=network):
     method=method,
     num_steps=num_steps,
     clip=clip,
+    **options,
   )
 
 
@@ -128,15 +136,7 @@ def test_ddim_beyond_the_schedule():
 
 
 def test_states_end_with_the_sample():
-  noise = jnp.asarray(NOISE, jnp.float32)
-  states = sample(
-    SCHEDULE,
-    network,
-    jnp.asarray(START, jnp.float32),
-    step_inputs=jnp.asarray(STEP_INPUTS, jnp.float32),
-    noise=lambda t: noise[t],
-    keep_states=True,
-  )
+  states = run(keep_states=True)
   assert states.shape == (T + 1, *START.shape)
   np.testing.assert_array_equal(states[0], START.astype(np.float32))
   np.testing.assert_array_equal(states[-1], run())
@@ -164,17 +164,7 @@ def ddim(eta, prediction):
 @pytest.mark.parametrize('eta', [0.0, 0.5, 1.0])
 @pytest.mark.parametrize('prediction', ['noise', 'start'])
 def test_ddim_with_noise_and_either_prediction(eta, prediction):
-  noise = jnp.asarray(NOISE, jnp.float32)
-  found = sample(
-    SCHEDULE,
-    network,
-    jnp.asarray(START, jnp.float32),
-    step_inputs=jnp.asarray(STEP_INPUTS, jnp.float32),
-    noise=lambda t: noise[t],
-    prediction=prediction,
-    method='ddim',
-    eta=eta,
-  )
+  found = run('ddim', prediction=prediction, eta=eta)
   np.testing.assert_allclose(found, ddim(eta, prediction), atol=2e-4)
 
 
