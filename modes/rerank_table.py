@@ -52,7 +52,7 @@ def run(
         if isinstance(result, int):
           return result
         results.append(result)
-        write_table(table_of(results), workdir)
+        write_table(table_of(results), summary_of(results), workdir)
         joins.say(
           f'{_label(checkpoint)}, {name}, seed {seed}: SumR '
           f'{result["before"]["SumR"]:.1f} to {result["after"]["SumR"]:.1f}'
@@ -185,12 +185,52 @@ def _row(
   return row
 
 
+def summary_of(results: Sequence[Mapping[str, Any]]) -> list[str]:
+  """Returns sentences on the gains over all retrievers, and on those of the
+  methods against 'diffusion' on the same retrievers."""
+  gains: dict[str, dict[Any, float]] = {}
+  for r in results:
+    run = r['checkpoint'], r['seed']
+    before = r['before']['SumR']
+    mine = {r['method']: r['after'], 'one pass': r.get('single_pass')}
+    if r['method'] != 'diffusion':
+      mine.pop('one pass')
+    for name, metrics in mine.items():
+      if metrics:
+        gains.setdefault(name, {})[run] = metrics['SumR'] - before
+  lines = [
+    f'- {name}: SumR {_estimate(list(found.values()))} over {len(found)} runs'
+    for name, found in gains.items()
+  ]
+  base = gains.get('diffusion', {})
+  for name, found in gains.items():
+    both = sorted(base.keys() & found.keys())
+    if name != 'diffusion' and both:
+      change = [found[run] - base[run] for run in both]
+      lines.append(
+        f'- {name} against diffusion, run by run: {_estimate(change)}, more '
+        f'in {sum(c > 0 for c in change)} of {len(both)} runs'
+      )
+  return lines
+
+
+def _estimate(values: Sequence[float]) -> str:
+  """Returns a mean with its sign and standard error."""
+  spread = seeds.spread(values)
+  mean = f'{spread["mean"]:+.2f}'
+  if spread['std'] is None:
+    return mean
+  return f'{mean} (standard error {spread["std"] / len(values) ** 0.5:.2f})'
+
+
 def write_table(
-  rows: Sequence[Mapping[str, Any]], folder: pathlib.Path
+  rows: Sequence[Mapping[str, Any]],
+  summary: Sequence[str],
+  folder: pathlib.Path,
 ) -> None:
   """Writes rerank.md, rerank.csv and rerank.json."""
   texts = {
-    'md': markdown(rows),
+    'md': '\n'.join([markdown(rows), *summary, '']),
     'csv': comma_separated(rows),
     'json': json.dumps(list(rows), indent=2) + '\n',
   }

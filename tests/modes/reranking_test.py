@@ -173,15 +173,28 @@ def result(checkpoint, method, seed, before, after):
   return found
 
 
+RESULTS = [
+  result('a', 'diffusion', 0, 100, 102),
+  result('a', 'no_diffusion', 0, 100, 99),
+  result('b', 'diffusion', 0, 140, 146),
+  result('b', 'no_diffusion', 0, 140, 147),
+]
+
+
+def test_sentences_of_a_table():
+  assert rerank_table.summary_of(RESULTS) == [
+    '- diffusion: SumR +4.00 (standard error 2.00) over 2 runs',
+    '- one pass: SumR +5.00 (standard error 2.00) over 2 runs',
+    '- no_diffusion: SumR +3.00 (standard error 4.00) over 2 runs',
+    '- one pass against diffusion, run by run: +1.00 (standard error 0.00), '
+    'more in 2 of 2 runs',
+    '- no_diffusion against diffusion, run by run: -1.00 (standard error '
+    '2.00), more in 1 of 2 runs',
+  ]
+
+
 def test_rows_of_a_table():
-  rows = rerank_table.table_of(
-    [
-      result('a', 'diffusion', 0, 100, 102),
-      result('a', 'no_diffusion', 0, 100, 99),
-      result('b', 'diffusion', 0, 140, 146),
-      result('b', 'no_diffusion', 0, 140, 141),
-    ]
-  )
+  rows = rerank_table.table_of(RESULTS)
   assert [(r['method'], r['runs']) for r in rows] == [
     ('no re-ranking', 2),
     ('diffusion', 2),
