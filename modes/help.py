@@ -19,21 +19,6 @@ MODES = {
     '[--config.data.root=DIR]\n      [--config.data.eval_split=val] '
     '[--scores=FILE.npz] [--labels=FILE.jsonl] [--workdir=DIR]',
   ),
-  'rerank-train': (
-    "Trains DiffusionRet's generator (or a control, config.rerank) to re-rank "
-    'the lists\nof a trained retriever, which stays as it is. Continues.',
-    'python main.py --mode=rerank-train --checkpoint=RETRIEVER --workdir=DIR\n'
-    '      [--config.data.root=DIR] [--config.rerank.candidates=128]\n'
-    '    then: python main.py --mode=evaluate --checkpoint=RETRIEVER '
-    '--rerank=DIR',
-  ),
-  'rerank-table': (
-    'Trains re-rankers for several retrievers (comma separated), the '
-    'generator and its\ncontrols, and compares them: rerank.md, .csv, .json. '
-    'Continues.',
-    'python main.py --mode=rerank-table --checkpoint=DIR1,DIR2 --seeds=3 '
-    '--workdir=TABLE\n      [--methods=diffusion,no_diffusion]',
-  ),
   'prepare': (
     'Turns the release into sharded records; goes on where it was stopped.',
     'python main.py --mode=prepare --config=configs/tvr.py '
@@ -68,6 +53,21 @@ MODES = {
     'python main.py --mode=sweep --config=configs/tvr.py:dreamprvr '
     '--config.data.root=DIR\n      '
     '--sweep=model.num_registers=1,2,4,8 --seeds=3 --workdir=DIR',
+  ),
+  'rerank-train': (
+    "Trains DiffusionRet's generator (or a control, config.rerank) to re-rank "
+    'the lists\nof a trained retriever, which stays as it is. Continues.',
+    'python main.py --mode=rerank-train --checkpoint=RETRIEVER --workdir=DIR\n'
+    '      [--config.data.root=DIR] [--config.rerank.candidates=128]\n'
+    '    then: python main.py --mode=evaluate --checkpoint=RETRIEVER '
+    '--rerank=DIR',
+  ),
+  'rerank-table': (
+    'Trains re-rankers for several retrievers (comma separated), the '
+    'generator and its\ncontrols, and compares them: rerank.md, .csv, .json. '
+    'Continues.',
+    'python main.py --mode=rerank-table --checkpoint=DIR1,DIR2 --seeds=3 '
+    '--workdir=TABLE\n      [--methods=diffusion,no_diffusion]',
   ),
 }
 

@@ -326,7 +326,7 @@ def test_inspect_a_checkpoint(place):
   [
     (['--mode=dance'], 'train|evaluate|prepare|inspect|import|export'),
     (['--config=configs/none.py'], 'configs/ has activitynet.py'),
-    (['--config=configs/tvr.py:other'], "the models are ['dreamprvr', "),
+    (['--config=configs/tvr.py:other'], "the models are ['diffusionret', "),
     (
       ['--config=configs/tvr.py', '--config.modle.width=3'],
       'Did you mean "model"',
