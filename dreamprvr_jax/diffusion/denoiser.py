@@ -89,11 +89,30 @@ class RegisterEstimator(nn.Module):
     condition_terms: Float[Array, 'i b r d'],
   ) -> Float[Array, '*t b r d']:
     """Returns the predicted noise of one step, or of stacked steps."""
+    if x.ndim == 3:
+      return self._predict(x, step_terms, condition_terms)
+    # Steps are tokens of their video: products over one axis, and devices
+    # that share the videos each have their own.
+    t, b, r, d = x.shape
+    tokens = jnp.moveaxis(x, 0, 1).reshape(b, t * r, d)
+    found = self._predict(
+      tokens,
+      jnp.repeat(step_terms, r, axis=0),
+      jnp.tile(condition_terms, (1, 1, t, 1)),
+    )
+    return jnp.moveaxis(found.reshape(b, t, r, d), 1, 0)
+
+  def _predict(
+    self,
+    x: Float[Array, 'b n d'],
+    step_terms: Float[Array, '*n i d'],
+    condition_terms: Float[Array, 'i b n d'],
+  ) -> Float[Array, 'b n d']:
     x = x.astype(self.dtype)
     h = x
     for i in range(self.num_layers):
       u = self.linear_in[i](jax.nn.swish(self.norm_in[i](h)))
-      u = u + step_terms[..., i, None, None, :] + condition_terms[i]
+      u = u + step_terms[..., i, :] + condition_terms[i]
       u = self.linear_out[i](jax.nn.swish(self.norm_out[i](u)))
       h = u + self.shortcut[i](h)
     return self.readout(h + x)

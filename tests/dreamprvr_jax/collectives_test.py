@@ -231,7 +231,8 @@ def test_noise_of_all_steps_is_predicted_where_the_videos_are():
   estimator = RegisterEstimator(num_steps=4, num_layers=2, width=8)
   mesh = parallel.make_mesh(8)
   by_video = NamedSharding(mesh, PartitionSpec(None, ('data', 'corpus')))
-  x, steps = np.zeros((4, 16, 3, 8), np.float32), np.zeros((4, 2, 8))
+  x = np.zeros((4, 16, 3, 8), np.float32)
+  steps = np.zeros((4, 2, 8), np.float32)
   terms = np.zeros((2, 16, 3, 8), np.float32)
   variables = estimator.init(
     {'params': jax.random.key(0)},
