@@ -95,7 +95,7 @@ class SingleQueryAttention(nn.Module):
     *,
     mask: Bool[Array, 'b s'] | None = None,
     train: bool,
-  ) -> Float[Array, 'b a d']:
+  ) -> Float[Array, 'a b d']:
     width = query.shape[-1]
     heads = self.num_heads
     depth = head_width(width, heads)
@@ -118,8 +118,7 @@ class SingleQueryAttention(nn.Module):
     total = jnp.sum(weights, axis=-1)[..., None]
     mixed = jnp.einsum('abhd,dhk->abhk', pooled, value_kernel)
     mixed = mixed + total * value_bias
-    # Videos first: see `Linear`.
-    return jnp.swapaxes(mixed.reshape(*mixed.shape[:-2], width), 0, 1)
+    return mixed.reshape(*mixed.shape[:-2], width)
 
 
 class _HeadMap(nn.Module):

@@ -131,10 +131,10 @@ class TokenReadout(nn.Module):
     *,
     mask: Bool[Array, 'b s'] | None = None,
     train: bool,
-  ) -> Float[Array, 'b a d']:
+  ) -> Float[Array, 'a b d']:
     update = SingleQueryAttention(
       self.num_heads, self.dropout, self.dtype, name='attention'
     )(query, stacks, mask=mask, train=train)
     return FeedForward(
       query.shape[-1], self.dropout, self.dtype, name='feed_forward'
-    )(jnp.broadcast_to(query[:, None], update.shape), update, train=train)
+    )(jnp.broadcast_to(query, update.shape), update, train=train)

@@ -43,5 +43,5 @@ class LearnedAggregation(nn.Module):
     hidden = jax.nn.relu(linear(width, self.dtype, 'hidden')(readout))
     hidden = Dropout(self.dropout)(hidden, train=train)
     logits = linear(length, self.dtype, 'logits')(hidden).astype(jnp.float32)
-    weights = jax.nn.softmax(logits / self.temperature, axis=1)
-    return jnp.einsum('bas,absd->bsd', weights.astype(self.dtype), stacks)
+    weights = jax.nn.softmax(logits / self.temperature, axis=0)
+    return jnp.einsum('abs,absd->bsd', weights.astype(self.dtype), stacks)

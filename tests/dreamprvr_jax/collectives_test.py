@@ -160,8 +160,7 @@ def training_parts(num_registers):
     num_clips=CLIPS,
     max_frames=FRAMES,
     max_words=4,
-    # So many that what the merger reads of them must not travel either.
-    block_widths=(0.0, 0.5, 1.0, 3.0, 5.0),
+    block_widths=(0.0,),
     num_registers=num_registers,
     diffusion_steps=2,
     diffusion_layers=1,

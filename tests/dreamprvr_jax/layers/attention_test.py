@@ -132,7 +132,7 @@ def test_single_query_equals_attention_on_each_stack(masked):
   query, stacks = normal(1, 2, WIDTH), normal(2, 3, 2, 5, WIDTH)
   mask = np.arange(5) < np.asarray([[5], [2]]) if masked else None
   got = single.apply(variables, query, stacks, mask=mask, train=False)
-  assert got.shape == (2, 3, WIDTH)
+  assert got.shape == (3, 2, WIDTH)
   for stack in range(3):
     expected = layer.apply(
       variables,
@@ -141,8 +141,7 @@ def test_single_query_equals_attention_on_each_stack(masked):
       mask=mask[:, None] if masked else None,
       train=False,
     )
-    found = got[:, stack]
-    np.testing.assert_allclose(found, expected[:, 0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got[stack], expected[:, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_single_query_has_the_parameters_of_attention():
@@ -167,7 +166,7 @@ def test_dropout_removes_or_doubles_a_whole_key_with_its_bias():
   full = layer.apply(variables, query[:, None], key, train=False)[:, 0]
   outputs = (
     layer.apply(variables, query[:, None], key, train=True, rngs=rngs)[:, 0],
-    single.apply(variables, query, key[None], train=True, rngs=rngs)[:, 0],
+    single.apply(variables, query, key[None], train=True, rngs=rngs)[0],
   )
   for output in outputs:
     ratio = np.asarray(output / full)

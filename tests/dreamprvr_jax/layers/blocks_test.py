@@ -102,8 +102,7 @@ def test_readout_equals_cross_attention_on_each_stack():
     expected = cross.apply(
       variables, query[:, None], stacks[stack], train=False
     )
-    found = got[:, stack]
-    np.testing.assert_allclose(found, expected[:, 0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(got[stack], expected[:, 0], rtol=1e-4, atol=1e-4)
 
 
 def test_attention_block_computes_the_first_tokens_alone():
