@@ -328,7 +328,7 @@ def test_ablated_systems(options, gone):
 
   output = jax.eval_shape(run)
   missing = {name for name, value in vars(output).items() if value is None}
-  assert missing - {'guided', 'cone', 'aligned'} == gone
+  assert missing - {'guided', 'cone', 'aligned', 'interaction'} == gone
 
 
 def test_parameter_count():
