@@ -25,6 +25,10 @@ _TEXT_FLAGS = (
   'rerank',
   'methods',
   'sweep',
+  'index',
+  'remove',
+  'queries',
+  'first_pass',
 )
 # Modes that start other runs of this program.
 _SERIES = ('table', 'sweep')
@@ -35,6 +39,8 @@ _OF_CHECKPOINTS = (
   'rerank-table',
   'inspect',
   'export',
+  'index',
+  'search',
 )
 
 
@@ -61,6 +67,12 @@ def _parse(argv: list[str]) -> flags.FlagValues:
   flags.DEFINE_boolean('progress', True, 'bars', flag_values=values)
   flags.DEFINE_boolean('labelled_only', False, 'queries', flag_values=values)
   flags.DEFINE_integer('seeds', 1, 'runs of each', flag_values=values)
+  flags.DEFINE_boolean('moments', False, 'metrics', flag_values=values)
+  flags.DEFINE_boolean('append', False, 'videos', flag_values=values)
+  flags.DEFINE_string('tokens', 'float16', 'stored', flag_values=values)
+  flags.DEFINE_integer('caption', None, 'query', flag_values=values)
+  flags.DEFINE_integer('k', 10, 'hits', flag_values=values)
+  flags.DEFINE_integer('rescore', 4, 'candidates', flag_values=values)
   flags.DEFINE_string('coordinator', '', 'address', flag_values=values)
   flags.DEFINE_integer('num_processes', 0, 'processes', flag_values=values)
   flags.DEFINE_integer('process_id', -1, 'process', flag_values=values)
@@ -114,6 +126,8 @@ def _implied_config(argv: list[str]) -> ConfigDict:
   )
   if mode in _OF_CHECKPOINTS and place:
     return base_config.from_checkpoint(place)
+  if mode in ('index', 'search') and _peek(argv, 'index'):
+    return base_config.from_index(_peek(argv, 'index'))
   return ConfigDict()
 
 
@@ -141,6 +155,8 @@ def _check_flags(values: flags.FlagValues) -> None:
     'import': ('official', 'workdir'),
     'export': ('checkpoint', 'out'),
     'inspect': (),
+    'index': ('index',),
+    'search': ('index',),
   }[values.mode]
   given = {name for name in _TEXT_FLAGS if values[name].value}
   if len(values.config or ()):
@@ -170,10 +186,12 @@ def _run(values: flags.FlagValues, argv: list[str]) -> int:
   from modes import (
     conversion,
     evaluation,
+    indexing,
     inspection,
     joins,
     rerank_table,
     reranking,
+    searching,
     training,
   )
 
@@ -191,11 +209,25 @@ def _run(values: flags.FlagValues, argv: list[str]) -> int:
     labelled_only=values.labelled_only,
     rerank=values.rerank,
     progress=values.progress,
+    moments=values.moments,
+    index=values.index,
+    append=values.append,
+    remove=values.remove,
+    tokens=values.tokens,
+    queries=values.queries,
+    caption=values.caption,
+    k=values.k,
+    first_pass=values.first_pass,
+    rescore=values.rescore,
   )
   if mode == 'train':
     return training.run(config, arguments)
   if mode == 'evaluate':
     return evaluation.run(config, arguments)
+  if mode == 'index':
+    return indexing.run(config, arguments)
+  if mode == 'search':
+    return searching.run(config, arguments)
   if mode == 'rerank-train':
     return reranking.run(config, arguments)
   if mode == 'rerank-table':

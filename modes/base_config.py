@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from configs import common
 from dreamprvr_jax import checkpoints
 from dreamprvr_jax.interop import released_config
+from dreamprvr_jax.search.manifest import Manifest
 from modes.conversion import read_released
 
 
@@ -18,6 +19,15 @@ def from_checkpoint(directory: str) -> ConfigDict:
     CheckpointError: If there is none.
   """
   return _filled(checkpoints.read_config(directory)['config'])
+
+
+def from_index(directory: str) -> ConfigDict:
+  """Returns the config of the checkpoint that an index was made with, locked.
+
+  Raises:
+    UserError: If there is no index, or the checkpoint is no longer there.
+  """
+  return from_checkpoint(Manifest.read(directory).checkpoint)
 
 
 def from_released(path: str) -> ConfigDict:

@@ -11,7 +11,13 @@ from ml_collections import ConfigDict
 from dreamprvr_jax import checkpoints, parallel
 from dreamprvr_jax.interop.inference import load
 from dreamprvr_jax.metrics import retrieval
-from modes import joins, label_sets, rerank_evaluation, residency
+from modes import (
+  joins,
+  label_sets,
+  moment_metrics,
+  rerank_evaluation,
+  residency,
+)
 from modes.joins import Arguments
 from modes.label_sets import LabelSets
 from modes.retriever import Retriever
@@ -32,11 +38,15 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     labels = LabelSets(
       arguments.labels, split, labelled_only=arguments.labelled_only
     )
+  if arguments.moments:
+    moment_metrics.check_spans(split)
   settled = residency.with_pipeline(config, [split], mesh)
   evaluator = make_evaluator(settled, mesh, model, split)
+  placed = joins.place(variables, mesh)
+  wanted = bool(arguments.scores or labels) and not arguments.rerank
   metrics, ranking = evaluator.run(
-    joins.place(variables, mesh),
-    keep_scores=bool(arguments.scores or labels) and not arguments.rerank,
+    placed,
+    keep_scores=wanted or arguments.moments,
     show=arguments.progress,
   )
   best = checkpoints.best_info(arguments.checkpoint)
@@ -59,6 +69,18 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   joins.say(retrieval.format_table(rows, joins.TABLE_COLUMNS))
   if corpus.skipped:
     joins.say(f'{len(corpus.skipped)} bad items were left out')
+  moments = None
+  if arguments.moments:
+    moments = moment_metrics.evaluate(
+      evaluator,
+      model,
+      placed,
+      split,
+      ranking.scores,
+      ranking.by_branch['fused'],
+      progress=arguments.progress,
+    )
+    moment_metrics.show(moments)
   reranked, scores = None, ranking.scores
   if arguments.rerank:
     reranked, scores = rerank_evaluation.evaluate(
@@ -78,6 +100,8 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     if labels:
       result['labels'] = labels.metrics(scores)
       label_sets.show(result['labels'])
+    if moments:
+      result['moments'] = moments
     if reranked:
       result['rerank'] = reranked
     if best:

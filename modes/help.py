@@ -14,7 +14,7 @@ MODES = {
   'evaluate': (
     'Metrics of a checkpoint, to WORKDIR/eval_<split>.json; with --scores '
     'the score\nmatrix as well, with --labels also against several right '
-    'videos per query.',
+    'videos per query, with --moments also when in the videos.',
     'python main.py --mode=evaluate --checkpoint=DIR '
     '[--config.data.root=DIR]\n      [--config.data.eval_split=val] '
     '[--scores=FILE.npz] [--labels=FILE.jsonl] [--workdir=DIR]',
@@ -54,6 +54,22 @@ MODES = {
     '--config.data.root=DIR\n      '
     '--sweep=model.num_registers=1,2,4,8 --seeds=3 --workdir=DIR',
   ),
+  'index': (
+    'Encodes the videos of a split once and stores them for search; with '
+    '--append those\nthat are not there yet, with --remove takes videos out. '
+    'A stopped command leaves\nthe index as it was.',
+    'python main.py --mode=index --checkpoint=DIR --index=INDEX\n      '
+    '[--config.data.root=DIR] [--config.data.eval_split=test] '
+    '[--tokens=float16+int8]\n      [--append] [--remove=ID,ID or @FILE]',
+  ),
+  'search': (
+    'The best videos of an index, and when in them: a table, or with --out '
+    'JSON or a\npage. Queries are word features in a file, or the captions of '
+    'a split.',
+    'python main.py --mode=search --index=INDEX --queries=FILE '
+    '[--out=FILE.html]\n      or instead of --queries: '
+    '[--config.data.root=DIR] [--caption=N]',
+  ),
   'rerank-train': (
     "Trains DiffusionRet's generator (or a control, config.rerank) to re-rank "
     'the lists\nof a trained retriever, which stays as it is. Continues.',
@@ -80,12 +96,22 @@ FLAGS = {
   '--checkpoint=DIR': 'a workdir, or what import or export wrote',
   '--official=FILE': 'a released PyTorch checkpoint, for import',
   '--out=DIR': 'where export writes; of a table, where its files go, the '
-  'workdir if not given',
+  'workdir if not given; of a search, a .json or .html file',
   '--scores=FILE.npz': 'where evaluate writes the scores (queries, videos)',
   '--labels=FILE.jsonl': 'all right videos of each query, for evaluate; '
   '.gz, too',
   '--rerank=DIR': 'a re-ranker for evaluate, of rerank-train',
   '--labelled_only': 'leave queries out that have no label',
+  '--moments': 'evaluate also when in the videos',
+  '--index=DIR': 'an index, for index and search',
+  '--tokens=KIND': 'of a new index: float16, int8 or float16+int8',
+  '--append': 'add to an index what it does not have',
+  '--remove=ID,...': 'take videos out of an index; @FILE has one on each line',
+  '--queries=FILE': 'word features for search: .npz or HDF5, an array per id',
+  '--caption=N': 'search for this caption of the split only, from 0',
+  '--k=K': 'videos found per query; 10 if not given',
+  '--first_pass=int8': 'search in int8 first, then exactly among the best',
+  '--rescore=M': 'of which M * K are taken; 4 if not given',
   '--methods=NAME,...': 'what a table compares',
   '--sweep=KEY=VALUE,...': 'what a sweep compares',
   '--seeds=N': 'runs of each, with the seeds from config.seed on; 1 if not '

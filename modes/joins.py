@@ -42,6 +42,16 @@ class Arguments:
   labelled_only: bool
   rerank: str
   progress: bool
+  moments: bool = False
+  index: str = ''
+  append: bool = False
+  remove: str = ''
+  tokens: str = 'float16'
+  queries: str = ''
+  caption: int | None = None
+  k: int = 10
+  first_pass: str = ''
+  rescore: int = 4
 
 
 def keep_programs(config: ConfigDict) -> None:

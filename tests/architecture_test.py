@@ -47,6 +47,8 @@ ALLOWED = {
     'models',
     'train',
   },
+  'search': BASE
+  | {'checkpoints', 'evaluation', 'interop', 'metrics', 'models'},
   'train': BASE | {'checkpoints', 'evaluation', 'metrics', 'models', 'losses'},
 }
 # Libraries that a room never imports.

@@ -1,0 +1,1 @@
+"""Encode a corpus once, store it, find videos and moments in it."""

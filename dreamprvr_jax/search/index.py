@@ -1,0 +1,165 @@
+"""An index that is open for search."""
+
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float, Int
+
+from dreamprvr_jax import parallel
+from dreamprvr_jax.search.manifest import Manifest
+from dreamprvr_jax.search.moments import Moment, find_moments, timelines
+from dreamprvr_jax.search.quantization import dequantize
+from dreamprvr_jax.search.retriever import Retriever
+from dreamprvr_jax.search.searcher import Searcher
+from dreamprvr_jax.search.store import Store
+from dreamprvr_jax.search.writer import check_retriever
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Hit:
+  """A video that was found.
+
+  Attributes:
+    video_id: Its id.
+    score: Its score.
+    duration: Its seconds, NaN if unknown.
+    moments: The best moments, by falling score; see `moments`.
+    timeline: (g,) one value per stretch of equal length; see `moments`.
+  """
+
+  video_id: str
+  score: float
+  duration: float
+  moments: list[Moment]
+  timeline: Float[np.ndarray, ' g']
+
+
+class Index:
+  """Use: `Index.open(DIR).search(word_features, word_mask, k=10)`.
+
+  It shows the index as it was when it was opened.
+  """
+
+  def __init__(self, retriever: Retriever, store: Store, mesh: Mesh, **options):
+    """Use `open`, which takes the same options."""
+    self._retriever, self._store = retriever, store
+    self._searcher = Searcher(retriever, store, mesh, **options)
+
+  @classmethod
+  def open(
+    cls,
+    directory: os.PathLike[str] | str,
+    retriever: Retriever | None = None,
+    *,
+    mesh: Mesh | None = None,
+    **options: Any,
+  ) -> 'Index':
+    """Opens an index; no token is read yet.
+
+    Args:
+      directory: Where it is.
+      retriever: What it is of; loaded from where it was if None.
+      mesh: Devices that share the videos; all if None.
+      **options: Of `Searcher`, such as `memory_share`.
+
+    Raises:
+      UserError: If there is no index, it is damaged, or of another retriever.
+    """
+    store = Store(directory)
+    retriever = retriever or Retriever.load(store.manifest.checkpoint)
+    check_retriever(directory, store.manifest, retriever)
+    return cls(retriever, store, mesh or parallel.make_mesh(), **options)
+
+  @property
+  def manifest(self) -> Manifest:
+    """What the index holds."""
+    return self._store.manifest
+
+  @property
+  def retriever(self) -> Retriever:
+    """What it is of."""
+    return self._retriever
+
+  @property
+  def searcher(self) -> Searcher:
+    """What finds rows, without moments."""
+    return self._searcher
+
+  def search(
+    self,
+    words: Any,
+    word_mask: Any = None,
+    k: int = 10,
+    *,
+    first_pass: str | None = None,
+    rescore: int = 4,
+    moments: int = 3,
+  ) -> list[list[Hit]]:
+    """Returns the hits of each query, by falling score.
+
+    Args:
+      words: Word features (n, words, e), or (words, e) of one query.
+      word_mask: Which of them are real; all if None.
+      k: Hits of a query; all videos if there are fewer.
+      first_pass: 'int8' to score exactly only the best `rescore` * k by int8
+        codes; None to score all.
+      rescore: See `first_pass`.
+      moments: Moments of a hit, at most.
+
+    Raises:
+      UserError: If the features or what is asked for do not fit.
+    """
+    queries = self._searcher.encode(*self._retriever.words(words, word_mask))
+    scores, rows = self._searcher.search(
+      queries, k, first_pass=first_pass, rescore=rescore
+    )
+    durations = self._store.take('durations', rows.ravel()).reshape(rows.shape)
+    lines = self._timelines(queries, rows)
+    return [
+      [
+        Hit(
+          self._store.ids[row],
+          float(scores[i, j]),
+          float(durations[i, j]),
+          find_moments(
+            lines[i][j], float(durations[i, j]), float(scores[i, j]), moments
+          ),
+          lines[i][j],
+        )
+        for j, row in enumerate(rows[i])
+      ]
+      for i in range(len(rows))
+    ]
+
+  def _timelines(
+    self, queries: Float[np.ndarray, 'n q'], rows: Int[np.ndarray, 'n k']
+  ) -> list[list[Float[np.ndarray, ' g']]]:
+    """Returns each query's timelines in its videos."""
+    model = self._retriever.model
+    if hasattr(model, 'pooled'):
+      queries = np.asarray(model.pooled(queries))
+    found: list[list[Any]] = [[None] * rows.shape[1] for _ in rows]
+    # A video's tokens are read once for all queries that found it.
+    for row in np.unique(rows):
+      of_query, place = np.nonzero(rows == row)
+      lines = timelines(
+        queries[of_query],
+        self._tokens('clip', row),
+        self._tokens('frame', row),
+        self._store.read('frame_mask', row, row + 1)[0],
+        self._store.read('clip_edges', row, row + 1)[0],
+        model.clip_weight,
+        model.frame_weight,
+      )
+      for i, j, line in zip(of_query, place, lines, strict=True):
+        found[i][j] = line
+    return found
+
+  def _tokens(self, branch: str, row: int) -> Float[np.ndarray, 's d']:
+    read = lambda name: self._store.read(f'{branch}_{name}', row, row + 1)[0]
+    if self._store.has(f'{branch}_tokens'):
+      return read('tokens')
+    return dequantize(read('codes'), read('scales'))

@@ -1,0 +1,158 @@
+"""When in a video a query is met: its timeline, and moments on it.
+
+The timeline of a query in a video has one value per real frame token, or per
+clip if there are more clips (a model may have one frame token for the whole
+video). Position i of n stands for the stretch from i/n to (i+1)/n of the video.
+Its value is the weighted sum (`clip_weight`, `frame_weight` of the model) of
+the query's cosines to the tokens of the clip and of the frame in which the
+stretch's middle lies; without frames, the clip's cosine alone.
+
+A moment is a peak and its extent:
+1. The first peak is the greatest value, the earlier one of equals.
+2. Its extent grows from the peak to both sides while values are not below a
+   level: half way between the median of the whole timeline and the peak.
+3. Further moments: positions of extents found so far are out. The next peak
+   is the greatest value left that is above the median and not below its
+   neighbours on the whole timeline (so that the slope of a hill that was
+   found is no hill of its own); its extent grows, by 2, over what is left.
+A moment's score is the video's score less what its peak lacks to the first.
+
+For models whose score is more than best cosines (`Retriever.is_plain`), the
+timeline shows where the query's one vector is met; it is no part of the score.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from dreamprvr_jax.numerics import NORM_FLOOR
+
+# Of the way from the median to the peak.
+LEVEL = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Extent:
+  """A moment in positions of the timeline.
+
+  Attributes:
+    start: First position.
+    stop: The position behind the last.
+    peak: Position of the peak.
+    height: The peak's value.
+  """
+
+  start: int
+  stop: int
+  peak: int
+  height: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Moment:
+  """A moment of a video.
+
+  Attributes:
+    start: Its begin in seconds, NaN if the video's duration is unknown.
+    end: Its end in seconds.
+    peak: Where in it the query is met best, in seconds.
+    span: Its begin and end as fractions of the video.
+    score: The video's score less what the peak lacks to the video's first.
+  """
+
+  start: float
+  end: float
+  peak: float
+  span: tuple[float, float]
+  score: float
+
+
+def timelines(
+  queries: Float[np.ndarray, 'q d'],
+  clip_tokens: Float[np.ndarray, 'c d'],
+  frame_tokens: Float[np.ndarray, 'f d'],
+  frame_mask: Bool[np.ndarray, ' f'],
+  clip_edges: Float[np.ndarray, ' c+1'],
+  clip_weight: float,
+  frame_weight: float,
+) -> Float[np.ndarray, 'q g']:
+  """Returns the timelines of some queries in one video.
+
+  Args:
+    queries: One vector each.
+    clip_tokens: The video's clips.
+    frame_tokens: Its frames.
+    frame_mask: Which frames are real.
+    clip_edges: Borders of the clips as fractions of the video.
+    clip_weight: The clips' weight.
+    frame_weight: The frames' weight.
+  """
+  queries = _unit(queries)
+  clips = queries @ _unit(clip_tokens).T
+  frames = queries @ _unit(frame_tokens[frame_mask]).T
+  count = max(clips.shape[1], frames.shape[1])
+  middles = (np.arange(count) + 0.5) / count
+  clip = np.searchsorted(clip_edges[1:-1], middles, side='right')
+  if not frames.shape[1]:
+    return clips[:, clip]
+  frame = (middles * frames.shape[1]).astype(int)
+  return clip_weight * clips[:, clip] + frame_weight * frames[:, frame]
+
+
+def find_extents(
+  timeline: Float[np.ndarray, ' g'], count: int = 3
+) -> list[Extent]:
+  """Returns up to `count` moments, at least one, by falling height."""
+  median = float(np.median(timeline))
+  padded = np.pad(timeline, 1, constant_values=-np.inf)
+  is_hill = (timeline >= padded[:-2]) & (timeline >= padded[2:])
+  left = np.ones(len(timeline), bool)
+  found: list[Extent] = []
+  while len(found) < count:
+    peak = int(np.argmax(np.where(left & is_hill, timeline, -np.inf)))
+    height = float(timeline[peak])
+    if found and not (left[peak] and is_hill[peak] and height > median):
+      break
+    level = median + LEVEL * (height - median)
+    outside = np.flatnonzero(~left | (timeline < level))
+    before, behind = outside[outside < peak], outside[outside > peak]
+    start = int(before[-1]) + 1 if len(before) else 0
+    stop = int(behind[0]) if len(behind) else len(timeline)
+    left[start:stop] = False
+    found.append(Extent(start, stop, peak, height))
+  return found
+
+
+def find_moments(
+  timeline: Float[np.ndarray, ' g'],
+  duration: float,
+  score: float,
+  count: int = 3,
+) -> list[Moment]:
+  """Returns up to `count` moments of a video, by falling score.
+
+  Args:
+    timeline: Of the query in the video.
+    duration: Seconds of the video, NaN if unknown.
+    score: Of the video.
+    count: How many at most.
+  """
+  extents = find_extents(timeline, count)
+  size = len(timeline)
+  return [
+    Moment(
+      start=extent.start / size * duration,
+      end=extent.stop / size * duration,
+      peak=(extent.peak + 0.5) / size * duration,
+      span=(extent.start / size, extent.stop / size),
+      score=score - (extents[0].height - extent.height),
+    )
+    for extent in extents
+  ]
+
+
+def _unit(x: Float[np.ndarray, 'n d']) -> Float[np.ndarray, 'n d']:
+  x = np.asarray(x, np.float32)
+  norms = np.linalg.norm(x, axis=-1, keepdims=True)
+  return x / np.maximum(norms, NORM_FLOOR)

@@ -1,0 +1,82 @@
+"""--queries=FILE: word features of queries, by id."""
+
+import pathlib
+import zipfile
+
+import h5py
+import numpy as np
+
+from data_pipeline.hdf5 import Hdf5Store
+from dreamprvr_jax.errors import UserError
+
+_ENDINGS = ('.npz', '.h5', '.hdf5')
+
+
+def read_queries(path: str, width: int) -> dict[str, np.ndarray]:
+  """Returns {id: (words, width) float32} of a file, in its order.
+
+  Args:
+    path: .npz with one array per query, or HDF5 with one dataset per query.
+    width: Of a word's features.
+
+  Raises:
+    UserError: If it is no such file, or a query's features do not fit.
+    DataError: If an HDF5 file is missing or damaged.
+  """
+  ending = pathlib.Path(path).suffix.lower()
+  if ending not in _ENDINGS:
+    raise UserError(
+      f'--queries={path}: the file ends in {ending!r}; give an .npz, .h5 or '
+      '.hdf5 file with one (words, width) array per query id'
+    )
+  if not pathlib.Path(path).is_file():
+    raise UserError(f'--queries={path}: there is no such file')
+  found = _npz(path) if ending == '.npz' else _hdf5(path)
+  if not found:
+    raise UserError(f'--queries={path}: the file holds no query')
+  return {name: _checked(path, name, x, width) for name, x in found.items()}
+
+
+def _npz(path: str) -> dict[str, np.ndarray]:
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      return {name: file[name] for name in file.files}
+  except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    raise UserError(
+      f'--queries={path}: the file cannot be read as .npz of plain numbers '
+      f'({error}); write it with numpy.savez'
+    ) from error
+
+
+def _hdf5(path: str) -> dict[str, np.ndarray]:
+  try:
+    with h5py.File(path, 'r', locking=False) as file:
+      ids = list(file)
+  except (OSError, RuntimeError):
+    # The store says what is wrong with it.
+    ids = []
+  store = Hdf5Store(pathlib.Path(path), ids)
+  for name in ids:
+    problem = store.problem(name)
+    if problem:
+      raise UserError(f'--queries={path}: the query {name!r} {problem}')
+  found = {name: store.read(name) for name in ids if name in store}
+  store.close()
+  return found
+
+
+def _checked(path: str, name: str, x: np.ndarray, width: int) -> np.ndarray:
+  """Returns a query's features if they fit."""
+  problem = ''
+  if x.ndim != 2 or x.shape[1] != width or not len(x):
+    problem = f'has the shape {x.shape} where (words, {width}) was expected'
+  elif x.dtype.kind not in 'fiu':
+    problem = f'holds {x.dtype} where numbers were expected'
+  elif not np.isfinite(x).all():
+    problem = 'holds numbers that are not finite'
+  if problem:
+    raise UserError(
+      f'--queries={path}: the query {name!r} {problem}; make its word features '
+      'as those that the checkpoint was trained on'
+    )
+  return x.astype(np.float32)

@@ -1,0 +1,199 @@
+"""--mode=search: the best videos of an index, and when in them."""
+
+import itertools
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from dreamprvr_jax import checkpoints, parallel
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.progress import bar
+from dreamprvr_jax.report.search_page import write_page
+from dreamprvr_jax.search.index import Hit, Index
+from dreamprvr_jax.search.manifest import Manifest
+from dreamprvr_jax.search.retriever import Retriever
+from modes import joins, query_files
+from modes.joins import Arguments
+
+# Queries searched at a time: an index that is streamed is read once for them.
+_BATCH = 1024
+# Queries on which a first pass is compared with the exact search.
+_CHECKED = 64
+_ENDINGS = ('.json', '.html')
+
+# What is known of a query, word features, mask
+Query = tuple[dict[str, Any], np.ndarray, np.ndarray]
+
+
+def run(config: ConfigDict, arguments: Arguments) -> int:
+  """Searches an index for the queries of a file or a split."""
+  if jax.process_count() > 1:
+    raise UserError('--mode=search runs as one process; start it once')
+  out = pathlib.Path(arguments.out)
+  if arguments.out and out.suffix not in _ENDINGS:
+    raise UserError(
+      f'--out={arguments.out}: what is found is written as '
+      f'{" or ".join(_ENDINGS)}; without --out it is printed'
+    )
+  mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
+  joins.keep_programs(config)
+  place = arguments.index
+  checkpoint = arguments.checkpoint or Manifest.read(place).checkpoint
+  retriever = Retriever.load(checkpoint)
+  index = Index.open(
+    place, retriever, mesh=mesh, memory_share=config.eval.corpus_share
+  )
+  options = {
+    'first_pass': arguments.first_pass or None,
+    'rescore': arguments.rescore,
+  }
+  queries, count = (
+    from_file(arguments, retriever)
+    if arguments.queries
+    else from_split(config, arguments, retriever)
+  )
+  found: dict[str, Any] = {
+    'index': place,
+    'videos': index.manifest.num_videos,
+    'k': arguments.k,
+    **options,
+    'queries': [],
+  }
+  watched = iter(bar(queries, 'queries', total=count, show=arguments.progress))
+  while batch := list(itertools.islice(watched, _BATCH)):
+    facts, words, masks = zip(*batch, strict=True)
+    arrays = np.stack(words), np.stack(masks)
+    if options['first_pass'] and 'recall' not in found:
+      found['recall'] = _recall(index, arrays, arguments.k, options)
+    hits = index.search(*arrays, arguments.k, **options)
+    found['queries'] += [
+      {**fact, 'hits': [described(i, hit) for i, hit in enumerate(row, 1)]}
+      for fact, row in zip(facts, hits, strict=True)
+    ]
+  if out.suffix == '.json':
+    checkpoints.write_json(out, joins.finite(found))
+  elif out.suffix == '.html':
+    write_page(found, out)
+  else:
+    joins.say(table(found))
+  if 'recall' in found:
+    recall = found['recall']
+    joins.say(
+      f'first pass in {options["first_pass"]}: recall@{recall["k"]} '
+      f'{recall["value"]:.4f} of the exact search, over {recall["queries"]} '
+      'queries'
+    )
+  if arguments.out:
+    joins.say(f'{len(found["queries"]):,} queries: {out}')
+  return 0
+
+
+def from_file(
+  arguments: Arguments, retriever: Retriever
+) -> tuple[Iterator[Query], int]:
+  """Returns the queries of --queries and their number."""
+  width = retriever.stored['text_width']
+  features = query_files.read_queries(arguments.queries, width)
+
+  def queries() -> Iterator[Query]:
+    for name, x in features.items():
+      words, mask = retriever.words(x)
+      yield {'id': name}, words[0], mask[0]
+
+  return queries(), len(features)
+
+
+def from_split(
+  config: ConfigDict, arguments: Arguments, retriever: Retriever
+) -> tuple[Iterator[Query], int]:
+  """Returns the captions of a split, or one of them, and their number."""
+  corpus = joins.open_data(config, show=arguments.progress)
+  joins.check_widths(retriever.stored, corpus, retriever.checkpoint)
+  split = joins.get_split(corpus, joins.final_split(config, corpus))
+  total = len(split.caption_ids)
+  chosen = range(total)
+  if arguments.caption is not None:
+    if arguments.caption not in chosen:
+      raise UserError(
+        f'--caption={arguments.caption}: the split {split.name} has captions 0 '
+        f'to {total - 1}'
+      )
+    chosen = [arguments.caption]
+
+  def queries() -> Iterator[Query]:
+    for start in range(0, len(chosen), _BATCH):
+      rows = chosen[start : start + _BATCH]
+      read = split.read_captions(rows)
+      for i, row in enumerate(rows):
+        video = split.caption_video[row]
+        fact = {
+          'id': split.caption_ids[row],
+          'text': split.captions[row],
+          'right': {
+            'video': split.video_ids[video],
+            'moment': [float(x) for x in split.moments[row]],
+          },
+        }
+        yield fact, read['word_features'][i], read['word_mask'][i]
+
+  return queries(), len(chosen)
+
+
+def _recall(
+  index: Index, arrays: tuple[Any, Any], k: int, options: dict[str, Any]
+) -> dict[str, Any]:
+  few = [x[:_CHECKED] for x in arrays]
+  queries = index.searcher.encode(*index.retriever.words(*few))
+  value = index.searcher.recall(queries, k, **options)
+  return {'k': k, 'queries': len(queries), 'value': value}
+
+
+def described(rank: int, hit: Hit) -> dict[str, Any]:
+  """Returns a hit, ready for JSON; seconds may be NaN."""
+  return {
+    'rank': rank,
+    'video': hit.video_id,
+    'score': hit.score,
+    'duration': hit.duration,
+    'moments': [
+      {
+        'start': moment.start,
+        'end': moment.end,
+        'peak': moment.peak,
+        'span': list(moment.span),
+        'score': moment.score,
+      }
+      for moment in hit.moments
+    ],
+    'timeline': [round(float(x), 5) for x in hit.timeline],
+  }
+
+
+def table(found: dict[str, Any]) -> str:
+  """Returns what was found as text."""
+  lines = []
+  for query in found['queries']:
+    text = f': {query["text"]}' if 'text' in query else ''
+    lines += ['', f'{query["id"]}{text}']
+    width = max(len(hit['video']) for hit in query['hits'])
+    right = query.get('right', {}).get('video')
+    for hit in query['hits']:
+      mark = '*' if hit['video'] == right else ' '
+      lines.append(
+        f'{hit["rank"]:>5}{mark} {hit["score"]:7.4f}  '
+        f'{hit["video"].ljust(width)}  ' + ', '.join(map(_when, hit['moments']))
+      )
+  if any('right' in query for query in found['queries']):
+    lines += ['', '* the video that the caption was written for']
+  return '\n'.join(lines)
+
+
+def _when(moment: dict[str, Any]) -> str:
+  if np.isfinite(moment['start']):
+    return f'{moment["start"]:.1f}-{moment["end"]:.1f} s'
+  start, end = moment['span']
+  return f'{100 * start:.0f}-{100 * end:.0f} %'

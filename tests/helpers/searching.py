@@ -1,0 +1,66 @@
+"""A retriever that computes nothing, and made videos to index."""
+
+import numpy as np
+
+from dreamprvr_jax.models.base import RetrievalModel
+from dreamprvr_jax.search.retriever import Retriever
+from dreamprvr_jax.search.writer import Videos
+from dreamprvr_jax.types import VideoEncoding
+from tests.helpers.retrieval import features, padded
+
+WIDTH = 16
+
+
+class Plain(RetrievalModel):
+  """Features are the tokens; the first word is the query."""
+
+  def encode_query(self, words, word_mask, *, train=False):
+    return words[:, 0]
+
+  def encode_video(
+    self, clip_features, frame_features, frame_mask, clip_sizes=None, *, train=0
+  ):
+    return VideoEncoding(clip_features, frame_features, frame_mask)
+
+
+def retriever(model=None, variables=None, digest='plain', **stored):
+  stored = {
+    'text_width': WIDTH,
+    'config': {'data': {'max_words': 2}},
+    **stored,
+  }
+  return Retriever('nowhere', model or Plain(), variables or {}, digest, stored)
+
+
+def made(videos=45, queries=37, **options):
+  """Returns features whose numbers float16 holds exactly."""
+  data = features(videos, queries, width=WIDTH, **options)
+  for name in ('clips', 'frames', 'words'):
+    data[name] = data[name].astype(np.float16).astype(np.float32)
+  return data
+
+
+def ids_of(count):
+  return [f'v{i}' for i in range(count)]
+
+
+def videos_of(data, rows=None, *, batch=8, **more):
+  """Returns some videos of made features."""
+  total = len(data['clips'])
+  rows = np.arange(total) if rows is None else np.asarray(rows)
+
+  def batches():
+    for start in range(0, len(rows), batch):
+      here = rows[start : start + batch]
+      found = {
+        'clip_features': padded(data['clips'][here], batch),
+        'frame_features': padded(data['frames'][here], batch),
+        'frame_mask': padded(data['mask'][here], batch),
+        'video_mask': np.arange(batch) < len(here),
+      }
+      for name, value in more.items():
+        found[name] = padded(value[here], batch)
+      yield found
+
+  durations = np.where(rows % 5 == 4, np.nan, 10.0 + rows)
+  return Videos([f'v{i}' for i in rows], durations, batches)
