@@ -160,6 +160,8 @@ def _entries(path: epath.Path) -> Iterable[_Entry]:
     return list(_charades(path))
   try:
     return list(_activitynet(path))
+  except DataError:  # a ValueError too, and one that says more
+    raise
   except (ValueError, TypeError, KeyError, AttributeError) as error:
     raise DataError(
       f'{path} does not hold {{video: {{duration, timestamps, sentences}}}} '
