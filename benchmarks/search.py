@@ -23,11 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamprvr_jax import parallel
+from dreamprvr_jax.interop.retriever import Retriever
 from dreamprvr_jax.models.base import RetrievalModel
 from dreamprvr_jax.search import writer
 from dreamprvr_jax.search.index import Index
 from dreamprvr_jax.search.program import READS
-from dreamprvr_jax.search.retriever import Retriever
 from dreamprvr_jax.search.store import Store
 from dreamprvr_jax.types import VideoEncoding
 

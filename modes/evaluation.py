@@ -20,7 +20,7 @@ from modes import (
 )
 from modes.joins import Arguments
 from modes.label_sets import LabelSets
-from modes.retriever import Retriever
+from modes.retriever import load_placed
 from modes.training import make_evaluator
 
 
@@ -86,7 +86,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     reranked, scores = rerank_evaluation.evaluate(
       config,
       mesh,
-      Retriever.load(arguments.checkpoint, mesh),
+      load_placed(arguments.checkpoint, mesh),
       corpus,
       split,
       arguments.rerank,

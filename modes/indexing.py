@@ -11,9 +11,9 @@ from data_pipeline.corpus import Split
 from data_pipeline.prefetch import Prefetcher
 from dreamprvr_jax import parallel
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.interop.retriever import Retriever
 from dreamprvr_jax.search import writer
 from dreamprvr_jax.search.manifest import Manifest
-from dreamprvr_jax.search.retriever import Retriever
 from dreamprvr_jax.search.store import Store
 from dreamprvr_jax.search.writer import Videos
 from modes import joins

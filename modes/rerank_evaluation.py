@@ -15,6 +15,7 @@ from data_pipeline.corpus import Corpus, Split
 from dreamprvr_jax import checkpoints, parallel
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.encoder import Watch
+from dreamprvr_jax.interop.retriever import Retriever
 from dreamprvr_jax.metrics import retrieval, seeds
 from dreamprvr_jax.rerank import fusion
 from dreamprvr_jax.rerank.candidates import Candidates, best_candidates
@@ -25,7 +26,7 @@ from dreamprvr_jax.rerank.reranker import Reranker
 from dreamprvr_jax.types import parameter_count
 from modes import joins, residency
 from modes.reranking import read_fusion
-from modes.retriever import Retriever, split_features
+from modes.retriever import split_features
 from modes.training import make_evaluator
 
 # Queries at a time, and how often, where latency is measured.

@@ -18,7 +18,7 @@ from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.metrics import seeds
 from modes import joins, rerank_evaluation, reranking
 from modes.joins import Arguments
-from modes.retriever import Retriever
+from modes.retriever import load_placed
 
 COLUMNS = ('R@1', 'R@5', 'R@10', 'R@100', 'SumR')
 _DONE = 'evaluated.json'
@@ -106,7 +106,7 @@ def _result(
   mesh = parallel.make_mesh(own.num_devices, own.corpus_devices)
   corpus = joins.open_data(own, show=False)
   split = joins.get_split(corpus, joins.final_split(own, corpus))
-  retriever = Retriever.load(checkpoint, mesh)
+  retriever = load_placed(checkpoint, mesh)
   found, _ = rerank_evaluation.evaluate(
     own,
     mesh,

@@ -16,6 +16,7 @@ from data_pipeline.corpus import Corpus, Split
 from dreamprvr_jax import checkpoints, parallel, rng
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.encoder import Watch
+from dreamprvr_jax.interop.retriever import Retriever
 from dreamprvr_jax.metrics import retrieval
 from dreamprvr_jax.rerank import features as features_room
 from dreamprvr_jax.rerank import training
@@ -32,7 +33,7 @@ from dreamprvr_jax.train.signals import StopRequest
 from dreamprvr_jax.types import parameter_count
 from modes import joins
 from modes.joins import Arguments
-from modes.retriever import Retriever, split_features
+from modes.retriever import load_placed, split_features
 from modes.training import check_same_run
 
 _log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def run(
   workdir = pathlib.Path(arguments.workdir)
   check_same_run(workdir, config, with_rerank=True)
   joins.keep_programs(config)
-  retriever = Retriever.load(arguments.checkpoint, mesh)
+  retriever = load_placed(arguments.checkpoint, mesh)
   corpus = joins.open_data(config, show=arguments.progress)
   joins.check_widths(retriever.stored, corpus, arguments.checkpoint)
   split = joins.get_split(corpus, 'train')

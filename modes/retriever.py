@@ -1,21 +1,17 @@
-"""A trained retriever, and what it makes of a split."""
+"""A trained retriever on a mesh, and what it makes of a split."""
 
 import dataclasses
-import hashlib
 import logging
 import pathlib
 import zlib
-from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from data_pipeline.corpus import Split
-from dreamprvr_jax import checkpoints
 from dreamprvr_jax.evaluation.encoder import Watch
-from dreamprvr_jax.interop.inference import load
+from dreamprvr_jax.interop.retriever import Retriever
 from dreamprvr_jax.rerank import features as features_room
 from dreamprvr_jax.rerank.features import RerankFeatures
 from modes import joins, residency
@@ -24,38 +20,13 @@ from modes.training import make_evaluator
 _log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
-class Retriever:
-  """A trained retriever.
-
-  Attributes:
-    checkpoint: Where it is.
-    model: The Flax module.
-    variables: Its variables, replicated over the mesh.
-    digest: Of the variables.
-    stored: Its config.json.
-  """
-
-  checkpoint: str
-  model: Any
-  variables: Any
-  digest: str
-  stored: dict[str, Any]
-
-  @classmethod
-  def load(cls, checkpoint: str, mesh: Mesh) -> 'Retriever':
-    """Returns the retriever of a checkpoint."""
-    model, variables = load(checkpoint)
-    hashed = hashlib.sha256()
-    for leaf in jax.tree.leaves(variables):
-      hashed.update(np.ascontiguousarray(leaf).data)
-    return cls(
-      checkpoint,
-      model,
-      joins.place(variables, mesh),
-      hashed.hexdigest()[:16],
-      checkpoints.read_config(checkpoint),
-    )
+def load_placed(checkpoint: str, mesh: Mesh) -> Retriever:
+  """Returns the retriever of a checkpoint, its variables on every device of
+  the mesh."""
+  found = Retriever.load(checkpoint)
+  return dataclasses.replace(
+    found, variables=joins.place(found.variables, mesh)
+  )
 
 
 def split_features(

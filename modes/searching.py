@@ -11,11 +11,11 @@ from ml_collections import ConfigDict
 
 from dreamprvr_jax import checkpoints, parallel
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.interop.retriever import Retriever
 from dreamprvr_jax.progress import bar
 from dreamprvr_jax.report.search_page import write_page
 from dreamprvr_jax.search.index import Hit, Index
 from dreamprvr_jax.search.manifest import Manifest
-from dreamprvr_jax.search.retriever import Retriever
 from modes import joins, query_files
 from modes.joins import Arguments
 

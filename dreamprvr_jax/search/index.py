@@ -9,10 +9,10 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from dreamprvr_jax import parallel
+from dreamprvr_jax.interop.retriever import Retriever
 from dreamprvr_jax.search.manifest import Manifest
 from dreamprvr_jax.search.moments import Moment, find_moments, timelines
 from dreamprvr_jax.search.quantization import dequantize
-from dreamprvr_jax.search.retriever import Retriever
 from dreamprvr_jax.search.searcher import Searcher
 from dreamprvr_jax.search.store import Store
 from dreamprvr_jax.search.writer import check_retriever

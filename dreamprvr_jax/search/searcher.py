@@ -15,6 +15,7 @@ from dreamprvr_jax import parallel
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.memory import free_memory
 from dreamprvr_jax.evaluation.pace import Pace
+from dreamprvr_jax.interop.retriever import Retriever
 from dreamprvr_jax.search.program import (
   READS,
   ROWS,
@@ -22,7 +23,6 @@ from dreamprvr_jax.search.program import (
   compile_scores,
   compile_search,
 )
-from dreamprvr_jax.search.retriever import Retriever
 from dreamprvr_jax.search.store import Store
 
 _log = logging.getLogger(__name__)

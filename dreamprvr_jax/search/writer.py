@@ -23,6 +23,7 @@ from jaxtyping import Float
 
 from dreamprvr_jax import parallel
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.interop.retriever import Retriever
 from dreamprvr_jax.progress import bar
 from dreamprvr_jax.search.manifest import (
   MANIFEST,
@@ -32,7 +33,6 @@ from dreamprvr_jax.search.manifest import (
   Segment,
 )
 from dreamprvr_jax.search.quantization import quantize
-from dreamprvr_jax.search.retriever import Retriever
 from dreamprvr_jax.search.store import IDS, Store, array_specs
 from dreamprvr_jax.types import VideoEncoding
 

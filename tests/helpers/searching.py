@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from dreamprvr_jax.interop.retriever import Retriever
 from dreamprvr_jax.models.base import RetrievalModel
-from dreamprvr_jax.search.retriever import Retriever
 from dreamprvr_jax.search.writer import Videos
 from dreamprvr_jax.types import VideoEncoding
 from tests.helpers.retrieval import features, padded

@@ -6,12 +6,9 @@ import json
 import numpy as np
 import pytest
 
-import main
-from dreamprvr_jax import checkpoints
-from dreamprvr_jax.interop.inference import blank_of, model_of
-from dreamprvr_jax.train.step import init_variables
-from modes import joins, rerank_table
+from modes import rerank_table
 from tests.helpers import runs
+from tests.helpers.commands import call, untrained
 
 SETTINGS = (
   '--config.rerank.candidates=12',
@@ -24,32 +21,10 @@ SETTINGS = (
 )
 
 
-def call(*arguments):
-  one = '--config.num_devices=1'
-  return main.main(['main.py', *map(str, arguments), '--noprogress', one])
-
-
 @pytest.fixture(scope='module')
 def retriever(tmp_path_factory):
-  """The checkpoint of an untrained MS-SL on a small generated corpus."""
   folder = tmp_path_factory.mktemp('retriever')
-  flags = [
-    f'--config={runs.ROOT}/configs/quickstart.py:ms_sl',
-    f'--config.data.root={folder}/data',
-    '--config.simulated.videos=(30, 6, 9)',
-    '--config.data.workers=1',
-    '--config.model.width=16',
-    '--config.model.num_heads=2',
-  ]
-  config = main._parse(['main.py', *flags]).config
-  corpus = joins.open_data(config, show=False)
-  plain = joins.plain_config(config)
-  blank = blank_of(plain, corpus.visual_width, corpus.text_width)
-  variables = init_variables(model_of(plain), blank, 0)
-  place = folder / 'checkpoint'
-  stored = joins.stored_config(config, corpus)
-  checkpoints.save_weights(place, variables, stored)
-  return place
+  return untrained(folder, 'ms_sl', (30, 6, 9))[0]
 
 
 @pytest.fixture(scope='module')

@@ -7,41 +7,19 @@ import numpy as np
 import pytest
 
 import main
-from dreamprvr_jax import checkpoints
-from dreamprvr_jax.interop.inference import blank_of, model_of
 from dreamprvr_jax.search.index import Index
 from dreamprvr_jax.search.store import Store
-from dreamprvr_jax.train.step import init_variables
-from modes import joins, searching
-from tests.helpers import runs
-
-
-def call(*arguments):
-  one = '--config.num_devices=1'
-  return main.main(['main.py', *map(str, arguments), '--noprogress', one])
+from modes import searching
+from tests.helpers.commands import call, untrained
 
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-  """The checkpoint of an untrained GMMFormer on a small generated corpus."""
-  folder = tmp_path_factory.mktemp('retriever')
-  flags = [
-    f'--config={runs.ROOT}/configs/quickstart.py:gmmformer',
-    f'--config.data.root={folder}/data',
-    '--config.simulated.videos=(10, 6, 14)',
-    '--config.data.workers=1',
+  place, corpus = untrained(
+    tmp_path_factory.mktemp('retriever'),
+    'gmmformer',
+    (10, 6, 14),
     '--config.data.eval_video_batch=4',
-    '--config.model.width=16',
-    '--config.model.num_heads=2',
-  ]
-  config = main._parse(['main.py', *flags]).config
-  corpus = joins.open_data(config, show=False)
-  plain = joins.plain_config(config)
-  blank = blank_of(plain, corpus.visual_width, corpus.text_width)
-  variables = init_variables(model_of(plain), blank, 0)
-  place = folder / 'checkpoint'
-  checkpoints.save_weights(
-    place, variables, joins.stored_config(config, corpus)
   )
   return place, corpus.splits['test']
 

@@ -1,0 +1,45 @@
+"""The command line, called in this process on one device."""
+
+import pathlib
+
+import main
+from data_pipeline.corpus import Corpus
+from dreamprvr_jax import checkpoints
+from dreamprvr_jax.interop.inference import blank_of, model_of
+from dreamprvr_jax.train.step import init_variables
+from modes import joins
+from tests.helpers import runs
+
+
+def call(*arguments) -> int:
+  """Returns the exit code of main.py with these arguments."""
+  one = '--config.num_devices=1'
+  return main.main(['main.py', *map(str, arguments), '--noprogress', one])
+
+
+def untrained(
+  folder: pathlib.Path, name: str, videos: tuple[int, int, int], *flags: str
+) -> tuple[pathlib.Path, Corpus]:
+  """Returns a checkpoint of a small model `name` that was never trained, and
+  the generated corpus that it is for."""
+  config = main._parse(
+    [
+      'main.py',
+      f'--config={runs.ROOT}/configs/quickstart.py:{name}',
+      f'--config.data.root={folder}/data',
+      f'--config.simulated.videos={videos}',
+      '--config.data.workers=1',
+      '--config.model.width=16',
+      '--config.model.num_heads=2',
+      *flags,
+    ]
+  ).config
+  corpus = joins.open_data(config, show=False)
+  plain = joins.plain_config(config)
+  blank = blank_of(plain, corpus.visual_width, corpus.text_width)
+  variables = init_variables(model_of(plain), blank, 0)
+  place = folder / 'checkpoint'
+  checkpoints.save_weights(
+    place, variables, joins.stored_config(config, corpus)
+  )
+  return place, corpus
