@@ -1,7 +1,8 @@
 """Time spans of captions and durations of videos, from public annotations.
 
 Four formats are read, each plain or gzipped:
-  ActivityNet Captions  {video: {duration, timestamps, sentences}}
+  ActivityNet Captions  {video: {duration, timestamps, sentences}}, a time
+                        span may be null
   TVR                   rows {vid_name, ts, duration, desc}
   Charades-STA          lines `video start end##sentence`; its durations stand
                         in a charades_*_release.jsonl next to it
@@ -43,11 +44,22 @@ _NO_SPAN = (math.nan, math.nan)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Entry:
+class Entry:
+  """One sentence of an annotation file.
+
+  Attributes:
+    video: Its video; '' if the file does not say.
+    sentence: Its text.
+    span: Seconds, or nans.
+    duration: Of the video in seconds, or nan.
+    query: The file's own name of the sentence, '' if it has none.
+  """
+
   video: str
   sentence: str
   span: tuple[float, float]
   duration: float
+  query: str = ''
 
 
 def plain(sentence: str) -> str:
@@ -82,7 +94,8 @@ def find_moments(options: DataOptions) -> list[epath.Path]:
   return list(found)
 
 
-def _text(path: epath.Path) -> str:
+def read_text(path: epath.Path) -> str:
+  """Returns the text of a file, plain or gzipped; DataError if damaged."""
   raw = path.read_bytes()
   try:
     if path.name.endswith('.gz'):
@@ -107,28 +120,37 @@ def _extent(row: dict[str, Any]) -> tuple[float, float]:
   return min(starts), max(ends)
 
 
-def _activitynet(path: epath.Path) -> Iterator[_Entry]:
-  content = json.loads(_text(path))
+def _activitynet(path: epath.Path) -> Iterator[Entry]:
+  content = json.loads(read_text(path))
   for video, entry in content.items():
     duration = float(entry.get('duration', math.nan))
     pairs = zip(entry['sentences'], entry['timestamps'], strict=True)
     for sentence, span in pairs:
-      yield _Entry(video, sentence, _span(*span), duration)
+      extent = _NO_SPAN if span is None else _span(*span)
+      yield Entry(video, sentence, extent, duration)
 
 
-def _rows(path: epath.Path) -> Iterator[_Entry]:
-  for number, line in enumerate(_text(path).splitlines(), 1):
+def entry_of_row(row: dict[str, Any]) -> Entry:
+  """Returns a row of TVR's or QVHighlights' files as an entry.
+
+  Raises:
+    ValueError, TypeError, AttributeError: If it is no such row.
+  """
+  return Entry(
+    str(row.get('vid_name', row.get('vid', ''))),
+    row.get('desc', row.get('query', '')),
+    _extent(row),
+    float(row.get('duration', math.nan)),
+    str(row.get('desc_id', row.get('qid', ''))),
+  )
+
+
+def _rows(path: epath.Path) -> Iterator[Entry]:
+  for number, line in enumerate(read_text(path).splitlines(), 1):
     if not line.strip():
       continue
     try:
-      row = json.loads(line)
-      video = str(row.get('vid_name', row.get('vid', '')))
-      yield _Entry(
-        video,
-        row.get('desc', row.get('query', '')),
-        _extent(row),
-        float(row.get('duration', math.nan)),
-      )
+      yield entry_of_row(json.loads(line))
     except (ValueError, TypeError, AttributeError) as error:
       raise DataError(
         f'{path}:{number} is not a row of annotations '
@@ -137,14 +159,14 @@ def _rows(path: epath.Path) -> Iterator[_Entry]:
       ) from None
 
 
-def _charades(path: epath.Path) -> Iterator[_Entry]:
-  for number, line in enumerate(_text(path).splitlines(), 1):
+def _charades(path: epath.Path) -> Iterator[Entry]:
+  for number, line in enumerate(read_text(path).splitlines(), 1):
     if not line.strip():
       continue
     try:
       head, sentence = line.split('##', 1)
       video, start, end = head.split()
-      yield _Entry(video, sentence, _span(start, end), math.nan)
+      yield Entry(video, sentence, _span(start, end), math.nan)
     except ValueError:
       raise DataError(
         f'{path}:{number} holds {line[:60]!r} where '
@@ -152,7 +174,12 @@ def _charades(path: epath.Path) -> Iterator[_Entry]:
       ) from None
 
 
-def _entries(path: epath.Path) -> Iterable[_Entry]:
+def read_entries(path: epath.Path) -> list[Entry]:
+  """Returns the sentences of an annotation file, in its order.
+
+  Raises:
+    DataError: If it is malformed.
+  """
   name = path.name.removesuffix('.gz')
   if name.endswith('.jsonl'):
     return list(_rows(path))
@@ -193,7 +220,7 @@ class Moments:
     self._explicit = bool(options.moments)
     # TVR's and ActivityNet's second annotators restart k at 0: one list a
     # file and video, tried in the order of the files.
-    self._files: list[dict[str, list[_Entry]]] = []
+    self._files: list[dict[str, list[Entry]]] = []
     self._durations: dict[str, float] = {}
     paths = find_moments(options)
     others = companions(paths)
@@ -201,7 +228,7 @@ class Moments:
     for path in self.files:
       videos = collections.defaultdict(list)
       try:
-        entries = _entries(path)
+        entries = read_entries(path)
       except DataError as error:
         if self._explicit:
           raise

@@ -1,17 +1,25 @@
 """--mode=inspect: what is in a data root, a workdir or a checkpoint."""
 
+import dataclasses
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from data_pipeline.corpus import Corpus, open_corpus
+from data_pipeline import manifest
+from data_pipeline.corpus import (
+  Corpus,
+  DataOptions,
+  open_corpus,
+  open_release_corpus,
+)
 from dreamprvr_jax import checkpoints
+from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.interop import inference
 from dreamprvr_jax.train.metric_log import read_rows
 from dreamprvr_jax.types import parameter_count
 from modes import joins
+from modes.columns import aligned
 from modes.joins import Arguments
 
 SHOWN_SKIPPED = 50
@@ -21,16 +29,48 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   """Prints what is in a checkpoint or workdir, or else in the data root."""
   place = arguments.checkpoint or arguments.workdir
   if place:
-    joins.say(_table(describe_checkpoint(place)))
+    joins.say(aligned(describe_checkpoint(place)))
     return 0
   joins.write_simulated(config)
-  return show_corpus(open_corpus(joins.data_options(config)))
+  return _check_corpus(joins.data_options(config), arguments.out)
+
+
+def _check_corpus(options: DataOptions, out: str) -> int:
+  """Prints what is in a data root, and everything that is wrong with it.
+
+  Raises:
+    UserError: If an item is bad and `skip_bad` is not set, in the end.
+    DataError: If a file is missing or damaged.
+  """
+  if out and not out.endswith('.json'):
+    raise UserError(f'--out={out}: of inspect it is a .json file')
+  ready = options.storage != 'release' and not manifest.problem(options)
+  if ready or options.storage == 'records':
+    # Every value was looked at when the records were made.
+    corpus = open_corpus(options)
+  else:
+    lenient = dataclasses.replace(options, skip_bad=True)
+    corpus = open_release_corpus(lenient)
+  if out:
+    report = {
+      'splits': corpus.describe(),
+      'problems': [{'item': i, 'reason': why} for i, why in corpus.skipped],
+    }
+    checkpoints.write_json(pathlib.Path(out), report)
+  show_corpus(corpus)
+  if corpus.skipped and not options.skip_bad:
+    where = f'all are in {out}' if out else 'all go to --out=FILE.json'
+    raise UserError(
+      f'{len(corpus.skipped)} items of {options.folder} are bad ({where}); '
+      'correct them, or leave them out with --config.data.skip_bad'
+    )
+  return 0
 
 
 def show_corpus(corpus: Corpus) -> int:
   """Prints what is in a corpus, and what was left out of it."""
   rows = corpus.describe()
-  joins.say(_table([(key, *(row[key] for row in rows)) for key in rows[0]]))
+  joins.say(aligned([(key, *(row[key] for row in rows)) for key in rows[0]]))
   for name, reason in corpus.skipped[:SHOWN_SKIPPED]:
     joins.say(f'left out: {name}: {reason}')
   more = len(corpus.skipped) - SHOWN_SKIPPED
@@ -87,15 +127,3 @@ def _short(value: Any) -> str:
   if isinstance(value, list | tuple):
     return ' '.join(f'{item:g}' for item in value)
   return str(value)
-
-
-def _table(rows: Sequence[tuple[Any, ...]]) -> str:
-  """Returns rows of cells as aligned columns."""
-  cells = [[str(cell) for cell in row] for row in rows]
-  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-  return '\n'.join(
-    '  '.join(
-      cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-    ).rstrip()
-    for row in cells
-  )

@@ -1,0 +1,1 @@
+"""Other people's files: annotations and features, into the official layout."""

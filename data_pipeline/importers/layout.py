@@ -1,0 +1,279 @@
+"""Writes the official layout: feature files, caption files, spans, labels."""
+
+import collections
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import math
+import os
+import pathlib
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+
+from data_pipeline.errors import DataError
+from data_pipeline.importers.annotations import Annotated, id_problem
+from data_pipeline.options import SPLITS
+
+_log = logging.getLogger(__name__)
+
+# Upper bounds of a video's hash, where no split is said.
+_SHARES = {'train': 0.8, 'val': 0.9, 'test': 1.0}
+
+
+def write_features(
+  path: str | pathlib.Path, items: Iterable[tuple[str, np.ndarray]]
+) -> int:
+  """Writes matrices to an HDF5 file, one root-level dataset an id.
+
+  They are taken one at a time. The file gets its name when it is whole and on
+  disk; what had the name before stays until then.
+
+  Args:
+    path: The file; its folder is made.
+    items: (id, (rows, width) of any float type); written as float32.
+
+  Returns:
+    How many were written.
+
+  Raises:
+    DataError: If there is none, an id comes twice or cannot be one, or a
+      matrix is empty, of another width than the first, or not finite.
+  """
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  count, width = 0, 0
+  with _staged([path]) as (temporary,):
+    with h5py.File(temporary, 'w') as file:
+      for name, matrix in items:
+        # Caption ids hold '#'.
+        problem = id_problem(name.replace('#', '_')) or (
+          'comes twice' if name in file else matrix_problem(matrix, width)
+        )
+        if problem:
+          raise DataError(f'{name!r}: {problem}; {path} was not written')
+        width = matrix.shape[1]
+        file.create_dataset(name, data=matrix.astype(np.float32))
+        count += 1
+    if not count:
+      raise DataError(f'there is nothing to write to {path}')
+  return count
+
+
+def matrix_problem(matrix: np.ndarray, width: int = 0) -> str:
+  """Returns why a matrix is no (rows, width) features; '' if it is.
+
+  Args:
+    matrix: Any array.
+    width: That it has to have; 0 for any.
+  """
+  problem = shape_problem(matrix.shape, matrix.dtype, width)
+  if problem:
+    return problem
+  with np.errstate(over='ignore'):
+    finite = np.isfinite(matrix.astype(np.float32))
+  rows = np.flatnonzero(np.any(~finite, axis=1))
+  if rows.size:
+    return (
+      f'{rows.size} of {len(matrix)} rows, the first {rows[0]}, hold NaN or '
+      'infinity in float32'
+    )
+  return ''
+
+
+def shape_problem(shape: Sequence[int], dtype: np.dtype, width: int = 0) -> str:
+  """Returns why an array is no (rows, width) matrix of floats, by its shape
+  and type alone; '' if it is."""
+  if dtype.kind != 'f':
+    return f'holds {dtype} where floats were expected'
+  if len(shape) != 2:
+    wanted = width or 'width'
+    return f'has the shape {tuple(shape)} where (rows, {wanted}) was expected'
+  if not all(shape):
+    return f'is empty: its shape is {tuple(shape)}'
+  if width and shape[1] != width:
+    return f'has the width {shape[1]} where the others have {width}'
+  return ''
+
+
+def write_texts(
+  folder: str | pathlib.Path,
+  collection: str,
+  annotated: Iterable[Annotated],
+  words: Callable[[Annotated], np.ndarray],
+  text_file: str,
+) -> dict[str, int]:
+  """Writes the text side of a collection, in place of what was there.
+
+  All files are written whole before the first gets its name:
+  TextData/<collection><split>.caption.txt, TextData/<text_file> with the word
+  features by caption id, <collection>.moments.json, and labels.jsonl if a
+  query has several right videos. Captions are numbered within their first
+  right video: `<video>#enc#<k>`.
+
+  Args:
+    folder: Of the collection.
+    collection: Its name.
+    annotated: The sentences; see `assign_splits` for those without a split.
+    words: Returns the (words, width) features of one.
+    text_file: Name of the word-feature file.
+
+  Returns:
+    Sentences by split, without empty splits.
+
+  Raises:
+    DataError: If there is no sentence, or one or its features are bad.
+  """
+  folder = pathlib.Path(folder)
+  text_folder = folder / 'TextData'
+  text_folder.mkdir(parents=True, exist_ok=True)
+  annotated = assign_splits(list(annotated))
+  ids = caption_ids(annotated)
+  if not annotated:
+    raise DataError(f'there is no sentence to write to {text_folder}')
+  contents = {
+    text_folder / f'{collection}{split}.caption.txt': _caption_lines(
+      [(i, a) for i, a in zip(ids, annotated, strict=True) if a.split == split]
+    )
+    for split in SPLITS
+  }
+  contents[folder / f'{collection}.moments.json'] = _moments(annotated)
+  contents[folder / 'labels.jsonl'] = _labels(ids, annotated)
+  word_file = text_folder / text_file
+  with _staged([word_file, *contents]) as (for_words, *others):
+    pairs = zip(ids, annotated, strict=True)
+    write_features(for_words, ((i, words(item)) for i, item in pairs))
+    for temporary, content in zip(others, contents.values(), strict=True):
+      if content:
+        temporary.write_text(content, encoding='utf-8')
+  counts = collections.Counter(item.split for item in annotated)
+  return {split: counts[split] for split in SPLITS if counts[split]}
+
+
+def assign_splits(annotated: Sequence[Annotated]) -> list[Annotated]:
+  """Returns the sentences, each with a split.
+
+  Where none is said for any sentence of a first right video, a hash of its id
+  decides: 80 % train, 10 % val, 10 % test, so that a video keeps its split
+  when others come. A split that would be empty gets the video nearest to it
+  in the order of the hashes, where there are three videos or more.
+  """
+  said = {a.videos[0]: a.split for a in annotated if a.split}
+  places = {a.videos[0]: _hash(a.videos[0]) for a in annotated}
+  found = {
+    video: said.get(video)
+    or next(split for split, bound in _SHARES.items() if places[video] < bound)
+    for video in sorted(places, key=places.__getitem__)
+  }
+  free = [video for video in found if video not in said]
+  for split, step in (('val', -1), ('test', -1), ('train', 1)):
+    sizes = collections.Counter(found.values())
+    movable = [video for video in free[::step] if sizes[found[video]] > 1]
+    if len(found) > 2 and not sizes[split] and movable:
+      found[movable[0]] = split
+  return [
+    dataclasses.replace(a, split=a.split or found[a.videos[0]])
+    for a in annotated
+  ]
+
+
+def caption_ids(annotated: Sequence[Annotated]) -> list[str]:
+  """Returns `<first right video>#enc#<k>` of each sentence, k rising."""
+  counts: collections.Counter[str] = collections.Counter()
+  ids = []
+  for item in annotated:
+    video = item.videos[0]
+    problem = id_problem(video) or ('' if item.text.strip() else 'has no text')
+    if problem:
+      raise DataError(f'the query {item.query_id!r}: {problem}')
+    ids.append(f'{video}#enc#{counts[video]}')
+    counts[video] += 1
+  return ids
+
+
+def _hash(name: str) -> float:
+  """Returns a number from 0 to 1 that only the name decides."""
+  digest = hashlib.sha256(name.encode()).digest()
+  return int.from_bytes(digest[:8], 'big') / 2**64
+
+
+def _plain(item: Annotated) -> str:
+  return ' '.join(item.text.split())
+
+
+def _caption_lines(pairs: Iterable[tuple[str, Annotated]]) -> str:
+  return ''.join(f'{name} {_plain(item)}\n' for name, item in pairs)
+
+
+def _moments(annotated: Sequence[Annotated]) -> str:
+  """Returns what `data_pipeline.moments` reads, '' if no time is known."""
+  videos: dict[str, dict[str, Any]] = {}
+  for item in annotated:
+    entry = videos.setdefault(
+      item.videos[0], {'sentences': [], 'timestamps': []}
+    )
+    entry['sentences'].append(_plain(item))
+    unknown = math.isnan(item.span[0])
+    entry['timestamps'].append(None if unknown else list(item.span))
+    if not math.isnan(item.duration):
+      entry['duration'] = item.duration
+  known = any(
+    'duration' in entry or any(entry['timestamps']) for entry in videos.values()
+  )
+  return json.dumps(videos) if known else ''
+
+
+def _labels(ids: Sequence[str], annotated: Sequence[Annotated]) -> str:
+  """Returns the labels, '' if no query has several right videos.
+
+  A label names only videos that are candidates in the query's split, those
+  that have a sentence of their own there.
+  """
+  if all(len(item.videos) == 1 for item in annotated):
+    return ''
+  candidates = {(item.split, item.videos[0]) for item in annotated}
+  rows = []
+  left_out = 0
+  for name, item in zip(ids, annotated, strict=True):
+    videos = [v for v in item.videos if (item.split, v) in candidates]
+    left_out += len(item.videos) - len(videos)
+    rows.append(
+      {'query_id': name, 'caption': _plain(item), 'gt_video_ids': videos}
+    )
+  if left_out:
+    _log.warning(
+      'labels.jsonl goes without %d right videos that have no sentence of '
+      "their own in their query's split, and so are no candidates there",
+      left_out,
+    )
+  return ''.join(json.dumps(row) + '\n' for row in rows)
+
+
+@contextlib.contextmanager
+def _staged(paths: Sequence[pathlib.Path]) -> Iterator[list[pathlib.Path]]:
+  """Yields temporary paths next to `paths`; what was written to them takes
+  the places in the end, and what was not is removed there.
+
+  After an error all places are as they were.
+  """
+  mark = uuid.uuid4().hex[:12]
+  temporary = [path.parent / f'.tmp-{mark}-{path.name}' for path in paths]
+  try:
+    yield temporary
+    for source in temporary:
+      if source.exists():
+        with source.open('rb+') as file:
+          os.fsync(file.fileno())
+    for source, path in zip(temporary, paths, strict=True):
+      if source.exists():
+        source.replace(path)
+      else:
+        path.unlink(missing_ok=True)
+  finally:
+    for source in temporary:
+      source.unlink(missing_ok=True)

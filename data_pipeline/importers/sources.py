@@ -1,0 +1,266 @@
+"""What an import is made of, joined by ids, and all that is wrong with it."""
+
+import collections
+import dataclasses
+import hashlib
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.importers.annotations import (
+  Annotated,
+  id_problem,
+  read_annotations,
+)
+from data_pipeline.importers.features import Features
+from data_pipeline.importers.layout import caption_ids
+from data_pipeline.options import SPLITS
+
+
+@dataclasses.dataclass
+class Report:
+  """What was found.
+
+  Attributes:
+    facts: (what, value) rows of a table.
+    problems: (item, what is wrong with it), all there are.
+    notes: Sentences about what is odd, but usable.
+  """
+
+  facts: list[tuple[str, str]]
+  problems: list[tuple[str, str]]
+  notes: list[str]
+
+  def as_json(self) -> dict[str, Any]:
+    """Returns plain JSON values."""
+    return {
+      'facts': [list(row) for row in self.facts],
+      'problems': [
+        {'item': i, 'reason': reason} for i, reason in self.problems
+      ],
+      'notes': self.notes,
+    }
+
+
+class Sources:
+  """Features of videos and queries and their annotations; any may lack.
+
+  Attributes:
+    features: Of the videos, or None.
+    queries: Of the queries, or None.
+    annotated: Sentences of all annotation files, in their order.
+    captions: Their caption ids.
+  """
+
+  def __init__(
+    self,
+    features: str = '',
+    queries: str = '',
+    annotations: str = '',
+    progress: bool = True,
+  ):
+    """Opens the sources; of features only shapes and types are read.
+
+    Args:
+      features: Path; see `features`.
+      queries: Path; see `features`.
+      annotations: Paths, comma separated; see `annotations`.
+      progress: Show progress bars on a terminal.
+
+    Raises:
+      DataError: If one is missing, damaged or of no known form.
+    """
+    self._paths = {
+      'features': features,
+      'queries': queries,
+      'annotations': annotations,
+    }
+    self._bad_rows: list[tuple[str, str]] = []
+    self.annotated: list[Annotated] = []
+    self.files = [part.strip() for part in annotations.split(',') if part]
+    for path in self.files:
+      self.annotated += read_annotations(path, self._bad_rows)
+    self.captions = caption_ids(self.annotated)
+    self.features = Features(features, progress=progress) if features else None
+    self.queries = (
+      Features(queries, flat=True, progress=progress) if queries else None
+    )
+
+  def words_name(self, item: Annotated, caption: str) -> str:
+    """Returns the id of a sentence's features; '' if there are none.
+
+    It is the query's id, as QVHighlights' features write it (`qid<id>`), or
+    the caption's.
+    """
+    assert self.queries is not None
+    names = (item.query_id, f'qid{item.query_id}', caption)
+    return next((name for name in names if name in self.queries), '')
+
+  def report(self, values: bool = True) -> Report:
+    """Returns everything that is wrong, and counts.
+
+    Args:
+      values: Read all features and look for NaN and infinity.
+    """
+    report = Report([], [], [])
+    for what, source in (('video', self.features), ('query', self.queries)):
+      if source is not None:
+        _describe(report, what, source, values)
+    report.problems += self._bad_rows
+    if self.files:
+      _describe_annotations(report, self.files, self.annotated)
+      self._join(report)
+    return report
+
+  def _join(self, report: Report) -> None:
+    """Adds what annotations and features do not have of each other."""
+    twice = [
+      name
+      for name, count in collections.Counter(
+        item.query_id for item in self.annotated
+      ).items()
+      if count > 1
+    ]
+    report.problems += [
+      (f'query {name!r}', 'stands in several annotation files')
+      for name in twice
+    ]
+    if self.features is not None:
+      naming = collections.defaultdict(list)
+      for item in self.annotated:
+        for video in item.videos:
+          naming[video].append(item.query_id)
+      for video, names in naming.items():
+        if video not in self.features:
+          more = f' and {len(names) - 1} more' if len(names) > 1 else ''
+          report.problems.append(
+            (
+              f'video {video!r}',
+              f'has no features in {self.features.path}, but the query '
+              f'{names[0]!r}{more} means it',
+            )
+          )
+      unnamed = sum(name not in naming for name in self.features.ids)
+      if unnamed:
+        report.notes.append(f'videos that no annotation names: {unnamed}')
+    if self.queries is not None:
+      names = {
+        item.query_id: self.words_name(item, caption)
+        for item, caption in zip(self.annotated, self.captions, strict=True)
+      }
+      report.problems += [
+        (f'query {query!r}', f'has no features in {self.queries.path}')
+        for query, name in names.items()
+        if not name
+      ]
+      used = set(names.values())
+      unused = sum(name not in used for name in self.queries.ids)
+      if unused:
+        report.notes.append(
+          f'features of queries that no annotation names: {unused}'
+        )
+
+  def identity(self) -> dict[str, Any]:
+    """Returns what tells whether the same sources are given again: for each
+    its path, number of files, and a hash of their names, sizes and times."""
+    files: dict[str, Sequence[str | pathlib.Path]] = {
+      'features': self.features.files() if self.features else (),
+      'queries': self.queries.files() if self.queries else (),
+      'annotations': self.files,
+    }
+    return {
+      name: {
+        'path': self._paths[name],
+        'files': len(paths),
+        'digest': _digest(paths),
+      }
+      for name, paths in files.items()
+    }
+
+
+def _digest(paths: Sequence[str | pathlib.Path]) -> str:
+  digest = hashlib.sha256()
+  for path in map(pathlib.Path, paths):
+    stat = path.stat()
+    line = f'{path.name} {stat.st_size} {stat.st_mtime_ns}\n'
+    digest.update(line.encode())
+  return digest.hexdigest()
+
+
+def _describe(
+  report: Report, what: str, source: Features, values: bool
+) -> None:
+  """Adds the counts and problems of one kind of features."""
+  problems = dict(source.problems)
+  if what == 'video':
+    for name in source.ids:
+      problem = id_problem(name)
+      if problem:
+        problems[name] = problem
+  if values:
+    problems |= source.check_values()
+  report.problems += [
+    (f'{what} {name!r}', f'{reason} (in {source.path})')
+    for name, reason in problems.items()
+  ]
+  rows = list(source.rows.values())
+  unit = 'frames' if what == 'video' else 'words'
+  plural = 'videos' if what == 'video' else 'queries'
+  report.facts += [
+    (plural, f'{source.path} ({source.form})'),
+    (f'  {plural}', f'{len(source.ids):,}'),
+    ('  width', str(source.width)),
+    (f'  {unit}', _spread(rows)),
+    ('  in float32', f'{4 * sum(rows) * source.width / 2**20:,.1f} MiB'),
+    ('  bad', f'{len(problems):,}'),
+  ]
+
+
+def _describe_annotations(
+  report: Report, files: Sequence[str], annotated: Sequence[Annotated]
+) -> None:
+  spans = [a.span for a in annotated if not math.isnan(a.span[0])]
+  durations = {
+    a.videos[0]: a.duration for a in annotated if not math.isnan(a.duration)
+  }
+  videos = {video for a in annotated for video in a.videos}
+  report.facts += [
+    ('annotations', ', '.join(files)),
+    ('  sentences', f'{len(annotated):,}'),
+    ('  videos', f'{len(videos):,}'),
+    ('  of several videos', f'{sum(len(a.videos) > 1 for a in annotated):,}'),
+    ('  with a time span', f'{len(spans):,}'),
+    ('  span, seconds', _spread([end - start for start, end in spans])),
+    ('  videos with duration', f'{len(durations):,}'),
+    ('  duration, seconds', _spread(list(durations.values()))),
+  ]
+  owners = collections.defaultdict(set)
+  for split in (*SPLITS, ''):
+    mine = [a for a in annotated if a.split == split]
+    for item in mine:
+      owners[item.videos[0]].add(split)
+    if mine:
+      own = len({a.videos[0] for a in mine})
+      report.facts.append(
+        (
+          f'  split {split}' if split else '  no split said',
+          f'{len(mine):,} sentences, {own:,} videos',
+        )
+      )
+  shared = sum(len(splits - {''}) > 1 for splits in owners.values())
+  if shared:
+    report.notes.append(f'videos with sentences in several splits: {shared}')
+  late = sum(a.span[1] > a.duration for a in annotated)
+  if late:
+    report.notes.append(f'time spans that end after their video: {late}')
+
+
+def _spread(values: Sequence[float]) -> str:
+  """Returns smallest, mean and greatest as text."""
+  if not values:
+    return '-'
+  array = np.asarray(values, np.float64)
+  return f'{array.min():g} to {array.max():g}, mean {array.mean():.1f}'

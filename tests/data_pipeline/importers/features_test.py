@@ -1,0 +1,192 @@
+"""Tests of reading features of every form."""
+
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+
+from data_pipeline.errors import DataError
+from data_pipeline.importers.features import Features
+
+_GENERATOR = np.random.default_rng(0)
+_ARRAYS = {
+  'v': _GENERATOR.standard_normal((3, 5)).astype(np.float32),
+  'w': _GENERATOR.standard_normal((1, 5)).astype(np.float16),
+  'x': np.asfortranarray(_GENERATOR.standard_normal((4, 5))),
+  'y': _GENERATOR.standard_normal((2, 5)).astype('>f4'),
+}
+
+
+def write(folder, form, arrays):
+  """Writes arrays in one of the forms; returns the path."""
+  if form == 'npz':
+    np.savez(folder / 'all.npz', **arrays)
+    return folder / 'all.npz'
+  if form == 'compressed':
+    np.savez_compressed(folder / 'all.npz', **arrays)
+    return folder / 'all.npz'
+  if form == 'hdf5':
+    with h5py.File(folder / 'all.h5', 'w') as file:
+      for name, array in arrays.items():
+        file[name] = array
+    return folder / 'all.h5'
+  place = folder / 'all'
+  place.mkdir()
+  (place / 'README.txt').write_text('is passed over')
+  for i, (name, array) in enumerate(arrays.items()):
+    if i % 3 == 0:
+      np.save(place / f'{name}.npy', array)
+    elif i % 3 == 1:
+      np.savez(place / f'{name}.npz', anything=array)
+    else:
+      np.savez(place / f'{name}.npz', features=array, pooled=np.zeros(3))
+  return place
+
+
+@pytest.mark.parametrize('form', ['folder', 'hdf5', 'npz', 'compressed'])
+def test_forms(tmp_path, form):
+  found = Features(write(tmp_path, form, _ARRAYS))
+  assert found.ids == list('vwxy')
+  assert found.width == 5
+  assert found.rows == {'v': 3, 'w': 1, 'x': 4, 'y': 2}
+  assert not found.problems
+  assert not found.check_values()
+  for name, array in _ARRAYS.items():
+    assert name in found
+    np.testing.assert_array_equal(found.read(name), array)
+  assert 'z' not in found
+  assert all(path.is_file() for path in found.files())
+
+
+def test_clip_words_of_qvhighlights(tmp_path):
+  words = np.ones((4, 3), np.float32)
+  np.savez(
+    tmp_path / 'qid7.npz', pooler_output=words[0], last_hidden_state=words
+  )
+  np.testing.assert_array_equal(Features(tmp_path).read('qid7'), words)
+
+
+@pytest.mark.parametrize('form', ['folder', 'hdf5', 'npz'])
+def test_one_row(tmp_path, form):
+  path = write(tmp_path, form, {'q': np.ones(5, np.float32)})
+  assert Features(path).problems
+  found = Features(path, flat=True)
+  assert found.rows == {'q': 1}
+  assert found.read('q').shape == (1, 5)
+
+
+@pytest.mark.parametrize('form', ['folder', 'hdf5', 'npz'])
+@pytest.mark.parametrize(
+  ('array', 'sentence'),
+  [
+    (np.ones((3, 4), np.float32), 'has the width 4 where most have 5'),
+    (np.ones((0, 5), np.float32), 'is empty'),
+    (np.ones((3, 0), np.float32), 'is empty'),
+    (np.ones((3, 5), np.int64), 'holds int64'),
+    (np.ones((3, 5), np.complex64), 'holds complex64'),
+    (np.ones((1, 3, 5), np.float32), 'has the shape (1, 3, 5)'),
+    (np.float32(1), 'has the shape ()'),
+  ],
+)
+def test_bad_shapes(tmp_path, form, array, sentence):
+  found = Features(write(tmp_path, form, {**_ARRAYS, 'bad': array}))
+  assert list(found.problems) == ['bad']
+  assert sentence in found.problems['bad']
+  assert 'bad' not in found.rows
+  assert 'bad' in found
+  with pytest.raises(DataError, match="'bad'"):
+    found.read('bad')
+
+
+@pytest.mark.parametrize('form', ['folder', 'hdf5', 'npz'])
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 1e300])
+def test_bad_values(tmp_path, form, value):
+  array = np.ones((4, 5))
+  array[2, 3] = value
+  found = Features(write(tmp_path, form, {**_ARRAYS, 'bad': array}))
+  assert not found.problems
+  problems = found.check_values()
+  assert list(problems) == ['bad']
+  assert problems['bad'].startswith('1 of 4 rows, the first 2, hold NaN')
+  with pytest.raises(DataError, match='rows, the first 2'):
+    found.read('bad')
+
+
+@pytest.mark.parametrize('form', ['folder', 'npz'])
+def test_nothing_is_unpickled(tmp_path, form):
+  class Trap:
+    def __reduce__(self):
+      return (pytest.fail, ('it was unpickled',))
+
+  array = np.array([Trap()], object)
+  found = Features(write(tmp_path, form, {'bad': array, **_ARRAYS}))
+  assert 'holds object' in found.problems['bad']
+  with pytest.raises(DataError, match='cannot be read'):
+    found.read('bad')
+  (tmp_path / 'raw').mkdir()
+  (tmp_path / 'raw/bad.npy').write_bytes(pickle.dumps(array.shape))
+  assert 'cannot be read' in Features(tmp_path / 'raw').problems['bad']
+
+
+def test_truncated_files(tmp_path):
+  place = write(tmp_path, 'folder', _ARRAYS)
+  whole = (place / 'v.npy').read_bytes()
+  (place / 'v.npy').write_bytes(whole[:-8])
+  (place / 'w.npz').write_bytes((place / 'w.npz').read_bytes()[:-30])
+  (place / 'x.npz').write_bytes(b'')
+  (place / 'y.npy').write_bytes(whole[:20])
+  found = Features(place)
+  assert sorted(found.problems) == ['w', 'x', 'y']
+  assert list(found.check_values()) == ['v']
+
+
+def test_damaged_values_in_a_zip(tmp_path):
+  path = write(tmp_path, 'compressed', {'v': np.ones((99, 99))})
+  raw = bytearray(path.read_bytes())
+  raw[len(raw) // 2] ^= 0xFF
+  path.write_bytes(raw)
+  found = Features(path)
+  assert list(found.problems) + list(found.check_values()) == ['v']
+
+
+def test_groups_are_no_arrays(tmp_path):
+  with h5py.File(tmp_path / 'all.h5', 'w') as file:
+    file['v/features'] = np.ones((3, 5))
+  assert 'is a group' in Features(tmp_path / 'all.h5').problems['v']
+
+
+def test_an_npz_of_several_arrays(tmp_path):
+  np.savez(tmp_path / 'v.npz', a=np.ones((1, 2)), b=np.ones((1, 2)))
+  assert 'it holds the arrays a, b' in Features(tmp_path).problems['v']
+
+
+@pytest.mark.parametrize(
+  ('name', 'content', 'sentence'),
+  [
+    ('none', None, 'is missing'),
+    ('x.pt', b'x', 'is of no known form'),
+    ('x.npz', b'x', 'cannot be read'),
+    ('x.h5', b'x' * 600, 'cannot be read'),
+    ('.', None, 'holds no features'),
+  ],
+)
+def test_bad_sources(tmp_path, name, content, sentence):
+  if content is not None:
+    (tmp_path / name).write_bytes(content)
+  with pytest.raises(DataError, match=sentence):
+    Features(tmp_path / name)
+
+
+def test_an_id_has_one_file(tmp_path):
+  np.save(tmp_path / 'v.npy', np.ones((2, 3)))
+  np.savez(tmp_path / 'v.npz', np.ones((2, 3)))
+  with pytest.raises(DataError, match=r'v\.npy and v\.npz'):
+    Features(tmp_path)
+
+
+def test_values_are_not_read_at_first(tmp_path, monkeypatch):
+  path = write(tmp_path, 'folder', _ARRAYS)
+  monkeypatch.setattr(np, 'load', pytest.fail)
+  monkeypatch.setattr(np.lib.format, 'read_array', pytest.fail)
+  assert len(Features(path).rows) == 4

@@ -1,0 +1,350 @@
+"""--mode=import of features, and --mode=inspect of data."""
+
+import json
+import shutil
+import signal
+import time
+import tracemalloc
+
+import h5py
+import numpy as np
+import pytest
+
+import main
+from data_pipeline import simulated
+from data_pipeline.captions import read_captions
+from data_pipeline.corpus import DataOptions, open_corpus
+from tests.helpers import commands, runs
+
+COUNTS = {'train': 12, 'val': 4, 'test': 5}
+VISUAL, TEXT = 12, 10
+
+
+@pytest.fixture(scope='module')
+def release(tmp_path_factory):
+  """A generated release: what the import of its parts must come to."""
+  root = tmp_path_factory.mktemp('release')
+  simulated.write_corpus(
+    root,
+    'made',
+    layout='hdf5',
+    train_videos=12,
+    val_videos=4,
+    test_videos=5,
+    visual_width=VISUAL,
+    text_width=TEXT,
+  )
+  return root / 'made'
+
+
+@pytest.fixture
+def parts(tmp_path, release):
+  """The same as people have it: files of videos, an .npz, rows."""
+  (tmp_path / 'videos').mkdir()
+  with h5py.File(release / 'FeatureData/i3d/feature.hdf5') as file:
+    for name in file:
+      np.save(tmp_path / f'videos/{name}.npy', file[name][()])
+  rows, words = [], {}
+  spans = {}
+  for split in COUNTS:
+    spans |= json.loads((release / f'{split}.moments.json').read_text())
+  with h5py.File(release / 'TextData/roberta_made_query_feat.hdf5') as file:
+    for split in COUNTS:
+      path = release / f'TextData/made{split}.caption.txt'
+      for caption in read_captions(path)[0]:
+        name = f'query{len(rows)}'
+        words[name] = file[caption.id][()]
+        entry = spans[caption.video]
+        rows.append(
+          {
+            'query': name,
+            'text': caption.text,
+            'videos': [caption.video],
+            'span': entry['timestamps'][caption.number],
+            'duration': entry['duration'],
+            'split': split,
+          }
+        )
+  np.savez(tmp_path / 'words.npz', **words)
+  write_rows(tmp_path, rows)
+  return tmp_path
+
+
+def write_rows(place, rows):
+  (place / 'rows.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+
+
+def read_rows(place):
+  return list(map(json.loads, (place / 'rows.jsonl').read_text().splitlines()))
+
+
+def call(mode, place, *arguments, features='videos'):
+  flags = (
+    f'--features={place}/{features}',
+    f'--queries={place}/words.npz',
+    f'--annotations={place}/rows.jsonl',
+  )
+  return main.main(
+    ['main.py', f'--mode={mode}', *flags, '--noprogress', *arguments]
+  )
+
+
+def listing(place):
+  return sorted(str(path) for path in place.rglob('*'))
+
+
+def same_split(one, other):
+  assert one.video_ids == other.video_ids
+  assert one.captions == other.captions
+  np.testing.assert_array_equal(one.moments, other.moments)
+  np.testing.assert_array_equal(one.durations, other.durations)
+  for name in ('read_videos', 'read_captions'):
+    mine, theirs = getattr(one, name)([0, 3]), getattr(other, name)([0, 3])
+    for key in mine:
+      np.testing.assert_array_equal(mine[key], theirs[key])
+
+
+def corpus(root, collection, feature):
+  return open_corpus(
+    DataOptions(str(root), collection, feature=feature, storage='release')
+  )
+
+
+def test_import_gives_back_the_release(parts, release, capsys):
+  where = (f'--out={parts}/root', '--collection=mine')
+  assert call('import', parts, *where) == 0
+  out = capsys.readouterr().out
+  assert '--config.data.collection=mine --config.data.feature=imported' in out
+  found = corpus(parts / 'root', 'mine', 'imported')
+  wanted = corpus(release.parent, 'made', 'i3d')
+  for split in COUNTS:
+    same_split(found.splits[split], wanted.splits[split])
+  assert not (parts / 'root/mine/labels.jsonl').exists()
+
+  before = listing(parts)
+  assert call('import', parts, *where) == 0
+  assert 'nothing to do' in capsys.readouterr().out
+  write_rows(parts, read_rows(parts)[1:])
+  assert call('import', parts, *where) == 2
+  err = capsys.readouterr().err
+  assert 'from other or since changed annotations' in err
+  assert 'Traceback' not in err
+  assert listing(parts) == before
+
+
+def test_a_collection_of_something_else_stays(parts, release, capsys):
+  shutil.copytree(release, parts / 'root/imported')
+  before = listing(parts)
+  assert call('import', parts, f'--out={parts}/root') == 2
+  assert 'exists and is no import' in capsys.readouterr().err
+  assert listing(parts) == before
+
+
+def test_an_archive_without_captions(parts, capsys):
+  code = main.main(
+    [
+      'main.py',
+      '--mode=import',
+      f'--features={parts}/videos',
+      f'--out={parts}/root',
+    ]
+  )
+  assert code == 0
+  assert '--all_videos' in capsys.readouterr().out
+  assert [p.name for p in (parts / 'root/imported').rglob('*.*')] == [
+    'import.json',
+    'feature.hdf5',
+  ]
+
+
+def test_several_right_videos(parts, capsys):
+  rows = read_rows(parts)
+  rows[0]['videos'].append(rows[8]['videos'][0])
+  write_rows(parts, rows)
+  assert call('import', parts, f'--out={parts}/root') == 0
+  labels = parts / 'root/imported/labels.jsonl'
+  assert f'--labels={labels}' in capsys.readouterr().out
+  first = json.loads(labels.read_text().splitlines()[0])
+  assert first['gt_video_ids'] == rows[0]['videos']
+
+
+def test_import_refuses_what_is_wrong(parts, capsys):
+  (parts / 'videos/val_00001.npy').unlink()
+  assert call('import', parts, f'--out={parts}/root') == 2
+  captured = capsys.readouterr()
+  assert "wrong: video 'val_00001': has no features" in captured.out
+  assert captured.err.startswith('error: 1 thing is wrong')
+  assert not (parts / 'root').exists()
+
+
+def test_nan_is_found_while_writing(parts, capsys):
+  np.save(parts / 'videos/val_00001.npy', np.full((3, VISUAL), np.nan))
+  assert call('import', parts, f'--out={parts}/root') == 2
+  assert "'val_00001' 3 of 3 rows" in capsys.readouterr().err
+  assert not listing(parts / 'root')
+
+
+def test_a_full_disk_is_seen_before(parts, capsys, monkeypatch):
+  usage = shutil.disk_usage(parts)._replace(free=100)
+  monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
+  assert call('import', parts, f'--out={parts}/root') == 2
+  assert 'GiB free' in capsys.readouterr().err
+  assert not listing(parts / 'root')
+
+
+def test_one_array_is_in_memory_at_a_time(tmp_path):
+  (tmp_path / 'videos').mkdir()
+  size = 4 * 500 * 500
+  for i in range(30):
+    matrix = np.full((500, 500), i, np.float32)
+    np.savez_compressed(tmp_path / f'videos/v{i}.npz', matrix)
+  flags = (f'--features={tmp_path}/videos', f'--out={tmp_path}/root')
+  tracemalloc.start()
+  try:
+    code = main.main(['main.py', '--mode=import', *flags, '--noprogress'])
+    _, peak = tracemalloc.get_traced_memory()
+  finally:
+    tracemalloc.stop()
+  assert code == 0
+  assert peak < 8 * size
+
+
+def test_a_killed_import_leaves_nothing(parts, tmp_path):
+  slow = (
+    'import time; from data_pipeline.importers import features as f; '
+    'read = f.Features.read; '
+    'f.Features.read = lambda s, n: (time.sleep(0.2), read(s, n))[1]'
+  )
+  arguments = [
+    '--mode=import',
+    f'--features={parts}/videos',
+    f'--queries={parts}/words.npz',
+    f'--annotations={parts}/rows.jsonl',
+    f'--out={parts}/root',
+  ]
+  process = runs.start(arguments, tmp_path / 'cache', patch=slow)
+  partial = parts / 'root/.imported.partial/FeatureData'
+  deadline = time.monotonic() + 60
+  while not partial.exists() and time.monotonic() < deadline:
+    time.sleep(0.02)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  assert partial.exists()
+  assert not (parts / 'root/imported').exists()
+  assert main.main(['main.py', *arguments, '--noprogress']) == 0
+  assert [p.name for p in (parts / 'root').iterdir()] == ['imported']
+
+
+def test_inspect(parts, capsys):
+  assert call('inspect', parts) == 0
+  out = capsys.readouterr().out
+  assert 'split val' in out
+  assert f'width                 {VISUAL}' in out
+
+
+def test_inspect_names_everything(parts, capsys):
+  for path in (parts / 'videos').iterdir():
+    if path.name.startswith('train'):
+      path.unlink()
+  np.save(parts / 'videos/val_00001.npy', np.full((3, VISUAL), np.nan))
+  gone = {
+    row['videos'][0] for row in read_rows(parts) if row['split'] == 'train'
+  }
+  with np.load(parts / 'words.npz') as file:
+    words = {name: file[name] for name in file.files}
+  few = {name: x for i, (name, x) in enumerate(words.items()) if i % 2}
+  np.savez(parts / 'words.npz', **few)
+  assert call('inspect', parts, f'--out={parts}/all.json') == 2
+  captured = capsys.readouterr()
+  problems = json.loads((parts / 'all.json').read_text())['problems']
+  items = {problem['item'] for problem in problems}
+  assert items == {
+    "video 'val_00001'",
+    *(f'video {name!r}' for name in gone),
+    *(f'query {name!r}' for name in words if name not in few),
+  }
+  assert f'wrong: {len(problems) - 20} more' in captured.out
+  assert captured.err.count('\n') == 1
+  assert f'error: {len(problems)} things are wrong' in captured.err
+
+
+def test_inspect_of_an_official_release(tmp_path, release, capsys):
+  shutil.copytree(release, tmp_path / 'made')
+  where = (
+    '--mode=inspect',
+    '--config=configs/tvr.py',
+    f'--config.data.root={tmp_path}',
+    '--config.data.collection=made',
+    '--config.data.feature=i3d',
+    f'--out={tmp_path}/all.json',
+  )
+  assert commands.call(*where) == 0
+  assert json.loads((tmp_path / 'all.json').read_text())['problems'] == []
+  with h5py.File(tmp_path / 'made/FeatureData/i3d/feature.hdf5', 'a') as file:
+    del file['train_00002']
+    file['val_00001'][0, 0] = np.nan
+  words = tmp_path / 'made/TextData/roberta_made_query_feat.hdf5'
+  with h5py.File(words, 'a') as file:
+    del file['test_00000#enc#0']
+  capsys.readouterr()
+  assert commands.call(*where) == 2
+  captured = capsys.readouterr()
+  problems = json.loads((tmp_path / 'all.json').read_text())['problems']
+  for problem, name in zip(
+    problems, ('train_00002', 'test_00000#enc#0', 'val_00001'), strict=True
+  ):
+    assert name in problem['item']
+    assert name in captured.out
+  assert '3 items of' in captured.err
+  assert commands.call(*where, '--config.data.skip_bad=true') == 0
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'sentence'),
+  [
+    (['--mode=import', '--features=x'], 'needs --out='),
+    (['--mode=import', '--queries=x', '--out=x'], 'needs --features='),
+    (
+      ['--mode=import', '--features=x', '--queries=x', '--out=x'],
+      '--queries needs --annotations',
+    ),
+    (
+      ['--mode=import', '--features=x', '--annotations=x', '--out=x'],
+      '--annotations needs --queries',
+    ),
+    (
+      ['--mode=import', '--features=x', '--out=x', '--collection=a/b'],
+      'cannot name a folder',
+    ),
+    (
+      ['--mode=import', '--features=x', '--out=x', '--collection=.a'],
+      'begins with a dot',
+    ),
+    (['--mode=import', '--features=none', '--out=x'], 'none is missing'),
+    (['--mode=inspect', '--features=none'], 'none is missing'),
+    (['--mode=inspect', '--annotations=none'], 'none is missing'),
+    (['--mode=inspect', '--features=x', '--out=x.txt'], 'a .json file'),
+    (['--mode=import', '--workdir=x'], 'needs --official='),
+  ],
+)
+def test_bad_command_lines(arguments, sentence, capsys):
+  assert main.main(['main.py', *arguments]) == 2
+  assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_import_trains(parts, tmp_path):
+  assert call('import', parts, f'--out={parts}/root') == 0
+  code, out, err = runs.call(
+    [
+      *runs.SMALL,
+      '--config.simulated.enabled=False',
+      f'--config.data.root={parts}/root',
+      '--config.data.collection=imported',
+      '--config.data.feature=imported',
+      f'--workdir={tmp_path}/run',
+    ],
+    tmp_path / 'cache',
+  )
+  assert code == 0, err
+  assert 'SumR' in out
