@@ -296,6 +296,7 @@ def _release_split(
   index = {video: i for i, video in enumerate(part.video_ids)}
   spans, durations = moments.join(part.captions, part.video_ids)
   frames = [release.visual.shape(video)[0] for video in part.video_ids]
+  assert release.text is not None
   words = [release.text.shape(c.id)[0] for c in part.captions]
   return Split(
     name=part.name,

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import logging
 import pathlib
+from collections.abc import Iterable
 
 from data_pipeline.bigfile import BigFileStore
 from data_pipeline.captions import Caption, read_captions
@@ -14,6 +15,8 @@ from data_pipeline.options import SPLITS, DataOptions
 _log = logging.getLogger(__name__)
 
 _HDF5 = ('.h5', '.hdf5')
+# ActivityNet's captions have it, not all of its features do.
+PREFIX = 'v_'
 
 VisualStore = BigFileStore | Hdf5Store
 
@@ -37,10 +40,13 @@ class ReleaseSplit:
 
 @dataclasses.dataclass
 class Release:
-  """The official files of one collection, joined by their ids."""
+  """The official files of one collection, joined by their ids.
+
+  There are no word features where there are no captions.
+  """
 
   visual: VisualStore
-  text: Hdf5Store
+  text: Hdf5Store | None
   splits: dict[str, ReleaseSplit]
   visual_width: int
   text_width: int
@@ -50,7 +56,8 @@ class Release:
   def files(self) -> list[pathlib.Path]:
     """Every file that an item is made of."""
     captions = [split.path for split in self.splits.values()]
-    return [*captions, *self.visual.files(), *self.text.files()]
+    text = self.text.files() if self.text else []
+    return [*captions, *self.visual.files(), *text]
 
 
 def _is_file_name(options: DataOptions) -> bool:
@@ -182,11 +189,7 @@ def open_release(options: DataOptions) -> Release:
     skipped += bad
   everything = [c for split in captions.values() for c in split]
   videos = dict.fromkeys(caption.video for caption in everything)
-  if visual_path.is_file():
-    # ActivityNet's captions have it, not all of its features do.
-    visual = Hdf5Store(visual_path, videos, optional_prefix='v_')
-  else:
-    visual = BigFileStore(visual_path, videos)
+  visual = open_visual(visual_path, videos)
   text = Hdf5Store(text_path, dict.fromkeys(c.id for c in everything))
   checker = _Checker(visual, text, options.skip_bad)
   splits = {
@@ -200,7 +203,14 @@ def open_release(options: DataOptions) -> Release:
   )
 
 
-def _common_width(store: VisualStore, ids: dict[str, None]) -> int:
+def open_visual(path: pathlib.Path, ids: Iterable[str]) -> VisualStore:
+  """Returns the features of some videos, of what `find_visual` found."""
+  if path.is_file():
+    return Hdf5Store(path, ids, optional_prefix=PREFIX)
+  return BigFileStore(path, ids)
+
+
+def common_width(store: VisualStore, ids: Iterable[str]) -> int:
   """Returns the width of most matrices: the odd one out is the bad one."""
   widths = collections.Counter(
     store.shape(name)[1]
@@ -224,10 +234,10 @@ class _Checker:
   def join(
     self, name: str, path: pathlib.Path, captions: list[Caption]
   ) -> ReleaseSplit:
-    self.visual_width = self.visual_width or _common_width(
+    self.visual_width = self.visual_width or common_width(
       self._visual, dict.fromkeys(c.video for c in captions)
     )
-    self.text_width = self.text_width or _common_width(
+    self.text_width = self.text_width or common_width(
       self._text, dict.fromkeys(c.id for c in captions)
     )
     kept = []
@@ -254,7 +264,7 @@ class _Checker:
 
   def _video_error(self, caption: Caption, path) -> BadItemError | None:
     if caption.video not in self._bad_videos:
-      reason = _matrix_problem(
+      reason = matrix_problem(
         self._visual, caption.video, self.visual_width, 'frame'
       )
       where = f'caption {caption.id!r} ({path}:{caption.line})'
@@ -266,14 +276,14 @@ class _Checker:
     return self._bad_videos[caption.video]
 
   def _caption_error(self, caption: Caption, path) -> BadItemError | None:
-    reason = _matrix_problem(self._text, caption.id, self.text_width, 'word')
+    reason = matrix_problem(self._text, caption.id, self.text_width, 'word')
     if not reason:
       return None
     where = f'caption {caption.id!r} ({path}:{caption.line})'
     return BadItemError(where, reason)
 
 
-def _matrix_problem(
+def matrix_problem(
   store: VisualStore, name: str, width: int, kind: str
 ) -> str | None:
   """Returns what is wrong with one item's matrix, or None."""

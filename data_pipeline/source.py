@@ -121,6 +121,7 @@ class ReleaseSource:
 
   def caption(self, index: int) -> np.ndarray:
     """Returns the word features of one caption."""
+    assert self._text is not None
     caption = self._captions[index]
     words = self._text.read(caption.id)
     where = f'caption {caption.id!r} ({self._path}:{caption.line})'

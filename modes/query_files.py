@@ -1,5 +1,6 @@
-"""--queries=FILE: word features of queries, by id."""
+"""--queries=FILE: queries by id, as word features or as sentences."""
 
+import json
 import pathlib
 import zipfile
 
@@ -10,6 +11,7 @@ from data_pipeline.hdf5 import Hdf5Store
 from dreamprvr_jax.errors import UserError
 
 _ENDINGS = ('.npz', '.h5', '.hdf5')
+_SENTENCES = ('.txt', '.jsonl')
 
 
 def read_queries(path: str, width: int) -> dict[str, np.ndarray]:
@@ -27,7 +29,8 @@ def read_queries(path: str, width: int) -> dict[str, np.ndarray]:
   if ending not in _ENDINGS:
     raise UserError(
       f'--queries={path}: the file ends in {ending!r}; give an .npz, .h5 or '
-      '.hdf5 file with one (words, width) array per query id'
+      '.hdf5 file with one (words, width) array per query id, or sentences: '
+      '.txt with one on each line, or .jsonl'
     )
   if not pathlib.Path(path).is_file():
     raise UserError(f'--queries={path}: there is no such file')
@@ -35,6 +38,64 @@ def read_queries(path: str, width: int) -> dict[str, np.ndarray]:
   if not found:
     raise UserError(f'--queries={path}: the file holds no query')
   return {name: _checked(path, name, x, width) for name, x in found.items()}
+
+
+def holds_sentences(path: str) -> bool:
+  """Returns whether a file is one for `read_sentences`."""
+  return pathlib.Path(path).suffix.lower() in _SENTENCES
+
+
+def read_sentences(path: str) -> dict[str, str]:
+  """Returns {id: sentence} of a file, in its order.
+
+  Args:
+    path: .txt with a sentence on each line, or .jsonl with rows {"text"} and,
+      if wanted, "id". Without one, the number of the line is the id. Blank
+      lines are passed over.
+
+  Raises:
+    UserError: If it is no such file, or an id comes twice.
+  """
+  try:
+    lines = pathlib.Path(path).read_text(encoding='utf-8').splitlines()
+  except FileNotFoundError:
+    raise UserError(f'--queries={path}: there is no such file') from None
+  except UnicodeDecodeError as error:
+    raise UserError(
+      f'--queries={path}: the file is no UTF-8 text ({error.reason} at byte '
+      f'{error.start}); save it as UTF-8'
+    ) from None
+  found: dict[str, str] = {}
+  for number, line in enumerate(lines, 1):
+    if not line.strip():
+      continue
+    name, text = str(number), line.strip()
+    if path.lower().endswith('.jsonl'):
+      name, text = _sentence_row(f'{path}:{number}', line, name)
+    if name in found:
+      raise UserError(
+        f'--queries={path}:{number}: the query {name!r} comes twice; give '
+        'each an id of its own'
+      )
+    found[name] = text
+  if not found:
+    raise UserError(f'--queries={path}: the file holds no query')
+  return found
+
+
+def _sentence_row(where: str, line: str, name: str) -> tuple[str, str]:
+  try:
+    row = json.loads(line)
+    text = row['text']
+    name = str(row.get('id', name))
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    raise UserError(
+      f'--queries={where} is no query ({type(error).__name__}: {error}); '
+      'expected {"id": "...", "text": "a sentence"}'
+    ) from None
+  if not isinstance(text, str):
+    raise UserError(f'--queries={where}: the text is no sentence')
+  return name, text
 
 
 def _npz(path: str) -> dict[str, np.ndarray]:

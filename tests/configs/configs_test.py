@@ -20,7 +20,7 @@ from modes.help import config_keys
 from modes.joins import plain_config
 
 ROOT = pathlib.Path(__file__).parents[2]
-NAMES = ('activitynet', 'charades', 'tvr', 'quickstart')
+NAMES = ('activitynet', 'charades', 'tvr', 'quickstart', 'videos')
 PUBLISHED = {
   'activitynet': {
     'optimizer.lr': 2.5e-4,

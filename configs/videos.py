@@ -1,0 +1,27 @@
+"""One's own videos, as --mode=extract wrote them.
+
+python main.py --config=configs/videos.py --config.data.root=ROOT
+
+Sized for small archives, from some ten videos up; see docs/extraction.md.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(model: str = '') -> ConfigDict:
+  """Returns the config; `model` is the string after the colon."""
+  config = common.base_config()
+  config.data.collection = 'videos'
+  config.data.feature = 'extracted'
+  # CLIP and SigLIP have a token for a part of a word.
+  config.data.max_words = 64
+  config = common.with_model(config, model).unlock()
+  # Few videos still make several steps an epoch.
+  config.data.batch_size = 16
+  config.train.epochs = 40
+  config.train.hard_negative_epoch = 10
+  config.optimizer.lr = 5e-4
+  config.optimizer.warmup = 0.05
+  return config.lock()

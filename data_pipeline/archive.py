@@ -1,0 +1,121 @@
+"""All videos of a feature file, whether or not a caption names them."""
+
+import json
+import pathlib
+
+import h5py
+import numpy as np
+
+from data_pipeline.bigfile import parse_literal_dict
+from data_pipeline.captions import read_captions
+from data_pipeline.corpus import Split
+from data_pipeline.errors import BadItemError, DataError
+from data_pipeline.moments import Moments
+from data_pipeline.options import DataOptions
+from data_pipeline.release import (
+  PREFIX,
+  Release,
+  ReleaseSplit,
+  caption_files,
+  common_width,
+  find_visual,
+  matrix_problem,
+  open_visual,
+)
+from data_pipeline.source import ReleaseSource
+
+# {video: seconds}, of videos that no annotation names.
+DURATIONS = 'durations.json'
+
+
+def open_archive(options: DataOptions) -> Split:
+  """Returns all videos of a collection's features as a split without
+  captions, sorted by id; values are read when they are asked for.
+
+  Raises:
+    DataError: If the features are missing or damaged, or one matrix is bad
+      and `skip_bad` is not set.
+  """
+  if '://' in str(options.root):
+    raise DataError(
+      f'all videos are read from the official files, which cannot lie in '
+      f'{options.root}; give a local data root'
+    )
+  path = find_visual(options)
+  ids = sorted(_names(path, options))
+  visual = open_visual(path, ids)
+  width = common_width(visual, ids)
+  kept, skipped = [], []
+  for name in ids:
+    reason = matrix_problem(visual, name, width, 'frame')
+    if reason and not options.skip_bad:
+      raise BadItemError(f'video {name!r}', reason)
+    if reason:
+      skipped.append((f'video {name!r}', reason))
+    else:
+      kept.append(name)
+  if not kept:
+    raise DataError(f'{path} holds no usable video; extract features first')
+  part = ReleaseSplit('all', path, kept, [])
+  release = Release(visual, None, {'all': part}, width, 0, skipped)
+  return Split(
+    name='all',
+    video_ids=kept,
+    caption_ids=[],
+    captions=[],
+    caption_video=np.zeros(0, np.int32),
+    num_frames=np.array([visual.shape(v)[0] for v in kept], np.int32),
+    num_words=np.zeros(0, np.int32),
+    durations=_durations(kept, options),
+    moments=np.zeros((0, 2)),
+    visual_width=width,
+    text_width=0,
+    source=ReleaseSource(release, part, options),
+    options=options,
+  )
+
+
+def _names(path: pathlib.Path, options: DataOptions) -> list[str]:
+  """Returns the ids of all matrices, as captions spell them."""
+  if path.is_file():
+    try:
+      with h5py.File(path, 'r', locking=False) as file:
+        names = [k for k, v in file.items() if isinstance(v, h5py.Dataset)]
+    except (OSError, RuntimeError) as error:
+      raise DataError(
+        f'{path} cannot be read as HDF5: {error}; the file is truncated or '
+        'damaged, copy or extract it again'
+      ) from None
+  else:
+    table = path / 'video2frames.txt'
+    text = table.read_bytes().decode('iso-8859-1') if table.exists() else '{}'
+    names = list(parse_literal_dict(text, str(table)))
+  captioned = {
+    caption.video
+    for file in caption_files(options).values()
+    for caption in read_captions(file, skip_bad=True)[0]
+  }
+  there = set(names)
+  return [
+    f'{PREFIX}{name}'
+    if f'{PREFIX}{name}' in captioned - there and name not in captioned
+    else name
+    for name in names
+  ]
+
+
+def _durations(ids: list[str], options: DataOptions) -> np.ndarray:
+  """Returns (v,) float64 seconds, nan if neither an annotation nor
+  durations.json says."""
+  found = Moments(options).join([], ids)[1]
+  path = pathlib.Path(options.folder) / DURATIONS
+  if not path.exists():
+    return found
+  try:
+    said = json.loads(path.read_text(encoding='utf-8'))
+    stated = np.array([said.get(name, np.nan) for name in ids], np.float64)
+  except (ValueError, TypeError, AttributeError) as error:
+    raise DataError(
+      f'{path} does not hold {{video: seconds}} ({error}); delete it'
+    ) from None
+  return np.where(np.isnan(found), stated, found)

@@ -1,0 +1,1 @@
+"""Videos and sentences become features; no JAX."""

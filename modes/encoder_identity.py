@@ -1,0 +1,58 @@
+"""Which encoder made the features of a corpus, and of a checkpoint."""
+
+import json
+from typing import Any
+
+from data_pipeline.corpus import Corpus, Split
+from data_pipeline.errors import DataError
+from dreamprvr_jax.errors import UserError
+
+# They say where a model was found; its weights say which one it is.
+_PLACES = ('model', 'revision')
+
+
+def identity_of(corpus: Corpus | Split) -> dict[str, Any] | None:
+  """Returns the identity of the encoder that --mode=extract used; None if the
+  features are others.
+
+  Raises:
+    DataError: If the file that says it is damaged.
+  """
+  path = corpus.options.folder / 'encoder.json'
+  if not path.exists():
+    return None
+  try:
+    found = json.loads(path.read_text())
+    widths = found['visual_width'], found['text_width']
+  except (ValueError, TypeError, KeyError) as error:
+    raise DataError(
+      f'{path} does not describe an encoder ({error}); extract again'
+    ) from None
+  # Other features may lie next to those that were extracted.
+  text_width = corpus.text_width or widths[1]
+  return found if widths == (corpus.visual_width, text_width) else None
+
+
+def check_encoder(
+  stored: dict[str, Any], corpus: Corpus | Split, checkpoint: str
+) -> None:
+  """Refuses features of another encoder than the checkpoint's, where both are
+  known.
+
+  Raises:
+    UserError: With what differs.
+  """
+  wanted, found = stored.get('encoder'), identity_of(corpus)
+  if not wanted or not found:
+    return
+  differ = [
+    f'{key}: {wanted.get(key)!r} there, {found.get(key)!r} here'
+    for key in sorted(wanted.keys() | found.keys())
+    if wanted.get(key) != found.get(key) and key not in _PLACES
+  ]
+  if differ:
+    raise UserError(
+      f'{checkpoint} was trained on features of another encoder than those in '
+      f'{corpus.options.folder} ({"; ".join(differ)}); extract these again '
+      'with the encoder of the checkpoint'
+    )

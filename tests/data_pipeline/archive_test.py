@@ -1,0 +1,70 @@
+"""All videos of a feature file."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from data_pipeline.archive import open_archive
+from data_pipeline.corpus import open_release_corpus
+from data_pipeline.errors import BadItemError, DataError
+
+
+@pytest.mark.parametrize('layout', ['hdf5', 'bigfile'])
+def test_videos_without_captions_are_there(layout, content, options, tmp_path):
+  content.videos['lonely'] = np.ones((7, 6), np.float32)
+  folder = content.write(tmp_path, layout)
+  durations = {'lonely': 3.5, 'v_a': 9.0}
+  (folder / 'durations.json').write_text(json.dumps(durations))
+  moments = {'v_a': {'duration': 2, 'sentences': ['x'], 'timestamps': [[0, 1]]}}
+  (folder / 'tiny.moments.json').write_text(json.dumps(moments))
+  archive = open_archive(options)
+  assert archive.video_ids == sorted(content.videos)
+  assert (archive.visual_width, archive.text_width) == (6, 0)
+  known = dict(zip(archive.video_ids, archive.durations, strict=True))
+  # What an annotation says comes first.
+  assert (known['v_a'], known['lonely']) == (2, 3.5)
+  assert np.isnan(known['v_b'])
+  split = open_release_corpus(options).splits['train']
+  rows = [archive.video_ids.index(video) for video in split.video_ids]
+  one = split.read_videos(range(len(rows)))
+  other = archive.read_videos(rows)
+  for name in one:
+    np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_no_captions_at_all(content, options, tmp_path):
+  content.lines = {}
+  content.write(tmp_path)
+  archive = open_archive(options)
+  assert archive.video_ids == sorted(content.videos)
+  assert archive.read_videos([0, -1])['frame_mask'][:, 0].tolist() == [
+    True,
+    False,
+  ]
+
+
+def test_ids_are_spelt_as_in_captions(content, options, tmp_path):
+  x = content.videos
+  content.videos = {'a': x['v_a'], 'v_b': x['v_b'], 'z': x['v_c']}
+  content.lines = {'train': ['v_a#enc#0 one', 'v_b#enc#0 two']}
+  content.write(tmp_path)
+  archive = open_archive(options)
+  assert archive.video_ids == ['v_a', 'v_b', 'z']
+  np.testing.assert_array_equal(archive.num_frames, [1, 200, 48])
+
+
+def test_bad_videos(content, options, tmp_path):
+  content.videos['wide'] = np.ones((7, 9), np.float32)
+  folder = content.write(tmp_path)
+  with pytest.raises(BadItemError, match="video 'wide'"):
+    open_archive(options)
+  kept = open_archive(dataclasses.replace(options, skip_bad=True))
+  assert 'wide' not in kept.video_ids
+  (folder / 'durations.json').write_text('[1]')
+  with pytest.raises(DataError, match='does not hold'):
+    open_archive(dataclasses.replace(options, skip_bad=True))
+  (folder / 'FeatureData/i3d/feature.hdf5').write_bytes(b'no file')
+  with pytest.raises(DataError, match='cannot be read as HDF5'):
+    open_archive(options)
