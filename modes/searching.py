@@ -14,9 +14,10 @@ from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.interop.retriever import Retriever
 from dreamprvr_jax.progress import bar
 from dreamprvr_jax.report.search_page import write_page
+from dreamprvr_jax.search.database import Database
 from dreamprvr_jax.search.index import Hit, Index
 from dreamprvr_jax.search.manifest import Manifest
-from modes import joins, query_files
+from modes import joins, query_files, text_queries
 from modes.joins import Arguments
 
 # Queries searched at a time: an index that is streamed is read once for them.
@@ -39,6 +40,10 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
       f'--out={arguments.out}: what is found is written as '
       f'{" or ".join(_ENDINGS)}; without --out it is printed'
     )
+  if arguments.query is not None and arguments.queries:
+    raise UserError(
+      '--query is one sentence, --queries a file of them; give one of them'
+    )
   mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
   joins.keep_programs(config)
   place = arguments.index
@@ -47,20 +52,27 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   index = Index.open(
     place, retriever, mesh=mesh, memory_share=config.eval.corpus_share
   )
-  options = {
-    'first_pass': arguments.first_pass or None,
-    'rescore': arguments.rescore,
-  }
-  queries, count = (
-    from_file(arguments, retriever)
-    if arguments.queries
-    else from_split(config, arguments, retriever)
-  )
+  if arguments.database and arguments.first_pass:
+    raise UserError(
+      '--database and --first_pass are two first passes; give one of them'
+    )
+  first_pass: Any = arguments.first_pass or None
+  if arguments.database:
+    first_pass = Database(arguments.database, index.store)
+  options = {'first_pass': first_pass, 'rescore': arguments.rescore}
+  by_text = query_files.holds_sentences(arguments.queries)
+  if arguments.query is not None or by_text:
+    queries, count = from_sentences(arguments, retriever)
+  elif arguments.queries:
+    queries, count = from_file(arguments, retriever)
+  else:
+    queries, count = from_split(config, arguments, retriever)
   found: dict[str, Any] = {
     'index': place,
     'videos': index.manifest.num_videos,
     'k': arguments.k,
-    **options,
+    'first_pass': arguments.database or arguments.first_pass or None,
+    'rescore': arguments.rescore,
     'queries': [],
   }
   watched = iter(bar(queries, 'queries', total=count, show=arguments.progress))
@@ -83,13 +95,36 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   if 'recall' in found:
     recall = found['recall']
     joins.say(
-      f'first pass in {options["first_pass"]}: recall@{recall["k"]} '
+      f'first pass in {found["first_pass"]}: recall@{recall["k"]} '
       f'{recall["value"]:.4f} of the exact search, over {recall["queries"]} '
       'queries'
     )
   if arguments.out:
     joins.say(f'{len(found["queries"]):,} queries: {out}')
   return 0
+
+
+def from_sentences(
+  arguments: Arguments, retriever: Retriever
+) -> tuple[Iterator[Query], int]:
+  """Returns the queries of --query, or of a file of sentences, and their
+  number."""
+  if arguments.query is not None:
+    where, sentences = '--query', {'query': arguments.query}
+  else:
+    where = f'--queries={arguments.queries}'
+    sentences = query_files.read_sentences(arguments.queries)
+  encoder = text_queries.open_encoder(
+    retriever, arguments.encoder, device=arguments.device
+  )
+
+  def queries() -> Iterator[Query]:
+    for name, text in sentences.items():
+      features = text_queries.encode(encoder, text, where)
+      words, mask = retriever.words(features)
+      yield {'id': name, 'text': text}, words[0], mask[0]
+
+  return queries(), len(sentences)
 
 
 def from_file(

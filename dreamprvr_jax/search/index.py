@@ -12,8 +12,7 @@ from dreamprvr_jax import parallel
 from dreamprvr_jax.interop.retriever import Retriever
 from dreamprvr_jax.search.manifest import Manifest
 from dreamprvr_jax.search.moments import Moment, find_moments, timelines
-from dreamprvr_jax.search.quantization import dequantize
-from dreamprvr_jax.search.searcher import Searcher
+from dreamprvr_jax.search.searcher import Candidates, Searcher
 from dreamprvr_jax.search.store import Store
 from dreamprvr_jax.search.writer import check_retriever
 
@@ -79,6 +78,11 @@ class Index:
     return self._store.manifest
 
   @property
+  def store(self) -> Store:
+    """The rows that it holds."""
+    return self._store
+
+  @property
   def retriever(self) -> Retriever:
     """What it is of."""
     return self._retriever
@@ -94,7 +98,7 @@ class Index:
     word_mask: Any = None,
     k: int = 10,
     *,
-    first_pass: str | None = None,
+    first_pass: str | Candidates | None = None,
     rescore: int = 4,
     moments: int = 3,
   ) -> list[list[Hit]]:
@@ -104,8 +108,7 @@ class Index:
       words: Word features (n, words, e), or (words, e) of one query.
       word_mask: Which of them are real; all if None.
       k: Hits of a query; all videos if there are fewer.
-      first_pass: 'int8' to score exactly only the best `rescore` * k by int8
-        codes; None to score all.
+      first_pass: See `Searcher.search`; None to score all exactly.
       rescore: See `first_pass`.
       moments: Moments of a hit, at most.
 
@@ -116,6 +119,23 @@ class Index:
     scores, rows = self._searcher.search(
       queries, k, first_pass=first_pass, rescore=rescore
     )
+    return self.hits(queries, scores, rows, moments)
+
+  def hits(
+    self,
+    queries: Float[np.ndarray, 'n q'],
+    scores: Float[np.ndarray, 'n k'],
+    rows: Int[np.ndarray, 'n k'],
+    moments: int = 3,
+  ) -> list[list[Hit]]:
+    """Returns what was found as hits.
+
+    Args:
+      queries: As `searcher.encode` gives them.
+      scores: Of each query's videos.
+      rows: Their rows.
+      moments: Moments of a hit, at most.
+    """
     durations = self._store.take('durations', rows.ravel()).reshape(rows.shape)
     lines = self._timelines(queries, rows)
     return [
@@ -147,8 +167,8 @@ class Index:
       of_query, place = np.nonzero(rows == row)
       lines = timelines(
         queries[of_query],
-        self._tokens('clip', row),
-        self._tokens('frame', row),
+        self._store.tokens('clip', row[None])[0],
+        self._store.tokens('frame', row[None])[0],
         self._store.read('frame_mask', row, row + 1)[0],
         self._store.read('clip_edges', row, row + 1)[0],
         model.clip_weight,
@@ -157,9 +177,3 @@ class Index:
       for i, j, line in zip(of_query, place, lines, strict=True):
         found[i][j] = line
     return found
-
-  def _tokens(self, branch: str, row: int) -> Float[np.ndarray, 's d']:
-    read = lambda name: self._store.read(f'{branch}_{name}', row, row + 1)[0]
-    if self._store.has(f'{branch}_tokens'):
-      return read('tokens')
-    return dequantize(read('codes'), read('scales'))

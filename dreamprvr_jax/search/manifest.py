@@ -18,9 +18,11 @@ from dreamprvr_jax.errors import UserError
 
 MANIFEST = 'manifest.json'
 SEGMENTS = 'segments'
-VERSION = 1
-# How tokens are stored: as float16, as int8 with a scale per token, or both.
-TOKENS = ('float16', 'int8', 'float16+int8')
+# 1 had neither registers nor product codes.
+VERSION = 2
+# How tokens are stored: as float16, as int8 with a scale per token, as product
+# codes, or the first with one of the others.
+TOKENS = ('float16', 'int8', 'float16+int8', 'pq', 'float16+pq')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Manifest:
     frames: Frame tokens of a video, padded ones included.
     width: Of a token.
     segments: In the order in which they were added.
+    registers: Register tokens of a video, 0 if none are stored.
+    sub_vectors: Bytes of a token's product code, 0 if there are none.
   """
 
   checkpoint: str
@@ -59,6 +63,8 @@ class Manifest:
   frames: int
   width: int
   segments: tuple[Segment, ...]
+  registers: int = 0
+  sub_vectors: int = 0
 
   @property
   def num_videos(self) -> int:
@@ -88,7 +94,7 @@ class Manifest:
     try:
       content = json.loads(path.read_text())
       version = content.pop('version')
-      if version == VERSION:
+      if version in range(1, VERSION + 1):
         return cls._of(content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
       raise UserError(
@@ -96,7 +102,7 @@ class Manifest:
         'restore it from a backup, or index anew'
       ) from error
     raise UserError(
-      f'{path} is of version {version!r}, this program reads version '
+      f'{path} is of version {version!r}, this program reads versions 1 to '
       f'{VERSION}; index anew, or use the program that wrote it'
     )
 

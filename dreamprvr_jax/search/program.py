@@ -9,7 +9,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from dreamprvr_jax.numerics import l2_normalize
 from dreamprvr_jax.parallel import CORPUS_AXIS, DATA_AXIS
+from dreamprvr_jax.search import product
 from dreamprvr_jax.search.quantization import dequantize
 from dreamprvr_jax.types import DType, VideoEncoding
 
@@ -19,7 +21,7 @@ WHOLE = PartitionSpec()
 
 # Arrays of a segment that a search reads, by what it takes as tokens: the
 # tokens; what codes and scales stand for; the bare codes, each token to a
-# scale of its own, which cosines do not see.
+# scale of its own, which cosines do not see; product codes.
 READS = {
   'float16': ('clip_tokens', 'frame_tokens', 'frame_mask'),
   'int8': (
@@ -30,7 +32,13 @@ READS = {
     'frame_mask',
   ),
   'codes': ('clip_codes', 'frame_codes', 'frame_mask'),
+  'pq': ('clip_products', 'frame_products', 'frame_mask'),
 }
+# What is taken as tokens in a first pass.
+FIRST_PASSES = {'int8': 'codes', 'pq': 'pq'}
+# Tokens of unit length as float32: what is made of any of them for a search
+# from the memory of a CPU, which widens float16 slowly.
+UNITS = 'units'
 
 
 def decode(stored: Mapping[str, Any], kind: str, dtype: DType) -> VideoEncoding:
@@ -63,6 +71,56 @@ def fused_scores(
   return model.clip_weight * found.clip + model.frame_weight * found.frame
 
 
+def prepared(kind: str, held: Any, queries: Any) -> Any:
+  """Returns of queries what `scores_of` takes, computed once for all blocks.
+
+  Args:
+    kind: Key of `READS`, or `UNITS`.
+    held: The model's variables; for product codes the codebooks.
+    queries: (n, q).
+  """
+  if kind == 'pq':
+    unit = l2_normalize(queries)
+    return {name: product.tables(unit, book) for name, book in held.items()}
+  return l2_normalize(queries) if kind == UNITS else queries
+
+
+def scores_of(
+  model: Any,
+  kind: str,
+  dtype: DType,
+  held: Any,
+  queries: Any,
+  stored: Mapping[str, Any],
+) -> Float[Array, 'n b']:
+  """Returns the scores by which videos are ranked, float32."""
+  if kind == 'pq':
+    products = lambda branch: product.product_scores(
+      queries[branch], stored[f'{branch}_products']
+    )
+    # Padded tokens are zero, and so are their cosines.
+    frames = jnp.where(stored['frame_mask'], products('frame'), 0)
+    clip, frame = products('clip').max(axis=-1), frames.max(axis=-1)
+  elif kind == UNITS:
+    clip, frame = (
+      _best_products(queries, stored[f'{branch}_units'])
+      for branch in ('clip', 'frame')
+    )
+  else:
+    return fused_scores(model, held, queries, decode(stored, kind, dtype))
+  return model.clip_weight * clip + model.frame_weight * frame
+
+
+def _best_products(
+  queries: Float[Array, 'n d'], tokens: Float[Array, 'b s d']
+) -> Float[Array, 'n b']:
+  if len(queries) == 1:
+    # As one flat matrix, which a CPU reads at the speed of its memory.
+    found = queries @ tokens.reshape(-1, tokens.shape[-1]).T
+    return found.reshape(1, *tokens.shape[:2]).max(axis=-1)
+  return jnp.einsum('bsd,nd->bsn', tokens, queries).max(axis=1).T
+
+
 def token_dtype(model: Any, mesh: Mesh, kind: str) -> DType:
   """Returns the dtype that tokens are scored in."""
   if kind != 'codes':
@@ -78,28 +136,28 @@ def compile_search(
   """Returns the program that searches a part of an index, jitted over the
   mesh.
 
-  From (variables, queries, stored, items, scores, videos), with queries (n,
-  q), the part's arrays and its items (rows,), split over all devices, and the
-  best (n, k) so far; it gives the best (n, k) with this part, by falling
-  score, equals by rising item, and -1 where there is no video.
+  From (held, queries, stored, items, scores, videos), with what `prepared`
+  says is held, queries (n, q), the part's arrays and its items (rows,), split
+  over all devices, and the best (n, k) so far; it gives the best (n, k) with
+  this part, by falling score, equals by rising item, and -1 where there is no
+  video.
 
   Args:
     model: The model.
     mesh: The device mesh.
-    kind: What is taken as tokens, a key of `READS`.
+    kind: What is taken as tokens, a key of `READS` or `UNITS`.
     block: Videos scored at a time; divides the rows of a device.
     k: How many are found.
   """
   dtype = token_dtype(model, mesh, kind)
 
-  def search(variables, queries, stored, items, scores, videos):
+  def search(held, queries, stored, items, scores, videos):
+    queries = prepared(kind, held, queries)
     blocks = jax.tree.map(lambda x: x.reshape(-1, block, *x.shape[1:]), stored)
 
     def visit(best, part):
       stored, items = part
-      found = fused_scores(
-        model, variables, queries, decode(stored, kind, dtype)
-      )
+      found = scores_of(model, kind, dtype, held, queries, stored)
       found = jnp.where(items >= 0, found, -jnp.inf)
       items = jnp.broadcast_to(items, found.shape)
       return _merged(best, (found, items), k), None
@@ -132,13 +190,13 @@ def compile_search(
 
 
 def compile_scores(model: Any, mesh: Mesh, *, kind: str) -> Callable[..., Any]:
-  """Returns the program from (variables, queries, stored) to the fused scores
-  (n, rows), jitted over the mesh, the rows split over all devices."""
+  """Returns the program from (held, queries, stored) to the fused scores (n,
+  rows), jitted over the mesh, the rows split over all devices."""
   dtype = token_dtype(model, mesh, kind)
 
-  def scores(variables, queries, stored):
-    videos = decode(stored, kind, dtype)
-    return fused_scores(model, variables, queries, videos)
+  def scores(held, queries, stored):
+    queries = prepared(kind, held, queries)
+    return scores_of(model, kind, dtype, held, queries, stored)
 
   whole, rows = NamedSharding(mesh, WHOLE), NamedSharding(mesh, ROWS)
   return jax.jit(

@@ -1,54 +1,32 @@
 """The best videos of an index for some queries, block by block."""
 
-import dataclasses
 import functools
-import logging
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
 
 from dreamprvr_jax import parallel
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.evaluation.memory import free_memory
-from dreamprvr_jax.evaluation.pace import Pace
 from dreamprvr_jax.interop.retriever import Retriever
+from dreamprvr_jax.search.parts import QUERY_BATCH, Parts
 from dreamprvr_jax.search.program import (
+  FIRST_PASSES,
   READS,
-  ROWS,
   best_of,
   compile_scores,
   compile_search,
 )
 from dreamprvr_jax.search.store import Store
 
-_log = logging.getLogger(__name__)
-
-# Queries scored at a time; fewer are filled up to a power of two.
-QUERY_BATCH = 64
-# Numbers in the tokens that a CPU scores at a time: what its caches hold.
-_CPU_NUMBERS = 2**21
-_GIB = 2**30
-
 Best = tuple[Float[np.ndarray, 'n k'], Int[np.ndarray, 'n k']]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Layout:
-  """How rows are cut.
-
-  Attributes:
-    block: Rows scored at a time on a device.
-    rows: Rows of a part on a device, a multiple of `block`.
-    parts: Parts, one if all rows stay in device memory.
-  """
-
-  block: int
-  rows: int
-  parts: int
+# From encoded queries (n, q) and a count m to rows (n, m or more) that may be
+# among their best m, -1 behind the last.
+Candidates = Callable[[np.ndarray, int], np.ndarray]
 
 
 class Searcher:
@@ -82,10 +60,16 @@ class Searcher:
         'memory, above 0 and at most 1'
       )
     self._retriever, self._store, self._mesh = retriever, store, mesh
-    self._share, self._bytes = memory_share, device_bytes
-    self._products = products or Pace.of(mesh).products
+    self._parts = Parts(
+      store,
+      mesh,
+      share=memory_share,
+      device_bytes=device_bytes,
+      products=products,
+      units=retriever.is_plain and _is_float32(retriever.model),
+    )
     self._variables = parallel.replicate(retriever.variables, mesh)
-    self._parts: dict[str, list[Any]] = {}
+    self._codebooks = parallel.replicate(store.codebooks, mesh)
     model = retriever.model
     self._encode = jax.jit(
       lambda variables, words, mask: model.apply(
@@ -102,12 +86,6 @@ class Searcher:
     self._scores = functools.cache(
       lambda kind: compile_scores(model, mesh, kind=kind)
     )
-    self._layout = functools.cache(self._plan)
-
-  @property
-  def kind(self) -> str:
-    """What exact scores are computed from: 'float16' or 'int8'."""
-    return 'float16' if self._store.has('clip_tokens') else 'int8'
 
   def encode(
     self, words: Float[np.ndarray, 'n l e'], mask: Bool[np.ndarray, 'n l']
@@ -127,7 +105,7 @@ class Searcher:
     queries: Float[np.ndarray, 'n q'],
     k: int,
     *,
-    first_pass: str | None = None,
+    first_pass: str | Candidates | None = None,
     rescore: int = 4,
   ) -> Best:
     """Returns the scores and rows (n, k) of the best videos, by falling
@@ -136,8 +114,9 @@ class Searcher:
     Args:
       queries: As `encode` gives them.
       k: How many are found; all videos if there are fewer.
-      first_pass: None to score all videos exactly; 'int8' to do so only with
-        the best `rescore` * k by int8 codes.
+      first_pass: None to score all videos exactly; 'int8' or 'pq' to do so
+        only with the best `rescore` * k by those codes; or what finds as many
+        in another way.
       rescore: See `first_pass`.
 
     Raises:
@@ -155,9 +134,18 @@ class Searcher:
       )
     k = min(k, count)
     if first_pass is None:
-      return self._best(queries, k, self.kind)
-    self._check_first_pass(first_pass)
-    _, rows = self._best(queries, min(rescore * k, count), 'codes')
+      return self._best(queries, k, self._parts.exact)
+    wanted = min(rescore * k, count)
+    if not self._retriever.is_plain:
+      raise UserError(
+        'a first pass needs a score that is the best cosine with a token, that '
+        f'of {type(self._retriever.model).__name__} is not; search without one'
+      )
+    if callable(first_pass):
+      rows = first_pass(queries, wanted)
+    else:
+      self._check_first_pass(first_pass)
+      _, rows = self._best(queries, wanted, FIRST_PASSES[first_pass])
     scores = [self._exact(queries[c], rows[c]) for c in _chunks(len(queries))]
     return best_of(np.concatenate(scores), rows, k)
 
@@ -166,7 +154,7 @@ class Searcher:
     queries: Float[np.ndarray, 'n q'],
     k: int,
     *,
-    first_pass: str,
+    first_pass: str | Candidates,
     rescore: int = 4,
   ) -> float:
     """Returns the share of the exact best k that a first pass finds."""
@@ -179,32 +167,37 @@ class Searcher:
 
   def resident(self, first_pass: str | None = None) -> bool:
     """Returns whether the tokens of all videos stay in device memory."""
-    return self._layout('codes' if first_pass else self.kind).parts == 1
+    return self._parts.layout(self._kind(first_pass)).parts == 1
+
+  def bytes_per_video(self, first_pass: str | None = None) -> int:
+    """Returns the bytes that are read to score a video."""
+    return self._parts.row_bytes(self._kind(first_pass))
+
+  def _kind(self, first_pass: str | None) -> str:
+    return FIRST_PASSES[first_pass] if first_pass else self._parts.exact
+
+  def _held(self, kind: str) -> Any:
+    return self._codebooks if kind == 'pq' else self._variables
 
   def _check_first_pass(self, first_pass: str) -> None:
-    model = type(self._retriever.model).__name__
-    if first_pass != 'int8':
+    if first_pass not in FIRST_PASSES:
       raise UserError(
-        f'there is no first pass {first_pass!r}; choose int8, or none'
+        f'there is no first pass {first_pass!r}; choose '
+        f'{" or ".join(FIRST_PASSES)}, or none'
       )
-    if not self._retriever.is_plain:
-      raise UserError(
-        f'a first pass in int8 needs a score that is the best cosine with a '
-        f'token, that of {model} is not; search without --first_pass'
-      )
-    if self._store.manifest.tokens != 'float16+int8':
+    needed = f'float16+{first_pass}'
+    if self._store.manifest.tokens != needed:
       raise UserError(
         f'the index {self._store.directory} holds '
-        f'{self._store.manifest.tokens} tokens; a first pass in int8 needs '
-        'both: make the index with --tokens=float16+int8'
+        f'{self._store.manifest.tokens} tokens; a first pass in {first_pass} '
+        f'needs both: make the index with --tokens={needed}'
       )
 
   def _best(self, queries: Float[np.ndarray, 'n q'], k: int, kind: str) -> Best:
     """Returns scores and rows of the best k by what is taken as tokens."""
-    layout = self._layout(kind)
-    program = self._program(kind, layout.block, k)
+    program = self._program(kind, self._parts.layout(kind).block, k)
     chunks = [queries[c] for c in _chunks(len(queries))]
-    sources, best = [], []
+    held, sources, best = self._held(kind), [], []
     for chunk in chunks:
       size = _filled(len(chunk))
       sources.append(_padded(chunk, size))
@@ -214,10 +207,10 @@ class Searcher:
           np.full((size, k), -1, np.int32),
         )
       )
-    for stored, items in self._load(kind):
+    for stored, items in self._parts.load(kind):
       before = best[-1]
       for i, source in enumerate(sources):
-        best[i] = program(self._variables, source, stored, items, *best[i])
+        best[i] = program(held, source, stored, items, *best[i])
       # The next part is read while this one is searched, not earlier.
       jax.block_until_ready(before)
     cut = lambda j: np.concatenate(
@@ -229,8 +222,9 @@ class Searcher:
     self, queries: Float[np.ndarray, 'n q'], rows: Int[np.ndarray, 'n m']
   ) -> Float[np.ndarray, 'n m']:
     """Returns the exact scores of some rows for each query."""
-    different, place = np.unique(rows, return_inverse=True)
-    size = self._layout(self.kind).block * self._mesh.size
+    kind = self._store.kind
+    different, place = np.unique(np.maximum(rows, 0), return_inverse=True)
+    size = self._parts.layout(kind).block * self._mesh.size
     size = min(size, _filled(len(different)))
     size = -(-size // self._mesh.size) * self._mesh.size
     padded = _padded(queries, _filled(len(queries)))
@@ -238,70 +232,17 @@ class Searcher:
     for start in range(0, len(different), size):
       few = different[start : start + size]
       stored = {
-        name: _padded(self._store.take(name, few), size)
-        for name in READS[self.kind]
+        name: _padded(self._store.take(name, few), size) for name in READS[kind]
       }
-      found = self._scores(self.kind)(self._variables, padded, stored)
+      found = self._scores(kind)(self._held(kind), padded, stored)
       scores.append(np.asarray(found)[: len(queries), : len(few)])
     whole = np.concatenate(scores, axis=1)
-    return np.take_along_axis(whole, place.reshape(rows.shape), axis=1)
+    found = np.take_along_axis(whole, place.reshape(rows.shape), axis=1)
+    return np.where(rows < 0, -np.inf, found)
 
-  def _plan(self, kind: str) -> _Layout:
-    """Returns the layout that the free memory allows, and logs it."""
-    manifest = self._store.manifest
-    share = -(-len(self._store) // self._mesh.size)
-    tokens = manifest.clips + manifest.frames
-    block = self._products // (QUERY_BATCH * tokens)
-    if self._mesh.devices.flat[0].platform == 'cpu':
-      block = min(block, _CPU_NUMBERS // (tokens * manifest.width))
-    block = min(max(block, 1), share)
-    # Evenly: else the last block might be almost empty.
-    block = -(-share // -(-share // block))
-    rows = -(-share // block) * block
-    row = self._store.bytes_per_row(READS[kind])
-    free = self._bytes or self._share * free_memory(self._mesh)
-    if rows * row <= free:
-      return _Layout(block, rows, 1)
-    # Of two parts, one of which is on its way.
-    fitting = max(int(free / 2 / row) // block, 1) * block
-    parts = -(-share // fitting)
-    _log.info(
-      '%s: a device takes %.2f GiB of tokens, %.2f GiB are for them: they are '
-      'read from the files in %d parts for each search',
-      self._store.directory,
-      rows * row / _GIB,
-      free / _GIB,
-      parts,
-    )
-    return _Layout(block, fitting, parts)
 
-  def _load(self, kind: str) -> Iterator[Any]:
-    """Yields the parts, (stored arrays, items), on the devices."""
-    if kind in self._parts:
-      yield from self._parts[kind]
-      return
-    layout = self._layout(kind)
-    size = layout.rows * self._mesh.size
-    sharding = NamedSharding(self._mesh, ROWS)
-    for number in range(layout.parts):
-      first = number * size
-
-      def place(name: str, first: int = first) -> Any:
-        shape = self._store.read(name, 0, 1).shape[1:]
-
-        def rows(index: Any) -> np.ndarray:
-          start, stop, _ = index[0].indices(size)
-          return self._store.read(name, first + start, first + stop)
-
-        return jax.make_array_from_callback((size, *shape), sharding, rows)
-
-      items = np.full(size, -1, np.int32)
-      here = self._store.items[first : first + size]
-      items[: len(here)] = here
-      part = {name: place(name) for name in READS[kind]}, items
-      if layout.parts == 1:
-        self._parts[kind] = [part]
-      yield part
+def _is_float32(model: Any) -> bool:
+  return getattr(model, 'dtype', jnp.float32) == jnp.float32
 
 
 def _chunks(count: int) -> list[slice]:

@@ -6,12 +6,19 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.search.manifest import SEGMENTS, Manifest
+from dreamprvr_jax.search.product import CENTRES, decode
+from dreamprvr_jax.search.quantization import dequantize
 
 IDS = 'ids.json'
+
+
+def codebook_name(branch: str) -> str:
+  """Returns the file of a segment that holds a branch's codebook."""
+  return f'{branch}_codebook.npy'
 
 
 def array_specs(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], Any]]:
@@ -20,7 +27,8 @@ def array_specs(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], Any]]:
   `durations` are seconds, NaN where unknown; `clip_edges` the borders of the
   clips as fractions of the video. The frames that are real share the video
   evenly. Tokens are zero at padded frames; `_codes` times `_scales` are
-  tokens, too.
+  tokens, too; `_products` are product codes. `registers` are there if the
+  model has them.
   """
   specs: dict[str, tuple[tuple[int, ...], Any]] = {
     'durations': ((), np.float64),
@@ -33,6 +41,11 @@ def array_specs(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], Any]]:
     if 'int8' in manifest.tokens:
       specs[f'{branch}_codes'] = ((count, manifest.width), np.int8)
       specs[f'{branch}_scales'] = ((count,), np.float32)
+    if manifest.sub_vectors:
+      shape = (manifest.sub_vectors, count)
+      specs[f'{branch}_products'] = (shape, np.uint8)
+  if manifest.registers:
+    specs['registers'] = ((manifest.registers, manifest.width), np.float16)
   return specs
 
 
@@ -44,6 +57,8 @@ class Store:
     manifest: Its manifest.
     ids: Video of each row.
     items: (rows,) int32, the row's own number, -1 where it was removed.
+    codebooks: {branch: (sub-vectors, centres, length) float32} of the product
+      codes; empty if there are none. Each segment has the same.
   """
 
   def __init__(self, directory: os.PathLike[str] | str):
@@ -69,13 +84,33 @@ class Store:
       rows[list(segment.removed)] = -1
       items.append(rows)
       self.ids += ids
+    self.codebooks = self._codebooks()
     self.items = np.concatenate(items) if items else np.zeros(0, np.int32)
     ends = np.cumsum([segment.videos for segment in self.manifest.segments])
     self._starts = np.concatenate([[0], ends]).astype(np.int64)
 
+  def _codebooks(self) -> dict[str, Float[np.ndarray, 'm k w']]:
+    manifest = self.manifest
+    if not (manifest.sub_vectors and manifest.segments):
+      return {}
+    folder = self.directory / SEGMENTS / manifest.segments[0].name
+    length = manifest.width // manifest.sub_vectors
+    shape = (manifest.sub_vectors, CENTRES, length)
+    return {
+      branch: _array(
+        folder / codebook_name(branch), shape, np.dtype(np.float32)
+      )
+      for branch in ('clip', 'frame')
+    }
+
   def __len__(self) -> int:
     """The number of rows, removed ones included."""
     return len(self.ids)
+
+  @property
+  def kind(self) -> str:
+    """What exact scores are computed from: 'float16', 'int8' or 'pq'."""
+    return self.manifest.tokens.partition('+')[0]
 
   def has(self, name: str) -> bool:
     """Returns whether there is such an array."""
@@ -97,6 +132,21 @@ class Store:
     if short > 0:
       pieces.append(np.zeros((min(short, stop - start), *shape), dtype))
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+  def tokens(
+    self, branch: str, rows: Int[np.ndarray, ' k']
+  ) -> Float[np.ndarray, 'k s d']:
+    """Returns what some rows hold as tokens, float32; those of product codes
+    are about of unit length."""
+    read = lambda name: self.take(f'{branch}_{name}', rows)
+    if self.kind == 'float16':
+      return read('tokens').astype(np.float32)
+    if self.kind == 'int8':
+      return dequantize(read('codes'), read('scales'))
+    found = decode(read('products'), self.codebooks[branch])
+    if branch == 'frame':
+      found *= self.take('frame_mask', rows)[..., None]
+    return found
 
   def take(self, name: str, rows: Int[np.ndarray, ' k']) -> np.ndarray:
     """Returns some rows of an array, a copy."""

@@ -7,24 +7,22 @@ stopped, the index is what it was.
 
 import contextlib
 import dataclasses
-import fcntl
-import json
 import os
 import pathlib
 import shutil
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import BinaryIO
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from dreamprvr_jax import parallel
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.interop.retriever import Retriever
 from dreamprvr_jax.progress import bar
+from dreamprvr_jax.search import product
+from dreamprvr_jax.search.array_files import array_file
+from dreamprvr_jax.search.encoding import encoded_rows
 from dreamprvr_jax.search.manifest import (
   MANIFEST,
   SEGMENTS,
@@ -32,11 +30,14 @@ from dreamprvr_jax.search.manifest import (
   Manifest,
   Segment,
 )
-from dreamprvr_jax.search.quantization import quantize
-from dreamprvr_jax.search.store import IDS, Store, array_specs
-from dreamprvr_jax.types import VideoEncoding
-
-_LOCK = '.lock'
+from dreamprvr_jax.search.product_files import add_products
+from dreamprvr_jax.search.segments import (
+  clean,
+  gathered,
+  locked,
+  new_segment,
+)
+from dreamprvr_jax.search.store import Store, array_specs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,14 +58,49 @@ class Videos:
   batches: Callable[[], Iterable[Mapping[str, np.ndarray]]]
 
 
+# Has all videos written by other processes that call `write_part`, given the
+# index, how tokens are stored and whether registers are; returns the names of
+# the segments, in the order of the videos.
+Elsewhere = Callable[[pathlib.Path, str, bool], Sequence[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Form:
+  """What is kept of videos.
+
+  Attributes:
+    tokens: One of `TOKENS`.
+    sub_vectors: Of product codes; 0 for what is usual.
+    codebooks: Of product codes; empty if they are to be made.
+    registers: Whether registers are kept, if the model has them.
+  """
+
+  tokens: str
+  sub_vectors: int = 0
+  codebooks: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  registers: bool = True
+
+  @property
+  def has_products(self) -> bool:
+    return 'pq' in self.tokens
+
+  @property
+  def encoded(self) -> str:
+    """The tokens that are written as videos are encoded."""
+    # Product codes are made from these.
+    return 'float16' if self.has_products else self.tokens
+
+
 def create(
   directory: os.PathLike[str] | str,
   retriever: Retriever,
   videos: Videos,
   *,
   tokens: str = 'float16',
+  sub_vectors: int = 0,
   mesh: Mesh | None = None,
   show: bool = False,
+  elsewhere: Elsewhere | None = None,
 ) -> Manifest:
   """Makes an index, in the place of the one that is there, if any.
 
@@ -73,8 +109,11 @@ def create(
     retriever: What encodes the videos.
     videos: The videos.
     tokens: How they are stored, one of `TOKENS`.
+    sub_vectors: Bytes of a token's product code, if there are any; 0 for one
+      per eight numbers of the token.
     mesh: Devices that encode; all if None.
     show: Whether a progress bar is shown.
+    elsewhere: What encodes and writes the videos; this process if None.
 
   Raises:
     UserError: If there is nothing to index, an id is there twice, tokens are
@@ -84,12 +123,23 @@ def create(
     raise UserError(
       f'--tokens={tokens} is unknown; choose one of {", ".join(TOKENS)}'
     )
-  with _locked(directory) as root:
-    segment, sizes = _write_segment(root, retriever, videos, tokens, mesh, show)
+  form = _Form(tokens, sub_vectors)
+  if form.has_products and not retriever.is_plain:
+    raise UserError(
+      f'--tokens={tokens}: product codes need a score that is the best cosine '
+      f'with a token, that of {type(retriever.model).__name__} is not; choose '
+      'float16 or int8'
+    )
+  with locked(directory) as root:
+    segments, sizes = _write_segments(
+      root, retriever, videos, form, mesh, show, elsewhere
+    )
     where = str(pathlib.Path(retriever.checkpoint).absolute())
-    manifest = Manifest(where, retriever.digest, tokens, *sizes, (segment,))
+    manifest = Manifest(
+      where, retriever.digest, tokens, segments=segments, **sizes
+    )
     manifest.write(root)
-    _clean(root, manifest)
+    clean(root, manifest)
   return manifest
 
 
@@ -100,6 +150,7 @@ def append(
   *,
   mesh: Mesh | None = None,
   show: bool = False,
+  elsewhere: Elsewhere | None = None,
 ) -> Manifest:
   """Adds videos to an index; those that are there are not encoded again.
 
@@ -107,41 +158,44 @@ def append(
     UserError: As `create`, and if the index is of another retriever or has
       one of the videos already.
   """
-  with _locked(directory) as root:
+  with locked(directory) as root:
     store = Store(root)
     former = store.manifest
     check_retriever(root, former, retriever)
-    there = store.rows_of()
-    twice = [video for video in videos.ids if video in there]
+    rows = store.rows_of()
+    twice = [video for video in videos.ids if video in rows]
     if twice:
       raise UserError(
         f'{directory} has the video {twice[0]!r} already, and {len(twice) - 1} '
         'others of those that are to be added; remove them first'
       )
-    segment, sizes = _write_segment(
-      root, retriever, videos, former.tokens, mesh, show
+    form = _Form(
+      former.tokens, former.sub_vectors, store.codebooks, former.registers > 0
     )
-    if sizes != (former.clips, former.frames, former.width):
+    segments, sizes = _write_segments(
+      root, retriever, videos, form, mesh, show, elsewhere
+    )
+    there = {name: getattr(former, name) for name in sizes}
+    if sizes != there:
       raise UserError(
-        f'{directory} has (clips, frames, width) '
-        f'{(former.clips, former.frames, former.width)} per video, those to be '
-        f'added {sizes}; read them with the config of the index'
+        f'{directory} has {there} per video, those to be added {sizes}; read '
+        'them with the config of the index'
       )
-    segments = (*former.segments, segment)
+    segments = (*former.segments, *segments)
     manifest = dataclasses.replace(former, segments=segments)
     manifest.write(root)
-    _clean(root, manifest)
+    clean(root, manifest)
   return manifest
 
 
 def remove(directory: os.PathLike[str] | str, ids: Iterable[str]) -> Manifest:
   """Takes videos out of an index. Their room on disk is free when all videos
-  that were added with them are out.
+  that were added with them are out, or after `compact`.
 
   Raises:
     UserError: If one is not there; then all stay.
   """
-  with _locked(directory) as root:
+  with locked(directory) as root:
     store = Store(root)
     rows = store.rows_of()
     wanted = list(dict.fromkeys(ids))
@@ -162,8 +216,36 @@ def remove(directory: os.PathLike[str] | str, ids: Iterable[str]) -> Manifest:
         segments.append(dataclasses.replace(segment, removed=removed))
     manifest = dataclasses.replace(store.manifest, segments=tuple(segments))
     manifest.write(root)
-    _clean(root, manifest)
+    clean(root, manifest)
   return manifest
+
+
+def write_part(
+  directory: os.PathLike[str] | str,
+  name: str,
+  retriever: Retriever,
+  videos: Videos,
+  *,
+  tokens: str,
+  registers: bool,
+  mesh: Mesh | None = None,
+) -> None:
+  """Writes videos as the segment `name` of an index that another process holds,
+  for its manifest (`Elsewhere`). One that is there stays as it is."""
+  root = pathlib.Path(directory)
+  place = root / SEGMENTS / name
+  if place.exists():
+    return
+  with new_segment(root, videos.ids) as (_, folder):
+    form = _Form(tokens, registers=registers)
+    _write_arrays(folder, retriever, videos, form, mesh, show=False)
+  try:
+    folder.rename(place)
+  except OSError:
+    # Another process was given the same videos, and was quicker.
+    shutil.rmtree(folder, ignore_errors=True)
+    if not place.exists():
+      raise
 
 
 def check_retriever(
@@ -178,171 +260,87 @@ def check_retriever(
     )
 
 
-@contextlib.contextmanager
-def _locked(directory: os.PathLike[str] | str) -> Iterator[pathlib.Path]:
-  """Holds the index, which is removed if nothing came of making it."""
-  root = pathlib.Path(directory)
-  root.mkdir(parents=True, exist_ok=True)
-  foreign = [path.name for path in root.iterdir() if path.name != _LOCK]
-  if foreign and not {MANIFEST, SEGMENTS} & set(foreign):
-    raise UserError(
-      f'{directory} holds other files ({sorted(foreign)[0]}) and no index; '
-      'give a folder that is empty or does not exist yet'
-    )
-  with (root / _LOCK).open('w') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise UserError(
-        f'another process is writing to the index {directory}; wait for it'
-      ) from None
-    yield root
-
-
-def _clean(root: pathlib.Path, manifest: Manifest | None) -> None:
-  """Removes what the manifest does not name."""
-  named = {segment.name for segment in manifest.segments} if manifest else set()
-  for path in (root / SEGMENTS).glob('*'):
-    if path.name not in named:
-      shutil.rmtree(path)
-
-
-def _write_segment(
+def _write_segments(
   root: pathlib.Path,
   retriever: Retriever,
   videos: Videos,
-  tokens: str,
+  form: _Form,
   mesh: Mesh | None,
   show: bool,
-) -> tuple[Segment, tuple[int, int, int]]:
-  """Writes a segment that no manifest names yet.
+  elsewhere: Elsewhere | None,
+) -> tuple[tuple[Segment, ...], dict[str, int]]:
+  """Writes segments that no manifest names yet.
 
   Returns:
-    The segment; clips, frames and width of its tokens.
+    The segments; by their names in the manifest, clips, frames, width and
+    registers of a video, and sub-vectors of a token.
   """
   if not videos.ids:
     raise UserError('there is no video to index')
   if len(set(videos.ids)) < len(videos.ids):
     raise UserError('a video is to be indexed twice; leave one of them out')
   # The rest of a write that was stopped takes room.
-  _clean(root, Manifest.read(root) if (root / MANIFEST).exists() else None)
-  segment = Segment(uuid.uuid4().hex, len(videos.ids))
-  folder = root / SEGMENTS / segment.name
-  folder.mkdir(parents=True)
-  try:
-    sizes = _write_arrays(folder, retriever, videos, tokens, mesh, show)
-    with (folder / IDS).open('w') as file:
-      json.dump(list(videos.ids), file)
-      file.flush()
-      os.fsync(file.fileno())
-  except BaseException:
-    shutil.rmtree(folder, ignore_errors=True)
-    raise
-  return segment, sizes
+  clean(root, Manifest.read(root) if (root / MANIFEST).exists() else None)
+  if elsewhere is not None:
+    if form.has_products:
+      raise UserError(
+        f'product codes (tokens {form.tokens}) are made of all videos in one '
+        'process; index without --engine, or with other --tokens'
+      )
+    names = elsewhere(root, form.tokens, form.registers)
+    return gathered(root, names, videos.ids)
+  with new_segment(root, videos.ids) as (segment, folder):
+    sizes = _write_arrays(folder, retriever, videos, form, mesh, show)
+    if form.has_products:
+      add_products(
+        folder,
+        sizes['sub_vectors'],
+        form.codebooks,
+        keep='float16' in form.tokens,
+      )
+  return (segment,), sizes
 
 
 def _write_arrays(
   folder: pathlib.Path,
   retriever: Retriever,
   videos: Videos,
-  tokens: str,
+  form: _Form,
   mesh: Mesh | None,
   show: bool,
-) -> tuple[int, int, int]:
+) -> dict[str, int]:
   """Encodes the videos and writes what is kept; returns the sizes."""
-  sizes, start, count = (0, 0, 0), 0, len(videos.ids)
+  sizes, start, count = {}, 0, len(videos.ids)
   with contextlib.ExitStack() as open_files:
     files: dict[str, BinaryIO] = {}
     progress = open_files.enter_context(
       bar([], 'encoding videos', total=count, show=show)
     )
-    for encoding, edges in _encode(retriever, videos, mesh):
-      clips, width = encoding.clip_tokens.shape[1:]
-      sizes = (clips, encoding.frame_mask.shape[1], width)
-      specs = array_specs(Manifest('', '', tokens, *sizes, ()))
+    for rows in encoded_rows(retriever, videos.batches, mesh):
+      here, clips, width = rows['clip_tokens'].shape
+      sizes = {
+        'clips': clips,
+        'frames': rows['frame_mask'].shape[1],
+        'width': width,
+        'registers': 0,
+      }
+      if form.registers and 'registers' in rows:
+        sizes['registers'] = rows['registers'].shape[1]
+      specs = array_specs(Manifest('', '', form.encoded, segments=(), **sizes))
+      sizes['sub_vectors'] = (
+        product.sub_vectors(width, form.sub_vectors) if form.has_products else 0
+      )
       if not files:
         for name, (shape, dtype) in specs.items():
           files[name] = open_files.enter_context(
-            _array_file(folder / f'{name}.npy', (count, *shape), dtype)
+            array_file(folder / f'{name}.npy', (count, *shape), dtype)
           )
-      rows = _rows(encoding, edges, start)
-      rows['durations'] = np.asarray(videos.durations)[start:][: len(edges)]
+      rows['durations'] = np.asarray(videos.durations)[start:][:here]
       for name, (_, dtype) in specs.items():
         # Not memory-mapped: a full disk is to be an error, not a signal.
         files[name].write(np.ascontiguousarray(rows[name], dtype).data)
-      progress.update(len(edges))
-      start += len(edges)
+      progress.update(here)
+      start += here
   if start != count:
     raise ValueError(f'{start} videos came where {count} were named')
   return sizes
-
-
-@contextlib.contextmanager
-def _array_file(
-  path: pathlib.Path, shape: tuple[int, ...], dtype: Any
-) -> Iterator[BinaryIO]:
-  """Opens a .npy file behind its header; in the end all is on disk."""
-  header = {
-    'descr': np.lib.format.dtype_to_descr(np.dtype(dtype)),
-    'fortran_order': False,
-    'shape': shape,
-  }
-  with path.open('wb') as file:
-    np.lib.format.write_array_header_1_0(file, header)
-    yield file
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _rows(
-  encoding: VideoEncoding, edges: Float[np.ndarray, 'b c+1'], start: int
-) -> dict[str, np.ndarray]:
-  """Returns what may be stored of some videos, by array."""
-  rows = {'clip_edges': edges, 'frame_mask': encoding.frame_mask}
-  for branch in ('clip', 'frame'):
-    found = np.asarray(getattr(encoding, f'{branch}_tokens'), np.float32)
-    if not np.abs(found).max(initial=0) <= np.finfo(np.float16).max:
-      raise UserError(
-        f'{branch} tokens of the videos {start} to {start + len(edges) - 1} '
-        '(counted from 0) are not finite as float16; check their features and '
-        'the checkpoint'
-      )
-    codes, scales = quantize(found)
-    rows |= {
-      f'{branch}_tokens': found,
-      f'{branch}_codes': codes,
-      f'{branch}_scales': scales,
-    }
-  return rows
-
-
-def _encode(
-  retriever: Retriever, videos: Videos, mesh: Mesh | None
-) -> Iterator[tuple[VideoEncoding, Float[np.ndarray, 'b c+1']]]:
-  """Yields the encodings of the videos, padding left out, and clip edges."""
-  mesh = mesh or parallel.make_mesh()
-  variables = parallel.replicate(retriever.variables, mesh)
-  encode = jax.jit(
-    lambda variables, arrays: retriever.model.apply(
-      variables, *arrays, method='encode_video'
-    ),
-    in_shardings=(parallel.replicated(mesh), parallel.by_row(mesh)),
-  )
-  names = ('clip_features', 'frame_features', 'frame_mask', 'clip_sizes')
-  for batch in videos.batches():
-    real = np.asarray(batch['video_mask'])
-    # The devices share a batch evenly.
-    short = -len(real) % mesh.size
-    arrays = [
-      np.pad(x, ((0, short), *((0, 0),) * (x.ndim - 1)))
-      for x in (batch[name] for name in names if name in batch)
-    ]
-    encoding = jax.tree.map(
-      lambda x, real=real: np.asarray(x)[: len(real)][real],
-      encode(variables, arrays),
-    )
-    clips = encoding.clip_tokens.shape[1]
-    sizes = np.asarray(batch.get('clip_sizes', np.ones((len(real), clips))))
-    ends = np.cumsum(sizes[real], axis=1, dtype=np.float64)
-    edges = np.pad(ends / ends[:, -1:], ((0, 0), (1, 0)))
-    yield encoding, edges.astype(np.float32)

@@ -1,12 +1,14 @@
 """Indexing and searching from the command line."""
 
 import json
+import shutil
 
 import h5py
 import numpy as np
 import pytest
 
 import main
+from dreamprvr_jax.search import database
 from dreamprvr_jax.search.index import Index
 from dreamprvr_jax.search.store import Store
 from modes import searching
@@ -220,7 +222,7 @@ def test_bad_queries(index, capsys, tmp_path):
   refused({'a': np.full((1, 64), np.inf)}, 'not finite')
   refused({'a': np.full((1, 64), 'x')}, 'holds <U1')
   refused({'a': np.asarray([[{}]])}, 'cannot be read as .npz')
-  refused(b'', "ends in '.txt'", 'queries.txt')
+  refused(b'', "ends in '.csv'", 'queries.csv')
   refused(b'no file', 'cannot be read as HDF5', 'queries.h5')
 
 
@@ -258,3 +260,52 @@ def test_bad_indices(trained, index, capsys, tmp_path):
   ):
     assert call(*flags) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_product_codes(trained, capsys, tmp_path):
+  place = tmp_path / 'index'
+  flags = ('--mode=index', f'--checkpoint={trained[0]}', f'--index={place}')
+  assert call(*flags, '--tokens=float16+pq', '--sub_vectors=3') == 2
+  assert 'sub_vectors=3 does not divide the width 16' in capsys.readouterr().err
+  assert call(*flags, '--tokens=float16+pq', '--sub_vectors=8') == 0
+  code = call(
+    '--mode=search',
+    f'--index={place}',
+    f'--out={tmp_path}/found.json',
+    '--first_pass=pq',
+    '--k=3',
+  )
+  assert code == 0
+  assert 'first pass in pq: recall@3' in capsys.readouterr().out
+  found = read(tmp_path / 'found.json')
+  assert found['first_pass'] == 'pq'
+  assert found['recall']['value'] > 0.9
+
+
+@pytest.mark.skipif(
+  not database.installed(), reason='needs LanceDB (extra database)'
+)
+def test_a_database(index, capsys, tmp_path):
+  place = tmp_path / 'database'
+  assert call('--mode=export', f'--index={index}', f'--out={place}') == 0
+  assert '14 videos; search them with' in capsys.readouterr().out
+  flags = ('--mode=search', f'--index={index}', f'--database={place}')
+  assert call(*flags, f'--out={tmp_path}/found.json', '--k=3') == 0
+  assert 'recall@3 1.0000 of the exact search' in capsys.readouterr().out
+  assert read(tmp_path / 'found.json')['first_pass'] == str(place)
+  assert call(*flags, '--first_pass=int8', '--caption=0') == 2
+  assert 'two first passes' in capsys.readouterr().err
+  assert call(*flags[:2], f'--database={tmp_path}/none', '--caption=0') == 2
+  assert 'holds no database' in capsys.readouterr().err
+
+
+def test_compaction(trained, index, capsys):
+  place = trained[0].parent / 'shrinking'
+  shutil.copytree(index, place)
+  gone = trained[1].video_ids[:3]
+  flags = ('--mode=index', f'--index={place}')
+  assert call(*flags, f'--remove={",".join(gone)}', '--compact') == 0
+  assert '11 videos in 1 segments' in capsys.readouterr().out
+  assert len(Store(place)) == 11
+  assert Index.open(place).search(np.ones((1, 64)), k=1)[0]
+  assert call(*flags, '--compact') == 0

@@ -64,6 +64,28 @@ def test_exact_search(place, data, devices, rows):
   assert len(index.search(data['words'][:1], k=100)[0]) == VIDEOS
 
 
+@pytest.mark.parametrize('tokens', ['float16', 'int8'])
+def test_tokens_in_the_form_that_memory_allows(data, tokens, tmp_path):
+  place = tmp_path / 'x'
+  writer.create(place, retriever(), videos_of(data), tokens=tokens)
+  wide = 4 * 8 * WIDTH
+  one = parallel.make_mesh(1, 1)
+  open_with = lambda room: Index.open(
+    place, retriever(), mesh=one, device_bytes=room
+  )
+  fast, tight = open_with(2 * wide * VIDEOS), open_with(wide * VIDEOS)
+  assert fast.searcher.bytes_per_video() == wide
+  assert tight.searcher.bytes_per_video() < wide
+  assert fast.searcher.resident()
+  assert tight.searcher.resident()
+  for queries in (data['words'], data['words'][:1]):
+    found = [index.search(queries, k=VIDEOS) for index in (fast, tight)]
+    for row, other in zip(*found, strict=True):
+      scores = {hit.video_id: hit.score for hit in row}
+      for hit in other:
+        assert scores[hit.video_id] == pytest.approx(hit.score, abs=1e-6)
+
+
 def test_equal_scores_are_in_the_order_of_the_index(tmp_path):
   data = made(VIDEOS, QUERIES, ties=True)
   writer.create(tmp_path / 'index', retriever(), videos_of(data))

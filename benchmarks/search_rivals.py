@@ -1,0 +1,113 @@
+"""Other programs on the tokens of an index, for `search.py`.
+
+FAISS knows vectors, not videos: an index of all clip tokens and one of all
+frame tokens. A video's best token in either is looked for among the best
+tokens of all; where one branch has none of it, the least that was found there
+stands for it. Needs the extra `bench`; LanceDB the extra `database`.
+"""
+
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from dreamprvr_jax.search import database
+from dreamprvr_jax.search.index import Index
+from dreamprvr_jax.search.store import Store
+
+NAMES = ('faiss_flat', 'faiss_ivf', 'faiss_hnsw', 'lancedb')
+# Rows read at a time.
+_ROWS = 512
+_WEIGHTS = {'clip': 0.7, 'frame': 0.3}
+
+# From queries (n, d) and k to rows (n, k).
+Search = Callable[[np.ndarray, int], np.ndarray]
+
+
+def build(
+  name: str, opened: Index, place: pathlib.Path, options: Any
+) -> tuple[Search, dict[str, Any]]:
+  """Returns a search, and what its index takes.
+
+  Args:
+    name: One of `NAMES`.
+    opened: The index whose tokens are searched.
+    place: A folder for what is built.
+    options: `probes` and `tokens_found` of FAISS.
+  """
+  began, store = time.perf_counter(), opened.store
+  if name == 'lancedb':
+    database.export(str(place), store)
+    found = database.Database(str(place), store)
+    search = lambda queries, k: opened.searcher.search(
+      queries, k, first_pass=found
+    )[1]
+  else:
+    place.mkdir()
+    search = _faiss(name.removeprefix('faiss_'), store, options, place)
+  size = sum(p.stat().st_size for p in place.rglob('*') if p.is_file())
+  return search, {
+    'build_seconds': round(time.perf_counter() - began, 1),
+    'bytes_per_video': size // len(store),
+  }
+
+
+def _faiss(
+  kind: str, store: Store, options: Any, folder: pathlib.Path
+) -> Search:
+  """Returns a search with FAISS, its indices written to the folder, too."""
+  import faiss
+
+  built = {}
+  for branch in _WEIGHTS:
+    width = store.manifest.width
+    tokens = getattr(store.manifest, f'{branch}s')
+    lists = max(int(4 * np.sqrt(tokens * len(store))), 1)
+    if kind == 'flat':
+      index = faiss.IndexFlatIP(width)
+    elif kind == 'ivf':
+      coarse = faiss.IndexFlatIP(width)
+      index = faiss.IndexIVFFlat(
+        coarse, width, lists, faiss.METRIC_INNER_PRODUCT
+      )
+      index.train(np.concatenate(list(_units(store, branch, 40 * lists))))
+      index.nprobe = options.probes
+    else:
+      index = faiss.IndexHNSWFlat(width, 32, faiss.METRIC_INNER_PRODUCT)
+      index.hnsw.efSearch = options.tokens_found
+    for few in _units(store, branch):
+      index.add(few)
+    faiss.write_index(index, str(folder / branch))
+    built[branch] = index
+
+  def search(queries: np.ndarray, k: int) -> np.ndarray:
+    queries = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    scores = np.zeros((len(queries), len(store)), np.float32)
+    for branch, index in built.items():
+      tokens = getattr(store.manifest, f'{branch}s')
+      found, places = index.search(queries, options.tokens_found)
+      for own, near, where in zip(scores, found, places, strict=True):
+        # Rising: of a video's tokens the best is put into its place last.
+        order = np.flatnonzero(where >= 0)[::-1]
+        best = np.full(len(store), near[order].min(initial=1), np.float32)
+        best[where[order] // tokens] = near[order]
+        own += _WEIGHTS[branch] * best
+    return np.argsort(-scores, axis=1, kind='stable')[:, :k]
+
+  return search
+
+
+def _units(
+  store: Store, branch: str, most: int | None = None
+) -> Iterator[np.ndarray]:
+  """Yields the tokens of a branch at length 1, in order; with `most`, about
+  that many, of videos that lie evenly apart."""
+  tokens = getattr(store.manifest, f'{branch}s')
+  step = 1 if most is None else max(len(store) * tokens // most, 1)
+  rows = np.arange(0, len(store), step)
+  for start in range(0, len(rows), _ROWS):
+    found = store.tokens(branch, rows[start : start + _ROWS])
+    found /= np.linalg.norm(found, axis=-1, keepdims=True)
+    yield found.reshape(-1, found.shape[-1])
