@@ -1,0 +1,55 @@
+"""--mode=serve: search over HTTP, with a page."""
+
+import jax
+from ml_collections import ConfigDict
+
+from dreamprvr_jax import parallel
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.interop.retriever import Retriever
+from dreamprvr_jax.search.index import Index
+from dreamprvr_jax.search.manifest import Manifest
+from extraction.files import find_videos
+from modes import joins, text_queries
+from modes.joins import Arguments
+
+_EXTRA = "pip install 'dreamprvr_jax[serve]' (or -e '.[serve]' in a checkout)"
+
+
+def run(config: ConfigDict, arguments: Arguments) -> int:
+  """Serves an index until it is stopped by a signal."""
+  if jax.process_count() > 1:
+    raise UserError('--mode=serve runs as one process; start it once')
+  try:
+    from serving.files import VideoFiles
+    from serving.server import serve
+    from serving.service import Service
+  except ModuleNotFoundError as error:
+    raise UserError(
+      f'--mode=serve needs the package {error.name}, which is not installed: '
+      f'{_EXTRA}'
+    ) from error
+  mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
+  joins.keep_programs(config)
+  place = arguments.index
+  checkpoint = arguments.checkpoint or Manifest.read(place).checkpoint
+  retriever = Retriever.load(checkpoint)
+  encoder = text_queries.open_encoder(
+    retriever, arguments.encoder, device=arguments.device
+  )
+  index = Index.open(
+    place, retriever, mesh=mesh, memory_share=config.eval.corpus_share
+  )
+  files = VideoFiles()
+  if arguments.videos:
+    files = VideoFiles(arguments.videos, find_videos(arguments.videos))
+  if not encoder.semantic:
+    joins.say(
+      f'the text encoder {encoder.name} does not know what words mean: queries '
+      'are matched by how they are written'
+    )
+  make = lambda stop: Service(
+    index, encoder.words, files, semantic=encoder.semantic, on_failure=stop
+  )
+  host = arguments.host or '127.0.0.1'
+  serve(make, host=host, port=arguments.port, say=joins.say)
+  return 0

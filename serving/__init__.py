@@ -1,0 +1,1 @@
+"""Search of an index over HTTP, and the page that uses it."""

@@ -1,0 +1,279 @@
+"""What the server answers, and what it refuses."""
+
+import threading
+import time
+
+import pytest
+
+from dreamprvr_jax.errors import UserError
+from serving.limits import Limits
+from tests.helpers.serving import ADDRESS, VIDEOS, open_index, served, words
+
+SEARCH = '/api/search'
+
+
+@pytest.fixture(scope='module')
+def index(tmp_path_factory):
+  return open_index(tmp_path_factory.mktemp('index'))
+
+
+@pytest.fixture(scope='module')
+def client(index):
+  with served(index) as (client, _):
+    yield client
+
+
+def test_search(client, index):
+  answer = client.post(SEARCH, json={'query': ' a  dog ', 'k': 12})
+  assert answer.status_code == 200
+  content = answer.json()
+  assert content['query'] == 'a dog'
+  assert content['videos'] == VIDEOS
+  (expected,) = index.search(words('a dog'), k=12)
+  assert [h['video'] for h in content['hits']] == [h.video_id for h in expected]
+  for rank, (hit, other) in enumerate(
+    zip(content['hits'], expected, strict=True), 1
+  ):
+    assert hit['rank'] == rank
+    assert hit['score'] == pytest.approx(other.score, abs=1e-6)
+    assert hit['timeline'] == pytest.approx(other.timeline, abs=1e-4)
+    assert hit['file'] is None
+    # NaN is no JSON.
+    known = int(hit['video'][1:]) % 5 != 4
+    assert (hit['duration'] is not None) == known
+    first = hit['moments'][0]
+    assert first['span'] == list(other.moments[0].span)
+    assert (first['start'] is not None) == known
+
+
+def test_what_a_request_may_ask_for(client):
+  short = client.post(
+    SEARCH, json={'query': 'x', 'k': 2, 'moments': 1, 'timeline': False}
+  ).json()
+  assert [len(hit['moments']) for hit in short['hits']] == [1, 1]
+  assert all(hit['timeline'] is None for hit in short['hits'])
+
+
+@pytest.mark.parametrize(
+  ('body', 'sentence'),
+  [
+    ({}, 'query: field required'),
+    ({'query': '  '}, 'query: it has no word'),
+    ({'query': 'a ' * 101}, 'it has 101 words'),
+    ({'query': 'a' * 1001}, 'at most 1000 characters'),
+    ({'query': 3}, 'query: input should be a valid string'),
+    ({'query': 'a', 'k': 0}, 'k: '),
+    ({'query': 'a', 'k': 101}, 'k: input should be less than or equal to 100'),
+    ({'query': 'a', 'k': '7'}, 'k: input should be a valid integer'),
+    ({'query': 'a', 'moments': 11}, 'moments: '),
+    ({'query': 'a', 'colour': 'red'}, 'colour: '),
+    ([1], 'the request: '),
+  ],
+)
+def test_malformed_searches(body, sentence, client):
+  answer = client.post(SEARCH, json=body)
+  assert answer.status_code == 422
+  assert sentence in answer.json()['error']
+
+
+@pytest.mark.parametrize(
+  'body',
+  [
+    b'',
+    b'{',
+    b'\xff\xfe',
+    b'null',
+    b'[' * 60000,
+    b'{"query": "\\ud800"}',
+    b'{"query": "a", "k": NaN}',
+    b'{"query": "a", "k": 1' + b'0' * 6000 + b'}',
+  ],
+)
+def test_bodies_that_are_no_question(body, client):
+  answer = client.post(
+    SEARCH, content=body, headers={'content-type': 'application/json'}
+  )
+  assert 400 <= answer.status_code < 500
+  assert list(answer.json()) == ['error']
+
+
+def test_large_bodies_are_not_read(client):
+  whole = client.post(SEARCH, content=b'x' * 70_000)
+  pieces = client.post(
+    SEARCH,
+    content=(b'{"query": "' + b'x' * 9000 for _ in range(9)),
+    headers={'content-type': 'application/json'},
+  )
+  for answer in (whole, pieces):
+    assert answer.status_code == 413
+    assert '65,536 bytes' in answer.json()['error']
+
+
+def test_other_paths(client):
+  for path in ('/nowhere', '/docs', '/redoc', '/api', '/page/index.html'):
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert path in answer.json()['error']
+  assert client.get(SEARCH).status_code == 405
+  paths = client.get('/openapi.json').json()['paths']
+  assert {SEARCH, '/api/health', '/api/videos/{video}'} <= set(paths)
+
+
+def test_facts_of_a_video(client):
+  assert client.get('/api/videos/v3').json() == {
+    'video': 'v3',
+    'duration': 13.0,
+    'clips': 3,
+    'frames': 2,
+    'registers': 0,
+    'width': 16,
+    'tokens': 'float16',
+    'file': None,
+  }
+  assert client.get('/api/videos/v4').json()['duration'] is None
+  for path in ('/api/videos/v99', '/api/videos/v99/similar', '/videos/v99'):
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert "no video 'v99'" in answer.json()['error']
+
+
+def test_similar_videos(client):
+  content = client.get('/api/videos/v3/similar?k=4').json()
+  assert content['by'] == 'clips'
+  assert 'stores no registers' in content['note']
+  values = [hit['similarity'] for hit in content['hits']]
+  assert values == sorted(values, reverse=True)
+  assert len(values) == 4
+  assert 'v3' not in {hit['video'] for hit in content['hits']}
+  for k in ('0', '101', 'x'):
+    assert client.get(f'/api/videos/v3/similar?k={k}').status_code == 422
+
+
+def test_the_page_needs_nothing_from_elsewhere(client):
+  answer = client.get('/')
+  assert answer.headers['content-type'].startswith('text/html')
+  assert "default-src 'self'" in answer.headers['content-security-policy']
+  links = answer.text.replace('http://www.w3.org/2000/svg', '')
+  assert '//' not in links.replace('// ', '').replace('</', '')
+
+
+def test_only_its_own_machine_is_answered(client, index):
+  for host in ('127.0.0.1:8000', 'localhost', '[::1]:8000', '127.0.0.2'):
+    assert client.get('/api/health', headers={'host': host}).is_success
+  for host in ('example.com', '192.168.0.7:8000', 'localhost.example.com', ''):
+    answer = client.get('/api/health', headers={'host': host})
+    assert answer.status_code == 421
+    assert '--host' in answer.json()['error']
+  with served(index, local=False) as (other, _):
+    assert other.get('/api/health', headers={'host': 'example.com'}).is_success
+
+
+def test_health_and_searches_before_it_is_warm(index):
+  gate = threading.Event()
+
+  def slow_words(text):
+    gate.wait(30)
+    return words(text)
+
+  with served(index, slow_words, ready=False) as (client, service):
+    health = client.get('/api/health')
+    assert health.status_code == 503
+    assert health.json()['status'] == 'warming up'
+    answer = client.post(SEARCH, json={'query': 'x'})
+    assert answer.status_code == 503
+    assert answer.headers['retry-after'] == '1'
+    assert 'warming up' in answer.json()['error']
+    gate.set()
+    end = time.monotonic() + 60
+    while service.status != 'ready':
+      assert time.monotonic() < end
+    health = client.get('/api/health')
+    assert health.status_code == 200
+    assert health.json() == {
+      'status': 'ready',
+      'videos': VIDEOS,
+      'files': 0,
+      'semantic': True,
+    }
+    assert client.post(SEARCH, json={'query': 'x'}).is_success
+
+
+def test_a_service_that_cannot_warm_up_says_so(index):
+  def no_words(text):
+    raise UserError('there is no encoder')
+
+  stopped = threading.Event()
+  with served(index, no_words, ready=False, on_failure=stopped.set) as (_, s):
+    assert stopped.wait(30)
+  assert str(s.failure) == 'there is no encoder'
+
+
+def test_busy_late_and_failed(index):
+  gate = threading.Event()
+  gate.set()
+
+  def some_words(text):
+    gate.wait(30)
+    if text == 'boom':
+      raise RuntimeError('a secret of the server')
+    return words(text)
+
+  limits = Limits(waiting=1, seconds=0.5)
+  with served(index, some_words, limits=limits) as (client, _):
+    failed = client.post(SEARCH, json={'query': 'boom'})
+    assert failed.status_code == 500
+    assert 'secret' not in failed.text
+    gate.clear()
+    found = []
+    ask = lambda: found.append(client.post(SEARCH, json={'query': 'x'}))
+    threads = [threading.Thread(target=ask) for _ in range(40)]
+    for thread in threads:
+      thread.start()
+    for thread in threads:
+      thread.join()
+    assert {answer.status_code for answer in found} == {503, 504}
+    for answer in found:
+      late = answer.status_code == 504
+      assert ('within 0.5 s' if late else 'try again') in answer.json()['error']
+      assert late or answer.headers['retry-after'] == '1'
+    text = client.get('/metrics').text
+    gate.set()
+    # Until what was given up is out of the way.
+    end = time.monotonic() + 30
+    while not client.post(SEARCH, json={'query': 'x'}).is_success:
+      assert time.monotonic() < end
+    counts = dict(
+      line.rsplit(' ', 1) for line in text.splitlines() if line[0] != '#'
+    )
+    statuses = [answer.status_code for answer in found]
+    for reason, count in (
+      ('busy', statuses.count(503)),
+      ('late', statuses.count(504)),
+      ('failed', 1),
+    ):
+      name = f'dreamprvr_refused_total{{reason="{reason}"}}'
+      assert float(counts[name]) == count
+
+
+def test_metrics(index):
+  with served(index) as (client, _):
+    for _ in range(3):
+      client.post(SEARCH, json={'query': 'x'})
+    client.post(SEARCH, json={})
+    client.get('/api/videos/v1')
+    client.get('/videos/../../x')
+    client.request('BREW', SEARCH)
+    text = client.get('/metrics').text
+  for line in (
+    'requests_total{method="POST",path="/api/search",status="200"} 3.0',
+    'requests_total{method="POST",path="/api/search",status="422"} 1.0',
+    'requests_total{method="any",path="/api/search",status="405"} 1.0',
+    'path="/api/videos/{video:path}",status="200"} 1.0',
+    'request_seconds_count{path="/api/search"} 5.0',
+    'batch_queries_sum 3.0',
+    'batch_seconds_count 3.0',
+    'waiting_queries 0.0',
+  ):
+    assert line in text
+  assert 'BREW' not in text
+  assert ADDRESS not in text

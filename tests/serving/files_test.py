@@ -1,0 +1,184 @@
+"""Files, parts of them, and pictures out of them; nothing else of the disk."""
+
+import builtins
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dreamprvr_jax.errors import UserError
+from serving.errors import Busy
+from serving.files import VideoFile, VideoFiles
+from serving.limits import Limits
+from serving.thumbnails import Thumbnails
+from tests.helpers.serving import open_index, served
+from tests.helpers.videos import make_video
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  root = tmp_path_factory.mktemp('served')
+  videos = root / 'videos'
+  (videos / 'below').mkdir(parents=True)
+  make_video(videos / 'v3.mp4', pictures=30)
+  make_video(videos / 'below/v4.avi', pictures=30)
+  make_video(root / 'v5.mp4', pictures=30)
+  (videos / 'v5.mp4').symlink_to(root / 'v5.mp4')
+  (videos / 'v6.mp4').write_bytes(b'no video')
+  (videos / 'v7.mp4').touch()
+  (root / 'secret.txt').write_text('a secret')
+  return root
+
+
+@pytest.fixture(scope='module')
+def files(folder):
+  root = folder / 'videos'
+  found = {path.stem: path for path in root.rglob('*.*')}
+  return VideoFiles(root, {**found, 'v8': folder / 'secret.txt'})
+
+
+@pytest.fixture(scope='module')
+def client(folder, files):
+  with served(open_index(folder), files=files) as (client, _):
+    yield client
+
+
+def test_what_counts_as_a_file(files, folder):
+  assert len(files) == 4
+  assert files.get('v3').media_type == 'video/mp4'
+  assert files.get('v4').path == folder / 'videos/below/v4.avi'
+  # A link out of the folder, and what is no video.
+  assert files.get('v5') is files.get('v8') is files.get('v1') is None
+  gone = folder / 'videos/gone.mp4'
+  gone.touch()
+  found = VideoFiles(folder / 'videos', {'gone': gone})
+  assert found.get('gone')
+  gone.unlink()
+  assert found.get('gone') is None
+  assert not VideoFiles()
+
+
+def test_a_file_and_parts_of_it(client, folder):
+  content = (folder / 'videos/v3.mp4').read_bytes()
+  whole = client.get('/videos/v3')
+  assert whole.status_code == 200
+  assert whole.content == content
+  assert whole.headers['content-type'] == 'video/mp4'
+  assert whole.headers['accept-ranges'] == 'bytes'
+  size = len(content)
+  for given, expected in (
+    ('0-0', content[:1]),
+    ('100-299', content[100:300]),
+    (f'{size - 5}-', content[-5:]),
+    ('-7', content[-7:]),
+    (f'50-{10 * size}', content[50:]),
+  ):
+    part = client.get('/videos/v3', headers={'range': f'bytes={given}'})
+    assert part.status_code == 206
+    assert part.content == expected
+    assert part.headers['content-range'].endswith(f'/{size}')
+  behind = client.get('/videos/v3', headers={'range': f'bytes={size}-'})
+  assert behind.status_code == 416
+
+
+@pytest.mark.parametrize(
+  'path',
+  [
+    '..%2Fsecret.txt',
+    '..%2f..%2f..%2fetc%2fpasswd',
+    '%2e%2e/secret.txt',
+    '%2Fetc%2Fpasswd',
+    '//etc/passwd',
+    'v3%00.mp4',
+    'v3.mp4',
+    'below%2Fv4',
+    'v5',
+    'v8',
+    'secret',
+  ],
+)
+def test_nothing_else_is_served(path, client):
+  for start in ('/videos/', '/thumbnails/'):
+    answer = client.get(start + path)
+    assert answer.status_code == 404
+    assert list(answer.json()) == ['error']
+
+
+def test_hits_name_their_files(client):
+  hits = client.post('/api/search', json={'query': 'x', 'k': 45}).json()['hits']
+  found = {hit['video']: hit['file'] for hit in hits if hit['file']}
+  assert set(found) == {'v3', 'v4', 'v6', 'v7'}
+  assert found['v4'] == {
+    'url': '/videos/v4',
+    'media_type': 'video/x-msvideo',
+    'thumbnail': '/thumbnails/v4',
+  }
+  assert client.get('/api/videos/v3').json()['file']['url'] == '/videos/v3'
+
+
+@pytest.mark.parametrize('video', ['v3', 'v4'])
+def test_thumbnails_show_their_time(video, client):
+  # Its left half is brighter by 8 with every tenth of a second.
+  for seconds, level in (
+    (0, 10),
+    (0.5, 50),
+    (1.25, 114),
+    (2.5, 210),
+    (99, 242),
+  ):
+    answer = client.get(f'/thumbnails/{video}?t={seconds}')
+    assert answer.headers['content-type'] == 'image/jpeg'
+    picture = np.asarray(Image.open(io.BytesIO(answer.content)))
+    assert picture.shape == (213, 320, 3)
+    assert picture[:, :150].mean() == pytest.approx(level, abs=12)
+  for t in ('-1', 'nan', 'inf', '1e9', 'x'):
+    assert client.get(f'/thumbnails/{video}?t={t}').status_code == 422
+
+
+def test_what_gives_no_picture(client, monkeypatch):
+  for video in ('v6', 'v7'):
+    answer = client.get(f'/thumbnails/{video}')
+    assert answer.status_code == 404
+    assert f'{video}.mp4 gives no picture' in answer.json()['error']
+  former = builtins.__import__
+
+  def missing(name, *arguments):
+    if name == 'av':
+      raise ModuleNotFoundError(name)
+    return former(name, *arguments)
+
+  monkeypatch.setattr(builtins, '__import__', missing)
+  answer = client.get('/thumbnails/v3?t=2')
+  assert answer.status_code == 404
+  assert 'dreamprvr_jax[videos]' in answer.json()['error']
+
+
+def test_pictures_are_kept_within_bounds(folder):
+  file = VideoFile(folder / 'videos/v3.mp4', 'video/mp4')
+  size = len(Thumbnails(waiting=1, kept_bytes=0).picture(file, 1))
+  kept = Thumbnails(waiting=1, kept_bytes=3 * size)
+  first = kept.picture(file, 0)
+  assert kept.picture(file, 0.01) is first
+  for second in (1, 2, 3, 2, 1):
+    kept.picture(file, second)
+    assert sum(map(len, kept._kept.values())) == kept._size <= 3 * size
+  assert kept.picture(file, 0) is not first
+  full = Thumbnails(waiting=1, kept_bytes=3 * size)
+  assert full._waiting.acquire(blocking=False)
+  with pytest.raises(Busy, match='pictures are waiting'):
+    full.picture(file, 0)
+  damaged = VideoFile(folder / 'videos/v6.mp4', 'video/mp4')
+  broken = Thumbnails(waiting=1, kept_bytes=0)
+  for _ in range(3):
+    with pytest.raises(UserError, match='gives no picture'):
+      broken.picture(damaged, 0)
+
+
+def test_busy_pictures(folder, files):
+  limits = Limits(pictures=1)
+  with served(open_index(folder), files=files, limits=limits) as (client, s):
+    s.thumbnails._waiting.acquire()
+    answer = client.get('/thumbnails/v3')
+    assert answer.status_code == 503
+    assert answer.headers['retry-after'] == '1'
