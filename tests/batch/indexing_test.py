@@ -1,0 +1,189 @@
+"""An index of segments that workers wrote equals that of one process."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from batch import indexing
+from batch.engine import Engine
+from data_pipeline.options import DataOptions
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.search import writer
+from dreamprvr_jax.search.index import Index
+from dreamprvr_jax.search.manifest import SEGMENTS
+from dreamprvr_jax.search.segments import locked
+from dreamprvr_jax.search.store import Store
+from tests.helpers.commands import call, untrained
+from tests.helpers.searching import made, retriever, videos_of
+
+BEAM = '--engine=beam', '--workers=2'
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+  place, _ = untrained(
+    tmp_path_factory.mktemp('retriever'),
+    'gmmformer',
+    (10, 6, 14),
+    '--config.data.eval_video_batch=4',
+  )
+  return place
+
+
+def contents(place):
+  """Everything that an index stores, in its order."""
+  store = Store(place)
+  found = {
+    name: np.concatenate(arrays).tobytes()
+    for name, arrays in store._arrays.items()
+  }
+  return store.ids, store.items.tolist(), found
+
+
+def test_two_workers(checkpoint, tmp_path, capsys):
+  pytest.importorskip('apache_beam', reason='needs the extra `batch`')
+  one, two = tmp_path / 'one', tmp_path / 'two'
+  flags = f'--checkpoint={checkpoint}', '--tokens=float16+int8'
+  assert call('--mode=index', f'--index={one}', *flags) == 0
+  repeat = '--engine_options=--direct_runner_bundle_repeat=1'
+  index = '--mode=index', f'--index={two}'
+  assert call(*index, *flags, *BEAM, repeat) == 0
+  assert '14 videos in 2 segments' in capsys.readouterr().out
+  assert len(Store(two).manifest.segments) == 2
+  assert contents(two) == contents(one)
+  assert len(list((two / SEGMENTS).iterdir())) == 2
+  # What was taken out comes back behind the others.
+  ids = Store(two).ids
+  for place, engine in ((one, ()), (two, BEAM)):
+    edit = '--mode=index', f'--index={place}', '--append', f'--remove={ids[3]}'
+    assert call(*edit, *engine) == 0
+  assert contents(two) == contents(one)
+  assert Store(two).ids[-1] == ids[3]
+
+
+def test_product_codes_are_refused(checkpoint, tmp_path, capsys):
+  flags = f'--checkpoint={checkpoint}', f'--index={tmp_path}', '--tokens=pq'
+  assert call('--mode=index', *flags, *BEAM) == 2
+  assert 'index without --engine' in capsys.readouterr().err
+
+
+def part_writer(data, cuts, **changes):
+  """Writes the parts of made videos in this process."""
+
+  def write(root: pathlib.Path, tokens: str, registers: bool):
+    names = []
+    rows = np.arange(len(data['clips']))
+    for number, few in enumerate(np.split(rows, cuts)):
+      names.append(f'part{number}')
+      for _ in range(2):
+        writer.write_part(
+          root,
+          names[-1],
+          retriever(),
+          videos_of(data, few),
+          tokens=changes.get('tokens', tokens),
+          registers=registers,
+        )
+    return names
+
+  return write
+
+
+def test_parts_of_whole_batches_are_those_of_one_segment(tmp_path):
+  data = made(45)
+  writer.create(tmp_path / 'one', retriever(), videos_of(data))
+  for cuts in ([16, 32], [8], []):
+    parts = part_writer(data, cuts)
+    place = tmp_path / str(cuts)
+    videos = videos_of(data)
+    writer.create(place, retriever(), videos, elsewhere=parts)
+    assert contents(place) == contents(tmp_path / 'one')
+
+
+def lost(root, tokens, registers):
+  del tokens, registers
+  (root / SEGMENTS / 'half').mkdir(parents=True)
+  return ['half']
+
+
+def stopped(root, tokens, registers):
+  lost(root, tokens, registers)
+  raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+  ('elsewhere', 'raised'),
+  [
+    (stopped, KeyboardInterrupt),
+    (lost, 'was not written; --index must be a folder'),
+    (part_writer(made(40), [8]), 'are not those that were to be'),
+  ],
+)
+def test_the_old_index_stays(tmp_path, elsewhere, raised):
+  data = made(45)
+  writer.create(tmp_path, retriever(), videos_of(data, range(20)))
+  before = contents(tmp_path)
+  error = UserError if isinstance(raised, str) else raised
+  match = raised if isinstance(raised, str) else None
+  with pytest.raises(error, match=match):
+    writer.create(tmp_path, retriever(), videos_of(data), elsewhere=elsewhere)
+  assert contents(tmp_path) == before
+  assert len(Index.open(tmp_path, retriever()).store) == 20
+  # The next write clears what is left of it.
+  writer.append(tmp_path, retriever(), videos_of(data, range(20, 45)))
+  assert len(list((tmp_path / SEGMENTS).iterdir())) == 2
+
+
+def test_workers_write_while_the_launcher_holds_the_index(tmp_path):
+  data = made(5)
+  with locked(tmp_path) as root:
+    part_writer(data, [])(root, 'int8', False)
+    with pytest.raises(UserError, match='another process is writing'):
+      writer.create(tmp_path, retriever(), videos_of(data))
+
+
+def test_parts_are_whole_batches():
+  rows = range(10_000)
+  for workers in (1, 3, 16, 20_000):
+    parts = list(indexing._cut(rows, 24, workers))
+    assert [row for part in parts for row in part] == list(rows)
+    assert all(len(part) % 24 == 0 for part in parts[:-1])
+    assert max(map(len, parts)) < indexing._VIDEOS + 24
+
+
+def test_paths_mean_the_same_in_any_folder(monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  options = DataOptions(
+    root='data', prepared_dir='gs://there', moments='a.json,/b.json'
+  )
+  found = indexing.anywhere(options)
+  assert found.root == str(tmp_path / 'data')
+  assert found.prepared_dir == 'gs://there'
+  assert found.moments == f'{tmp_path}/a.json,/b.json'
+  assert indexing.anywhere(found) == found
+
+
+def test_another_checkpoint_is_refused(checkpoint):
+  plan = indexing.Plan(str(checkpoint), 'other', None, '', 4, 1, 1, '')
+  part = indexing.Part(plan, 'nowhere', 'p', (0,), 'int8', False)
+  with pytest.raises(UserError, match='for a worker, other where the job'):
+    indexing.work(part)
+
+
+def test_an_engine_is_given_the_parts_in_order(tmp_path):
+  class Noted(Engine):
+    def run(self, work, elements):
+      assert work is indexing.work
+      noted.extend(elements)
+
+  noted = []
+  plan = indexing.Plan('there', 'digest', None, 'test', 4, 1, 1, '')
+  write = indexing.elsewhere(Noted('beam', workers=2), plan, range(3, 14))
+  names = write(tmp_path, 'int8', True)
+  assert [part.name for part in noted] == names == sorted(names)
+  assert [part.rows for part in noted] == [
+    (3, 4, 5, 6, 7, 8, 9, 10),
+    (11, 12, 13),
+  ]
+  assert {part.index for part in noted} == {str(tmp_path)}
