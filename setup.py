@@ -13,7 +13,7 @@ VERSION = re.search(
 # By name: a bare find_packages() would install global packages called
 # `configs` and `tests` from whatever folder it finds. `configs` and `modes`
 # are used from the checkout, beside main.py.
-PACKAGES = ['dreamprvr_jax', 'data_pipeline']
+PACKAGES = ['dreamprvr_jax', 'data_pipeline', 'extraction', 'serving', 'batch']
 
 TENSORFLOW = [
   'tensorflow-cpu>=2.20; platform_system == "Linux" and '
@@ -21,8 +21,25 @@ TENSORFLOW = [
   'tensorflow>=2.20; platform_system != "Linux" or '
   'platform_machine != "x86_64"',
 ]
+VIDEOS = ['av>=14.2']
+SERVE = [
+  'fastapi>=0.121',
+  'prometheus_client>=0.20',
+  # The first that reads the ranges of a file in bounded time.
+  'starlette>=0.49.1',
+  'uvicorn>=0.30',
+]
+BATCH = ['apache-beam>=2.69']
 NOTEBOOK = ['ipykernel>=6.29', 'nbclient>=0.10', 'nbformat>=5.10']
-TESTS = ['pytest>=8.0', 'pytest-xdist>=3.6', 'hypothesis>=6.100', *NOTEBOOK]
+TESTS = [
+  'pytest>=8.0',
+  'pytest-xdist>=3.6',
+  'hypothesis>=6.100',
+  'httpx>=0.27',
+  *VIDEOS,
+  *SERVE,
+  *NOTEBOOK,
+]
 
 setup(
   name='dreamprvr_jax',
@@ -37,6 +54,7 @@ setup(
     for package in PACKAGES
     for path in sorted((ROOT / package).glob('*/__init__.py'))
   ],
+  package_data={'serving': ['page/*.html']},
   install_requires=[
     'absl-py>=2.1',
     'etils[epath]>=1.10',
@@ -58,8 +76,25 @@ setup(
   extras_require={
     # Streaming (config.data.pipeline='streaming') and tfds.load.
     'tf': TENSORFLOW,
+    # Decodes videos, for --mode=extract.
+    'videos': VIDEOS,
+    # The server, for --mode=serve; thumbnails need `videos`, too.
+    'serve': SERVE,
+    # CLIP and SigLIP, for --encoder=clip and siglip.
+    'hub': [
+      'torch>=2.2',
+      'transformers>=4.49',
+      'sentencepiece>=0.2',
+      'protobuf>=4.25',
+    ],
+    # Many machines, for --engine=beam.
+    'batch': BATCH,
     # Runs notebooks/ where there is no Jupyter.
     'notebook': NOTEBOOK,
+    # An index in a vector database, --mode=export --index.
+    'database': ['lancedb>=0.36', 'pyarrow>=16'],
+    # Other programs that benchmarks/search.py compares.
+    'bench': ['faiss-cpu>=1.9'],
     # The TPU compiler, for benchmarks/ahead_of_time.py; needs no TPU.
     'tpu-aot': ['jax[tpu]>=0.10.2'],
     'test': [*TENSORFLOW, *TESTS],

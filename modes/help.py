@@ -25,18 +25,26 @@ MODES = {
     '--config.data.root=DIR',
   ),
   'inspect': (
-    'What is in a data root (with --config) or in a workdir or checkpoint '
-    '(with\n--checkpoint), as a table.',
-    'python main.py --mode=inspect --checkpoint=DIR',
+    'What is in a data root (with --config), in a workdir or checkpoint (with\n'
+    "--checkpoint), or in other people's features, as a table, and everything "
+    'that is\nwrong with features; all of it to --out.',
+    'python main.py --mode=inspect --checkpoint=DIR\n      or: '
+    '--features=PATH [--queries=PATH] [--annotations=FILE] [--out=FILE.json]',
   ),
   'import': (
     "The authors' PyTorch checkpoint becomes an orbax checkpoint. Needs no "
-    'torch and\nruns nothing that the file holds.',
-    'python main.py --mode=import --official=FILE.ckpt --workdir=DIR',
+    'torch and\nruns nothing that the file holds. With --features: other '
+    "people's features and\nannotations become a collection in the official "
+    'layout.',
+    'python main.py --mode=import --official=FILE.ckpt --workdir=DIR\n      '
+    'or: --features=PATH [--queries=PATH --annotations=FILE] --out=ROOT '
+    '[--collection=NAME]',
   ),
   'export': (
-    'The inference weights alone: orbax, safetensors, config.json.',
-    'python main.py --mode=export --checkpoint=DIR --out=DIR2',
+    'The inference weights alone: orbax, safetensors, config.json. With '
+    '--index: the\ntokens of an index, to a vector database.',
+    'python main.py --mode=export --checkpoint=DIR --out=DIR2\n      '
+    'or: --index=INDEX --out=DATABASE',
   ),
   'table': (
     'Trains methods with several seeds, each run in a workdir of its own '
@@ -60,15 +68,29 @@ MODES = {
     'A stopped command leaves\nthe index as it was.',
     'python main.py --mode=index --checkpoint=DIR --index=INDEX\n      '
     '[--config.data.root=DIR] [--config.data.eval_split=test] '
-    '[--tokens=float16+int8]\n      [--append] [--remove=ID,ID or @FILE]',
+    '[--tokens=float16+int8]\n      [--append] [--remove=ID,ID or @FILE] '
+    '[--all_videos] [--compact]',
   ),
   'search': (
     'The best videos of an index, and when in them: a table, or with --out '
-    'JSON or a\npage. Queries are word features in a file, or the captions of '
-    'a split.',
-    'python main.py --mode=search --index=INDEX --queries=FILE '
-    '[--out=FILE.html]\n      or instead of --queries: '
+    'JSON or a\npage. Queries are sentences, word features in a file, or the '
+    'captions of a split.',
+    'python main.py --mode=search --index=INDEX --query="a dog runs" '
+    '[--out=FILE.html]\n      or instead of --query: --queries=FILE\n      or: '
     '[--config.data.root=DIR] [--caption=N]',
+  ),
+  'extract': (
+    'Makes features of your own videos, and of their captions, in the official '
+    'layout.\nA stopped command goes on; a second one takes what is new.',
+    'python main.py --mode=extract --videos=DIR --out=ROOT '
+    '[--captions=FILE.jsonl]\n      [--encoder=embedded|clip|siglip] [--fps=2] '
+    '[--collection=videos]',
+  ),
+  'serve': (
+    'Answers searches over HTTP, for many users at once, and shows a page with '
+    'the videos\nat http://127.0.0.1:8000. Ctrl-C or SIGTERM ends it.',
+    'python main.py --mode=serve --index=INDEX [--videos=DIR] [--port=8000] '
+    '[--host=127.0.0.1]',
   ),
   'rerank-train': (
     "Trains DiffusionRet's generator (or a control, config.rerank) to re-rank "
@@ -96,22 +118,58 @@ FLAGS = {
   '--checkpoint=DIR': 'a workdir, or what import or export wrote',
   '--official=FILE': 'a released PyTorch checkpoint, for import',
   '--out=DIR': 'where export writes; of a table, where its files go, the '
-  'workdir if not given; of a search, a .json or .html file',
+  'workdir if not given; of a search, a .json or .html file; of an import, the '
+  'data root; of inspect, a .json file with all that is wrong',
   '--scores=FILE.npz': 'where evaluate writes the scores (queries, videos)',
   '--labels=FILE.jsonl': 'all right videos of each query, for evaluate; '
   '.gz, too',
   '--rerank=DIR': 'a re-ranker for evaluate, of rerank-train',
   '--labelled_only': 'leave queries out that have no label',
   '--moments': 'evaluate also when in the videos',
-  '--index=DIR': 'an index, for index and search',
-  '--tokens=KIND': 'of a new index: float16, int8 or float16+int8',
+  '--index=DIR': 'an index, for index, search and serve',
+  '--tokens=KIND': 'of a new index: float16, int8, float16+int8, pq or '
+  'float16+pq',
+  '--sub_vectors=M': 'bytes of a token as pq; one per 8 numbers if not given',
+  '--compact': 'rewrite an index without the videos that were taken out',
   '--append': 'add to an index what it does not have',
   '--remove=ID,...': 'take videos out of an index; @FILE has one on each line',
-  '--queries=FILE': 'word features for search: .npz or HDF5, an array per id',
+  '--all_videos': 'index every video of the features, not those of a split',
+  '--query=TEXT': 'a sentence to search for',
+  '--queries=FILE': 'queries of a search: .txt with a sentence on each line, '
+  '.jsonl, or word features, an array per id, in .npz or HDF5; for import and '
+  'inspect word features, in a folder, too',
+  '--encoder=NAME[:MODEL]': 'of videos and words: embedded, clip or siglip; of '
+  'a search, the one of its checkpoint if not given; MODEL is a hub name or a '
+  'folder',
+  '--device=NAME': 'of the encoder, such as cpu or cuda:1; an accelerator if '
+  'there is one',
+  '--dtype=NAME': 'of the encoder: float32, bfloat16 or float16',
+  '--videos=DIR': 'the folder of the video files',
+  '--captions=FILE': 'their captions, for extract; see docs/extraction.md',
+  '--collection=NAME': 'of what extract or import writes; videos or imported '
+  'if not given',
+  '--features=PATH': 'of videos, for import and inspect: a folder of .npy or '
+  '.npz files, .npz or HDF5; see docs/importing.md',
+  '--annotations=FILE,...': 'sentences and the videos they mean, for import '
+  'and inspect: .json, .jsonl, .txt, .gz of each',
+  '--fps=N': 'samples per second of video, for extract; 2 if not given',
+  '--workers=N': 'processes of extract, and of the local runner of --engine; '
+  '0: one per core, or one for clip and siglip',
+  '--engine=beam': 'extract or index as a batch job of Apache Beam: in several '
+  'processes or on many machines; see docs/batch.md',
+  '--engine_options=TEXT': 'of the engine, in its own words: '
+  '"--runner=FlinkRunner ..."; processes of this machine if not given',
+  '--batch=N': 'pictures encoded at a time; 32 if not given',
   '--caption=N': 'search for this caption of the split only, from 0',
   '--k=K': 'videos found per query; 10 if not given',
-  '--first_pass=int8': 'search in int8 first, then exactly among the best',
+  '--first_pass=KIND': 'search in int8 or pq first, then exactly among the '
+  'best',
+  '--database=DIR': 'search in a vector database first (its folder or address, '
+  'as export wrote it), then exactly among the best',
   '--rescore=M': 'of which M * K are taken; 4 if not given',
+  '--host=ADDRESS': 'where serve listens; if not given 127.0.0.1, for this '
+  'machine alone',
+  '--port=N': 'of serve; 8000 if not given, 0 for a free one',
   '--methods=NAME,...': 'what a table compares',
   '--sweep=KEY=VALUE,...': 'what a sweep compares',
   '--seeds=N': 'runs of each, with the seeds from config.seed on; 1 if not '

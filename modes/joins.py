@@ -22,6 +22,7 @@ from dreamprvr_jax import parallel
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.task import RetrievalTask
 from dreamprvr_jax.resident import ResidentSplit
+from modes import encoder_identity
 
 _log = logging.getLogger(__name__)
 
@@ -47,11 +48,24 @@ class Arguments:
   append: bool = False
   remove: str = ''
   tokens: str = 'float16'
+  sub_vectors: int = 0
+  compact: bool = False
   queries: str = ''
   caption: int | None = None
   k: int = 10
   first_pass: str = ''
+  database: str = ''
   rescore: int = 4
+  query: str | None = None
+  encoder: str = ''
+  device: str = ''
+  all_videos: bool = False
+  workers: int = 0
+  engine: str = ''
+  engine_options: str = ''
+  videos: str = ''
+  host: str = '127.0.0.1'
+  port: int = 8000
 
 
 def keep_programs(config: ConfigDict) -> None:
@@ -216,11 +230,14 @@ def _shared(size: int, devices: int) -> int:
 
 
 def stored_config(config: ConfigDict, corpus: Corpus) -> dict[str, Any]:
-  """Returns what `config.json` holds: settings, widths, versions, device."""
+  """Returns what `config.json` holds: settings, widths, the encoder of the
+  features if it is known, versions, device."""
+  identity = encoder_identity.identity_of(corpus)
   return {
     'config': _plain(config),
     'visual_width': corpus.visual_width,
     'text_width': corpus.text_width,
+    **({'encoder': identity} if identity else {}),
     **environment(),
   }
 
@@ -275,29 +292,35 @@ def count_line(metrics: Mapping[str, Any], chosen_by: str) -> str:
 
 
 def finite(value: Any) -> Any:
-  """Returns metrics with NaN as None, which JSON can hold."""
+  """Returns what is written with NaN as None, which JSON can hold."""
   if isinstance(value, dict):
     return {key: finite(item) for key, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [finite(item) for item in value]
   if isinstance(value, float) and not np.isfinite(value):
     return None
   return value
 
 
 def check_widths(
-  stored: dict[str, Any], corpus: Corpus, checkpoint: str
+  stored: dict[str, Any], corpus: Corpus | Split, checkpoint: str
 ) -> None:
-  """Refuses a corpus whose features are not as wide as the checkpoint's.
+  """Refuses a corpus whose features are not as wide as the checkpoint's, or of
+  another encoder.
+
+  One without captions has word features of width 0, which fit.
 
   Raises:
-    UserError: With both widths.
+    UserError: With what differs.
   """
   for what, wanted, found in (
     ('frame features', stored['visual_width'], corpus.visual_width),
     ('word features', stored['text_width'], corpus.text_width),
   ):
-    if wanted != found:
+    if found not in (0, wanted):
       raise UserError(
         f'{checkpoint} was trained on {what} of width {wanted}, but those of '
         f'the corpus are {found} wide; give the features it was trained on '
         '(config.data.feature, config.data.text_feature)'
       )
+  encoder_identity.check_encoder(stored, corpus, checkpoint)

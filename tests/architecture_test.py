@@ -55,6 +55,24 @@ ALLOWED = {
 FORBIDDEN = {
   'configs': {'jax', 'flax', 'dreamprvr_jax', 'data_pipeline', 'tensorflow'},
   'data_pipeline': {'jax', 'flax', 'ml_collections', 'dreamprvr_jax', 'modes'},
+  'extraction': {
+    'jax',
+    'flax',
+    'dreamprvr_jax',
+    'tensorflow',
+    'ml_collections',
+    'modes',
+    'configs',
+  },
+  'serving': {
+    'tensorflow',
+    'ml_collections',
+    'data_pipeline',
+    'extraction',
+    'modes',
+    'configs',
+  },
+  'batch': {'tensorflow', 'ml_collections', 'modes', 'configs'},
   'dreamprvr_jax': {
     'tensorflow',
     'tensorflow_datasets',
@@ -75,11 +93,16 @@ def sources(folder):
 def imports(path):
   """The dotted names that a file imports, those inside functions too."""
   for node in ast.walk(ast.parse(path.read_text())):
-    if isinstance(node, ast.Import):
-      yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom) and node.module:
-      yield node.module
-      yield from (f'{node.module}.{alias.name}' for alias in node.names)
+    yield from names_of(node)
+
+
+def names_of(node):
+  """The dotted names that a statement imports."""
+  if isinstance(node, ast.Import):
+    yield from (alias.name for alias in node.names)
+  elif isinstance(node, ast.ImportFrom) and node.module:
+    yield node.module
+    yield from (f'{node.module}.{alias.name}' for alias in node.names)
 
 
 @pytest.mark.parametrize('package', FORBIDDEN)
@@ -115,15 +138,43 @@ def test_objectives_know_only_output_structs():
     assert all(name.endswith('Output') for name in names), path
 
 
+def test_serving_knows_only_search():
+  used = {
+    name.split('.')[1]
+    for path in sources('serving')
+    for name in imports(path)
+    if name.startswith('dreamprvr_jax.')
+  }
+  assert used <= {'errors', 'search', '__version__'}
+
+
 def test_every_room_is_in_the_table():
   rooms = {room_of(path) for path in sources('dreamprvr_jax')}
   assert rooms - {'__init__'} == set(ALLOWED)
 
 
 def test_files_are_short():
-  for folder in ('dreamprvr_jax', 'data_pipeline', 'configs', 'modes'):
+  for folder in (
+    'dreamprvr_jax',
+    'data_pipeline',
+    'extraction',
+    'serving',
+    'batch',
+    'configs',
+    'modes',
+  ):
     for path in sources(folder):
       assert len(path.read_text().splitlines()) <= 350, path
+
+
+def test_extraction_loads_torch_only_inside_functions():
+  for path in sources('extraction'):
+    used = {
+      name.partition('.')[0]
+      for node in ast.parse(path.read_text()).body
+      for name in names_of(node)
+    }
+    assert not used & {'torch', 'transformers', 'av'}, path
 
 
 def test_import_is_quick():
@@ -135,6 +186,14 @@ def test_import_is_quick():
     [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True
   )
   assert out.stdout.strip() == '[]', out.stderr
+
+
+def test_workers_that_extract_load_no_jax():
+  code = "import sys, batch.extraction; print('jax' in sys.modules)"
+  out = subprocess.run(
+    [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True
+  )
+  assert out.stdout.strip() == 'False', out.stderr
 
 
 def test_training_needs_no_tensorflow():

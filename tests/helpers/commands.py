@@ -22,7 +22,7 @@ def untrained(
 ) -> tuple[pathlib.Path, Corpus]:
   """Returns a checkpoint of a small model `name` that was never trained, and
   the generated corpus that it is for."""
-  config = main._parse(
+  config = flags.parse(
     [
       'main.py',
       f'--config={runs.ROOT}/configs/quickstart.py:{name}',

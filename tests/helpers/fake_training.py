@@ -12,11 +12,11 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
-import main
+from modes import flags
 
 
 def run() -> int:
-  values = main._parse(sys.argv)
+  values = flags.parse(sys.argv)
   config, workdir = values.config, pathlib.Path(values.workdir)
   (workdir / 'config.json').write_text(
     json.dumps(

@@ -1,0 +1,217 @@
+"""The flags of the command line, and what each mode needs of them."""
+
+import pathlib
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from dreamprvr_jax.errors import UserError
+from modes import help as help_texts
+from modes.variants import split_overrides
+
+_TEXT_FLAGS = (
+  'workdir',
+  'checkpoint',
+  'official',
+  'out',
+  'scores',
+  'labels',
+  'rerank',
+  'methods',
+  'sweep',
+  'index',
+  'remove',
+  'queries',
+  'first_pass',
+  'database',
+  'videos',
+  'captions',
+  'collection',
+  'engine',
+  'engine_options',
+  'encoder',
+  'device',
+  'features',
+  'annotations',
+)
+# Modes that start other runs of this program.
+SERIES = ('table', 'sweep')
+# Modes whose config is that of the checkpoint, if none is given.
+_OF_CHECKPOINTS = (
+  'evaluate',
+  'rerank-train',
+  'rerank-table',
+  'inspect',
+  'export',
+  'index',
+  'search',
+  'serve',
+)
+# Modes whose config is that of the index's checkpoint, if none is given.
+_OF_INDEXES = ('index', 'search', 'serve', 'export')
+
+
+def parse(argv: list[str]) -> flags.FlagValues:
+  """Returns the parsed flags.
+
+  What --config is depends on the command: one that names a checkpoint takes
+  its config from there, so that `--config.data.root=DIR` works without
+  --config.
+
+  Raises:
+    UserError: If a flag or key is unknown, a value is not of its kind, or the
+      config cannot be had.
+  """
+  if peek(argv, 'mode') in SERIES:
+    # The keys are those of the runs' models, which differ.
+    _, argv = split_overrides(argv)
+  values = flags.FlagValues()
+  flags.DEFINE_enum(
+    'mode', 'train', list(help_texts.MODES), 'what to do', flag_values=values
+  )
+  for name in _TEXT_FLAGS:
+    flags.DEFINE_string(name, '', name, flag_values=values)
+  flags.DEFINE_boolean('progress', True, 'bars', flag_values=values)
+  flags.DEFINE_boolean('labelled_only', False, 'queries', flag_values=values)
+  flags.DEFINE_integer('seeds', 1, 'runs of each', flag_values=values)
+  flags.DEFINE_boolean('moments', False, 'metrics', flag_values=values)
+  flags.DEFINE_boolean('append', False, 'videos', flag_values=values)
+  flags.DEFINE_string('tokens', 'float16', 'stored', flag_values=values)
+  flags.DEFINE_integer('sub_vectors', 0, 'stored', flag_values=values)
+  flags.DEFINE_boolean('compact', False, 'rewrite', flag_values=values)
+  flags.DEFINE_integer('caption', None, 'query', flag_values=values)
+  flags.DEFINE_integer('k', 10, 'hits', flag_values=values)
+  flags.DEFINE_integer('rescore', 4, 'candidates', flag_values=values)
+  flags.DEFINE_string('host', '127.0.0.1', 'address', flag_values=values)
+  flags.DEFINE_integer('port', 8000, 'port', flag_values=values)
+  flags.DEFINE_string('query', None, 'sentence', flag_values=values)
+  flags.DEFINE_boolean('all_videos', False, 'videos', flag_values=values)
+  flags.DEFINE_float('fps', 2.0, 'samples', flag_values=values)
+  flags.DEFINE_integer('workers', 0, 'processes', flag_values=values)
+  flags.DEFINE_integer('batch', 32, 'pictures', flag_values=values)
+  flags.DEFINE_string('dtype', 'float32', 'computed', flag_values=values)
+  flags.DEFINE_string('coordinator', '', 'address', flag_values=values)
+  flags.DEFINE_integer('num_processes', 0, 'processes', flag_values=values)
+  flags.DEFINE_integer('process_id', -1, 'process', flag_values=values)
+  if peek(argv, 'config'):
+    _check_config_file(peek(argv, 'config').partition(':')[0])
+    config_flags.DEFINE_config_file('config', flag_values=values, sys_argv=argv)
+  else:
+    config = _implied_config(argv)
+    keys = [a for a in argv if a.lstrip('-').startswith('config.')]
+    if keys and not config:
+      raise UserError(
+        f'{keys[0]} sets a key of a config, and there is none; give '
+        '--config=configs/NAME.py, or the checkpoint or index whose config it '
+        'is'
+      )
+    config_flags.DEFINE_config_dict(
+      'config', config, flag_values=values, sys_argv=argv
+    )
+  try:
+    rest = values(argv)
+  except flags.Error as error:
+    # An error inside a config file comes with its traceback: the last line
+    # says what is wrong.
+    line = str(error).strip().splitlines()[-1].removeprefix('ValueError: ')
+    raise UserError(f'{line} (see python main.py --help)') from error
+  except (AttributeError, KeyError, TypeError) as error:
+    what = ' '.join(str(error.args[0] if error.args else error).split())
+    raise UserError(
+      f'the config has no such key: {what} (see python main.py --help)'
+    ) from error
+  if len(rest) > 1:
+    raise UserError(f'{rest[1]!r} is not a flag; flags look like --mode=train')
+  return values
+
+
+def has_sources(values: flags.FlagValues) -> bool:
+  """Returns whether a command is about other people's features."""
+  return bool(values.features or values.queries or values.annotations)
+
+
+def check(values: flags.FlagValues) -> None:
+  """Raises UserError if the mode lacks a flag that it needs."""
+  needed = {
+    'train': ('config',),
+    'table': ('config', 'methods', 'workdir'),
+    'sweep': ('config', 'sweep', 'workdir'),
+    'prepare': ('config',),
+    'evaluate': ('checkpoint',),
+    'rerank-train': ('checkpoint', 'workdir'),
+    'rerank-table': ('checkpoint', 'workdir'),
+    'import': ('features', 'out')
+    if has_sources(values)
+    else ('official', 'workdir'),
+    'export': ('index', 'out') if values.index else ('checkpoint', 'out'),
+    'inspect': (),
+    'index': ('index',),
+    'search': ('index',),
+    'serve': ('index',),
+    'extract': ('videos', 'out'),
+  }[values.mode]
+  given = {name for name in _TEXT_FLAGS if values[name].value}
+  if len(values.config or ()):
+    given.add('config')
+  for name in needed:
+    if name not in given:
+      raise UserError(
+        f'--mode={values.mode} needs --{name}=...; for example: '
+        f'{help_texts.MODES[values.mode][1]}'
+      )
+  if (
+    values.mode == 'inspect'
+    and 'config' not in given
+    and not has_sources(values)
+  ):
+    raise UserError(
+      '--mode=inspect needs --config=configs/NAME.py for a data root, '
+      "--features=PATH for other people's features, or --checkpoint=DIR for a "
+      'workdir or checkpoint'
+    )
+
+
+def peek(argv: list[str], name: str) -> str:
+  """Returns the value of a flag before flags are parsed; '' if not given."""
+  for position, argument in enumerate(argv):
+    bare = argument.lstrip('-')
+    if argument.startswith('-') and bare == name:
+      return argv[position + 1] if position + 1 < len(argv) else ''
+    if argument.startswith('-') and bare.startswith(f'{name}='):
+      return bare.partition('=')[2]
+  return ''
+
+
+def _implied_config(argv: list[str]) -> ConfigDict:
+  """Returns the config of a command without --config; empty if it has none."""
+  mode, index = peek(argv, 'mode') or 'train', peek(argv, 'index')
+  released = peek(argv, 'official') if mode == 'import' else ''
+  place = peek(argv, 'checkpoint').partition(',')[0] or (
+    peek(argv, 'workdir') if mode == 'inspect' else ''
+  )
+  of_checkpoint = mode in _OF_CHECKPOINTS and place
+  of_index = mode in _OF_INDEXES and index
+  if not (released or of_checkpoint or of_index):
+    return ConfigDict()
+  # Here: it brings JAX, which help, typos and some modes do without.
+  from modes import base_config
+
+  if released:
+    return base_config.from_released(released)
+  if of_checkpoint:
+    return base_config.from_checkpoint(place)
+  return base_config.from_index(index)
+
+
+def _check_config_file(path: str) -> None:
+  """Raises UserError if there is no config file at `path`."""
+  if not pathlib.Path(path).is_file():
+    folder = pathlib.Path(__file__).parents[1] / 'configs'
+    there = sorted(
+      p.name
+      for p in folder.glob('*.py')
+      if p.stem not in ('__init__', 'common', 'published', 'rerank')
+    )
+    raise UserError(
+      f'--config={path}: there is no such file; configs/ has {", ".join(there)}'
+    )
