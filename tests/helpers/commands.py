@@ -7,7 +7,7 @@ from data_pipeline.corpus import Corpus
 from dreamprvr_jax import checkpoints
 from dreamprvr_jax.interop.inference import blank_of, model_of
 from dreamprvr_jax.train.step import init_variables
-from modes import joins
+from modes import flags, joins
 from tests.helpers import runs
 
 
@@ -18,7 +18,7 @@ def call(*arguments) -> int:
 
 
 def untrained(
-  folder: pathlib.Path, name: str, videos: tuple[int, int, int], *flags: str
+  folder: pathlib.Path, name: str, videos: tuple[int, int, int], *others: str
 ) -> tuple[pathlib.Path, Corpus]:
   """Returns a checkpoint of a small model `name` that was never trained, and
   the generated corpus that it is for."""
@@ -31,7 +31,7 @@ def untrained(
       '--config.data.workers=1',
       '--config.model.width=16',
       '--config.model.num_heads=2',
-      *flags,
+      *others,
     ]
   ).config
   corpus = joins.open_data(config, show=False)
