@@ -76,7 +76,8 @@ MODES = {
     'JSON or a\npage. Queries are sentences, word features in a file, or the '
     'captions of a split.',
     'python main.py --mode=search --index=INDEX --query="a dog runs" '
-    '[--out=FILE.html]\n      or instead of --query: --queries=FILE\n      or: '
+    '[--out=FILE.html [--videos=DIR]]\n      or instead of --query: '
+    '--queries=FILE\n      or: '
     '[--config.data.root=DIR] [--caption=N]',
   ),
   'extract': (
@@ -144,7 +145,8 @@ FLAGS = {
   '--device=NAME': 'of the encoder, such as cpu or cuda:1; an accelerator if '
   'there is one',
   '--dtype=NAME': 'of the encoder: float32, bfloat16 or float16',
-  '--videos=DIR': 'the folder of the video files',
+  '--videos=DIR': 'the folder of the video files, for extract, serve and the '
+  'page of a search',
   '--captions=FILE': 'their captions, for extract; see docs/extraction.md',
   '--collection=NAME': 'of what extract or import writes; videos or imported '
   'if not given',

@@ -1,6 +1,7 @@
 """--mode=search: the best videos of an index, and when in them."""
 
 import itertools
+import logging
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -17,14 +18,22 @@ from dreamprvr_jax.report.search_page import write_page
 from dreamprvr_jax.search.database import Database
 from dreamprvr_jax.search.index import Hit, Index
 from dreamprvr_jax.search.manifest import Manifest
+from extraction.files import find_videos
+from extraction.frames import import_av
 from modes import joins, query_files, text_queries
 from modes.joins import Arguments
+from serving.files import VideoFiles
+from serving.thumbnails import Thumbnails
 
 # Queries searched at a time: an index that is streamed is read once for them.
 _BATCH = 1024
 # Queries on which a first pass is compared with the exact search.
 _CHECKED = 64
 _ENDINGS = ('.json', '.html')
+# Bytes of pictures that several hits may share.
+_KEPT_PICTURES = 2**26
+
+_log = logging.getLogger(__name__)
 
 # What is known of a query, word features, mask
 Query = tuple[dict[str, Any], np.ndarray, np.ndarray]
@@ -89,6 +98,8 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   if out.suffix == '.json':
     checkpoints.write_json(out, joins.finite(found))
   elif out.suffix == '.html':
+    if arguments.videos:
+      add_thumbnails(found['queries'], arguments.videos, arguments.progress)
     write_page(found, out)
   else:
     joins.say(table(found))
@@ -102,6 +113,30 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   if arguments.out:
     joins.say(f'{len(found["queries"]):,} queries: {out}')
   return 0
+
+
+def add_thumbnails(
+  queries: list[dict[str, Any]], folder: str, progress: bool
+) -> None:
+  """Puts a picture of its best moment into each hit whose file is there.
+
+  Raises:
+    UserError: If PyAV is missing.
+    DataError: If the folder holds no video.
+  """
+  files = VideoFiles(folder, find_videos(folder))
+  import_av()
+  thumbnails = Thumbnails(waiting=1, kept_bytes=_KEPT_PICTURES)
+  hits = [hit for query in queries for hit in query['hits']]
+  for hit in bar(hits, 'pictures', total=len(hits), show=progress):
+    file, peak = files.get(hit['video']), hit['moments'][0]['peak']
+    if file is None:
+      continue
+    seconds = peak if np.isfinite(peak) else 0.0
+    try:
+      hit['thumbnail'] = thumbnails.picture(file, seconds)
+    except UserError as error:
+      _log.warning('%s', error)
 
 
 def from_sentences(

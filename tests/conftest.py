@@ -1,11 +1,12 @@
-"""Settings of the whole suite: eight CPU devices, quick compilation, and what
-comes first.
+"""Settings of the whole suite: eight CPU devices, quick compilation, Ctrl-C,
+and what comes first.
 
 Written to the environment, not to JAX's own settings: they must be there
 before JAX starts its backends, and tests that need no JAX need not import it.
 """
 
 import os
+import signal
 
 # Tests compile much and compute little: code that runs slower but is there
 # sooner takes a third off the suite.
@@ -26,6 +27,10 @@ def pytest_configure():
       flags.append(f'{name}={value}')
   os.environ['XLA_FLAGS'] = ' '.join(flags)
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+  # A suite that a script starts in the background, and what it starts in turn,
+  # would not hear Ctrl-C.
+  if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):

@@ -1,5 +1,6 @@
 """What a search found as one HTML file that needs nothing else."""
 
+import base64
 import math
 import os
 import pathlib
@@ -19,6 +20,8 @@ h2 { font-size: 1.05em; margin: 2em 0 0.4em; }
 .hit { display: grid; grid-template-columns: 17em 1fr; gap: 0 1em;
   padding: 0.5em 0; border-top: 1px solid #ddd; }
 .name { overflow-wrap: anywhere; }
+.hit img { max-width: 100%; max-height: 8em; border-radius: 4px;
+  margin-top: 0.3em; }
 .right .name { color: #b14d00; font-weight: bold; }
 svg { width: 100%; height: 3em; background: #f7f7f7; display: block; }
 .axis { display: flex; justify-content: space-between; }
@@ -32,7 +35,8 @@ def write_page(found: Mapping[str, Any], path: os.PathLike[str] | str) -> None:
     found: `index`, the number of `videos`, and `queries`, each with `id`,
       maybe `text` and `right` ({video, moment: [start, end]}), and `hits`:
       rank, video, score, duration, timeline, and moments with span, start,
-      end, score. Unknown seconds are NaN.
+      end, score, and maybe `thumbnail`, the bytes of a JPEG. Unknown seconds
+      are NaN.
     path: The file.
   """
   target = pathlib.Path(path)
@@ -92,10 +96,18 @@ def _hit(
     f'<div class="hit{" right" if is_right else ""}"><div>'
     f'<div class="name">{hit["rank"]}. {escape(str(hit["video"]))}</div>'
     f'<div class="facts">{hit["score"]:.4f}<br>'
-    f'{"<br>".join(map(_moment, hit["moments"]))}</div></div>'
+    f'{"<br>".join(map(_moment, hit["moments"]))}</div>'
+    f'{_picture(hit)}</div>'
     f'<div>{_timeline(hit, bounds, truth)}'
     f'<div class="axis"><span>0</span><span>{end}</span></div></div></div>'
   )
+
+
+def _picture(hit: Mapping[str, Any]) -> str:
+  if 'thumbnail' not in hit:
+    return ''
+  content = base64.b64encode(hit['thumbnail']).decode()
+  return f'<img src="data:image/jpeg;base64,{content}" alt="">'
 
 
 def _moment(moment: Mapping[str, Any]) -> str:

@@ -139,6 +139,17 @@ def test_a_sentence(made, capsys, tmp_path):
   assert found[0]['id'] == 'mine'
 
 
+def test_a_page_with_pictures(made, tmp_path):
+  flags = ('--mode=search', f'--index={made}/index', '--k=12')
+  pages = [tmp_path / 'with.html', tmp_path / 'without.html']
+  for page, more in zip(pages, ([f'--videos={made}/in'], []), strict=True):
+    assert call(*flags, '--query=a red clip 3', f'--out={page}', *more) == 0
+  counts = [page.read_text().count('data:image/jpeg') for page in pages]
+  assert counts == [12, 0]
+  nowhere = [f'--videos={tmp_path}/nowhere', '--query=x', '--out=x.html']
+  assert call(*flags, *nowhere) == 2
+
+
 @pytest.mark.parametrize(
   ('flags', 'sentence'),
   [

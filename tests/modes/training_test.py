@@ -78,7 +78,7 @@ def test_best_epoch_is_the_first_with_the_highest_sum(shared):
 @pytest.mark.parametrize(
   ('name', 'number', 'step'),
   [
-    ('killed early', signal.SIGKILL, 1),
+    pytest.param('killed early', signal.SIGKILL, 1, marks=pytest.mark.slow),
     ('killed mid-epoch', signal.SIGKILL, 5),
     ('terminated', signal.SIGTERM, 4),
   ],
@@ -196,6 +196,7 @@ def test_many_updates_a_call_on_eight_devices(shared):
   assert_same_course(shared / 'together', shared / 'whole')
 
 
+@pytest.mark.slow
 def test_another_pipeline_continues_a_run(shared):
   process = runs.start(arguments(shared, 'mixed', DEVICE), shared / 'cache')
   runs.stop_at(process, shared / 'mixed', 5, signal.SIGTERM)

@@ -1,5 +1,6 @@
 """Videos that are like one another, and the registers that say so."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -80,15 +81,14 @@ def test_registers_are_stored_with_the_tokens(dreamprvr):
   model, variables = load(checkpoint)
   videos = indexing.videos_of(split, np.arange(9), 4)
   expected = []
-  for batch in videos.batches():
-    _, kept = model.apply(
-      variables,
-      batch['clip_features'],
-      batch['frame_features'],
-      batch['frame_mask'],
-      train=False,
-      method='encode_branches',
+  encode = jax.jit(
+    lambda *arrays: model.apply(
+      variables, *arrays, train=False, method='encode_branches'
     )
+  )
+  names = 'clip_features', 'frame_features', 'frame_mask'
+  for batch in videos.batches():
+    _, kept = encode(*(batch[name] for name in names))
     expected.append(np.asarray(kept.tokens)[batch['video_mask']])
   expected = np.concatenate(expected)
   np.testing.assert_allclose(stored, expected, rtol=2e-3, atol=2e-3)
