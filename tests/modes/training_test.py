@@ -118,6 +118,7 @@ def test_other_settings_in_the_same_workdir_are_refused(shared):
   assert 'Traceback' not in err
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one(shared):
   code, _, err = train(shared, 'eight', devices=8)
   assert code == 0, err
