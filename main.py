@@ -10,7 +10,6 @@ from typing import Any
 
 from absl.flags import FlagValues
 
-from data_pipeline.errors import DataError
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.host_memory import keep_freed_pages
 from modes import flags
@@ -164,7 +163,7 @@ def main(argv: list[str]) -> int:
   former = signal.signal(signal.SIGTERM, _interrupt)
   try:
     return _run(flags.parse(argv), argv)
-  except (DataError, UserError) as error:
+  except UserError as error:
     return _fail(error)
   except OSError as error:
     return _fail(

@@ -1,7 +1,9 @@
-"""The one error that the data room raises about somebody's files."""
+"""Errors about somebody's files."""
+
+from dreamprvr_jax.errors import UserError
 
 
-class DataError(ValueError):
+class DataError(UserError):
   """A file, an item or an option of the data is not as it has to be.
 
   The message is written for the person who owns the files: it names the thing
@@ -11,11 +13,20 @@ class DataError(ValueError):
 
 
 class BadItemError(DataError):
-  """One video or one caption is bad; the rest of the corpus may be used."""
+  """One video or one caption is bad; the rest of the corpus may be used.
+
+  Attributes:
+    item: What is bad, such as "video 'v_1'" or 'FILE:3'.
+    reason: What is wrong with it.
+  """
 
   def __init__(self, item: str, reason: str):
-    super().__init__(
-      f'{item}: {reason} (leave such items out with --config.data.skip_bad)'
-    )
+    super().__init__(item, reason)
     self.item = item
     self.reason = reason
+
+  def __str__(self) -> str:
+    return (
+      f'{self.item}: {self.reason} (leave such items out with '
+      '--config.data.skip_bad)'
+    )

@@ -1,0 +1,179 @@
+"""Reads text: UTF-8 files, their rows, ids, sentences and JSON.
+
+This is the one place that decodes text written by other people. It needs
+nothing but the standard library, so every package may use it.
+"""
+
+import gzip
+import io
+import json
+import pathlib
+import unicodedata
+import zlib
+from typing import Any, Protocol
+
+from dreamprvr_jax.errors import UserError
+
+_BYTE_ORDER_MARKS = {
+  b'\xff\xfe\x00\x00': 'UTF-32',
+  b'\x00\x00\xfe\xff': 'UTF-32',
+  b'\xff\xfe': 'UTF-16',
+  b'\xfe\xff': 'UTF-16',
+}
+_UTF8_MARK = b'\xef\xbb\xbf'
+# Letters, symbols and marks that show nothing, by their code points. All other
+# invisible characters are known by their general category (Z or C).
+_INVISIBLE = frozenset(
+  [
+    *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0),
+    *range(0x180B, 0x1810),
+    *range(0xFE00, 0xFE10),
+    *range(0xE0100, 0xE01F0),
+  ]
+)
+# The most that a gzipped text file may hold once it is unpacked.
+MAX_TEXT_BYTES = 4 << 30
+
+
+class _Path(Protocol):
+  """A local path or one of `etils.epath`."""
+
+  @property
+  def name(self) -> str: ...
+
+  def read_bytes(self) -> bytes: ...
+
+
+class TextError(UserError):
+  """Text that is not UTF-8, not JSON, or that cannot be written back."""
+
+
+def decode(raw: bytes, where: str) -> str:
+  """Returns the text of UTF-8 bytes, without the byte order mark if any.
+
+  Args:
+    raw: The bytes of a whole file.
+    where: What errors call it, such as the path.
+
+  Raises:
+    TextError: If the bytes are not UTF-8; names the line and the bytes.
+  """
+  raw = raw.removeprefix(_UTF8_MARK)
+  for mark, encoding in _BYTE_ORDER_MARKS.items():
+    if raw.startswith(mark):
+      raise TextError(
+        f'{where} is {encoding} text where UTF-8 was expected; save it as UTF-8'
+      )
+  try:
+    return raw.decode('utf-8')
+  except UnicodeDecodeError as error:
+    line = raw.count(b'\n', 0, error.start) + 1
+    bad = raw[error.start : error.end].hex(' ')
+    raise TextError(
+      f'{where}:{line} holds the bytes {bad}, which are not UTF-8 text; save '
+      'the file as UTF-8'
+    ) from None
+
+
+def read(path: _Path | str) -> str:
+  """Returns the text of a file, which may be gzipped (.gz).
+
+  Raises:
+    TextError: If it is not UTF-8, or a damaged or huge gzip file.
+    OSError: If it cannot be read.
+  """
+  source = pathlib.Path(path) if isinstance(path, str) else path
+  raw = source.read_bytes()
+  if source.name.endswith('.gz'):
+    raw = _unpacked(raw, str(path))
+  return decode(raw, str(path))
+
+
+def rows(text: str) -> list[str]:
+  r"""Returns the rows of a text, which end at \n or \r\n and nothing else.
+
+  `str.splitlines` also cuts at characters that JSON and sentences may hold,
+  such as U+2028 and U+0085.
+  """
+  found = [row.removesuffix('\r') for row in text.split('\n')]
+  return found if found[-1] else found[:-1]
+
+
+def read_rows(path: _Path | str) -> list[str]:
+  """Returns the rows of a file; see `read` and `rows`."""
+  return rows(read(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+  """Returns what a JSON text holds.
+
+  Raises:
+    TextError: If it is not JSON, or nested too deeply.
+  """
+  try:
+    return json.loads(text)
+  except RecursionError:
+    raise TextError(
+      f'{where} nests its JSON too deeply to be read; expected flat rows'
+    ) from None
+  except ValueError as error:
+    raise TextError(f'{where} is not JSON ({error}); correct it') from None
+
+
+def normal(text: str) -> str:
+  """Returns the text in Unicode's composed form (NFC), in which ids and
+  queries are compared."""
+  return unicodedata.normalize('NFC', text)
+
+
+def surrogate(text: str) -> str:
+  r"""Returns the first lone surrogate as '\ud83d'; '' if there is none.
+
+  JSON can hold half an emoji. No file or terminal can.
+  """
+  found = next((c for c in text if '\ud800' <= c <= '\udfff'), '')
+  return f'\\u{ord(found):04x}' if found else ''
+
+
+def check(text: str, where: str) -> str:
+  """Returns the text in NFC.
+
+  Raises:
+    TextError: If it holds half a character; names it and `where`.
+  """
+  half = surrogate(text)
+  if half:
+    raise TextError(
+      f'{where} holds {half}, which is half of a character and no text; write '
+      'the whole character or leave it out'
+    )
+  return normal(text)
+
+
+def is_blank(text: str) -> bool:
+  """Returns whether a text shows nothing: no character, or only spaces,
+  control characters and other invisible ones."""
+  return all(
+    unicodedata.category(c)[0] in 'ZC' or ord(c) in _INVISIBLE for c in text
+  )
+
+
+def _unpacked(raw: bytes, where: str) -> bytes:
+  """Returns the content of a gzip file, piece by piece up to the limit."""
+  size, parts = 0, []
+  try:
+    with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
+      while part := file.read(1 << 20):
+        size += len(part)
+        if size > MAX_TEXT_BYTES:
+          raise TextError(
+            f'{where} unpacks to more than {MAX_TEXT_BYTES >> 30} GiB of text, '
+            'the most that is read; cut it into smaller files'
+          )
+        parts.append(part)
+  except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+    raise TextError(
+      f'{where} cannot be unpacked ({error}); it is truncated or damaged, copy '
+      'it again'
+    ) from None
+  return b''.join(parts)
