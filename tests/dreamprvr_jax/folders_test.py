@@ -78,7 +78,8 @@ def test_replaces_in_one_step(tmp_path):
       partial.write_text('2')
       raise KeyError
 
-  pytest.raises(KeyError, fail)
+  with pytest.raises(KeyError):
+    fail()
   assert path.read_text() == '1'
   assert [p.name for p in path.parent.iterdir()] == ['a.json']
 
