@@ -7,7 +7,7 @@ import pytest
 
 from dreamprvr_jax.errors import UserError
 from serving.limits import Limits
-from tests.helpers.serving import ADDRESS, VIDEOS, open_index, served, words
+from tests.helpers.serving import VIDEOS, open_index, served, words
 
 SEARCH = '/api/search'
 
@@ -58,7 +58,6 @@ def test_what_a_request_may_ask_for(client):
   ('body', 'sentence'),
   [
     ({}, 'query: field required'),
-    ({'query': '  '}, 'query: it has no word'),
     ({'query': 'a ' * 101}, 'it has 101 words'),
     ({'query': 'a' * 1001}, 'at most 1000 characters'),
     ({'query': 3}, 'query: input should be a valid string'),
@@ -146,7 +145,7 @@ def test_similar_videos(client):
   assert len(values) == 4
   assert 'v3' not in {hit['video'] for hit in content['hits']}
   for k in ('0', '101', 'x'):
-    assert client.get(f'/api/videos/v3/similar?k={k}').status_code == 422
+    assert client.get(f'/api/videos/v3/similar?k={k}').status_code == 400
 
 
 def test_the_page_needs_nothing_from_elsewhere(client):
@@ -276,4 +275,4 @@ def test_metrics(index):
   ):
     assert line in text
   assert 'BREW' not in text
-  assert ADDRESS not in text
+  assert '127.0.0.1' not in text
