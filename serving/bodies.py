@@ -45,6 +45,7 @@ async def read(request: Request, kind: type[Model]) -> Model:
   try:
     found = text.parse_json(given, 'the request', strict=True)
     for key, value in found.items() if isinstance(found, dict) else ():
+      text.check(key, 'a key of the request')
       if isinstance(value, str):
         text.check(value, key)
   except text.TextError as error:

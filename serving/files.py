@@ -118,7 +118,7 @@ def _opened(root: pathlib.Path, path: pathlib.Path) -> int:
   # Step by step, so that no folder can become a link between two looks.
   *folders, name = path.relative_to(root).parts
   with contextlib.ExitStack() as stack:
-    here = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    here = os.open(root, _FLAGS | os.O_DIRECTORY)
     stack.callback(os.close, here)
     for folder in folders:
       here = os.open(folder, _FLAGS | os.O_DIRECTORY, dir_fd=here)

@@ -76,23 +76,68 @@ def test_malformed_searches(body, sentence, client):
 
 
 @pytest.mark.parametrize(
-  'body',
+  ('body', 'sentence'),
   [
-    b'',
-    b'{',
-    b'\xff\xfe',
-    b'null',
-    b'[' * 60000,
-    b'{"query": "\\ud800"}',
-    b'{"query": "a", "k": NaN}',
-    b'{"query": "a", "k": 1' + b'0' * 6000 + b'}',
+    (b'', 'the request is not JSON'),
+    (b'{', 'the request is not JSON'),
+    (b'{"query": "a"\x00}', 'the request is not JSON'),
+    (b'\xff\xfe', 'UTF-8'),
+    ('{"query": "a"}'.encode('utf-16'), 'UTF-8'),
+    ('{"query": "caf\u00e9"}'.encode('latin-1'), 'UTF-8'),
+    (b'\xef\xbb\xbf{"query": "a"}', 'byte order mark'),
+    (b'[' * 60000, 'too deeply'),
+    (b'{"query": "a", "\\ud800": 1}', 'a key of the request holds'),
+    (b'{"query": "\\ud800"}', 'query holds \\ud800'),
+    (b'{"query": "a\\u0000b"}', 'query holds a NUL character'),
+    (b'{"query": " \\u200b\\u00a0"}', 'the query is empty'),
+    (b'{"query": ""}', 'the query is empty'),
+    (b'{"query": "a", "k": NaN}', 'NaN is no number'),
+    (b'{"query": "a", "k": 1' + b'0' * 6000 + b'}', 'the request is not JSON'),
   ],
 )
-def test_bodies_that_are_no_question(body, client):
+def test_bodies_that_are_no_question(body, sentence, client):
   answer = client.post(
     SEARCH, content=body, headers={'content-type': 'application/json'}
   )
-  assert 400 <= answer.status_code < 500
+  assert answer.status_code == 400
+  assert list(answer.json()) == ['error']
+  assert sentence in answer.json()['error']
+
+
+def test_bodies_of_other_kinds(client):
+  for kind in ('text/plain', 'application/x-www-form-urlencoded', ''):
+    answer = client.post(
+      SEARCH, content=b'{"query": "a"}', headers={'content-type': kind}
+    )
+    assert answer.status_code == 415
+    assert 'application/json' in answer.json()['error']
+
+
+def test_accents_may_be_composed_or_not(client):
+  composed, parted = (
+    client.post(SEARCH, json={'query': text}).json()
+    for text in ('caf\u00e9 red', 'cafe\u0301 red')
+  )
+  assert parted['query'] == composed['query'] == 'caf\u00e9 red'
+  assert parted['hits'] == composed['hits']
+
+
+@pytest.mark.parametrize(
+  'path', ['/', '/api/health', '/api/videos/v3', '/openapi.json', '/nowhere']
+)
+def test_head_is_get_without_a_body(path, client):
+  whole, head = client.get(path), client.head(path)
+  assert head.status_code == whole.status_code
+  assert head.content == b''
+  for name in ('content-length', 'content-type', 'content-security-policy'):
+    assert head.headers[name] == whole.headers[name]
+
+
+def test_methods(client):
+  answer = client.head(SEARCH)
+  assert (answer.status_code, answer.headers['allow']) == (405, 'POST')
+  answer = client.post('/api/health')
+  assert (answer.status_code, answer.headers['allow']) == (405, 'GET, HEAD')
   assert list(answer.json()) == ['error']
 
 
@@ -115,6 +160,13 @@ def test_other_paths(client):
     assert path in answer.json()['error']
   assert client.get(SEARCH).status_code == 405
   paths = client.get('/openapi.json').json()['paths']
+  asked = paths[SEARCH]['post']['requestBody']['content']['application/json']
+  assert set(asked['schema']['properties']) == {
+    'query',
+    'k',
+    'moments',
+    'timeline',
+  }
   assert {SEARCH, '/api/health', '/api/videos/{video}'} <= set(paths)
 
 
@@ -207,6 +259,46 @@ def test_a_service_that_cannot_warm_up_says_so(index):
   assert str(s.failure) == 'there is no encoder'
 
 
+def test_a_damaged_index_is_not_the_fault_of_who_asks(index, caplog):
+  with served(index) as (client, service):
+
+    def damaged(*_):
+      raise UserError('a secret: the index is damaged')
+
+    service.duration = damaged
+    answer = client.get('/api/videos/v3')
+    assert answer.status_code == 500
+    assert 'secret' not in answer.text
+    assert 'a secret: the index is damaged' in caplog.text
+    service.index.searcher.search, former = (
+      damaged,
+      (service.index.searcher.search),
+    )
+    assert client.post(SEARCH, json={'query': 'x'}).status_code == 500
+    service.index.searcher.search = former
+    assert client.post(SEARCH, json={'query': 'x'}).status_code == 200
+
+
+def test_what_fails_is_logged_and_said_to_be_our_fault(index, caplog):
+  with served(index) as (client, service):
+
+    def broken(*_):
+      raise ZeroDivisionError('a secret')
+
+    service.thumbnails.picture = service.duration = broken
+    answer = client.get('/api/videos/v3')
+    assert answer.status_code == 500
+    assert answer.json() == {
+      'error': 'the server failed at this; its log says more'
+    }
+    # Its connection ends, and says so.
+    assert answer.headers['connection'] == 'close'
+    assert 'Traceback' in caplog.text
+    assert 'ZeroDivisionError: a secret' in caplog.text
+    assert client.get('/api/videos/v3/similar').status_code == 500
+    assert client.get('/').status_code == 200
+
+
 def test_busy_late_and_failed(index):
   gate = threading.Event()
   gate.set()
@@ -260,6 +352,7 @@ def test_metrics(index):
       client.post(SEARCH, json={'query': 'x'})
     client.post(SEARCH, json={})
     client.get('/api/videos/v1')
+    client.head('/api/videos/v1')
     client.get('/videos/../../x')
     client.request('BREW', SEARCH)
     text = client.get('/metrics').text
@@ -267,7 +360,8 @@ def test_metrics(index):
     'requests_total{method="POST",path="/api/search",status="200"} 3.0',
     'requests_total{method="POST",path="/api/search",status="422"} 1.0',
     'requests_total{method="any",path="/api/search",status="405"} 1.0',
-    'path="/api/videos/{video:path}",status="200"} 1.0',
+    'method="GET",path="/api/videos/{video:path}",status="200"} 1.0',
+    'method="HEAD",path="/api/videos/{video:path}",status="200"} 1.0',
     'request_seconds_count{path="/api/search"} 5.0',
     'batch_queries_sum 3.0',
     'batch_seconds_count 3.0',
