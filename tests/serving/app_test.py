@@ -208,15 +208,18 @@ def test_the_page_needs_nothing_from_elsewhere(client):
   assert '//' not in links.replace('// ', '').replace('</', '')
 
 
-def test_only_its_own_machine_is_answered(client, index):
+def test_only_its_own_machine_is_answered(client, index, caplog):
   for host in ('127.0.0.1:8000', 'localhost', '[::1]:8000', '127.0.0.2'):
     assert client.get('/api/health', headers={'host': host}).is_success
   for host in ('example.com', '192.168.0.7:8000', 'localhost.example.com', ''):
     answer = client.get('/api/health', headers={'host': host})
     assert answer.status_code == 421
     assert '--host' in answer.json()['error']
-  with served(index, local=False) as (other, _):
-    assert other.get('/api/health', headers={'host': 'example.com'}).is_success
+  assert 'everyone' not in caplog.text
+  with served(index, local=False, ready=False) as (other, _):
+    port = other.base_url.port
+    assert f'everyone who can reach port {port} of this' in caplog.text
+    assert other.get('/', headers={'host': 'example.com'}).is_success
 
 
 def test_health_and_searches_before_it_is_warm(index):
@@ -293,10 +296,10 @@ def test_what_fails_is_logged_and_said_to_be_our_fault(index, caplog):
     }
     # Its connection ends, and says so.
     assert answer.headers['connection'] == 'close'
-    assert 'Traceback' in caplog.text
-    assert 'ZeroDivisionError: a secret' in caplog.text
     assert client.get('/api/videos/v3/similar').status_code == 500
     assert client.get('/').status_code == 200
+  assert 'Traceback' in caplog.text
+  assert 'ZeroDivisionError: a secret' in caplog.text
 
 
 def test_busy_late_and_failed(index):
