@@ -23,11 +23,16 @@ TENSORFLOW = [
 ]
 VIDEOS = ['av>=14.2']
 SERVE = [
-  'fastapi>=0.121',
+  # The first that goes with starlette 1.
+  'fastapi>=0.133',
+  # Chunks that are not well-formed are refused (CVE-2025-43859).
+  'h11>=0.16',
   'prometheus_client>=0.20',
-  # The first that reads the ranges of a file in bounded time.
-  'starlette>=0.49.1',
-  'uvicorn>=0.30',
+  # A header Host cannot change what was asked for (CVE-2026-48710), forms have
+  # limits (PYSEC-2026-249).
+  'starlette>=1.3.1',
+  # The first that lets an answer know that its client is gone.
+  'uvicorn>=0.32.1',
 ]
 BATCH = ['apache-beam>=2.69']
 NOTEBOOK = ['ipykernel>=6.29', 'nbclient>=0.10', 'nbformat>=5.10']
