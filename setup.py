@@ -23,14 +23,17 @@ TENSORFLOW = [
 ]
 VIDEOS = ['av>=14.2']
 SERVE = [
+  # The first that goes with starlette 1.
   'fastapi>=0.133',
-  # CVE-2025-43859: chunked bodies were read as other requests.
+  # Chunks that are not well-formed are refused (CVE-2025-43859).
   'h11>=0.16',
   'prometheus_client>=0.20',
-  # CVE-2025-62727, CVE-2026-48710, CVE-2026-54282, CVE-2026-54283: ranges,
-  # hosts, paths and forms.
+  # Ranges are read in bounded time (CVE-2025-62727), a header Host cannot change
+  # what was asked for (CVE-2026-48710), paths are checked (CVE-2026-54282) and
+  # forms have limits (CVE-2026-54283).
   'starlette>=1.3.1',
-  'uvicorn>=0.30',
+  # The first that lets an answer know that its client is gone.
+  'uvicorn>=0.32.1',
 ]
 BATCH = ['apache-beam>=2.69']
 NOTEBOOK = ['ipykernel>=6.29', 'nbclient>=0.10', 'nbformat>=5.10']
@@ -38,7 +41,7 @@ TESTS = [
   'pytest>=8.0',
   'pytest-xdist>=3.8',
   'hypothesis>=6.100',
-  'httpx2>=2.0',
+  'httpx>=0.27',
   *VIDEOS,
   *SERVE,
   *NOTEBOOK,

@@ -104,14 +104,19 @@ def read_rows(path: _Path | str) -> list[str]:
   return rows(read(path))
 
 
-def parse_json(text: str, where: str) -> Any:
+def parse_json(text: str, where: str, *, strict: bool = False) -> Any:
   """Returns what a JSON text holds.
+
+  Args:
+    text: The JSON.
+    where: What errors call it.
+    strict: Whether NaN and Infinity, which JSON does not have, are refused.
 
   Raises:
     TextError: If it is not JSON, or nested too deeply.
   """
   try:
-    return json.loads(text)
+    return json.loads(text, parse_constant=_no_constant if strict else None)
   except RecursionError:
     raise TextError(
       f'{where} nests its JSON too deeply to be read; expected flat rows'
@@ -156,6 +161,29 @@ def is_blank(text: str) -> bool:
   return all(
     unicodedata.category(c)[0] in 'ZC' or ord(c) in _INVISIBLE for c in text
   )
+
+
+def sentence(text: str, where: str) -> str:
+  """Returns a query in NFC, with one space between its words.
+
+  Every query passes through here before it becomes words, so that the same
+  letters, however they are composed, find the same videos.
+
+  Raises:
+    TextError: If it shows nothing, or holds half a character or NUL.
+  """
+  found = ' '.join(check(text, where).split())
+  if is_blank(found):
+    raise TextError(f'{where}: the query is empty; write what to look for')
+  if '\0' in found:
+    raise TextError(
+      f'{where} holds a NUL character, which is no text; leave it out'
+    )
+  return found
+
+
+def _no_constant(name: str) -> None:
+  raise ValueError(f'{name} is no number that JSON has')
 
 
 def _unpacked(raw: bytes, where: str) -> bytes:

@@ -84,6 +84,12 @@ def parse(argv: list[str]) -> flags.FlagValues:
   flags.DEFINE_integer('rescore', 4, 'candidates', flag_values=values)
   flags.DEFINE_string('host', '127.0.0.1', 'address', flag_values=values)
   flags.DEFINE_integer('port', 8000, 'port', flag_values=values)
+  for name, default in (
+    ('max_connections', 1000),
+    ('max_connections_per_address', 256),
+  ):
+    flags.DEFINE_integer(name, default, 'of serve', flag_values=values)
+  flags.DEFINE_float('request_seconds', 10.0, 'of serve', flag_values=values)
   flags.DEFINE_string('query', None, 'sentence', flag_values=values)
   flags.DEFINE_boolean('all_videos', False, 'videos', flag_values=values)
   flags.DEFINE_float('fps', 2.0, 'samples', flag_values=values)

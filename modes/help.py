@@ -172,6 +172,11 @@ FLAGS = {
   '--host=ADDRESS': 'where serve listens; if not given 127.0.0.1, for this '
   'machine alone',
   '--port=N': 'of serve; 8000 if not given, 0 for a free one',
+  '--max_connections=N': 'of serve, at a time; 1000 if not given',
+  '--max_connections_per_address=N': 'of those, of one address; 256 if not '
+  'given',
+  '--request_seconds=S': 'of serve: how long the header of a request may take '
+  'to arrive, and its body; 10 if not given',
   '--methods=NAME,...': 'what a table compares',
   '--sweep=KEY=VALUE,...': 'what a sweep compares',
   '--seeds=N': 'runs of each, with the seeds from config.seed on; 1 if not '

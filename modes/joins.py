@@ -66,6 +66,9 @@ class Arguments:
   videos: str = ''
   host: str = '127.0.0.1'
   port: int = 8000
+  max_connections: int = 1000
+  max_connections_per_address: int = 256
+  request_seconds: float = 10.0
 
 
 def keep_programs(config: ConfigDict) -> None:

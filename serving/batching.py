@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from serving.errors import Busy, Late
+
+_log = logging.getLogger(__name__)
 
 Question = TypeVar('Question')
 Answer = TypeVar('Answer')
@@ -90,12 +93,13 @@ class Batcher(Generic[Question, Answer]):
       answers: Sequence[Any]
       try:
         answers = await self._answer([question for question, _ in batch])
-      except Exception as error:  # One failure is not to end the server.
+      except Exception as error:  # Raised where each of them waits.
         answers = [error] * len(batch)
       for (_, future), found in zip(batch, answers, strict=True):
         if future.done():
-          continue
-        if isinstance(found, Exception):
+          if isinstance(found, Exception):
+            _log.error('a query that was given up failed', exc_info=found)
+        elif isinstance(found, Exception):
           future.set_exception(found)
         else:
           future.set_result(found)

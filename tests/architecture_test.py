@@ -171,7 +171,7 @@ def test_serving_knows_only_search():
     for name in imports(path)
     if name.startswith('dreamprvr_jax.')
   }
-  assert used <= {'errors', 'search', '__version__'}
+  assert used <= {'errors', 'search', 'text', '__version__'}
 
 
 def test_every_room_is_in_the_table():

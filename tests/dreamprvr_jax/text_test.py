@@ -92,3 +92,22 @@ def test_ids_are_composed():
 )
 def test_blank(content, blank):
   assert text.is_blank(content) == blank
+
+
+def test_numbers_that_json_does_not_have():
+  for name in ('NaN', 'Infinity', '-Infinity'):
+    assert isinstance(text.parse_json(name, 'x'), float)
+    with pytest.raises(text.TextError, match=f'x is not JSON .{name} is no'):
+      text.parse_json(f'{{"k": [{name}]}}', 'x', strict=True)
+
+
+def test_sentences():
+  assert text.sentence(' a\tcafe\u0301 \n', 'x') == 'a caf\u00e9'
+  for content, reason in (
+    ('', 'the query is empty'),
+    (' \u200b\u00ad\x00', 'the query is empty'),
+    ('a\x00b', 'holds a NUL character'),
+    ('a \udcff', r'holds \\udcff'),
+  ):
+    with pytest.raises(text.TextError, match=reason):
+      text.sentence(content, 'x')
