@@ -28,9 +28,9 @@ SERVE = [
   # Chunks that are not well-formed are refused (CVE-2025-43859).
   'h11>=0.16',
   'prometheus_client>=0.20',
-  # Ranges are read in bounded time (CVE-2025-62727), a header Host cannot change
-  # what was asked for (CVE-2026-48710), paths are checked (CVE-2026-54282) and
-  # forms have limits (CVE-2026-54283).
+  # Ranges are read in bounded time (CVE-2025-62727), a header Host cannot
+  # change what was asked for (CVE-2026-48710), paths are checked
+  # (CVE-2026-54282) and forms have limits (CVE-2026-54283).
   'starlette>=1.3.1',
   # The first that lets an answer know that its client is gone.
   'uvicorn>=0.32.1',

@@ -80,7 +80,7 @@ class Batcher(Generic[Question, Answer]):
       raise Busy(f'{self._room} queries are waiting') from None
     try:
       return await asyncio.wait_for(future, self._seconds)
-    except asyncio.TimeoutError:
+    except TimeoutError:
       raise Late(f'no answer within {self._seconds:g} seconds') from None
 
   async def _run(self) -> None:
@@ -118,7 +118,7 @@ class Batcher(Generic[Question, Answer]):
           break
         try:
           batch.append(await asyncio.wait_for(self._queue.get(), left))
-        except asyncio.TimeoutError:
+        except TimeoutError:
           break
       else:
         batch.append(self._queue.get_nowait())
