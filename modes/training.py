@@ -22,7 +22,7 @@ from dreamprvr_jax.train.metric_log import MetricLog
 from dreamprvr_jax.train.signals import StopRequest
 from dreamprvr_jax.train.step import create_state, init_variables
 from dreamprvr_jax.types import parameter_count
-from modes import feeding, joins, pictures, residency
+from modes import feeding, joins, pictures, residency, workdirs
 from modes.joins import Arguments
 
 _log = logging.getLogger(__name__)
@@ -59,10 +59,20 @@ FREE_KEYS = (
 
 
 def run(config: ConfigDict, arguments: Arguments) -> int:
-  """Trains, evaluates the best epoch, prints the table; returns exit code."""
+  """Trains, evaluates the best epoch, prints the table; returns exit code.
+
+  Raises:
+    UserError: If the run cannot be as configured, or another command is at
+      work in the workdir.
+  """
   mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
   for key in ('batch_size', 'caption_multiple'):
     parallel.check_divisible(config.data[key], f'config.data.{key}', mesh)
+  with workdirs.held(arguments.workdir, 'run'):
+    return _run(config, arguments, mesh)
+
+
+def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   workdir = pathlib.Path(arguments.workdir)
   check_same_run(workdir, config)
   joins.keep_programs(config)
