@@ -228,7 +228,9 @@ def replacing(path: os.PathLike[str] | str) -> Iterator[pathlib.Path]:
       os.fsync(file.fileno())
     partial.replace(target)
   except OSError as error:
-    error.filename = str(target)
+    # Without a number, a name would take the place of the message.
+    if error.errno is not None:
+      error.filename = str(target)
     raise
   finally:
     partial.unlink(missing_ok=True)
