@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from data_pipeline.corpus import Corpus, Split
-from dreamprvr_jax import checkpoints, parallel, rng
+from dreamprvr_jax import checkpoints, leader, parallel, rng
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.interop.retriever import Retriever
@@ -89,11 +89,10 @@ def _run(
   )
   width = features.queries.shape[1]
   model = build_reranker(settings, width)
-  if jax.process_index() == 0:
-    checkpoints.write_json(
-      workdir / checkpoints.CONFIG_FILE,
-      _stored(config, corpus, features, retriever),
-    )
+  stored = _stored(config, corpus, features, retriever)
+  leader.alone(
+    lambda: checkpoints.write_json(workdir / checkpoints.CONFIG_FILE, stored)
+  )
   variables = jax.device_get(
     model.init(
       rng.stream_key(config.seed, 'init'), features.tokens.shape[1], width

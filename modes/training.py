@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from data_pipeline.corpus import Corpus, Split
-from dreamprvr_jax import checkpoints, parallel
+from dreamprvr_jax import checkpoints, leader, parallel
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.interop.inference import blank_of, model_of
@@ -86,10 +86,10 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   blank = blank_of(plain, corpus.visual_width, corpus.text_width)
   # On the host: the training state is donated, these values are used again.
   initial = jax.device_get(init_variables(model, blank, config.seed))
-  if jax.process_index() == 0:
-    checkpoints.write_json(
-      workdir / checkpoints.CONFIG_FILE, joins.stored_config(config, corpus)
-    )
+  stored = joins.stored_config(config, corpus)
+  leader.alone(
+    lambda: checkpoints.write_json(workdir / checkpoints.CONFIG_FILE, stored)
+  )
   evaluator = make_evaluator(settled, mesh, model, val)
   with StopRequest() as stop:
     outcome = _train(

@@ -57,10 +57,14 @@ PLACES = {
 
 
 def moments(seed, count):
-  """Moments of all kinds, drawn by the seed."""
+  """So many different moments, of all kinds alike, drawn by the seed."""
   draw = random.Random(seed)
-  names = [*PLACES] * (count // len(PLACES))
-  return [(name, draw.choice(PLACES[name][1])) for name in names]
+  each = count // len(PLACES)
+  return [
+    (name, call)
+    for name, (_, calls) in PLACES.items()
+    for call in draw.sample(calls, each)
+  ]
 
 
 @pytest.fixture(scope='module')
