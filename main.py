@@ -42,6 +42,7 @@ def _run(values: FlagValues, argv: list[str]) -> int:
     searching,
     serving,
     training,
+    workdirs,
   )
 
   processes.join(values.coordinator, values.num_processes, values.process_id)
@@ -69,10 +70,12 @@ def _run(values: FlagValues, argv: list[str]) -> int:
   if mode == 'inspect':
     return inspection.run(config, arguments)
   if mode == 'import':
-    return conversion.run_import(config, arguments)
+    with workdirs.held(workdir, 'checkpoint'):
+      return conversion.run_import(config, arguments)
   if arguments.index:
     return databases.run(arguments)
-  return conversion.run_export(arguments)
+  with workdirs.held(arguments.out, 'export'):
+    return conversion.run_export(arguments)
 
 
 def _request(kind: type, values: FlagValues, **others: Any) -> Any:

@@ -145,12 +145,15 @@ def join(
     try:
       jax.distributed.initialize(**arguments)
     except Exception as error:
+      # Whatever it is, it is raised where the command can answer it.
       failures.append(error)
 
   # In a thread: meanwhile this one can be stopped, and it can give up.
   thread = threading.Thread(target=initialize, daemon=True)
   thread.start()
   thread.join(timeout)
+  if failures and not isinstance(failures[0], RuntimeError | ValueError):
+    raise failures[0]
   if thread.is_alive() or failures:
     lines = str(failures[0]).strip().splitlines() if failures else []
     why = lines[0] if lines else f'not all came within {timeout:g} s'

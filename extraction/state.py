@@ -11,7 +11,6 @@ Each file is replaced in one step; at any time the next command can go on.
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -59,25 +58,6 @@ class Source:
       self.size,
       self.mtime_ns,
     )
-
-
-@contextlib.contextmanager
-def sole_writer(folder: pathlib.Path) -> Iterator[None]:
-  """Keeps other commands from extracting into a collection.
-
-  Raises:
-    DataError: If one does.
-  """
-  path = folder / _OWN / '.lock'
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with path.open('wb') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise DataError(
-        f'another command extracts into {folder}; wait until it is done'
-      ) from None
-    yield
 
 
 class State:

@@ -16,6 +16,7 @@ from data_pipeline.importers.annotations import Annotated, id_problem
 from data_pipeline.importers.features import Features
 from data_pipeline.importers.sources import Report, Sources
 from data_pipeline.records import write_atomically
+from dreamprvr_jax import folders
 from dreamprvr_jax.errors import UserError
 from modes.columns import aligned
 
@@ -69,8 +70,8 @@ def run_import(request: Request) -> int:
   It is made in a folder beside its place and moved there when it is whole.
 
   Raises:
-    DataError, UserError: If a source is bad, a flag is missing, or something
-      else is in the place.
+    DataError, UserError: If a source is bad, a flag is missing, something
+      else is in the place, or another command writes there.
   """
   _check_flags(request)
   name = request.collection
@@ -84,28 +85,39 @@ def run_import(request: Request) -> int:
   report = sources.report(values=False)
   _show(report)
   _refuse(report, '')
-  assert sources.features is not None
-  partial = folder.parent / f'.{name}.partial'
-  shutil.rmtree(partial, ignore_errors=True)
-  partial.mkdir(parents=True)
-  try:
-    _require_room(partial, sources)
-    layout.write_features(
-      partial / 'FeatureData' / FEATURE / 'feature.hdf5',
-      _matrices(sources.features, request.progress),
-    )
-    counts = {}
-    if sources.annotated:
-      counts = _write_texts(partial, name, sources, request.progress)
-    write_atomically(
-      epath.Path(partial / _RECORD), json.dumps(identity, indent=1).encode()
-    )
-    partial.rename(folder)
-  except BaseException:
-    shutil.rmtree(partial, ignore_errors=True)
-    raise
+  counts = {}
+  with folders.made(folder, 'import') as fresh:
+    if fresh is not None:
+      counts = _write(fresh, name, sources, identity, request.progress)
+  if fresh is None:
+    _require_same(folder, identity)
+    print(f'{folder} was imported by another command: nothing to do')
+    return 0
   _say_what_next(folder, counts, request)
   return 0
+
+
+def _write(
+  folder: pathlib.Path,
+  name: str,
+  sources: Sources,
+  identity: dict,
+  progress: bool,
+) -> dict[str, int]:
+  """Writes a whole collection; returns sentences by split."""
+  assert sources.features is not None
+  _require_room(folder, sources)
+  layout.write_features(
+    folder / 'FeatureData' / FEATURE / 'feature.hdf5',
+    _matrices(sources.features, progress),
+  )
+  counts = {}
+  if sources.annotated:
+    counts = _write_texts(folder, name, sources, progress)
+  write_atomically(
+    epath.Path(folder / _RECORD), json.dumps(identity, indent=1).encode()
+  )
+  return counts
 
 
 def _open(request: Request) -> Sources:

@@ -16,7 +16,7 @@ from data_pipeline.records import write_atomically
 from dreamprvr_jax import checkpoints, parallel
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.metrics import seeds
-from modes import joins, rerank_evaluation, reranking
+from modes import joins, rerank_evaluation, reranking, workdirs
 from modes.joins import Arguments
 from modes.retriever import load_placed
 
@@ -31,7 +31,8 @@ def run(
   returns the exit code.
 
   Raises:
-    UserError: If a method is unknown.
+    UserError: If a method is unknown, or another command is at work in the
+      workdir.
   """
   names = methods.split(',') if methods else list(METHODS)
   unknown = sorted(set(names) - set(METHODS))
@@ -42,6 +43,16 @@ def run(
     )
   if jax.process_count() > 1:
     raise UserError('a re-ranking table is made by one process')
+  with workdirs.held(arguments.workdir, 'table'):
+    return _run(config, arguments, num_seeds, names)
+
+
+def _run(
+  config: ConfigDict,
+  arguments: Arguments,
+  num_seeds: int,
+  names: Sequence[str],
+) -> int:
   workdir = pathlib.Path(arguments.workdir)
   results: list[dict[str, Any]] = []
   for checkpoint in arguments.checkpoint.split(','):

@@ -31,8 +31,9 @@ ALLOWED = {
   'rng': {'errors'},
   'parallel': {'errors'},
   'processes': {'errors'},
+  'leader': {'errors'},
   'resident': {'parallel', 'types'},
-  'checkpoints': {'errors', 'folders', 'text'},
+  'checkpoints': {'errors', 'folders', 'leader', 'text'},
   'layers': {'errors', 'types', 'numerics'},
   'diffusion': {'errors', 'types', 'numerics', 'layers'},
   'models': {'errors', 'types', 'numerics', 'layers', 'diffusion'},
@@ -41,7 +42,7 @@ ALLOWED = {
   'metrics': set(),
   'evaluation': BASE | {'models', 'metrics', 'checkpoints'},
   'interop': {'errors', 'types', 'models', 'checkpoints'},
-  'report': set(),
+  'report': {'folders'},
   'rerank': BASE
   | {
     'diffusion',

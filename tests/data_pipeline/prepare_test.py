@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -20,6 +21,7 @@ from data_pipeline.dataset import dataset_dir, dataset_name
 from data_pipeline.errors import DataError
 from data_pipeline.prepare import prepare
 from data_pipeline.simulated import write_corpus
+from dreamprvr_jax import folders
 
 
 def _records(options):
@@ -100,6 +102,45 @@ def test_a_full_disk_is_noticed_first(content, options, tmp_path, monkeypatch):
   monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage)
   with pytest.raises(DataError, match=r'still need 0.0 GiB but the disk of'):
     prepare(options, progress=False)
+
+
+def test_two_commands_prepare_once(content, options, tmp_path, monkeypatch):
+  """The second waits for the first and finds everything done."""
+  content.write(tmp_path)
+  waits, found = threading.Event(), []
+  write = preparing._write_one
+  second = threading.Thread(
+    target=lambda: found.append(prepare(options, progress=False))
+  )
+
+  def write_while_the_other_waits(*args):
+    if not found and second.ident is None:
+      second.start()
+      assert waits.wait(60)
+    assert threading.current_thread() is not second
+    return write(*args)
+
+  monkeypatch.setattr(
+    folders._log, 'info', lambda text, *_: waits.set() if text else None
+  )
+  monkeypatch.setattr(preparing, '_write_one', write_while_the_other_waits)
+  first = prepare(options, progress=False)
+  second.join(60)
+  assert found == [first]
+
+
+def test_a_process_that_is_ended_is_one_sentence(
+  content, options, tmp_path, monkeypatch
+):
+  content.write(tmp_path)
+  monkeypatch.setattr(preparing, '_work', _die)
+  several = dataclasses.replace(options, num_workers=2)
+  with pytest.raises(DataError, match='was ended, as the system does where'):
+    prepare(several, progress=False)
+
+
+def _die(shard):
+  os._exit(9)
 
 
 def test_a_read_only_disk_is_a_permission(
@@ -203,6 +244,7 @@ def test_changed_sources_start_afresh(content, options, tmp_path, monkeypatch):
 
 _SCRIPT = """
 import sys
+import threading
 from data_pipeline.options import DataOptions
 from data_pipeline.prepare import prepare
 if __name__ == '__main__':
