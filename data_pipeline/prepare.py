@@ -149,9 +149,11 @@ def _start_or_resume(
     _log.info('keeping the finished shards in %s', folder)
   else:
     plan_file.unlink(missing_ok=True)
-    (folder / 'pieces').rmtree(missing_ok=True)
-    for path in folder.glob('*.tfrecord-*'):
-      path.unlink()
+    # Files of our names alone: what else is there is somebody's.
+    name = dataset_name(corpus.options)
+    for pattern in (f'pieces/{name}-*.npz', f'{name}-*.tfrecord-*'):
+      for path in folder.glob(pattern):
+        path.unlink()
     write_atomically(plan_file, key.encode())
   (folder / 'pieces').mkdir(exist_ok=True)
 

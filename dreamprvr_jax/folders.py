@@ -67,13 +67,20 @@ def made(
     wait: While another process makes it.
 
   Raises:
-    FolderError: If another process makes it; names that process.
+    FolderError: If another process makes it; names that process. If somebody
+      else's files are where it has to be made.
   """
   target = pathlib.Path(folder)
   if target.exists():
     yield None
     return
   place = target.with_name(f'.{target.name}.partial')
+  # The lock is the first thing that is made there, so it marks what is ours.
+  if place.exists() and os.listdir(place) and not (place / LOCK).exists():
+    raise FolderError(
+      f'{place} holds other files ({min(os.listdir(place))}) and is where the '
+      f'{what} {folder} has to be made; move it away'
+    )
   with _locked(place, f'the {what} {folder}', wait):
     # What a killed process left.
     _clear(place)

@@ -21,6 +21,8 @@ from dreamprvr_jax.checkpoints.files import (
 )
 from dreamprvr_jax.checkpoints.seal import SEAL, find_damage, write_seal
 
+_OF_ORBAX = '_METADATA'
+
 
 def best_info(workdir: os.PathLike[str] | str) -> dict[str, Any] | None:
   """Returns what is known of a run's best epoch, or None before the first.
@@ -55,11 +57,19 @@ def save_weights(
 
   Raises:
     CheckpointError: If they cannot be written; those that were there are kept.
+      If something else is in their place.
   """
   hush_orbax()
   root = pathlib.Path(os.path.abspath(directory))
   root.mkdir(parents=True, exist_ok=True)
   fresh, former = root / f'.{WEIGHTS}.new', root / f'.{WEIGHTS}.former'
+  for place in (root / WEIGHTS, fresh, former):
+    # Orbax writes this file into each of its folders.
+    if place.exists() and not (place / _OF_ORBAX).is_file():
+      raise CheckpointError(
+        f'{place} is no checkpoint, and weights were to take its place; move '
+        'it away, or give another folder'
+      )
   try:
     with ocp.StandardCheckpointer() as checkpointer:
       checkpointer.save(fresh, variables, force=True)

@@ -194,6 +194,19 @@ def test_several_processes_write_the_same_bytes(tmp_path, clips):
   np.testing.assert_array_equal(again, plan)
 
 
+def test_another_plan_leaves_files_alone_that_are_not_its_own(tmp_path):
+  write_corpus(tmp_path, train_videos=4, val_videos=2, test_videos=2)
+  options = DataOptions(str(tmp_path), 'simulated', num_workers=1)
+  prepare(options, progress=False)
+  folder = preparing.dataset_dir(options)
+  (folder / 'pieces').mkdir(exist_ok=True)
+  mine = [folder / 'pieces' / 'a.npz', folder / 'my.tfrecord-1']
+  for path in mine:
+    path.touch()
+  prepare(dataclasses.replace(options, shard_videos=2), progress=False)
+  assert all(path.exists() for path in mine)
+
+
 def test_a_second_run_does_nothing(content, options, tmp_path, monkeypatch):
   content.write(tmp_path)
   first = prepare(options, progress=False)

@@ -131,7 +131,8 @@ def test_a_folder_is_made_as_a_whole_or_not_at_all(tmp_path):
   assert list(tmp_path.iterdir()) == []
   # What a killed process left is no part of it.
   (tmp_path / '.corpus.partial').mkdir()
-  (tmp_path / '.corpus.partial' / 'half').touch()
+  for name in (folders.LOCK, 'half'):
+    (tmp_path / '.corpus.partial' / name).touch()
   with folders.made(target, 'corpus') as fresh:
     assert not target.exists()
     (fresh / 'whole').touch()
@@ -165,3 +166,17 @@ def test_a_lock_that_was_removed_meanwhile_holds_nothing(tmp_path, monkeypatch):
     folders.held(tmp_path, 'run'),
   ):
     pass
+
+
+def test_makes_nothing_where_somebody_elses_files_are(tmp_path):
+  note = tmp_path / '.a.partial' / 'note.txt'
+  note.parent.mkdir()
+  note.touch()
+
+  def make():
+    with folders.made(tmp_path / 'a', 'import'):
+      pass
+
+  with pytest.raises(folders.FolderError, match=r'other files \(note\.txt\)'):
+    make()
+  assert note.exists()
