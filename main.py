@@ -72,7 +72,7 @@ def _run(values: FlagValues, argv: list[str]) -> int:
     return conversion.run_import(config, arguments)
   if arguments.index:
     return databases.run(arguments)
-  return conversion.run_export(arguments)
+  return conversion.run_export(config, arguments)
 
 
 def _request(kind: type, values: FlagValues, **others: Any) -> Any:

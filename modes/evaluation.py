@@ -15,6 +15,7 @@ from modes import (
   joins,
   label_sets,
   moment_metrics,
+  overrides,
   rerank_evaluation,
   residency,
 )
@@ -28,7 +29,8 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   """Evaluates a checkpoint, writes and prints the metrics."""
   mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
   joins.keep_programs(config)
-  model, variables = load(arguments.checkpoint)
+  plain = overrides.applied(config, arguments.checkpoint)
+  model, variables = load(arguments.checkpoint, plain)
   stored = checkpoints.read_config(arguments.checkpoint)
   corpus = joins.open_data(config, show=arguments.progress)
   joins.check_widths(stored, corpus, arguments.checkpoint)
@@ -86,7 +88,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     reranked, scores = rerank_evaluation.evaluate(
       config,
       mesh,
-      load_placed(arguments.checkpoint, mesh),
+      load_placed(arguments.checkpoint, mesh, plain),
       corpus,
       split,
       arguments.rerank,
