@@ -262,9 +262,7 @@ def test_anything_beside_the_weights_never_stops(seed, path):
   ],
 )
 def test_settings_in_our_terms(name, said, section, key, ours):
-  found = released_config.overrides(
-    {**config_of(name), **said}, released(name)
-  )
+  found = released_config.overrides({**config_of(name), **said}, released(name))
   assert found[section][key] == ours
 
 
