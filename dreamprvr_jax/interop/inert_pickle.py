@@ -29,6 +29,7 @@ _PUTS = {'PUT', 'BINPUT', 'LONG_BINPUT'}
 _IGNORED = {'PROTO', 'FRAME', 'READONLY_BUFFER'}
 _TUPLES = {'TUPLE1': 1, 'TUPLE2': 2, 'TUPLE3': 3}
 _MARK = object()
+_FLAT = (str, bytes, int, float, complex, bool, type(None))
 
 
 class PickleError(ValueError):
@@ -273,3 +274,17 @@ def _external(reference: Any) -> Storage | External:
     case ('storage', Name(name=kind), str(key), _, int(numel), *_):
       return Storage(kind, key, numel)
   return External(reference)
+
+
+def short(value: Any) -> str:
+  """Returns a value as a message may show it, whatever it holds."""
+  if isinstance(value, _FLAT):
+    return repr(value)[:80]
+  if isinstance(value, (tuple, list)):
+    return f'({", ".join(short(v) for v in value[:3] if is_flat(v))}, ...)'
+  return f'a {type(value).__name__}'
+
+
+def is_flat(value: Any) -> bool:
+  """Returns whether a value is a number, a text, bytes or None."""
+  return isinstance(value, _FLAT)

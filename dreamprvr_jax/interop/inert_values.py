@@ -7,13 +7,20 @@ numbers here, whatever else a caller gives rules for. Each other one becomes an
 
 import dataclasses
 import inspect
-import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from dreamprvr_jax.interop.inert_pickle import External, Name, Record, Storage
+from dreamprvr_jax.interop import inert_numpy
+from dreamprvr_jax.interop.inert_pickle import (
+  External,
+  Name,
+  Record,
+  Storage,
+  is_flat,
+  short,
+)
 
 # A rule takes a record and its arguments, which are plain but for storages,
 # and returns a value, or NotImplemented if the record is to stay opaque. It
@@ -24,7 +31,6 @@ _RECONSTRUCTORS = ('copy_reg._reconstructor', 'copyreg._reconstructor')
 # Of containers in containers: far more than any program stores, and few enough
 # for Python's own limit.
 MAX_DEPTH = 100
-_KEYS = (str, bytes, int, float, complex, bool, type(None))
 
 
 @dataclasses.dataclass(eq=False)
@@ -79,7 +85,7 @@ class Rebuilder:
       lenient: what cannot be rebuilt becomes an `Opaque` with its `problem`,
         and the rest is rebuilt all the same.
     """
-    self._rules = self._container_rules() | _NUMPY_RULES | rules
+    self._rules = self._container_rules() | inert_numpy.RULES | rules
     self._name_rule = name_rule
     self._storage_rule = storage_rule
     self._lenient = lenient
@@ -156,7 +162,7 @@ class Rebuilder:
       return self._storage_rule(value)
     if isinstance(value, External):
       raise ValueError(
-        f'unknown kind of external object: {_short(value.reference)}'
+        f'unknown kind of external object: {short(value.reference)}'
       )
     if isinstance(value, Name):
       result = self._name_rule(value.module, value.name)
@@ -221,7 +227,7 @@ class Rebuilder:
       elif isinstance(given, (list, tuple)):
         for pair in given:
           if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise ValueError(f'a dict of {_short(pair)}; expected pairs')
+            raise ValueError(f'a dict of {short(pair)}; expected pairs')
           result[_as_key(pair[0])] = pair[1]
     result.update(self._pairs(record.items))
     return result
@@ -240,29 +246,12 @@ class Rebuilder:
   def _numpy_array(self, record: Record, *args: Any) -> Any:
     """Returns an array, whose content is in the record's state."""
     del args  # The class and a placeholder for the shape.
-    state = self.plain(record.state)
-    if not isinstance(state, tuple) or len(state) != 5:
-      raise ValueError(f'an array of the state {_short(state)}')
-    _, shape, dtype, is_fortran, data = state
-    return _numpy_buffer(record, data, dtype, shape, 'F' if is_fortran else 'C')
-
-
-def _short(value: Any) -> str:
-  """Returns a value as a message may show it, whatever it holds."""
-  if isinstance(value, _KEYS):
-    return repr(value)[:80]
-  if isinstance(value, (tuple, list)):
-    return f'({", ".join(_short(v) for v in value[:3] if _flat(v))}, ...)'
-  return f'a {type(value).__name__}'
-
-
-def _flat(value: Any) -> bool:
-  return isinstance(value, _KEYS)
+    return inert_numpy.array_of(self.plain(record.state))
 
 
 def _listed(items: Any) -> list:
   if not isinstance(items, (list, tuple, set, frozenset, dict)):
-    raise ValueError(f'a container of {_short(items)}')
+    raise ValueError(f'a container of {short(items)}')
   return list(items)
 
 
@@ -272,9 +261,9 @@ def _as_key(value: Any) -> Any:
   Only flat tuples are keys: hashing one of tuples that share their parts may
   take for ever.
   """
-  if _flat(value) or isinstance(value, (np.dtype, Opaque)):
+  if is_flat(value) or isinstance(value, (np.dtype, Opaque)):
     return value
-  if isinstance(value, tuple) and all(_flat(item) for item in value):
+  if isinstance(value, tuple) and all(is_flat(item) for item in value):
     return value
   return Opaque('', 'key', (value,))
 
@@ -295,58 +284,3 @@ def _complex(record: Record, real: Any, imag: Any) -> Any:
   if not isinstance(real, float) or not isinstance(imag, float):
     return NotImplemented
   return complex(real, imag)
-
-
-def _numpy_dtype(record: Record, kind: Any, *flags: Any) -> Any:
-  del flags  # Whether to align and to copy.
-  # Neither objects nor structures: numbers and strings only.
-  if not isinstance(kind, str) or not re.fullmatch(
-    r'\?|b1|[iu][1248]|f[248]|c8|c16|[SU]\d{1,5}', kind
-  ):
-    return NotImplemented
-  order = '='
-  state = record.state
-  if isinstance(state, tuple) and len(state) > 1 and state[1] in ('<', '>'):
-    order = state[1]
-  return np.dtype(kind).newbyteorder(order)
-
-
-def _numpy_scalar(record: Record, dtype: Any, data: Any = None) -> Any:
-  del record
-  if not isinstance(dtype, np.dtype) or not isinstance(data, bytes):
-    return NotImplemented
-  return _from_buffer(data, dtype, 1)[0].item()
-
-
-def _numpy_buffer(
-  record: Record, data: Any, dtype: Any, shape: Any, order: Any
-) -> Any:
-  del record
-  is_data = isinstance(data, (bytes, bytearray))
-  if not isinstance(dtype, np.dtype) or not is_data:
-    return NotImplemented
-  shape = (shape,) if isinstance(shape, int) else shape
-  if (
-    not isinstance(shape, (tuple, list))
-    or len(shape) > 32
-    or not all(type(n) is int and 0 <= n < 2**62 for n in shape)
-  ):
-    raise ValueError(f'an array of the shape {_short(shape)}')
-  array = _from_buffer(bytes(data), dtype, -1)
-  return array.reshape(shape, order='F' if order == 'F' else 'C')
-
-
-def _from_buffer(data: bytes, dtype: np.dtype, count: int) -> np.ndarray:
-  if not dtype.itemsize or (count == -1 and not data):
-    return np.zeros(max(count, 0), dtype)
-  return np.frombuffer(data, dtype, count)
-
-
-# numpy 2 renamed the package that its pickles mention.
-_NUMPY_RULES: dict[str, Rule] = {
-  'numpy.dtype': _numpy_dtype,
-  'numpy.core.multiarray.scalar': _numpy_scalar,
-  'numpy._core.multiarray.scalar': _numpy_scalar,
-  'numpy.core.numeric._frombuffer': _numpy_buffer,
-  'numpy._core.numeric._frombuffer': _numpy_buffer,
-}

@@ -74,11 +74,11 @@ def load(
       weights are not those of a model of `config`; the keys are named.
   """
   stored = checkpoints.read_config(directory)
-  config = stored['config'] if config is None else config
-  model = model_of(config)
-  shapes = _shapes(stored, config)
-  if config != stored['config']:
-    _check_shapes(stored, config, directory)
+  wanted: Mapping[str, Any] = stored['config'] if config is None else config
+  model = model_of(wanted)
+  shapes = _shapes(stored, wanted)
+  if wanted != stored['config']:
+    _check_shapes(stored, wanted, directory)
   device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   placed = jax.tree.map(
     lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes

@@ -98,9 +98,9 @@ def test_the_compute_dtype_is_applied(place):
       ['--config.model.width=64', '--config=configs/charades.py'],
       'config.model.width is 64, not 32',
     ),
-    (['--config.model.name=holmes'], "config.model.name is 'holmes', not 'ms_sl'"),
+    (['--config.model.name=holmes'], "name is 'holmes', not 'ms_sl'"),
   ],
-)  # fmt: skip
+)
 def test_evaluate_refuses_another_model(place, capsys, arguments, sentence):
   assert evaluate(place, *arguments) == 2
   assert sentence in capsys.readouterr().err
