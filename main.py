@@ -75,7 +75,7 @@ def _run(values: FlagValues, argv: list[str]) -> int:
   if arguments.index:
     return databases.run(arguments)
   with workdirs.held(arguments.out, 'export'):
-    return conversion.run_export(arguments)
+    return conversion.run_export(config, arguments)
 
 
 def _request(kind: type, values: FlagValues, **others: Any) -> Any:

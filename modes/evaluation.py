@@ -15,6 +15,7 @@ from modes import (
   joins,
   label_sets,
   moment_metrics,
+  overrides,
   rerank_evaluation,
   residency,
   workdirs,
@@ -45,7 +46,8 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
 
 def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   joins.keep_programs(config)
-  model, variables = load(arguments.checkpoint)
+  plain = overrides.applied(config, arguments.checkpoint)
+  model, variables = load(arguments.checkpoint, plain)
   stored = checkpoints.read_config(arguments.checkpoint)
   corpus = joins.open_data(config, show=arguments.progress)
   joins.check_widths(stored, corpus, arguments.checkpoint)
@@ -103,7 +105,7 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
     reranked, scores = rerank_evaluation.evaluate(
       config,
       mesh,
-      load_placed(arguments.checkpoint, mesh),
+      load_placed(arguments.checkpoint, mesh, plain),
       corpus,
       split,
       arguments.rerank,

@@ -18,6 +18,7 @@ from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.metrics import seeds
 from modes import joins, rerank_evaluation, reranking, workdirs
 from modes.joins import Arguments
+from modes.overrides import OF_EACH_RETRIEVER
 from modes.retriever import load_placed
 
 COLUMNS = ('R@1', 'R@5', 'R@10', 'R@100', 'SumR')
@@ -97,7 +98,7 @@ def _result(
   own.rerank.update(METHODS[name])
   stored = checkpoints.read_config(checkpoint)
   # What the retriever reads, which differs where clips are merged.
-  for key in ('clips', 'max_words', 'prepared', 'feature', 'text_feature'):
+  for key in OF_EACH_RETRIEVER:
     own.data[key] = stored['config']['data'][key]
   own.lock()
   code = reranking.run(

@@ -41,7 +41,7 @@ ALLOWED = {
   'objectives': {'errors', 'types', 'numerics', 'losses', 'models'},
   'metrics': set(),
   'evaluation': BASE | {'models', 'metrics', 'checkpoints'},
-  'interop': {'errors', 'types', 'models', 'checkpoints'},
+  'interop': {'errors', 'host_memory', 'types', 'models', 'checkpoints'},
   'report': {'folders'},
   'rerank': BASE
   | {
