@@ -32,15 +32,11 @@ from data_pipeline.dataset import (
   write_metadata,
 )
 from data_pipeline.errors import DataError
+from data_pipeline.index_file import load_arrays, save_arrays
 from data_pipeline.manifest import Manifest
 from data_pipeline.options import DataOptions
 from data_pipeline.prepared import save_index
-from data_pipeline.records import (
-  load_arrays,
-  save_arrays,
-  write_atomically,
-  write_shard,
-)
+from data_pipeline.records import write_atomically, write_shard
 
 _log = logging.getLogger(__name__)
 
@@ -201,10 +197,11 @@ def _finished(shard: _Shard) -> bool:
   if not shard.path.exists() or not shard.piece.exists():
     return False
   try:
-    facts = load_arrays(shard.piece)['facts']
+    facts = load_arrays(shard.piece).get('facts')
   except DataError:
     return False
-  return int(facts[0]) == manifests.file_size(shard.path)
+  size = manifests.file_size(shard.path)
+  return facts is not None and facts[:1].tolist() == [size]
 
 
 def _write_one(split: Split, serializer: Serializer, shard: _Shard) -> int:
