@@ -17,7 +17,7 @@ from data_pipeline.hdf5_claims import (
   open_dataset,
   require_honest_chunks,
 )
-from data_pipeline.limits import require_memory
+from data_pipeline.limits import Claim, require_memory
 
 # One lock for the process: HDF5 itself has no other way to be shared.
 _LOCK = threading.Lock()
@@ -184,6 +184,57 @@ class Hdf5File:
         raise ArrayError(unreadable(error)) from None
       except MemoryError:
         raise _no_memory(stored.claim.unpacked) from None
+
+
+class Hdf5Arrays:
+  """All root-level datasets of a file, as `npz.Npz` has those of its kind.
+
+  Attributes:
+    ids: Names of the datasets; groups and links too, which cannot be read.
+    size: Bytes of the file.
+  """
+
+  def __init__(self, path: pathlib.Path):
+    """Opens a file.
+
+    Raises:
+      DataError: If it is missing, damaged or not HDF5.
+    """
+    self._file = Hdf5File(path)
+    self.ids = self._file.names()
+    self.size = self._file.size
+    self._found: dict[str, Stored] = {}
+
+  def claim(self, name: str) -> Claim:
+    """Returns what the file says of a dataset.
+
+    Raises:
+      ArrayError: If it is none, or not all of it is in the file.
+    """
+    found = self._file.find(name)
+    if found is None:
+      raise ArrayError('is no dataset; remove it')
+    self._found[name] = found
+    return found.claim
+
+  def read(self, name: str) -> np.ndarray:
+    """Returns a dataset whose claim was asked for.
+
+    Raises:
+      ArrayError: If it is damaged or does not fit into memory.
+      DataError: If the file has become shorter.
+    """
+    return self._file.read(self._found[name])
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._file.close()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self.close()
 
 
 def _no_memory(size: int) -> ArrayError:

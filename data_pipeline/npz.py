@@ -61,7 +61,9 @@ class _Header(NamedTuple):
   @property
   def size(self) -> int:
     """Bytes of the values; 0 for objects, which are never read."""
-    return 0 if self.dtype.hasobject else math.prod(self.shape) * self.dtype.itemsize
+    return (
+      0 if self.dtype.hasobject else math.prod(self.shape) * self.dtype.itemsize
+    )
 
 
 def npy_claim(path: pathlib.Path) -> Claim:
@@ -125,7 +127,8 @@ class Npz:
     except _ZIP_ERRORS as error:
       stream.close()
       raise DataError(
-        f'{where} ({self.size:,} bytes) {unreadable(error)}'
+        f'{where} ({self.size:,} bytes) cannot be read as .npz: {error}; copy '
+        'or write it again'
       ) from None
     self._stream = stream
     members = [i for i in self._zip.infolist() if i.filename.endswith('.npy')]

@@ -18,7 +18,7 @@ import numpy as np
 import tqdm
 
 from data_pipeline.errors import ArrayError, DataError, unreadable
-from data_pipeline.hdf5_file import Hdf5File
+from data_pipeline.hdf5_file import Hdf5Arrays
 from data_pipeline.importers import layout
 from data_pipeline.limits import Claim, Limits, memory_problem
 from data_pipeline.npz import Npz, npy_claim, read_npy
@@ -201,7 +201,7 @@ def _open(path: pathlib.Path) -> tuple[str, _Store]:
     raise DataError(f'{path} is missing; give {_expected()}')
   if path.is_file():
     if ending in _HDF5:
-      return 'hdf5', _Hdf5(path)
+      return 'hdf5', Hdf5Arrays(path)
     if ending == '.npz':
       return 'npz', Npz(path, str(path))
   raise DataError(f'{path} is of no known form; give {_expected()}')
@@ -276,22 +276,3 @@ def _only(names: list[str]) -> str:
     f'cannot be used: it holds the arrays {", ".join(names[:9]) or "none"}, '
     f'expected one, or one called {_KEYS[0]}'
   )
-
-
-class _Hdf5:
-  """Root-level datasets."""
-
-  def __init__(self, path: pathlib.Path):
-    self._file = Hdf5File(path)
-    self.ids = self._file.names()
-    self._found = {}
-
-  def claim(self, name: str) -> Claim:
-    found = self._file.find(name)
-    if found is None:
-      raise ArrayError('is no dataset; remove it')
-    self._found[name] = found
-    return found.claim
-
-  def read(self, name: str) -> np.ndarray:
-    return self._file.read(self._found[name])

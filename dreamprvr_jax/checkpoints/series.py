@@ -5,7 +5,7 @@ import logging
 import os
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from dreamprvr_jax.checkpoints.files import (
   CheckpointError,
   first_line,
   hush_orbax,
+  is_of_files,
   not_written,
 )
 from dreamprvr_jax.checkpoints.seal import (
@@ -146,6 +147,8 @@ class RunCheckpoints:
       try:
         manager.wait_until_finished()
       except Exception as error:
+        if not is_of_files(error):
+          raise
         raise self._failure(series, error) from error
 
   def close(self) -> None:
@@ -159,7 +162,7 @@ class RunCheckpoints:
     finally:
       for manager in self._managers.values():
         # What can fail has been waited for; some of it is raised again.
-        with contextlib.suppress(Exception):
+        with _failing_files():
           manager.close()
 
   def _save(self, series: str, step: int, **items: Any) -> None:
@@ -176,7 +179,7 @@ class RunCheckpoints:
     """Returns what to raise; removes what was not finished."""
     self._failed = True
     for manager in self._managers.values():
-      with contextlib.suppress(Exception):
+      with _failing_files():
         manager.wait_until_finished()
     if jax.process_index() == 0:
       for folder in self._folders.values():
@@ -188,6 +191,16 @@ class RunCheckpoints:
       'the checkpoints before it are kept: make room and give the same command '
       'again',
     )
+
+
+@contextlib.contextmanager
+def _failing_files() -> Iterator[None]:
+  """Passes over what orbax raises for files."""
+  try:
+    yield
+  except Exception as error:
+    if not is_of_files(error):
+      raise
 
 
 def _manager(
