@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import h5py
+from h5py import h5l, h5o
 
 from data_pipeline.errors import ArrayError, unreadable
 from data_pipeline.limits import Claim, shape_text
@@ -76,7 +77,7 @@ def open_dataset(file: h5py.File, name: str) -> h5py.h5d.DatasetID | None:
         raise ArrayError('is a link to nothing; copy the dataset there')
       return None
     kind = ask(group.links.get_info, part).type
-    if kind == h5py.h5l.TYPE_SOFT:
+    if kind == h5l.TYPE_SOFT:
       links += 1
       if links > _MAX_LINKS:
         raise ArrayError('is a link that leads back to itself; remove it')
@@ -85,12 +86,12 @@ def open_dataset(file: h5py.File, name: str) -> h5py.h5d.DatasetID | None:
         group = root
       parts.extendleft(reversed(target.split(b'/')))
       continue
-    if kind != h5py.h5l.TYPE_HARD:
+    if kind != h5l.TYPE_HARD:
       raise ArrayError(
         f'is a link to another file{_target(group, part, kind)}; copy the '
         'dataset into this file'
       )
-    found = ask(h5py.h5o.open, group, part)
+    found = ask(h5o.open, group, part)
     if isinstance(found, h5py.h5d.DatasetID):
       return None if any(parts) else found
     if not isinstance(found, h5py.h5g.GroupID):
@@ -101,7 +102,7 @@ def open_dataset(file: h5py.File, name: str) -> h5py.h5d.DatasetID | None:
 
 def _target(group: Any, part: bytes, kind: int) -> str:
   """Returns the file that an external link names, as part of a sentence."""
-  if kind != h5py.h5l.TYPE_EXTERNAL:
+  if kind != h5l.TYPE_EXTERNAL:
     return ''
   file, _ = ask(group.links.get_val, part)
   return f' ({file.decode("utf-8", "backslashreplace")[:80]})'
