@@ -42,7 +42,8 @@ class Hdf5File:
     self._opening = threading.Lock()
 
   def names(self) -> list[str]:
-    """Returns the names at the root, those of groups and links too.
+    """Returns the names at the root, those of groups and links too; bytes
+    that are not UTF-8 become lone surrogates.
 
     Raises:
       DataError: If the file is missing, damaged or not HDF5.
@@ -50,9 +51,16 @@ class Hdf5File:
     with _LOCK:
       file = self._opened()
       try:
-        return list(file)
+        names: list[str | bytes] = list(file)
       except HDF5_ERRORS as error:
         raise self._damaged(error) from None
+    # h5py gives names that are not UTF-8 as bytes.
+    return [
+      name.decode('utf-8', 'surrogateescape')
+      if isinstance(name, bytes)
+      else name
+      for name in names
+    ]
 
   def find(self, name: str) -> Stored | None:
     """Returns the dataset of a name; None if the file has no such name.

@@ -236,7 +236,7 @@ def test_one_dataset_of_many_names(tmp_path, monkeypatch):
       file[f'v{i}'] = file['v0']
   names = [f'v{i}' for i in range(70)]
   assert Hdf5Store(tmp_path / 'a.h5', names[:60]).shape('v1') == rows.shape
-  with pytest.raises(DataError, match='its arrays come to 70.0 MiB'):
+  with pytest.raises(DataError, match=r'its arrays come to 70\.0 MiB'):
     Hdf5Store(tmp_path / 'a.h5', names)
 
 

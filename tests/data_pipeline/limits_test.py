@@ -50,7 +50,7 @@ def test_many_names_for_the_same_bytes():
 
 @pytest.mark.parametrize('most', [0, -1, 0.5, float('nan')])
 def test_bad_limits(most):
-  with pytest.raises(DataError, match='--most is .*; give a number from 1'):
+  with pytest.raises(DataError, match=r'--most is .*; give a number from 1'):
     Limits(most, '--most')
 
 
