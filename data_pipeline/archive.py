@@ -1,15 +1,16 @@
 """All videos of a feature file, whether or not a caption names them."""
 
-import json
 import pathlib
+from typing import Any
 
-import h5py
 import numpy as np
 
 from data_pipeline.bigfile import parse_literal_dict
 from data_pipeline.captions import read_captions
 from data_pipeline.corpus import Split
-from data_pipeline.errors import BadItemError, DataError
+from data_pipeline.errors import ArrayError, BadItemError, DataError
+from data_pipeline.hdf5_claims import GroupError
+from data_pipeline.hdf5_file import Hdf5File
 from data_pipeline.moments import Moments
 from data_pipeline.options import DataOptions
 from data_pipeline.release import (
@@ -23,6 +24,7 @@ from data_pipeline.release import (
   open_visual,
 )
 from data_pipeline.source import ReleaseSource
+from dreamprvr_jax import text
 
 # {video: seconds}, of videos that no annotation names.
 DURATIONS = 'durations.json'
@@ -43,7 +45,7 @@ def open_archive(options: DataOptions) -> Split:
     )
   path = find_visual(options)
   ids = sorted(_names(path, options))
-  visual = open_visual(path, ids)
+  visual = open_visual(path, ids, options)
   width = common_width(visual, ids)
   kept, skipped = [], []
   for name in ids:
@@ -78,30 +80,46 @@ def open_archive(options: DataOptions) -> Split:
 def _names(path: pathlib.Path, options: DataOptions) -> list[str]:
   """Returns the ids of all matrices, as captions spell them."""
   if path.is_file():
-    try:
-      with h5py.File(path, 'r', locking=False) as file:
-        names = [k for k, v in file.items() if isinstance(v, h5py.Dataset)]
-    except (OSError, RuntimeError) as error:
-      raise DataError(
-        f'{path} cannot be read as HDF5: {error}; the file is truncated or '
-        'damaged, copy or extract it again'
-      ) from None
+    names = _dataset_names(path)
   else:
     table = path / 'video2frames.txt'
-    text = table.read_bytes().decode('iso-8859-1') if table.exists() else '{}'
-    names = list(parse_literal_dict(text, str(table)))
+    raw = table.read_bytes() if table.exists() else b'{}'
+    names = list(parse_literal_dict(raw.decode('iso-8859-1'), str(table)))
   captioned = {
     caption.video
     for file in caption_files(options).values()
     for caption in read_captions(file, skip_bad=True)[0]
   }
-  there = set(names)
+  there = set(map(text.normal, names))
   return [
     f'{PREFIX}{name}'
     if f'{PREFIX}{name}' in captioned - there and name not in captioned
     else name
-    for name in names
+    for name in map(text.normal, names)
   ]
+
+
+def _dataset_names(path: pathlib.Path) -> list[str]:
+  """Returns the names of the datasets of an HDF5 file, bad ones too."""
+  file = Hdf5File(path)
+  names = []
+  for name in file.names():
+    try:
+      if file.find(name) is None:
+        continue
+    except GroupError:
+      continue
+    except ArrayError:
+      # Whoever opens it will say what is wrong.
+      pass
+    names.append(name)
+  file.close()
+  return names
+
+
+def _is_number(value: Any) -> bool:
+  # JSON's whole numbers have no bound, those of numpy do.
+  return type(value) in (int, float) and not abs(value) >= 1e300
 
 
 def _durations(ids: list[str], options: DataOptions) -> np.ndarray:
@@ -111,11 +129,8 @@ def _durations(ids: list[str], options: DataOptions) -> np.ndarray:
   path = pathlib.Path(options.folder) / DURATIONS
   if not path.exists():
     return found
-  try:
-    said = json.loads(path.read_text(encoding='utf-8'))
-    stated = np.array([said.get(name, np.nan) for name in ids], np.float64)
-  except (ValueError, TypeError, AttributeError) as error:
-    raise DataError(
-      f'{path} does not hold {{video: seconds}} ({error}); delete it'
-    ) from None
+  said: Any = text.parse_json(text.read(path), str(path))
+  if not isinstance(said, dict) or not all(map(_is_number, said.values())):
+    raise DataError(f'{path} does not hold {{video: seconds}}; delete it')
+  stated = np.array([said.get(name, np.nan) for name in ids], np.float64)
   return np.where(np.isnan(found), stated, found)

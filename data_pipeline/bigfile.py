@@ -10,6 +10,8 @@ import numpy as np
 from data_pipeline.errors import DataError
 
 _DTYPE = np.dtype('<f4')
+# Characters of the one line of shape.txt.
+_MAX_LINE = 200
 _FILES = ('feature.bin', 'id.txt', 'shape.txt', 'video2frames.txt')
 
 
@@ -25,12 +27,19 @@ def parse_literal_dict(text: str, where: str) -> dict[str, list[str]]:
     # many times faster than the literal parser and to the same result.
     try:
       parsed = json.loads(text.replace("'", '"'))
-    except ValueError:
+    except (ValueError, RecursionError):
       parsed = None
   if parsed is None:
     try:
       parsed = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+    # All that it raises by its documentation.
+    except (
+      ValueError,
+      TypeError,
+      SyntaxError,
+      RecursionError,
+      MemoryError,
+    ) as error:
       line = getattr(error, 'lineno', None)
       raise DataError(
         f'{where}{f":{line}" if line else ""} is not one dict literal '
@@ -48,6 +57,12 @@ def parse_literal_dict(text: str, where: str) -> dict[str, list[str]]:
         f'{where}: the entry of {str(video)[:60]!r} is a '
         f'{type(frames).__name__} where a list of frame ids was expected; '
         'unpack the release again'
+      )
+    others = [frame for frame in frames if not isinstance(frame, str)]
+    if others:
+      raise DataError(
+        f'{where}: the entry of {video[:60]!r} holds {str(others[0])[:60]} '
+        'where frame ids were expected; unpack the release again'
       )
   return parsed
 
@@ -79,14 +94,18 @@ class BigFileStore:
 
   def _read_shape(self):
     path = self.folder / 'shape.txt'
-    first = path.read_text(encoding='iso-8859-1').split('\n', 1)[0].split()
+    with path.open(encoding='iso-8859-1') as file:
+      first = file.readline(_MAX_LINE).split()
     try:
       self._count, self._width = (int(word) for word in first)
     except ValueError:
+      self._count = self._width = 0
+    if min(self._count, self._width) < 1:
       raise DataError(
         f'{path}:1 holds {" ".join(first)[:60]!r} where two integers (number '
-        'of frame vectors, width) were expected; unpack the release again'
-      ) from None
+        'of frame vectors, width) from 1 on were expected; unpack the release '
+        'again'
+      )
     size = self.path.stat().st_size
     expected = self._count * self._width * _DTYPE.itemsize
     if size != expected:

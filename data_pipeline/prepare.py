@@ -33,15 +33,11 @@ from data_pipeline.dataset import (
   write_metadata,
 )
 from data_pipeline.errors import DataError
+from data_pipeline.index_file import load_arrays, save_arrays
 from data_pipeline.manifest import Manifest
 from data_pipeline.options import DataOptions
 from data_pipeline.prepared import save_index
-from data_pipeline.records import (
-  load_arrays,
-  save_arrays,
-  write_atomically,
-  write_shard,
-)
+from data_pipeline.records import write_atomically, write_shard
 from data_pipeline.shards import Shard, is_finished, plan, require_space
 from dreamprvr_jax import folders
 

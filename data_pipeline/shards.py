@@ -9,7 +9,7 @@ from data_pipeline import manifest as manifests
 from data_pipeline.corpus import Corpus
 from data_pipeline.dataset import dataset_dir, dataset_name, shard_name
 from data_pipeline.errors import DataError
-from data_pipeline.records import load_arrays
+from data_pipeline.index_file import load_arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +53,11 @@ def is_finished(shard: Shard) -> bool:
   if not shard.path.exists() or not shard.piece.exists():
     return False
   try:
-    facts = load_arrays(shard.piece)['facts']
+    facts = load_arrays(shard.piece).get('facts')
   except DataError:
     return False
-  return int(facts[0]) == manifests.file_size(shard.path)
+  size = manifests.file_size(shard.path)
+  return facts is not None and facts[:1].tolist() == [size]
 
 
 def require_space(

@@ -97,6 +97,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
   flags.DEFINE_integer('workers', 0, 'processes', flag_values=values)
   flags.DEFINE_integer('batch', 32, 'pictures', flag_values=values)
   flags.DEFINE_string('dtype', 'float32', 'computed', flag_values=values)
+  flags.DEFINE_float('max_inflation', 64.0, 'sizes', flag_values=values)
   flags.DEFINE_string('coordinator', '', 'address', flag_values=values)
   flags.DEFINE_integer('num_processes', 0, 'processes', flag_values=values)
   flags.DEFINE_integer('process_id', -1, 'process', flag_values=values)

@@ -154,6 +154,8 @@ FLAGS = {
   '.npz files, .npz or HDF5; see docs/importing.md',
   '--annotations=FILE,...': 'sentences and the videos they mean, for import '
   'and inspect: .json, .jsonl, .txt, .gz of each',
+  '--max_inflation=N': 'how many times its size a file of features may unpack '
+  'to, for import and inspect, above 256 MiB; 64 if not given',
   '--fps=N': 'samples per second of video, for extract; 2 if not given',
   '--workers=N': 'processes of extract, and of the local runner of --engine; '
   '0: one per core, or one for clip and siglip',

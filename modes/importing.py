@@ -15,8 +15,9 @@ from data_pipeline.importers import layout
 from data_pipeline.importers.annotations import Annotated, id_problem
 from data_pipeline.importers.features import Features
 from data_pipeline.importers.sources import Report, Sources
+from data_pipeline.limits import MAX_INFLATION, Limits
 from data_pipeline.records import write_atomically
-from dreamprvr_jax import folders
+from dreamprvr_jax import folders, text
 from dreamprvr_jax.errors import UserError
 from modes.columns import aligned
 
@@ -37,6 +38,7 @@ class Request:
     out: The data root of an import; the .json file of an inspection.
     collection: Name of what an import writes.
     progress: Show progress bars.
+    max_inflation: How many times its size a source may unpack to.
   """
 
   features: str = ''
@@ -45,6 +47,7 @@ class Request:
   out: str = ''
   collection: str = 'imported'
   progress: bool = True
+  max_inflation: float = MAX_INFLATION
 
 
 def run_inspect(request: Request) -> int:
@@ -57,8 +60,8 @@ def run_inspect(request: Request) -> int:
     raise UserError(f'--out={request.out}: of inspect it is a .json file')
   report = _open(request).report()
   if request.out:
-    text = json.dumps(report.as_json(), indent=1)
-    write_atomically(epath.Path(request.out), text.encode())
+    found = json.dumps(report.as_json(), indent=1)
+    write_atomically(epath.Path(request.out), found.encode())
   _show(report)
   _refuse(report, request.out)
   return 0
@@ -126,6 +129,7 @@ def _open(request: Request) -> Sources:
     request.queries,
     request.annotations,
     request.progress,
+    Limits(request.max_inflation, '--max_inflation'),
   )
 
 
@@ -148,9 +152,10 @@ def _check_flags(request: Request) -> None:
 
 def _require_same(folder: pathlib.Path, identity: dict) -> None:
   """Raises UserError unless a folder holds the import of these sources."""
+  record = folder / _RECORD
   try:
-    found = json.loads((folder / _RECORD).read_text())
-  except (OSError, ValueError):
+    found = text.parse_json(text.read(record), str(record))
+  except (OSError, text.TextError):
     found = None
   what = 'is no import'
   if isinstance(found, dict):
@@ -158,7 +163,8 @@ def _require_same(folder: pathlib.Path, identity: dict) -> None:
     other = [
       name
       for name, facts in identity.items()
-      if found.get(name, {}).get('digest') != facts['digest']
+      if not isinstance(found.get(name), dict)
+      or found[name].get('digest') != facts['digest']
     ]
     if not other:
       return

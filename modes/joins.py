@@ -86,6 +86,7 @@ def data_options(config: ConfigDict) -> DataOptions:
     'prepared_dir': data.prepared,
     'storage': data.storage,
     'skip_bad': data.skip_bad,
+    'max_inflation': data.max_inflation,
     'num_workers': data.workers,
     'num_clips': data.num_clips,
     'clips': data.clips,

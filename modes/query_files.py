@@ -2,12 +2,15 @@
 
 import json
 import pathlib
-import zipfile
 
-import h5py
 import numpy as np
 
-from data_pipeline.hdf5 import Hdf5Store
+from data_pipeline.errors import ArrayError
+from data_pipeline.hdf5_file import Hdf5Arrays
+from data_pipeline.limits import Claim, Limits, memory_problem, shape_text
+from data_pipeline.npz import Npz
+from data_pipeline.resident import available_memory
+from dreamprvr_jax import text as texts
 from dreamprvr_jax.errors import UserError
 
 _ENDINGS = ('.npz', '.h5', '.hdf5')
@@ -22,8 +25,8 @@ def read_queries(path: str, width: int) -> dict[str, np.ndarray]:
     width: Of a word's features.
 
   Raises:
-    UserError: If it is no such file, or a query's features do not fit.
-    DataError: If an HDF5 file is missing or damaged.
+    UserError: If it is no such file, damaged, or a query's features do not
+      fit.
   """
   ending = pathlib.Path(path).suffix.lower()
   if ending not in _ENDINGS:
@@ -34,10 +37,12 @@ def read_queries(path: str, width: int) -> dict[str, np.ndarray]:
     )
   if not pathlib.Path(path).is_file():
     raise UserError(f'--queries={path}: there is no such file')
-  found = _npz(path) if ending == '.npz' else _hdf5(path)
-  if not found:
-    raise UserError(f'--queries={path}: the file holds no query')
-  return {name: _checked(path, name, x, width) for name, x in found.items()}
+  where = f'--queries={path}'
+  file = pathlib.Path(path)
+  with Npz(file, where) if ending == '.npz' else Hdf5Arrays(file) as store:
+    if not store.ids:
+      raise UserError(f'{where}: the file holds no query')
+    return _read_arrays(store, where, width)
 
 
 def holds_sentences(path: str) -> bool:
@@ -98,46 +103,57 @@ def _sentence_row(where: str, line: str, name: str) -> tuple[str, str]:
   return name, text
 
 
-def _npz(path: str) -> dict[str, np.ndarray]:
-  try:
-    with np.load(path, allow_pickle=False) as file:
-      return {name: file[name] for name in file.files}
-  except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-    raise UserError(
-      f'--queries={path}: the file cannot be read as .npz of plain numbers '
-      f'({error}); write it with numpy.savez'
-    ) from error
-
-
-def _hdf5(path: str) -> dict[str, np.ndarray]:
-  try:
-    with h5py.File(path, 'r', locking=False) as file:
-      ids = list(file)
-  except (OSError, RuntimeError):
-    # The store says what is wrong with it.
-    ids = []
-  store = Hdf5Store(pathlib.Path(path), ids)
-  for name in ids:
-    problem = store.problem(name)
+def _read_arrays(
+  store: Npz | Hdf5Arrays, where: str, width: int
+) -> dict[str, np.ndarray]:
+  """Returns the arrays of a file by id, float32; nothing is read before all
+  of them were found to fit."""
+  claims, names = {}, {}
+  available = available_memory()
+  for stored in store.ids:
+    name = texts.check(stored, f'{where}: the name of the query {stored!r}')
+    if name in names:
+      raise UserError(f'{where}: the query {name!r} comes twice; remove one')
+    names[name] = stored
+    try:
+      claim = store.claim(stored)
+    except ArrayError as error:
+      raise UserError(f'{where}: the query {name!r} {error}') from None
+    problem = _claim_problem(claim, width)
     if problem:
-      raise UserError(f'--queries={path}: the query {name!r} {problem}')
-  found = {name: store.read(name) for name in ids if name in store}
-  store.close()
+      raise _misfit(where, name, problem)
+    problem = memory_problem(claim, available)
+    if problem:
+      raise UserError(f'{where}: the query {name!r} {problem}')
+    claims[name] = claim
+  for name, problem in Limits().excess(claims, store.size, where).items():
+    raise UserError(f'{where}: the query {name!r} {problem}')
+  found = {}
+  for name, stored in names.items():
+    try:
+      array = store.read(stored)
+    except ArrayError as error:
+      raise UserError(f'{where}: the query {name!r} {error}') from None
+    if not np.isfinite(array).all():
+      raise _misfit(where, name, 'holds numbers that are not finite')
+    found[name] = array.astype(np.float32)
   return found
 
 
-def _checked(path: str, name: str, x: np.ndarray, width: int) -> np.ndarray:
-  """Returns a query's features if they fit."""
-  problem = ''
-  if x.ndim != 2 or x.shape[1] != width or not len(x):
-    problem = f'has the shape {x.shape} where (words, {width}) was expected'
-  elif x.dtype.kind not in 'fiu':
-    problem = f'holds {x.dtype} where numbers were expected'
-  elif not np.isfinite(x).all():
-    problem = 'holds numbers that are not finite'
-  if problem:
-    raise UserError(
-      f'--queries={path}: the query {name!r} {problem}; make its word features '
-      'as those that the checkpoint was trained on'
+def _claim_problem(claim: Claim, width: int) -> str:
+  """Returns why an array cannot be a query's features; '' if it can."""
+  shape = claim.shape
+  if len(shape) != 2 or shape[1] != width or not shape[0]:
+    return (
+      f'has the shape {shape_text(shape)} where (words, {width}) was expected'
     )
-  return x.astype(np.float32)
+  if claim.dtype.kind not in 'fiu':
+    return f'holds {claim.dtype} where numbers were expected'
+  return ''
+
+
+def _misfit(where: str, name: str, problem: str) -> UserError:
+  return UserError(
+    f'{where}: the query {name!r} {problem}; make its word features as those '
+    'that the checkpoint was trained on'
+  )

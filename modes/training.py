@@ -39,6 +39,7 @@ FREE_KEYS = (
   'data.pipeline',
   'data.device_share',
   'data.verify',
+  'data.max_inflation',
   'data.workers',
   'data.moments',
   'data.eval_video_batch',

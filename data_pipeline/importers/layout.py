@@ -18,6 +18,7 @@ import numpy as np
 
 from data_pipeline.errors import DataError
 from data_pipeline.importers.annotations import Annotated, id_problem
+from data_pipeline.limits import shape_text
 from data_pipeline.options import SPLITS
 
 _log = logging.getLogger(__name__)
@@ -93,9 +94,11 @@ def shape_problem(shape: Sequence[int], dtype: np.dtype, width: int = 0) -> str:
     return f'holds {dtype} where floats were expected'
   if len(shape) != 2:
     wanted = width or 'width'
-    return f'has the shape {tuple(shape)} where (rows, {wanted}) was expected'
+    return (
+      f'has the shape {shape_text(shape)} where (rows, {wanted}) was expected'
+    )
   if not all(shape):
-    return f'is empty: its shape is {tuple(shape)}'
+    return f'is empty: its shape is {shape_text(shape)}'
   if width and shape[1] != width:
     return f'has the width {shape[1]} where the others have {width}'
   return ''

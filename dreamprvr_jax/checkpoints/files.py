@@ -88,6 +88,17 @@ def is_not_written(error: Exception) -> bool:
   )
 
 
+def is_of_files(error: Exception) -> bool:
+  """Returns whether an error is one that orbax raises for files that it cannot
+  read or write, rather than for a mistake of a program.
+
+  TensorStore's errors are ValueErrors. Arrays that cannot be read are a bare
+  Exception.
+  """
+  kinds = (OSError, ValueError, KeyError)
+  return isinstance(error, kinds) or type(error) is Exception
+
+
 def hush_orbax() -> None:
   """Keeps off stderr, from now on, what orbax prints of an error beside raising
   it: logs with tracebacks, and the ends of what was under way with it."""

@@ -16,6 +16,7 @@ from dreamprvr_jax.checkpoints.files import (
   CheckpointError,
   first_line,
   hush_orbax,
+  is_of_files,
   not_written,
   write_json,
 )
@@ -131,13 +132,29 @@ def load_weights(directory: os.PathLike[str] | str, template: Any) -> Any:
   _check_seal(pathlib.Path(path.parent), WEIGHTS)
   try:
     with ocp.StandardCheckpointer() as checkpointer:
-      return checkpointer.restore(path, template)
-  # Orbax raises a bare Exception for arrays that cannot be read.
+      found = checkpointer.restore(path, template)
   except Exception as error:
+    if not is_of_files(error):
+      raise
     raise CheckpointError(
       f'{path} cannot be read as weights of the configured model '
       f'({first_line(error)})'
     ) from error
+  _check_shapes(path, found, template)
+  return found
+
+
+def _check_shapes(path: epath.Path, found: Any, template: Any) -> None:
+  """Raises CheckpointError if arrays are not of the template's shapes: orbax
+  does not look where the template says nothing of devices."""
+  leaves = jax.tree.leaves_with_path(template)
+  for (key, wanted), leaf in zip(leaves, jax.tree.leaves(found), strict=True):
+    if leaf.shape != wanted.shape:
+      raise CheckpointError(
+        f'{path} cannot be read as weights of the configured model: '
+        f'{jax.tree_util.keystr(key)} has the shape {leaf.shape} where '
+        f'{wanted.shape} was expected'
+      )
 
 
 def _check_seal(folder: pathlib.Path, item: str) -> None:

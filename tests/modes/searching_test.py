@@ -221,7 +221,7 @@ def test_bad_queries(index, capsys, tmp_path):
   refused({'a': np.ones((0, 64))}, 'has the shape (0, 64)')
   refused({'a': np.full((1, 64), np.inf)}, 'not finite')
   refused({'a': np.full((1, 64), 'x')}, 'holds <U1')
-  refused({'a': np.asarray([[{}]])}, 'cannot be read as .npz')
+  refused({'a': np.full((1, 64), {})}, 'holds object')
   refused(b'', "ends in '.csv'", 'queries.csv')
   refused(b'no file', 'cannot be read as HDF5', 'queries.h5')
 
