@@ -207,7 +207,8 @@ def test_said_splits_stay():
   late = Annotated('late', 'x', ('s3',))
   found = splits_of([*said, *unsaid(1), late])
   assert all(found[f's{i}'] == 'val' for i in range(9))
-  assert assign_splits(said) == said
+  # As text: from Python 3.13 on, what holds nan does not equal its copy.
+  assert repr(assign_splits(said)) == repr(said)
 
 
 def test_moments_are_json(folder):
