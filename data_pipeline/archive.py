@@ -1,15 +1,16 @@
 """All videos of a feature file, whether or not a caption names them."""
 
-import json
 import pathlib
 
 import h5py
 import numpy as np
 
-from data_pipeline.bigfile import parse_literal_dict
+from data_pipeline import rows
+from data_pipeline.bigfile import read_table
 from data_pipeline.captions import read_captions
 from data_pipeline.corpus import Split
 from data_pipeline.errors import BadItemError, DataError
+from data_pipeline.hdf5 import names_in, stored_name
 from data_pipeline.moments import Moments
 from data_pipeline.options import DataOptions
 from data_pipeline.release import (
@@ -23,6 +24,7 @@ from data_pipeline.release import (
   open_visual,
 )
 from data_pipeline.source import ReleaseSource
+from dreamprvr_jax import text
 
 # {video: seconds}, of videos that no annotation names.
 DURATIONS = 'durations.json'
@@ -48,6 +50,8 @@ def open_archive(options: DataOptions) -> Split:
   kept, skipped = [], []
   for name in ids:
     reason = matrix_problem(visual, name, width, 'frame')
+    if text.surrogate(name):
+      reason = f'its id in {path} is no UTF-8 text; rename it'
     if reason and not options.skip_bad:
       raise BadItemError(f'video {name!r}', reason)
     if reason:
@@ -80,7 +84,11 @@ def _names(path: pathlib.Path, options: DataOptions) -> list[str]:
   if path.is_file():
     try:
       with h5py.File(path, 'r', locking=False) as file:
-        names = [k for k, v in file.items() if isinstance(v, h5py.Dataset)]
+        names = [
+          name
+          for name in names_in(file)
+          if isinstance(file.get(stored_name(name)), h5py.Dataset)
+        ]
     except (OSError, RuntimeError) as error:
       raise DataError(
         f'{path} cannot be read as HDF5: {error}; the file is truncated or '
@@ -88,8 +96,8 @@ def _names(path: pathlib.Path, options: DataOptions) -> list[str]:
       ) from None
   else:
     table = path / 'video2frames.txt'
-    text = table.read_bytes().decode('iso-8859-1') if table.exists() else '{}'
-    names = list(parse_literal_dict(text, str(table)))
+    names = list(read_table(table)) if table.exists() else []
+  names = list(text.by_normal(names, str(path)))
   captioned = {
     caption.video
     for file in caption_files(options).values()
@@ -112,10 +120,12 @@ def _durations(ids: list[str], options: DataOptions) -> np.ndarray:
   if not path.exists():
     return found
   try:
-    said = json.loads(path.read_text(encoding='utf-8'))
-    stated = np.array([said.get(name, np.nan) for name in ids], np.float64)
-  except (ValueError, TypeError, AttributeError) as error:
+    said = rows.given(text.parse_json(text.read(path), str(path)), 'it')
+    names = text.by_normal(said, str(path))
+    seconds = {name: rows.seconds(said[key]) for name, key in names.items()}
+  except rows.RowError as error:
     raise DataError(
       f'{path} does not hold {{video: seconds}} ({error}); delete it'
     ) from None
+  stated = np.array([seconds.get(name, np.nan) for name in ids], np.float64)
   return np.where(np.isnan(found), stated, found)

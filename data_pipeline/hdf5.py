@@ -10,9 +10,26 @@ import numpy as np
 import tqdm
 
 from data_pipeline.errors import DataError
+from dreamprvr_jax import text
 
 # One lock for the process: HDF5 itself has no other way to be shared.
 _LOCK = threading.Lock()
+
+
+def names_in(file: h5py.File) -> list[str]:
+  """Returns the names at the root; bytes that are not UTF-8 become surrogates,
+  as in names of files."""
+  names = []
+  for name in file:
+    if isinstance(name, bytes):
+      name = name.decode('utf-8', 'surrogateescape')
+    names.append(str(name))
+  return names
+
+
+def stored_name(name: str) -> bytes:
+  """Returns the bytes of a name that `names_in` gave."""
+  return name.encode('utf-8', 'surrogateescape')
 
 
 class Hdf5Store:
@@ -31,11 +48,13 @@ class Hdf5Store:
 
     Args:
       path: the file.
-      ids: which matrices.
+      ids: which matrices; a name in the file may be another normal form of
+        its id.
       optional_prefix: of the ids; the file's own names may lack it.
 
     Raises:
       DataError: if the file is missing, truncated or not HDF5.
+      TextError: if two names in it are the same id in NFC.
     """
     self.path = pathlib.Path(path)
     self._problems: dict[str, str] = {}
@@ -46,9 +65,28 @@ class Hdf5Store:
       names = tqdm.tqdm(
         ids, desc=f'opening {self.path.name}', disable=None, delay=2
       )
+      stored: dict[str, str] | None = None
       for name in names:
-        if not self._locate(file.id, name, name):
-          self._locate(file.id, name, name.removeprefix(optional_prefix))
+        forms = (name, name.removeprefix(optional_prefix))
+        found = any(self._locate(file.id, name, form) for form in forms)
+        if stored is None and not (found and name.isascii()):
+          # Names are listed only if they may be composed in another way.
+          stored = self._names(file)
+        if found or not stored:
+          continue
+        for form in forms:
+          if form in stored and self._locate(file.id, name, stored[form]):
+            break
+
+  def _names(self, file: h5py.File) -> dict[str, str]:
+    """Returns {id in NFC: name in the file}."""
+    try:
+      return text.by_normal(names_in(file), str(self.path))
+    except (OSError, RuntimeError) as error:
+      raise DataError(
+        f'the names in {self.path} cannot be read: {error}; the file is '
+        'damaged, copy or unpack it again'
+      ) from None
 
   def _handles(self):
     self._file = None
@@ -73,7 +111,7 @@ class Hdf5Store:
   def _locate(self, file_id: h5py.h5f.FileID, name: str, stored: str) -> bool:
     """Looks up what is `stored` for an id; returns whether it is there."""
     try:
-      dataset = h5py.h5d.open(file_id, stored.encode('utf-8'))
+      dataset = h5py.h5d.open(file_id, stored_name(stored))
     except KeyError:
       return False
     except (ValueError, TypeError, OSError, RuntimeError) as error:

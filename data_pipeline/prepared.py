@@ -15,6 +15,7 @@ from data_pipeline.records import (
   unpack_strings,
   word_starts,
 )
+from dreamprvr_jax import text
 
 _STRINGS = ('video_ids', 'caption_ids', 'captions')
 _ARRAYS = ('caption_video', 'num_frames', 'num_words', 'durations', 'moments')
@@ -59,6 +60,11 @@ def open_record_corpus(options: DataOptions) -> Corpus:
   )
 
 
+def _texts(packed: np.ndarray) -> list[str]:
+  """Returns texts in NFC, in which older records may not be."""
+  return list(map(text.normal, unpack_strings(packed)))
+
+
 def _open_split(
   name: str, manifest: manifests.Manifest, options: DataOptions
 ) -> Split:
@@ -82,9 +88,7 @@ def _open_split(
   widths = (manifest.visual_width, manifest.text_width)
   return Split(
     name=name,
-    video_ids=unpack_strings(index['video_ids']),
-    caption_ids=unpack_strings(index['caption_ids']),
-    captions=unpack_strings(index['captions']),
+    **{key: _texts(index[key]) for key in _STRINGS},
     caption_video=caption_video,
     num_frames=index['num_frames'],
     num_words=num_words,

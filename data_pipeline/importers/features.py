@@ -21,7 +21,9 @@ import numpy as np
 import tqdm
 
 from data_pipeline.errors import DataError
+from data_pipeline.hdf5 import names_in, stored_name
 from data_pipeline.importers import layout
+from dreamprvr_jax import text
 
 # Names in an .npz of one item; the second is that of CLIP's words in the
 # features released with QVHighlights.
@@ -63,7 +65,7 @@ class Features:
   Attributes:
     path: The folder or file.
     form: 'folder', 'hdf5' or 'npz'.
-    ids: Of all arrays, sorted, bad ones too.
+    ids: Of all arrays, in NFC and sorted, bad ones too.
     width: Of most of the good ones.
     problems: What is wrong, by id, from shapes and types alone.
     rows: Of the good ones, by id.
@@ -84,11 +86,14 @@ class Features:
 
     Raises:
       DataError: If the source is missing, damaged, of no known form or empty.
+      TextError: If two ids are the same in NFC.
     """
     self.path = pathlib.Path(path)
     self._flat = flat
     self.form, self._store = _open(self.path)
-    self.ids = sorted(self._store.ids)
+    # Names as they are stored, by id.
+    self._stored = text.by_normal(self._store.ids, str(path))
+    self.ids = sorted(self._stored)
     if not self.ids:
       raise DataError(f'{path} holds no features; give {_expected()}')
     self.problems: dict[str, str] = {}
@@ -97,7 +102,7 @@ class Features:
     shapes: dict[str, tuple[int, ...]] = {}
     for name in self._bar(self.ids, 'opening'):
       try:
-        shape, dtype = self._store.header(name)
+        shape, dtype = self._store.header(self._stored[name])
         if flat and len(shape) == 1:
           shape = (1, *shape)
         problem = layout.shape_problem(shape, dtype)
@@ -127,7 +132,7 @@ class Features:
       DataError: If it cannot be read or is not as it has to be.
     """
     try:
-      matrix = self._store.read(name)
+      matrix = self._store.read(self._stored[name])
     except _READING as error:
       raise DataError(f'{self.path}: {name!r} {_unreadable(error)}') from None
     if self._flat and matrix.ndim == 1:
@@ -150,7 +155,7 @@ class Features:
   def files(self) -> list[pathlib.Path]:
     """Returns the files that the numbers come from."""
     if isinstance(self._store, _Folder):
-      return [self._store.paths[name] for name in self.ids]
+      return [self._store.paths[self._stored[name]] for name in self.ids]
     return [self.path]
 
   def _bar(self, names: list[str], what: str) -> Iterable[str]:
@@ -271,10 +276,10 @@ class _Hdf5:
   def __init__(self, path: pathlib.Path):
     # No lock: the file may lie on a read-only or network disk.
     self._file = h5py.File(path, 'r', locking=False)
-    self.ids = list(self._file)
+    self.ids = names_in(self._file)
 
   def _dataset(self, name: str) -> h5py.Dataset:
-    found = self._file[name]
+    found = self._file[stored_name(name)]
     if not isinstance(found, h5py.Dataset):
       raise ValueError('it is a group where one dataset an id was expected')
     return found
