@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from dreamprvr_jax import text as texts
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.interop.retriever import Retriever
 from extraction import encoders
@@ -55,9 +56,10 @@ def encode(encoder: Encoder, text: str, where: str) -> np.ndarray:
     where: It came from, for the error.
 
   Raises:
-    UserError: If it has no word.
+    UserError: If it has no word, or holds half a character.
   """
-  words = encoder.words(text) if text.strip() else ()
+  text = texts.check(text, where)
+  words = () if texts.is_blank(text) else encoder.words(text)
   if not len(words):
     raise UserError(f'{where}: the query is empty; write what to look for')
   return np.asarray(words)
