@@ -7,6 +7,7 @@ from ml_collections import ConfigDict, config_flags
 
 from dreamprvr_jax.errors import UserError
 from modes import help as help_texts
+from modes import paths
 from modes.variants import split_overrides
 
 _TEXT_FLAGS = (
@@ -56,12 +57,13 @@ def parse(argv: list[str]) -> flags.FlagValues:
 
   What --config is depends on the command: one that names a checkpoint takes
   its config from there, so that `--config.data.root=DIR` works without
-  --config.
+  --config. `~` is the home folder in all flags and keys that name a path.
 
   Raises:
     UserError: If a flag or key is unknown, a value is not of its kind, or the
       config cannot be had.
   """
+  argv = paths.in_arguments(argv)
   if peek(argv, 'mode') in SERIES:
     # The keys are those of the runs' models, which differ.
     _, argv = split_overrides(argv)
@@ -122,6 +124,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
     ) from error
   if len(rest) > 1:
     raise UserError(f'{rest[1]!r} is not a flag; flags look like --mode=train')
+  paths.in_config(values.config)
   return values
 
 
