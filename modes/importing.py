@@ -16,6 +16,7 @@ from data_pipeline.importers.annotations import Annotated, id_problem
 from data_pipeline.importers.features import Features
 from data_pipeline.importers.sources import Report, Sources
 from data_pipeline.records import write_atomically
+from dreamprvr_jax import text
 from dreamprvr_jax.errors import UserError
 from modes.columns import aligned
 
@@ -56,8 +57,8 @@ def run_inspect(request: Request) -> int:
     raise UserError(f'--out={request.out}: of inspect it is a .json file')
   report = _open(request).report()
   if request.out:
-    text = json.dumps(report.as_json(), indent=1)
-    write_atomically(epath.Path(request.out), text.encode())
+    content = json.dumps(report.as_json(), indent=1)
+    write_atomically(epath.Path(request.out), content.encode())
   _show(report)
   _refuse(report, request.out)
   return 0
@@ -137,16 +138,22 @@ def _check_flags(request: Request) -> None:
 def _require_same(folder: pathlib.Path, identity: dict) -> None:
   """Raises UserError unless a folder holds the import of these sources."""
   try:
-    found = json.loads((folder / _RECORD).read_text())
-  except (OSError, ValueError):
+    record = str(folder / _RECORD)
+    found = text.parse_json(text.read(record), record)
+  except (OSError, text.TextError):
     found = None
   what = 'is no import'
   if isinstance(found, dict):
     # Files that were moved are the same.
+    digests = {
+      name: facts.get('digest')
+      for name, facts in found.items()
+      if isinstance(facts, dict)
+    }
     other = [
       name
       for name, facts in identity.items()
-      if found.get(name, {}).get('digest') != facts['digest']
+      if digests.get(name) != facts['digest']
     ]
     if not other:
       return
