@@ -29,6 +29,7 @@ from data_pipeline.release import (
   find_visual,
   release_exists,
 )
+from dreamprvr_jax import text
 
 _log = logging.getLogger(__name__)
 
@@ -78,8 +79,8 @@ class Manifest:
 
   def save(self, target: epath.Path) -> None:
     """Writes the manifest, atomically."""
-    text = json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True)
-    write_atomically(target, text.encode('utf-8'))
+    content = json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True)
+    write_atomically(target, content.encode('utf-8'))
 
 
 def path(options: DataOptions) -> epath.Path:
@@ -95,7 +96,7 @@ def load(options: DataOptions) -> Manifest:
   """
   source = path(options)
   try:
-    content = json.loads(source.read_text())
+    content = text.parse_json(text.read(source), str(source))
     if content['format'] != FORMAT:
       raise DataError(
         f'{source} is of format {content["format"]}, this program reads '

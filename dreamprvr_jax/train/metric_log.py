@@ -21,7 +21,7 @@ def read_rows(workdir: os.PathLike[str] | str) -> list[dict[str, Any]]:
   if not path.exists():
     return []
   rows = []
-  for line in path.read_text().splitlines():
+  for line in path.read_text(encoding='utf-8').splitlines():
     try:
       rows.append(json.loads(line))
     except ValueError:
@@ -46,9 +46,11 @@ class MetricLog:
     kept = [row for row in read_rows(root) if row.get('step', 0) <= from_step]
     path = root / METRICS_FILE
     partial = path.with_suffix('.tmp')
-    partial.write_text(''.join(json.dumps(row) + '\n' for row in kept))
+    partial.write_text(
+      ''.join(json.dumps(row) + '\n' for row in kept), encoding='utf-8'
+    )
     partial.replace(path)
-    self._file = path.open('a')
+    self._file = path.open('a', encoding='utf-8')
     # Slow to import: only a run that trains pays for it.
     from tensorboardX import SummaryWriter
 
