@@ -1,6 +1,7 @@
 """The command line: modes and exit codes. `python main.py --help`."""
 
 import dataclasses
+import io
 import logging
 import os
 import pathlib
@@ -152,6 +153,13 @@ def _start_logging() -> None:
     logging.getLogger(name).setLevel(logging.INFO)
 
 
+def _show_any_name() -> None:
+  """Shows what a terminal cannot, such as half a character, by its number."""
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors='backslashreplace')
+
+
 def _fail(message: object) -> int:
   print(f'error: {message}', file=sys.stderr)
   return 2
@@ -163,6 +171,7 @@ def main(argv: list[str]) -> int:
     print(help_texts.text(flags.peek(argv, 'mode')))
     return 0
   _start_logging()
+  _show_any_name()
   former = signal.signal(signal.SIGTERM, _interrupt)
   try:
     return _run(flags.parse(argv), argv)

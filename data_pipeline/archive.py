@@ -1,11 +1,11 @@
 """All videos of a feature file, whether or not a caption names them."""
 
 import pathlib
-from typing import Any
 
 import numpy as np
 
-from data_pipeline.bigfile import parse_literal_dict
+from data_pipeline import rows
+from data_pipeline.bigfile import read_table
 from data_pipeline.captions import read_captions
 from data_pipeline.corpus import Split
 from data_pipeline.errors import ArrayError, BadItemError, DataError
@@ -50,6 +50,8 @@ def open_archive(options: DataOptions) -> Split:
   kept, skipped = [], []
   for name in ids:
     reason = matrix_problem(visual, name, width, 'frame')
+    if text.surrogate(name):
+      reason = f'its id in {path} is no UTF-8 text; rename it'
     if reason and not options.skip_bad:
       raise BadItemError(f'video {name!r}', reason)
     if reason:
@@ -83,19 +85,19 @@ def _names(path: pathlib.Path, options: DataOptions) -> list[str]:
     names = _dataset_names(path)
   else:
     table = path / 'video2frames.txt'
-    raw = table.read_bytes() if table.exists() else b'{}'
-    names = list(parse_literal_dict(raw.decode('iso-8859-1'), str(table)))
+    names = list(read_table(table)) if table.exists() else []
+  names = list(text.by_normal(names, str(path)))
   captioned = {
     caption.video
     for file in caption_files(options).values()
     for caption in read_captions(file, skip_bad=True)[0]
   }
-  there = set(map(text.normal, names))
+  there = set(names)
   return [
     f'{PREFIX}{name}'
     if f'{PREFIX}{name}' in captioned - there and name not in captioned
     else name
-    for name in map(text.normal, names)
+    for name in names
   ]
 
 
@@ -117,11 +119,6 @@ def _dataset_names(path: pathlib.Path) -> list[str]:
   return names
 
 
-def _is_number(value: Any) -> bool:
-  # JSON's whole numbers have no bound, those of numpy do.
-  return type(value) in (int, float) and not abs(value) >= 1e300
-
-
 def _durations(ids: list[str], options: DataOptions) -> np.ndarray:
   """Returns (v,) float64 seconds, nan if neither an annotation nor
   durations.json says."""
@@ -129,8 +126,13 @@ def _durations(ids: list[str], options: DataOptions) -> np.ndarray:
   path = pathlib.Path(options.folder) / DURATIONS
   if not path.exists():
     return found
-  said: Any = text.parse_json(text.read(path), str(path))
-  if not isinstance(said, dict) or not all(map(_is_number, said.values())):
-    raise DataError(f'{path} does not hold {{video: seconds}}; delete it')
-  stated = np.array([said.get(name, np.nan) for name in ids], np.float64)
+  try:
+    said = rows.given(text.parse_json(text.read(path), str(path)), 'it')
+    names = text.by_normal(said, str(path))
+    seconds = {name: rows.seconds(said[key]) for name, key in names.items()}
+  except rows.RowError as error:
+    raise DataError(
+      f'{path} does not hold {{video: seconds}} ({error}); delete it'
+    ) from None
+  stated = np.array([seconds.get(name, np.nan) for name in ids], np.float64)
   return np.where(np.isnan(found), stated, found)

@@ -3,15 +3,19 @@
 import ast
 import json
 import pathlib
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from data_pipeline.errors import DataError
+from dreamprvr_jax import text as texts
 
 _DTYPE = np.dtype('<f4')
 # Characters of the one line of shape.txt.
 _MAX_LINE = 200
+# Ids may hold other white space, such as a no-break space.
+_SPACE = re.compile('[ \t\r\n\x0b\x0c]+')
 _FILES = ('feature.bin', 'id.txt', 'shape.txt', 'video2frames.txt')
 
 
@@ -67,6 +71,28 @@ def parse_literal_dict(text: str, where: str) -> dict[str, list[str]]:
   return parsed
 
 
+def read_table(path: pathlib.Path) -> dict[str, list[str]]:
+  """Returns what a video2frames.txt holds, {video id: [frame ids]} in NFC.
+
+  Raises:
+    DataError, TextError: if it is malformed, not UTF-8, or two ids are the
+      same in NFC.
+  """
+  text = texts.read(path)
+  table = parse_literal_dict(text, str(path))
+  if text.isascii() and '\\' not in text:
+    return table
+  composed = {}
+  for name, stored in texts.by_normal(table, str(path)).items():
+    where = f'{path}: an id of the video {name!r}'
+    composed[texts.check(name, where)] = [
+      # What is no id is found to be missing in id.txt.
+      texts.check(frame, where) if isinstance(frame, str) else frame
+      for frame in table[stored]
+    ]
+  return composed
+
+
 class BigFileStore:
   """Random access to the frame matrices of a BigFile folder, memory-mapped."""
 
@@ -74,8 +100,9 @@ class BigFileStore:
     """Reads the tables of the folder and keeps the rows of the videos `ids`.
 
     Raises:
-      DataError: if a file is missing or malformed, if feature.bin is not as
-        long as shape.txt says, or if a frame id comes twice.
+      DataError, TextError: if a file is missing, malformed or not UTF-8, if
+        feature.bin is not as long as shape.txt says, or if a frame id comes
+        twice.
     """
     self.folder = pathlib.Path(folder)
     self.path = self.folder / 'feature.bin'
@@ -94,7 +121,7 @@ class BigFileStore:
 
   def _read_shape(self):
     path = self.folder / 'shape.txt'
-    with path.open(encoding='iso-8859-1') as file:
+    with path.open(encoding='utf-8-sig', errors='replace') as file:
       first = file.readline(_MAX_LINE).split()
     try:
       self._count, self._width = (int(word) for word in first)
@@ -117,7 +144,13 @@ class BigFileStore:
 
   def _read_ids(self) -> dict[str, int]:
     path = self.folder / 'id.txt'
-    names = path.read_bytes().decode('iso-8859-1').split()
+    text = texts.read(path)
+    if text.isascii():
+      names = text.split()
+    else:
+      names = [name for name in _SPACE.split(text) if name]
+      texts.by_normal(names, str(path))
+      names = list(map(texts.normal, names))
     if len(names) != self._count:
       raise DataError(
         f'{path} holds {len(names)} frame ids but shape.txt says '
@@ -134,13 +167,15 @@ class BigFileStore:
 
   def _locate(self, ids: Iterable[str], rows: dict[str, int]):
     path = self.folder / 'video2frames.txt'
-    text = path.read_bytes().decode('iso-8859-1')
-    video2frames = parse_literal_dict(text, str(path))
+    video2frames = read_table(path)
     for video in ids:
       frames = video2frames.get(video)
       if frames is None:
         continue
-      places = [rows.get(frame, -1) for frame in frames]
+      places = [
+        rows.get(frame, -1) if isinstance(frame, str) else -1
+        for frame in frames
+      ]
       if -1 in places:
         frame = frames[places.index(-1)]
         self._problems[video] = (

@@ -11,6 +11,7 @@ from data_pipeline.hdf5_claims import Stored
 from data_pipeline.hdf5_file import Hdf5File
 from data_pipeline.limits import Limits, memory_problem
 from data_pipeline.resident import available_memory
+from dreamprvr_jax import text
 
 
 class Hdf5Store:
@@ -31,13 +32,15 @@ class Hdf5Store:
 
     Args:
       path: the file.
-      ids: which matrices.
+      ids: which matrices; a name in the file may be another normal form of
+        its id.
       optional_prefix: of the ids; the file's own names may lack it.
       limits: how far they may unpack; the defaults if not given.
 
     Raises:
       DataError: if the file is missing, truncated or not HDF5, or if it
         claims too much in all.
+      TextError: if two names in it are the same id in NFC.
     """
     self.path = pathlib.Path(path)
     self._file = Hdf5File(self.path)
@@ -61,16 +64,25 @@ class Hdf5Store:
     names = tqdm.tqdm(
       ids, desc=f'opening {self.path.name}', disable=None, delay=2
     )
+    spellings: dict[str, str] | None = None
     for name in names:
+      forms = dict.fromkeys((name, name.removeprefix(optional_prefix)))
       try:
-        found = self._file.find(name)
-        if found is None and optional_prefix:
-          found = self._file.find(name.removeprefix(optional_prefix))
+        found = self._first(forms)
+        if spellings is None and not (found and name.isascii()):
+          # Names are listed only if they may be composed in another way.
+          spellings = text.by_normal(self._file.names(), str(self.path))
+        if found is None and spellings:
+          found = self._first(spellings.get(form, form) for form in forms)
       except ArrayError as error:
         self._problems[name] = f'{error} (in {self.path})'
         continue
       if found is not None:
         self._keep(name, found, available)
+
+  def _first(self, names: Iterable[str]) -> Stored | None:
+    """Returns the first dataset that there is of some names."""
+    return next(filter(None, map(self._file.find, names)), None)
 
   def _keep(self, name: str, found: Stored, available: int | None) -> None:
     claim = found.claim

@@ -4,7 +4,6 @@ import math
 import os
 import pathlib
 import threading
-import unicodedata
 
 import h5py
 import numpy as np
@@ -65,8 +64,6 @@ class Hdf5File:
   def find(self, name: str) -> Stored | None:
     """Returns the dataset of a name; None if the file has no such name.
 
-    The name may be stored with accents in composed or in decomposed form.
-
     Raises:
       ArrayError: If it is no dataset of this file, or claims values that the
         file does not hold.
@@ -74,11 +71,8 @@ class Hdf5File:
     """
     with _LOCK:
       file = self._opened()
-      for spelling in dict.fromkeys((name, unicodedata.normalize('NFD', name))):
-        dataset = open_dataset(file, spelling)
-        if dataset is not None:
-          return examine(dataset, spelling, self.size)
-    return None
+      dataset = open_dataset(file, name)
+      return None if dataset is None else examine(dataset, name, self.size)
 
   @property
   def size(self) -> int:

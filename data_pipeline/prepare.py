@@ -141,7 +141,7 @@ def _start_or_resume(
   plan_file = folder / 'plan.txt'
   # The manifest goes first: no moment in which it vouches for other shards.
   manifests.path(corpus.options).unlink(missing_ok=True)
-  if plan_file.exists() and plan_file.read_text() == key:
+  if plan_file.exists() and plan_file.read_text(encoding='utf-8') == key:
     _log.info('keeping the finished shards in %s', folder)
   else:
     plan_file.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from data_pipeline.index_file import (
 )
 from data_pipeline.options import SPLITS, DataOptions
 from data_pipeline.records import RecordSource, RecordTable, word_starts
+from dreamprvr_jax import text
 
 _STRINGS = ('video_ids', 'caption_ids', 'captions')
 _ARRAYS = ('caption_video', 'num_frames', 'num_words', 'durations', 'moments')
@@ -136,7 +137,11 @@ def _checked(
       or (axes != '*' and array.shape != shape)
     ):
       raise _wrong(where, f'the array {key!r} is not as it has to be')
-  texts = {key: unpack_strings(index[key], where) for key in _STRINGS}
+  # Older records may not be in NFC.
+  texts = {
+    key: list(map(text.normal, unpack_strings(index[key], where)))
+    for key in _STRINGS
+  }
   for key, strings in texts.items():
     if len(strings) != sizes['v' if key == 'video_ids' else 'n']:
       raise _wrong(where, f'{len(strings)} {key} are there')

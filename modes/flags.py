@@ -8,6 +8,7 @@ from ml_collections import ConfigDict, config_flags
 
 from dreamprvr_jax.errors import UserError
 from modes import help as help_texts
+from modes import paths
 from modes.variants import split_overrides
 
 _TEXT_FLAGS = (
@@ -57,12 +58,13 @@ def parse(argv: list[str]) -> flags.FlagValues:
 
   What --config is depends on the command: one that names a checkpoint takes
   its config from there, so that `--config.data.root=DIR` works without
-  --config.
+  --config. `~` is the home folder in all flags and keys that name a path.
 
   Raises:
     UserError: If a flag or key is unknown, a value is not of its kind, or the
       config cannot be had.
   """
+  argv = paths.in_arguments(argv)
   if peek(argv, 'mode') in SERIES:
     # The keys are those of the runs' models, which differ.
     _, argv = split_overrides(argv)
@@ -121,6 +123,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
   rest = _parsed(values, argv)
   if len(rest) > 1:
     raise UserError(f'{rest[1]!r} is not a flag; flags look like --mode=train')
+  paths.in_config(values.config)
   place = values.checkpoint or values.index or values.workdir
   if before and values.mode in _OF_CHECKPOINTS:
     from modes import overrides

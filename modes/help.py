@@ -200,6 +200,7 @@ def text(mode: str = '') -> str:
   lines.append('flags:')
   width = max(map(len, FLAGS))
   lines += [f'  {flag.ljust(width)}  {what}' for flag, what in FLAGS.items()]
+  lines += ['', '~ is the home folder at the beginning of every path.']
   lines += ['', 'keys of the config, with the defaults before a dataset or']
   lines += ['model sets its own:', *(f'  {row}' for row in config_keys())]
   lines += [
@@ -240,7 +241,7 @@ def _assignments(
   """
   found, comment = [], []
   pattern = re.compile(rf'{variable}\.([\w.]+) = (.*)')
-  for line in map(str.strip, path.read_text().splitlines()):
+  for line in map(str.strip, path.read_text(encoding='utf-8').splitlines()):
     match = pattern.fullmatch(line)
     if line.startswith('#'):
       comment.append(line.lstrip('# '))

@@ -1,16 +1,16 @@
 """--queries=FILE: queries by id, as word features or as sentences."""
 
-import json
 import pathlib
 
 import numpy as np
 
+from data_pipeline import rows
 from data_pipeline.errors import ArrayError
 from data_pipeline.hdf5_file import Hdf5Arrays
 from data_pipeline.limits import Claim, Limits, memory_problem, shape_text
 from data_pipeline.npz import Npz
 from data_pipeline.resident import available_memory
-from dreamprvr_jax import text as texts
+from dreamprvr_jax import text
 from dreamprvr_jax.errors import UserError
 
 _ENDINGS = ('.npz', '.h5', '.hdf5')
@@ -18,7 +18,7 @@ _SENTENCES = ('.txt', '.jsonl')
 
 
 def read_queries(path: str, width: int) -> dict[str, np.ndarray]:
-  """Returns {id: (words, width) float32} of a file, in its order.
+  """Returns {id in NFC: (words, width) float32} of a file, in its order.
 
   Args:
     path: .npz with one array per query, or HDF5 with one dataset per query.
@@ -51,7 +51,7 @@ def holds_sentences(path: str) -> bool:
 
 
 def read_sentences(path: str) -> dict[str, str]:
-  """Returns {id: sentence} of a file, in its order.
+  """Returns {id: sentence} of a file in UTF-8, both in NFC, in its order.
 
   Args:
     path: .txt with a sentence on each line, or .jsonl with rows {"text"} and,
@@ -59,30 +59,25 @@ def read_sentences(path: str) -> dict[str, str]:
       lines are passed over.
 
   Raises:
-    UserError: If it is no such file, or an id comes twice.
+    UserError: If it is no such file, a row has no text, or an id comes twice.
   """
   try:
-    lines = pathlib.Path(path).read_text(encoding='utf-8').splitlines()
+    lines = text.read_rows(path)
   except FileNotFoundError:
     raise UserError(f'--queries={path}: there is no such file') from None
-  except UnicodeDecodeError as error:
-    raise UserError(
-      f'--queries={path}: the file is no UTF-8 text ({error.reason} at byte '
-      f'{error.start}); save it as UTF-8'
-    ) from None
   found: dict[str, str] = {}
   for number, line in enumerate(lines, 1):
-    if not line.strip():
+    if text.is_blank(line):
       continue
-    name, text = str(number), line.strip()
+    name, sentence = str(number), text.normal(line.strip())
     if path.lower().endswith('.jsonl'):
-      name, text = _sentence_row(f'{path}:{number}', line, name)
+      name, sentence = _sentence_row(f'{path}:{number}', line, name)
     if name in found:
       raise UserError(
         f'--queries={path}:{number}: the query {name!r} comes twice; give '
         'each an id of its own'
       )
-    found[name] = text
+    found[name] = sentence
   if not found:
     raise UserError(f'--queries={path}: the file holds no query')
   return found
@@ -90,17 +85,22 @@ def read_sentences(path: str) -> dict[str, str]:
 
 def _sentence_row(where: str, line: str, name: str) -> tuple[str, str]:
   try:
-    row = json.loads(line)
-    text = row['text']
-    name = str(row.get('id', name))
-  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    row = rows.parse(line)
+    if 'text' not in row:
+      raise rows.RowError('"text" is missing')
+    sentence = rows.sentence(row['text'])
+    name = rows.name(row.get('id', name), 'id')
+  except UserError as error:
     raise UserError(
-      f'--queries={where} is no query ({type(error).__name__}: {error}); '
-      'expected {"id": "...", "text": "a sentence"}'
+      f'--queries={where} is no query ({error}); expected {{"id": "...", '
+      '"text": "a sentence"}'
     ) from None
-  if not isinstance(text, str):
-    raise UserError(f'--queries={where}: the text is no sentence')
-  return name, text
+  if text.is_blank(sentence):
+    raise UserError(
+      f'--queries={where}: the query {name!r} has no text; write what to look '
+      'for'
+    )
+  return name, sentence
 
 
 def _read_arrays(
@@ -108,13 +108,11 @@ def _read_arrays(
 ) -> dict[str, np.ndarray]:
   """Returns the arrays of a file by id, float32; nothing is read before all
   of them were found to fit."""
-  claims, names = {}, {}
+  claims = {}
   available = available_memory()
-  for stored in store.ids:
-    name = texts.check(stored, f'{where}: the name of the query {stored!r}')
-    if name in names:
-      raise UserError(f'{where}: the query {name!r} comes twice; remove one')
-    names[name] = stored
+  names = text.by_normal(store.ids, where)
+  for name, stored in names.items():
+    text.check(name, f'{where}: the name of the query {name!r}')
     try:
       claim = store.claim(stored)
     except ArrayError as error:

@@ -69,7 +69,7 @@ def _run(
           f'{_label(checkpoint)}, {name}, seed {seed}: SumR '
           f'{result["before"]["SumR"]:.1f} to {result["after"]["SumR"]:.1f}'
         )
-  joins.say(f'\n{(workdir / "rerank.md").read_text()}')
+  joins.say(f'\n{(workdir / "rerank.md").read_text(encoding="utf-8")}')
   return 0
 
 
@@ -91,7 +91,7 @@ def _result(
   there, or the exit code of a training that was stopped."""
   done = folder / _DONE
   if done.exists():
-    return json.loads(done.read_text())
+    return json.loads(done.read_text(encoding='utf-8'))
   encodings = folder.parent / _label(checkpoint)
   own = config.copy_and_resolve_references().unlock()
   own.seed = seed

@@ -314,4 +314,4 @@ def read_fusion(directory: str) -> dict[str, Any]:
       f'{path} is not there: the training of the re-ranker has not ended; '
       'give the command of --mode=rerank-train again'
     )
-  return json.loads(path.read_text())
+  return json.loads(path.read_text(encoding='utf-8'))

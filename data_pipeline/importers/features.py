@@ -47,7 +47,7 @@ class Features:
   Attributes:
     path: The folder or file.
     form: 'folder', 'hdf5' or 'npz'.
-    ids: Of all arrays, sorted, bad ones too.
+    ids: Of all arrays, in NFC and sorted, bad ones too.
     width: Of most of the good ones.
     problems: What is wrong, by id, from shapes and types alone.
     rows: Of the good ones, by id.
@@ -71,11 +71,13 @@ class Features:
     Raises:
       DataError: If the source is missing, damaged, of no known form or empty,
         or claims too much in all.
+      TextError: If two ids are the same in NFC.
     """
     self.path = pathlib.Path(path)
     self._flat = flat
     self.form, self._store = _open(self.path)
-    self._stored = _spellings(self.path, self._store.ids)
+    # Names as they are stored, by id.
+    self._stored = text.by_normal(self._store.ids, str(path))
     self.ids = sorted(self._stored)
     if not self.ids:
       raise DataError(f'{path} holds no features; give {_expected()}')
@@ -173,24 +175,6 @@ class Features:
       disable=None if self._progress else True,
       delay=1,
     )
-
-
-def _spellings(path: pathlib.Path, names: list[str]) -> dict[str, str]:
-  """Returns the names as they are stored, by those in composed form.
-
-  Raises:
-    DataError: If two names are the same text.
-  """
-  found: dict[str, str] = {}
-  for name in names:
-    composed = text.normal(name)
-    if composed in found:
-      raise DataError(
-        f'{path} holds {composed!r} twice, with accents written in two ways; '
-        'remove one'
-      )
-    found[composed] = name
-  return found
 
 
 def _open(path: pathlib.Path) -> tuple[str, _Store]:

@@ -20,6 +20,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.importers.annotations import Annotated, id_problem
 from data_pipeline.limits import shape_text
 from data_pipeline.options import SPLITS
+from dreamprvr_jax import text
 
 _log = logging.getLogger(__name__)
 
@@ -191,12 +192,19 @@ def caption_ids(annotated: Sequence[Annotated]) -> list[str]:
   ids = []
   for item in annotated:
     video = item.videos[0]
-    problem = id_problem(video) or ('' if item.text.strip() else 'has no text')
+    problem = id_problem(video) or _text_problem(item.text)
     if problem:
       raise DataError(f'the query {item.query_id!r}: {problem}')
     ids.append(f'{video}#enc#{counts[video]}')
     counts[video] += 1
   return ids
+
+
+def _text_problem(sentence: str) -> str:
+  if text.is_blank(sentence):
+    return 'has no text'
+  half = text.surrogate(sentence)
+  return f'its text holds {half}, which is half of a character' if half else ''
 
 
 def _hash(name: str) -> float:

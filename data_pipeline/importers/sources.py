@@ -193,7 +193,8 @@ def _digest(paths: Sequence[str | pathlib.Path]) -> str:
   for path in map(pathlib.Path, paths):
     stat = path.stat()
     line = f'{path.name} {stat.st_size} {stat.st_mtime_ns}\n'
-    digest.update(line.encode())
+    # A name may hold bytes that are no text.
+    digest.update(line.encode('utf-8', 'surrogateescape'))
   return digest.hexdigest()
 
 

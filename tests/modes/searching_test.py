@@ -190,7 +190,8 @@ def test_append_and_remove(trained, capsys):
   assert call(*flags, '--append') == 0
   assert '0 of the split test' in capsys.readouterr().out
   names = place.parent / 'names.txt'
-  names.write_text('\n'.join(split.video_ids[:2]) + '\n')
+  # As some editors write it.
+  names.write_text('\ufeff' + '\r\n'.join(split.video_ids[:2]) + '\r\n')
   assert call(*flags, f'--remove=@{names}') == 0
   assert call(*flags, f'--remove={split.video_ids[5]}') == 0
   assert set(split.video_ids) - set(Store(place).rows_of()) == {
