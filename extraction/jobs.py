@@ -15,7 +15,7 @@ import tqdm
 
 from extraction.encoders import Encoder
 from extraction.files import find_videos
-from extraction.frames import VideoError
+from extraction.frames import Limits, VideoError
 from extraction.state import Source, State, keep, sole_writer
 from extraction.video import BATCH, extract_file
 
@@ -31,6 +31,7 @@ class Options:
     workers: Processes; 0: one per core for an encoder without weights, else
       one.
     progress: Show a bar.
+    limits: What one file may give.
   """
 
   fps: float = 2.0
@@ -38,6 +39,7 @@ class Options:
   device: str = ''
   workers: int = 0
   progress: bool = True
+  limits: Limits = Limits()
 
   def processes(self, encoder: Encoder) -> int:
     """Returns how many processes are started."""
@@ -56,6 +58,7 @@ class Job:
   batch: int
   device: str
   threads: int
+  limits: Limits = Limits()
 
 
 @dataclasses.dataclass
@@ -121,12 +124,19 @@ def _extract_files(
   results: Results,
 ) -> Summary:
   settings = {'encoder': encoder.identity, 'fps': float(options.fps)}
-  state = State(folder, settings)
-  sources = {name: Source.of(path) for name, path in files.items()}
+  state = State(folder, settings, options.limits)
+  state.forget_reasons()
+  sources: dict[str, Source] = {}
+  for name, path in files.items():
+    try:
+      sources[name] = Source.of(path)
+    except OSError as error:
+      reason = f'cannot be read ({error.strerror})'
+      state.skip(name, Source.gone(path), reason)
   workers = options.processes(encoder)
   # A decoder's threads share the cores with the other processes.
   threads = max((os.cpu_count() or 1) // workers, 1)
-  there = {name for name in files if state.has(name, sources[name])}
+  there = {name for name in sources if state.has(name, sources[name])}
   jobs = [
     Job(
       name,
@@ -136,6 +146,7 @@ def _extract_files(
       options.batch,
       options.device,
       threads,
+      options.limits,
     )
     for name, source in sources.items()
     if name not in there and not state.failed(name, source)
@@ -176,6 +187,7 @@ def extract(job: Job) -> float | str:
       batch=job.batch,
       device=job.device,
       threads=job.threads,
+      limits=job.limits,
     )
   except VideoError as error:
     return error.reason
