@@ -57,12 +57,12 @@ def _files(root: pathlib.Path) -> Iterator[pathlib.Path]:
   while folders or links:
     path = folders.pop() if folders else links.pop(0)
     real = path.resolve()
-    if path.is_symlink() and path != root:
-      if real in top.parents or real in path.parent.resolve().parents:
-        _log.warning(
-          '%s is passed over: it leads to a folder that it lies in', shown(path)
-        )
-        continue
+    above = {*top.parents, *path.parent.resolve().parents}
+    if path != root and path.is_symlink() and real in above:
+      _log.warning(
+        '%s is passed over: it leads to a folder that it lies in', shown(path)
+      )
+      continue
     if real in read:
       continue
     read.add(real)

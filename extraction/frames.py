@@ -11,7 +11,7 @@ from media.files import VideoError, import_av, opened
 from media.pixels import Pixels, Resize
 from media.presentation import Presentation, Shown
 
-__all__ = ['Limits', 'Sample', 'Video', 'VideoError', 'import_av']
+__all__ = ['LIMITS', 'Limits', 'Sample', 'Video', 'VideoError', 'import_av']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,9 @@ class Limits:
 
   seconds: float = 43_200.0
   samples: int = 100_000
+
+
+LIMITS = Limits()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Video:
     resize: Resize,
     *,
     threads: int = 0,
-    limits: Limits | None = None,
+    limits: Limits = LIMITS,
   ):
     """Remembers what to decode; nothing is opened yet.
 
@@ -64,7 +67,7 @@ class Video:
       fps: Samples per second of presentation time.
       resize: Of the upright picture with square pixels.
       threads: Of the decoder; 0: as many as it likes.
-      limits: What the file may give; None: the usual limits.
+      limits: What the file may give.
     """
     if not fps > 0:
       raise DataError(f'fps={fps} must be above 0; 2 is usual')
@@ -75,7 +78,7 @@ class Video:
     self.duration = float('nan')
     self._resize = resize
     self._threads = threads
-    self._limits = limits or Limits()
+    self._limits = limits
     self._shape: tuple[int, int] | None = None
 
   def samples(self) -> Iterator[Sample]:

@@ -2,11 +2,13 @@
 
 import collections
 import concurrent.futures
+import copy
 import dataclasses
 import multiprocessing
 import os
 import pathlib
 import signal
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -15,7 +17,7 @@ import tqdm
 
 from extraction.encoders import Encoder
 from extraction.files import find_videos
-from extraction.frames import Limits, VideoError
+from extraction.frames import LIMITS, Limits, VideoError
 from extraction.state import Source, State, keep, sole_writer
 from extraction.video import BATCH, extract_file
 
@@ -39,7 +41,7 @@ class Options:
   device: str = ''
   workers: int = 0
   progress: bool = True
-  limits: Limits = Limits()
+  limits: Limits = LIMITS
 
   def processes(self, encoder: Encoder) -> int:
     """Returns how many processes are started."""
@@ -58,7 +60,7 @@ class Job:
   batch: int
   device: str
   threads: int
-  limits: Limits = Limits()
+  limits: Limits = LIMITS
 
 
 @dataclasses.dataclass
@@ -195,6 +197,23 @@ def extract(job: Job) -> float | str:
   return found.duration
 
 
+def attempt(work: Callable[[Job], float | str], job: Job) -> float | str:
+  """Returns what `work` does of a job; runs in another process.
+
+  Raises:
+    RuntimeError: Instead of errors that the other process cannot be given:
+      they would look like the end of this one.
+  """
+  try:
+    return work(job)
+  except Exception as error:
+    try:
+      copy.copy(error)
+    except Exception:  # whatever the constructor of that error does
+      raise RuntimeError(traceback.format_exc()) from None
+    raise
+
+
 def _results(
   jobs: Sequence[Job], workers: int
 ) -> Iterator[tuple[Job, float | str]]:
@@ -207,6 +226,9 @@ def _results(
   while waiting:
     suspects = yield from _pooled(waiting, min(workers, len(waiting)))
     for job in suspects:
+      with new_pool(1) as pool:
+        # If no process can be started at all, that is no fault of a file.
+        pool.submit(os.getpid).result()
       alone = collections.deque([job])
       if (yield from _pooled(alone, 1)):
         yield job, DEADLY
@@ -223,7 +245,7 @@ def _pooled(
     try:
       while waiting or running:
         while waiting and len(running) < 2 * workers:
-          running[pool.submit(extract, waiting[0])] = waiting[0]
+          running[pool.submit(attempt, extract, waiting[0])] = waiting[0]
           waiting.popleft()
         ended, _ = concurrent.futures.wait(
           running, return_when=concurrent.futures.FIRST_COMPLETED

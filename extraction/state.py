@@ -27,7 +27,7 @@ import numpy as np
 from data_pipeline.errors import DataError
 from data_pipeline.importers.layout import write_features
 from dreamprvr_jax import folders, text
-from extraction.frames import Limits
+from extraction.frames import LIMITS, Limits
 from extraction.video import Extracted
 
 FEATURE = 'extracted'
@@ -89,20 +89,20 @@ class State:
     self,
     folder: pathlib.Path,
     settings: dict[str, Any],
-    limits: Limits | None = None,
+    limits: Limits = LIMITS,
   ):
     """Opens the state, or begins one.
 
     Args:
       folder: Of the collection.
       settings: Whatever the numbers depend on.
-      limits: What one file may give; None: the usual limits.
+      limits: What one file may give.
 
     Raises:
       DataError: If what is there was made with other settings.
     """
     self.folder = folder
-    self._limits = dataclasses.asdict(limits or Limits())
+    self._limits = dataclasses.asdict(limits)
     self.feature_file = folder / 'FeatureData' / FEATURE / 'feature.hdf5'
     self._own = folder / _OWN
     self._parts = self._own / 'parts'

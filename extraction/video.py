@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from extraction.encoders import Encoder, from_identity
-from extraction.frames import Limits, Video
+from extraction.frames import LIMITS, Limits, Video
 
 # Pictures that are encoded at a time.
 BATCH = 32
@@ -40,7 +40,7 @@ def extract_file(
   batch: int = BATCH,
   device: str = '',
   threads: int = 0,
-  limits: Limits | None = None,
+  limits: Limits = LIMITS,
 ) -> Extracted:
   """Returns the features of one file; a process keeps its encoder.
 
@@ -51,7 +51,7 @@ def extract_file(
     batch: Pictures that are encoded at a time.
     device: See `encoders.build`.
     threads: Of the decoder; 0: as many as it likes.
-    limits: What the file may give; None: the usual limits.
+    limits: What the file may give.
 
   Raises:
     VideoError: If the file is no whole video, or gives more than the limits.

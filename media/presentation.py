@@ -137,11 +137,13 @@ class Presentation:
     before = None
     for frame in self._decoded():
       clock = self._clock(frame.pts, frame.time_base)
-      if clock is None and before is None:
+      if clock is not None:
+        before = clock - start
+      elif before is None:
         return
-      time = clock - start if clock is not None else before + self._step
-      yield self._shown(frame, time)
-      before = time
+      else:
+        before += self._step
+      yield self._shown(frame, before)
 
   def _shown(self, frame: Any, time: float) -> Shown:
     # Older versions of PyAV do not say how long a picture is shown.

@@ -155,7 +155,8 @@ FLAGS = {
   '--annotations=FILE,...': 'sentences and the videos they mean, for import '
   'and inspect: .json, .jsonl, .txt, .gz of each',
   '--fps=N': 'samples per second of video, for extract; 2 if not given',
-  '--max_seconds=N': 'extract skips longer files; 43200 (12 hours) if not given',
+  '--max_seconds=N': 'extract skips longer files; 43200, 12 hours, if not '
+  'given',
   '--max_samples=N': 'extract skips files that give more samples; 100000 if '
   'not given',
   '--workers=N': 'processes of extract, and of the local runner of --engine; '
