@@ -57,13 +57,13 @@ def _files(root: pathlib.Path) -> Iterator[pathlib.Path]:
   while folders or links:
     path = folders.pop() if folders else links.pop(0)
     real = path.resolve()
+    if real in read:
+      continue
     above = {*top.parents, *path.parent.resolve().parents}
     if path != root and path.is_symlink() and real in above:
       _log.warning(
         '%s is passed over: it leads to a folder that it lies in', shown(path)
       )
-      continue
-    if real in read:
       continue
     read.add(real)
     try:

@@ -93,7 +93,7 @@ class Video:
     with opened(self.path, threads=self._threads) as (container, stream):
       film = Presentation(self.path, container, stream)
       # Before hours of decoding.
-      self._check(film.at_least)
+      self._check(film.at_least, film.stated)
       yield from self._sampled(film, Pixels(stream))
 
   def _sampled(self, film: Presentation, pixels: Pixels) -> Iterator[Sample]:
@@ -101,7 +101,7 @@ class Video:
     image: np.ndarray | None = None
     taken, end = 0, 0.0
     for shown in film.pictures():
-      self._check(shown.until)
+      self._check(shown.until, shown.until)
       # What is asked for before the first picture is that one.
       seen = held or shown
       while (middle := (taken + 0.5) / self.fps) < shown.time:
@@ -118,15 +118,20 @@ class Video:
       yield Sample(image, end / 2)
     self.duration = end
 
-  def _check(self, seconds: float) -> None:
-    """Raises VideoError if a file of so many seconds is beyond the limits."""
-    if seconds > self._limits.seconds:
+  def _check(self, least: float, seconds: float) -> None:
+    """Raises VideoError if a file is beyond the limits.
+
+    Args:
+      least: Seconds that it lasts at least.
+      seconds: What is said.
+    """
+    if least > self._limits.seconds:
       raise VideoError(
         self.path,
         f'lasts {seconds:,.0f} s, more than --max_seconds='
         f'{self._limits.seconds:.12g}; cut it into parts, or raise the limit',
       )
-    if math.ceil(seconds * self.fps - 0.5) > self._limits.samples:
+    if math.ceil(least * self.fps - 0.5) > self._limits.samples:
       raise VideoError(
         self.path,
         f'lasts {seconds:,.0f} s, which gives more samples than --max_samples='

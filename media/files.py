@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from dreamprvr_jax.errors import UserError
+from media.names import shown
 
 if TYPE_CHECKING:
   from av.container import InputContainer
@@ -33,7 +34,7 @@ class VideoError(UserError):
     self.reason = reason
 
   def __str__(self) -> str:
-    return f'{self.path} {self.reason}'
+    return f'{shown(self.path)} {self.reason}'
 
 
 def import_av() -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from media.boxes import is_torn
 from media.files import VideoError, import_av, opened
 from media.pixels import Pixels, Resize
 
@@ -236,10 +237,9 @@ class Presentation:
       )
     # Of an MP4 file in fragments nothing tells how long the whole is.
     fragments = not self.stream.frames and 'mp4' in self.container.format.name
-    if fragments and watched.torn:
+    if fragments and is_torn(self.path):
       raise self._error(
-        'ends in the middle of a picture or sound: it is truncated; copy it '
-        'again'
+        'ends in the middle of one of its parts: it is truncated; copy it again'
       )
 
   def _error(self, reason: str) -> VideoError:
@@ -254,21 +254,29 @@ class _Watched:
     packets: Those of the pictures.
     damaged: Of these, those that cannot be decoded.
     end: The file's clock at the end of the last picture or sound.
-    torn: Whether the last packet is not whole.
   """
 
   packets: int = 0
   damaged: int = 0
   end: float = 0.0
-  torn: bool = False
 
   def see(self, packet: Any) -> None:
     """Notes a packet of any stream."""
     if packet.pts is not None and packet.time_base:
       ticks = packet.pts + (packet.duration or 0)
       self.end = max(self.end, float(ticks * packet.time_base))
-    if packet.size:
-      self.torn = packet.is_corrupt
+
+
+def start_of(path: str) -> float:
+  """Returns what a file's own clock says at second 0, which is what most
+  browsers show there.
+
+  Raises:
+    UserError: If PyAV is not installed.
+    VideoError: If the file is no video.
+  """
+  with opened(path) as (container, stream):
+    return Presentation(path, container, stream).start()
 
 
 def picture_at(path: str, seconds: float, size: Resize) -> np.ndarray:

@@ -10,7 +10,7 @@ from PIL import Image
 from dreamprvr_jax.errors import UserError
 from media.files import VideoError
 from media.names import shown
-from media.presentation import picture_at
+from media.presentation import picture_at, start_of
 from serving.errors import Busy
 from serving.files import VideoFile
 
@@ -65,6 +65,18 @@ class Thumbnails:
         _, oldest = self._kept.popitem(last=False)
         self._size -= len(oldest)
     return made
+
+
+def start_of_file(file: VideoFile) -> float:
+  """Returns what a file's own clock says at second 0.
+
+  Raises:
+    UserError: If the package av is missing, or the file is no video.
+  """
+  try:
+    return start_of(str(file.path))
+  except VideoError as error:
+    raise UserError(f'{shown(file.path.name)} {error.reason}') from error
 
 
 def _made(file: VideoFile, seconds: float) -> bytes:
