@@ -108,9 +108,10 @@ class Presentation:
       if clock is not None:
         if here is None:
           here, start = clock, self._start(clock)
-        # One that stands, or runs far beyond the end, is not believed.
+        # One that stands, or jumps far beyond the end, is not believed.
         far = longest and clock - here > longest + self._step + _SLACK
-        if clock - start > before and not far:
+        jumps = clock - start > time + _SLACK
+        if clock - start > before and not (far and jumps):
           time = clock - start
       shown = self._shown(frame, time)
       first = time if first is None else first
@@ -159,7 +160,7 @@ class Presentation:
       watched.see(packet)
       if packet.stream.index != self.stream.index:
         continue
-      watched.packets += 1
+      watched.packets += bool(packet.size)
       try:
         yield from packet.decode()
       except av.error.InvalidDataError:
@@ -225,6 +226,8 @@ class Presentation:
       pictures: Seconds from the first picture to the end of the last.
       start: The file's clock at second 0.
     """
+    if 0 < self.stream.frames <= watched.packets:
+      return  # All are there, whatever it says of their seconds.
     stated, held = self._of_pictures(), pictures
     if not stated:
       # Its pictures may end before its sound.

@@ -1,6 +1,7 @@
 """The clock of extraction and of thumbnails is that of a player."""
 
 import pathlib
+import struct
 
 import numpy as np
 import pytest
@@ -133,6 +134,41 @@ def test_what_lacks_its_end_is_refused(name, made, said, tmp_path):
   path.write_bytes(raw[: len(raw) * 6 // 10])
   with pytest.raises(VideoError, match=said):
     decode(path)
+
+
+@pytest.mark.parametrize('stated', [1, 60])
+def test_a_whole_file_may_state_a_wrong_length(stated, tmp_path):
+  times = [*range(10), *range(20, 60, 4)]
+  path = make_video(tmp_path / 'a.mp4', times=times)
+  raw = bytearray(path.read_bytes())
+  place = raw.index(b'mdhd') + 16
+  scale, ticks = struct.unpack('>II', raw[place : place + 8])
+  assert ticks / scale == pytest.approx(5.7, abs=1)
+  raw[place + 4 : place + 8] = struct.pack('>I', stated * scale)
+  path.write_bytes(raw)
+  samples, duration = decode(path)
+  assert duration == pytest.approx(5.7, abs=0.4)
+  # From 2 s on there is a picture each 0.4 s.
+  assert level(samples[8].image) == pytest.approx(15, abs=0.7)
+
+
+def test_a_cover_is_no_film(tmp_path):
+  av = pytest.importorskip('av')
+  path = tmp_path / 'a.mp4'
+  with av.open(str(path), 'w') as container:
+    cover = container.add_stream('mjpeg', rate=1)
+    cover.height, cover.width, cover.pix_fmt = 16, 16, 'yuvj420p'
+    cover.disposition = av.stream.Disposition.attached_pic.value
+    film = container.add_stream('libx264', rate=10)
+    film.height, film.width, film.pix_fmt = 32, 48, 'yuv420p'
+    image = av.VideoFrame(16, 16, 'yuvj420p')
+    container.mux([*cover.encode(image), *cover.encode(None)])
+    for _ in range(20):
+      container.mux(film.encode(av.VideoFrame(48, 32, 'yuv420p')))
+    container.mux(film.encode(None))
+  samples, duration = decode(path)
+  assert samples[0].image.shape == (32, 48, 3)
+  assert duration == pytest.approx(2, abs=0.01)
 
 
 def test_an_error_of_the_program_is_none_of_the_file(tmp_path, monkeypatch):
