@@ -1,6 +1,7 @@
 """The command line: modes and exit codes. `python main.py --help`."""
 
 import dataclasses
+import io
 import logging
 import os
 import pathlib
@@ -42,6 +43,7 @@ def _run(values: FlagValues, argv: list[str]) -> int:
     searching,
     serving,
     training,
+    workdirs,
   )
 
   processes.join(values.coordinator, values.num_processes, values.process_id)
@@ -69,10 +71,12 @@ def _run(values: FlagValues, argv: list[str]) -> int:
   if mode == 'inspect':
     return inspection.run(config, arguments)
   if mode == 'import':
-    return conversion.run_import(config, arguments)
+    with workdirs.held(workdir, 'checkpoint'):
+      return conversion.run_import(config, arguments)
   if arguments.index:
     return databases.run(arguments)
-  return conversion.run_export(arguments)
+  with workdirs.held(arguments.out, 'export'):
+    return conversion.run_export(config, arguments)
 
 
 def _request(kind: type, values: FlagValues, **others: Any) -> Any:
@@ -149,6 +153,13 @@ def _start_logging() -> None:
     logging.getLogger(name).setLevel(logging.INFO)
 
 
+def _show_any_name() -> None:
+  """Shows what a terminal cannot, such as half a character, by its number."""
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors='backslashreplace')
+
+
 def _fail(message: object) -> int:
   print(f'error: {message}', file=sys.stderr)
   return 2
@@ -160,6 +171,7 @@ def main(argv: list[str]) -> int:
     print(help_texts.text(flags.peek(argv, 'mode')))
     return 0
   _start_logging()
+  _show_any_name()
   former = signal.signal(signal.SIGTERM, _interrupt)
   try:
     return _run(flags.parse(argv), argv)

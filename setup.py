@@ -23,17 +23,23 @@ TENSORFLOW = [
 ]
 VIDEOS = ['av>=14.2']
 SERVE = [
-  'fastapi>=0.121',
+  # The first that goes with starlette 1.
+  'fastapi>=0.133',
+  # Chunks that are not well-formed are refused (CVE-2025-43859).
+  'h11>=0.16',
   'prometheus_client>=0.20',
-  # The first that reads the ranges of a file in bounded time.
-  'starlette>=0.49.1',
-  'uvicorn>=0.30',
+  # Ranges are read in bounded time (CVE-2025-62727), a header Host cannot
+  # change what was asked for (CVE-2026-48710), paths are checked
+  # (CVE-2026-54282) and forms have limits (CVE-2026-54283).
+  'starlette>=1.3.1',
+  # The first that lets an answer know that its client is gone.
+  'uvicorn>=0.32.1',
 ]
 BATCH = ['apache-beam>=2.69']
 NOTEBOOK = ['ipykernel>=6.29', 'nbclient>=0.10', 'nbformat>=5.10']
 TESTS = [
   'pytest>=8.0',
-  'pytest-xdist>=3.6',
+  'pytest-xdist>=3.8',
   'hypothesis>=6.100',
   'httpx>=0.27',
   *VIDEOS,
@@ -47,7 +53,7 @@ setup(
   description='Partially relevant video retrieval in JAX: DreamPRVR',
   long_description=(ROOT / 'README.md').read_text(),
   long_description_content_type='text/markdown',
-  python_requires='>=3.10',
+  python_requires='>=3.11',
   packages=PACKAGES
   + [
     '.'.join(path.parent.relative_to(ROOT).parts)
@@ -59,7 +65,7 @@ setup(
     'absl-py>=2.1',
     'etils[epath]>=1.10',
     'flax>=0.10.7',
-    'google-crc32c>=1.5',
+    'google-crc32c>=1.6',
     'h5py>=3.11',
     'jax>=0.6.2',
     'jaxtyping>=0.2.36',
@@ -68,10 +74,13 @@ setup(
     'numpy>=1.26',
     'optax>=0.2.4',
     'orbax-checkpoint>=0.11.19',
+    # CVE-2025-4565, CVE-2026-0994: recursion without end.
+    'protobuf>=6.33.5',
     'safetensors>=0.4.3',
     'tensorboardX>=2.6.2.2',
     'tensorflow-datasets>=4.9.9',
-    'tqdm>=4.66',
+    # CVE-2024-34062: arguments of its own command line were run.
+    'tqdm>=4.66.3',
   ],
   extras_require={
     # Streaming (config.data.pipeline='streaming') and tfds.load.
@@ -84,8 +93,8 @@ setup(
     'hub': [
       'torch>=2.2',
       'transformers>=4.49',
-      'sentencepiece>=0.2',
-      'protobuf>=4.25',
+      # CVE-2026-1260: memory outside of a model's file.
+      'sentencepiece>=0.2.1',
     ],
     # Many machines, for --engine=beam.
     'batch': BATCH,

@@ -73,6 +73,8 @@ def base_config() -> ConfigDict:
   config.data.device_dtype = 'auto'
   # Leave out items that are missing or broken, and list them
   config.data.skip_bad = False
+  # How many times its size an official file may unpack to, above 256 MiB
+  config.data.max_inflation = 64.0
   # Check of the sources at start: 'fast' (size, time, samples) or 'full'
   # (hash of everything)
   config.data.verify = 'fast'

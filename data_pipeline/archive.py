@@ -1,15 +1,16 @@
 """All videos of a feature file, whether or not a caption names them."""
 
-import json
 import pathlib
 
-import h5py
 import numpy as np
 
-from data_pipeline.bigfile import parse_literal_dict
+from data_pipeline import rows
+from data_pipeline.bigfile import read_table
 from data_pipeline.captions import read_captions
 from data_pipeline.corpus import Split
-from data_pipeline.errors import BadItemError, DataError
+from data_pipeline.errors import ArrayError, BadItemError, DataError
+from data_pipeline.hdf5_claims import GroupError
+from data_pipeline.hdf5_file import Hdf5File
 from data_pipeline.moments import Moments
 from data_pipeline.options import DataOptions
 from data_pipeline.release import (
@@ -23,6 +24,7 @@ from data_pipeline.release import (
   open_visual,
 )
 from data_pipeline.source import ReleaseSource
+from dreamprvr_jax import text
 
 # {video: seconds}, of videos that no annotation names.
 DURATIONS = 'durations.json'
@@ -43,11 +45,13 @@ def open_archive(options: DataOptions) -> Split:
     )
   path = find_visual(options)
   ids = sorted(_names(path, options))
-  visual = open_visual(path, ids)
+  visual = open_visual(path, ids, options)
   width = common_width(visual, ids)
   kept, skipped = [], []
   for name in ids:
     reason = matrix_problem(visual, name, width, 'frame')
+    if text.surrogate(name):
+      reason = f'its id in {path} is no UTF-8 text; rename it'
     if reason and not options.skip_bad:
       raise BadItemError(f'video {name!r}', reason)
     if reason:
@@ -78,18 +82,11 @@ def open_archive(options: DataOptions) -> Split:
 def _names(path: pathlib.Path, options: DataOptions) -> list[str]:
   """Returns the ids of all matrices, as captions spell them."""
   if path.is_file():
-    try:
-      with h5py.File(path, 'r', locking=False) as file:
-        names = [k for k, v in file.items() if isinstance(v, h5py.Dataset)]
-    except (OSError, RuntimeError) as error:
-      raise DataError(
-        f'{path} cannot be read as HDF5: {error}; the file is truncated or '
-        'damaged, copy or extract it again'
-      ) from None
+    names = _dataset_names(path)
   else:
     table = path / 'video2frames.txt'
-    text = table.read_bytes().decode('iso-8859-1') if table.exists() else '{}'
-    names = list(parse_literal_dict(text, str(table)))
+    names = list(read_table(table)) if table.exists() else []
+  names = list(text.by_normal(names, str(path)))
   captioned = {
     caption.video
     for file in caption_files(options).values()
@@ -104,6 +101,24 @@ def _names(path: pathlib.Path, options: DataOptions) -> list[str]:
   ]
 
 
+def _dataset_names(path: pathlib.Path) -> list[str]:
+  """Returns the names of the datasets of an HDF5 file, bad ones too."""
+  file = Hdf5File(path)
+  names = []
+  for name in file.names():
+    try:
+      if file.find(name) is None:
+        continue
+    except GroupError:
+      continue
+    except ArrayError:
+      # Whoever opens it will say what is wrong.
+      pass
+    names.append(name)
+  file.close()
+  return names
+
+
 def _durations(ids: list[str], options: DataOptions) -> np.ndarray:
   """Returns (v,) float64 seconds, nan if neither an annotation nor
   durations.json says."""
@@ -112,10 +127,12 @@ def _durations(ids: list[str], options: DataOptions) -> np.ndarray:
   if not path.exists():
     return found
   try:
-    said = json.loads(path.read_text(encoding='utf-8'))
-    stated = np.array([said.get(name, np.nan) for name in ids], np.float64)
-  except (ValueError, TypeError, AttributeError) as error:
+    said = rows.given(text.parse_json(text.read(path), str(path)), 'it')
+    names = text.by_normal(said, str(path))
+    seconds = {name: rows.seconds(said[key]) for name, key in names.items()}
+  except rows.RowError as error:
     raise DataError(
       f'{path} does not hold {{video: seconds}} ({error}); delete it'
     ) from None
+  stated = np.array([seconds.get(name, np.nan) for name in ids], np.float64)
   return np.where(np.isnan(found), stated, found)

@@ -3,13 +3,19 @@
 import ast
 import json
 import pathlib
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from data_pipeline.errors import DataError
+from dreamprvr_jax import text as texts
 
 _DTYPE = np.dtype('<f4')
+# Characters of the one line of shape.txt.
+_MAX_LINE = 200
+# Ids may hold other white space, such as a no-break space.
+_SPACE = re.compile('[ \t\r\n\x0b\x0c]+')
 _FILES = ('feature.bin', 'id.txt', 'shape.txt', 'video2frames.txt')
 
 
@@ -25,12 +31,19 @@ def parse_literal_dict(text: str, where: str) -> dict[str, list[str]]:
     # many times faster than the literal parser and to the same result.
     try:
       parsed = json.loads(text.replace("'", '"'))
-    except ValueError:
+    except (ValueError, RecursionError):
       parsed = None
   if parsed is None:
     try:
       parsed = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+    # All that it raises by its documentation.
+    except (
+      ValueError,
+      TypeError,
+      SyntaxError,
+      RecursionError,
+      MemoryError,
+    ) as error:
       line = getattr(error, 'lineno', None)
       raise DataError(
         f'{where}{f":{line}" if line else ""} is not one dict literal '
@@ -49,7 +62,35 @@ def parse_literal_dict(text: str, where: str) -> dict[str, list[str]]:
         f'{type(frames).__name__} where a list of frame ids was expected; '
         'unpack the release again'
       )
+    others = [frame for frame in frames if not isinstance(frame, str)]
+    if others:
+      raise DataError(
+        f'{where}: the entry of {video[:60]!r} holds {str(others[0])[:60]} '
+        'where frame ids were expected; unpack the release again'
+      )
   return parsed
+
+
+def read_table(path: pathlib.Path) -> dict[str, list[str]]:
+  """Returns what a video2frames.txt holds, {video id: [frame ids]} in NFC.
+
+  Raises:
+    DataError, TextError: if it is malformed, not UTF-8, or two ids are the
+      same in NFC.
+  """
+  text = texts.read(path)
+  table = parse_literal_dict(text, str(path))
+  if text.isascii() and '\\' not in text:
+    return table
+  composed = {}
+  for name, stored in texts.by_normal(table, str(path)).items():
+    where = f'{path}: an id of the video {name!r}'
+    composed[texts.check(name, where)] = [
+      # What is no id is found to be missing in id.txt.
+      texts.check(frame, where) if isinstance(frame, str) else frame
+      for frame in table[stored]
+    ]
+  return composed
 
 
 class BigFileStore:
@@ -59,8 +100,9 @@ class BigFileStore:
     """Reads the tables of the folder and keeps the rows of the videos `ids`.
 
     Raises:
-      DataError: if a file is missing or malformed, if feature.bin is not as
-        long as shape.txt says, or if a frame id comes twice.
+      DataError, TextError: if a file is missing, malformed or not UTF-8, if
+        feature.bin is not as long as shape.txt says, or if a frame id comes
+        twice.
     """
     self.folder = pathlib.Path(folder)
     self.path = self.folder / 'feature.bin'
@@ -79,14 +121,18 @@ class BigFileStore:
 
   def _read_shape(self):
     path = self.folder / 'shape.txt'
-    first = path.read_text(encoding='iso-8859-1').split('\n', 1)[0].split()
+    with path.open(encoding='utf-8-sig', errors='replace') as file:
+      first = file.readline(_MAX_LINE).split()
     try:
       self._count, self._width = (int(word) for word in first)
     except ValueError:
+      self._count = self._width = 0
+    if min(self._count, self._width) < 1:
       raise DataError(
         f'{path}:1 holds {" ".join(first)[:60]!r} where two integers (number '
-        'of frame vectors, width) were expected; unpack the release again'
-      ) from None
+        'of frame vectors, width) from 1 on were expected; unpack the release '
+        'again'
+      )
     size = self.path.stat().st_size
     expected = self._count * self._width * _DTYPE.itemsize
     if size != expected:
@@ -98,7 +144,13 @@ class BigFileStore:
 
   def _read_ids(self) -> dict[str, int]:
     path = self.folder / 'id.txt'
-    names = path.read_bytes().decode('iso-8859-1').split()
+    text = texts.read(path)
+    if text.isascii():
+      names = text.split()
+    else:
+      names = [name for name in _SPACE.split(text) if name]
+      texts.by_normal(names, str(path))
+      names = list(map(texts.normal, names))
     if len(names) != self._count:
       raise DataError(
         f'{path} holds {len(names)} frame ids but shape.txt says '
@@ -115,13 +167,15 @@ class BigFileStore:
 
   def _locate(self, ids: Iterable[str], rows: dict[str, int]):
     path = self.folder / 'video2frames.txt'
-    text = path.read_bytes().decode('iso-8859-1')
-    video2frames = parse_literal_dict(text, str(path))
+    video2frames = read_table(path)
     for video in ids:
       frames = video2frames.get(video)
       if frames is None:
         continue
-      places = [rows.get(frame, -1) for frame in frames]
+      places = [
+        rows.get(frame, -1) if isinstance(frame, str) else -1
+        for frame in frames
+      ]
       if -1 in places:
         frame = frames[places.index(-1)]
         self._problems[video] = (

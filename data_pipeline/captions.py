@@ -2,8 +2,12 @@
 
 import dataclasses
 import pathlib
+import re
 
 from data_pipeline.errors import BadItemError, DataError
+from dreamprvr_jax import text
+
+_CONTROL = re.compile('[\x00-\x1f\x7f-\x9f]')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,27 +30,24 @@ class Caption:
     return int(tail) if tail.isascii() and tail.isdigit() else -1
 
 
-def _decode(raw: bytes) -> str:
-  try:
-    return raw.decode('utf-8')
-  except UnicodeDecodeError:
-    # The text is only shown; one odd byte must not cost the corpus.
-    return raw.decode('iso-8859-1')
-
-
-def _parse(raw: bytes, path: pathlib.Path, number: int) -> Caption:
+def _parse(
+  line: str | text.TextError, path: pathlib.Path, number: int
+) -> Caption:
   where = f'{path}:{number}'
-  parts = _decode(raw).split(None, 1)
-  name = parts[0]
-  if not name.split('#', 1)[0] or '#' not in name:
+  if isinstance(line, text.TextError):
+    raise BadItemError(where, str(line))
+  if text.is_blank(line):
+    raise BadItemError(where, 'blank line, a caption was expected')
+  name, *rest = text.normal(line).split(None, 1)
+  if not name.split('#', 1)[0] or '#' not in name or _CONTROL.search(name):
     raise BadItemError(
       where,
       f'malformed line, it begins with {name[:60]!r} where a caption id such '
       "as 'v_abc#enc#0' was expected",
     )
-  if len(parts) < 2 or not parts[1].split():
+  if not rest or text.is_blank(rest[0]):
     raise BadItemError(where, f'caption {name!r} has no text after its id')
-  return Caption(name, ' '.join(parts[1].split()), number)
+  return Caption(name, ' '.join(rest[0].split()), number)
 
 
 def read_captions(
@@ -55,29 +56,26 @@ def read_captions(
   """Returns the captions of a file in file order, and what was left out.
 
   Args:
-    path: the file, `<caption id> <sentence>` on each line; blank lines at the
-      end are fine.
+    path: the file in UTF-8, `<caption id> <sentence>` on each line; blank
+      lines at the end are fine. Ids and sentences are read in NFC.
     skip_bad: leave bad lines out instead of raising.
 
   Returns:
     The captions, and (where, reason) for each line left out.
 
   Raises:
-    BadItemError: for a malformed line, a caption without text, or an id that
-      was seen before, with the file and the line number.
+    BadItemError: for a line that is malformed or not UTF-8, a caption without
+      text, or an id that was seen before, with the file and the line number.
     DataError: if nothing is left.
+    TextError: if the whole file is in another encoding than UTF-8.
   """
   captions, skipped, seen = [], [], {}
-  lines = path.read_bytes().split(b'\n')
-  while lines and not lines[-1].strip():
+  lines = text.read_each_row(path)
+  while lines and isinstance(lines[-1], str) and text.is_blank(lines[-1]):
     lines.pop()
-  for number, raw in enumerate(lines, 1):
+  for number, line in enumerate(lines, 1):
     try:
-      if not raw.strip():
-        raise BadItemError(
-          f'{path}:{number}', 'blank line, a caption was expected'
-        )
-      caption = _parse(raw, path, number)
+      caption = _parse(line, path, number)
       if caption.id in seen:
         raise BadItemError(
           f'{path}:{number}',

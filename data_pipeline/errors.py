@@ -30,3 +30,18 @@ class BadItemError(DataError):
       f'{self.item}: {self.reason} (leave such items out with '
       '--config.data.skip_bad)'
     )
+
+
+class ArrayError(DataError):
+  """One array of a file cannot be used.
+
+  The message is what stands behind the array's name in a sentence, such as
+  'holds object where floats were expected'; who knows the name puts it there.
+  """
+
+
+def unreadable(error: BaseException) -> str:
+  """Returns how a message goes on behind the name of what a library could
+  not read."""
+  what = ' '.join(str(error).split())[:160] or type(error).__name__
+  return f'cannot be read: {what}; copy or write it again'

@@ -5,21 +5,23 @@ its sentence, "gt_video_ids": its own video first, then the others}.
 """
 
 import dataclasses
-import gzip
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 
+from data_pipeline import rows
 from data_pipeline.captions import Caption
 from data_pipeline.errors import DataError
+from dreamprvr_jax import text
+from dreamprvr_jax.errors import UserError
 
 _EXPECTED = (
   '{"query_id": "<video id>#enc#<k>", "caption": "...", "gt_video_ids": '
   '["<video id>", ...]}'
 )
+_KEYS = ('query_id', 'caption', 'gt_video_ids')
 _SHOWN = 5
 
 
@@ -42,7 +44,8 @@ def read_labels(path: str) -> dict[str, Label]:
   """Returns the labels of a file by query id, in file order.
 
   Raises:
-    DataError: If the file is missing or a line of it is not as it has to be.
+    DataError, TextError: If the file is missing or damaged, or a line of it is
+      not as it has to be.
   """
   labels: dict[str, Label] = {}
   for number, line in enumerate(_lines(epath.Path(path)), 1):
@@ -62,30 +65,19 @@ def read_labels(path: str) -> dict[str, Label]:
 def _lines(path: epath.Path) -> list[str]:
   if not path.exists():
     raise DataError(f'the label file {path} is missing; correct the path')
-  raw = path.read_bytes()
-  try:
-    if path.name.endswith('.gz'):
-      raw = gzip.decompress(raw)
-    return raw.decode('utf-8').rstrip().split('\n') if raw.strip() else []
-  except (OSError, EOFError, UnicodeDecodeError) as error:
-    raise DataError(f'{path} cannot be read: {error}; copy it again') from None
+  found = text.read_rows(path)
+  while found and text.is_blank(found[-1]):
+    found.pop()
+  return found
 
 
 def _parse(line: str, where: str) -> Label:
   try:
-    row = json.loads(line)
-    query, caption = row['query_id'], row['caption']
-    videos = row['gt_video_ids']
-  except (ValueError, TypeError, KeyError, RecursionError) as error:
+    query, caption, videos = _values(rows.parse(line))
+  except UserError as error:
     raise DataError(
-      f'{where} is not a label ({type(error).__name__}: {str(error)[:80]}); '
-      f'expected {_EXPECTED}'
+      f'{where} is not a label ({error}); expected {_EXPECTED}'
     ) from None
-  texts = [query, caption, *videos] if isinstance(videos, list) else [None]
-  if not all(isinstance(text, str) for text in texts):
-    raise DataError(
-      f'{where} holds something else than text; expected {_EXPECTED}'
-    )
   if not videos:
     raise DataError(f'{where}: the query {query!r} has an empty list of videos')
   if len(set(videos)) < len(videos):
@@ -97,6 +89,22 @@ def _parse(line: str, where: str) -> Label:
       f'own video {own!r} must come first'
     )
   return Label(query, caption, tuple(videos))
+
+
+def _values(row: dict[str, Any]) -> tuple[str, str, list[str]]:
+  """Returns query id, sentence and videos of a row."""
+  lacking = [key for key in _KEYS if key not in row]
+  if lacking:
+    raise rows.RowError(f'"{lacking[0]}" is missing')
+  query, caption, videos = (row[key] for key in _KEYS)
+  texts = [query, *videos] if isinstance(videos, list) else [None]
+  if not all(isinstance(item, str) for item in texts):
+    raise rows.RowError('it holds something else than text')
+  return (
+    rows.name(query, 'query_id'),
+    rows.sentence(caption),
+    [rows.name(video, 'video') for video in videos],
+  )
 
 
 def columns_of(

@@ -20,6 +20,7 @@ from data_pipeline.dataset import (
   shard_name,
 )
 from data_pipeline.errors import DataError
+from data_pipeline.manifest_facts import is_whole
 from data_pipeline.moments import companions, find_moments
 from data_pipeline.options import DataOptions
 from data_pipeline.records import write_atomically
@@ -29,6 +30,7 @@ from data_pipeline.release import (
   find_visual,
   release_exists,
 )
+from dreamprvr_jax import text
 
 _log = logging.getLogger(__name__)
 
@@ -78,8 +80,8 @@ class Manifest:
 
   def save(self, target: epath.Path) -> None:
     """Writes the manifest, atomically."""
-    text = json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True)
-    write_atomically(target, text.encode('utf-8'))
+    content = json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True)
+    write_atomically(target, content.encode('utf-8'))
 
 
 def path(options: DataOptions) -> epath.Path:
@@ -95,25 +97,29 @@ def load(options: DataOptions) -> Manifest:
   """
   source = path(options)
   try:
-    content = json.loads(source.read_text())
-    if content['format'] != FORMAT:
-      raise DataError(
-        f'{source} is of format {content["format"]}, this program reads '
-        f'format {FORMAT}; prepare the records again'
-      )
-    content['skipped'] = [tuple(pair) for pair in content['skipped']]
-    return Manifest(**content)
+    content = text.parse_json(text.read(source), str(source))
   except FileNotFoundError:
     raise DataError(
       f'{source} is missing: there are no prepared records; prepare them '
       '(--mode=prepare) or set storage to release'
     ) from None
-  except DataError:
-    raise
-  except (ValueError, KeyError, TypeError, OSError) as error:
+  except (OSError, text.TextError) as error:
     raise DataError(
       f'{source} cannot be read ({error}); prepare the records again'
     ) from None
+  version = content.get('format') if isinstance(content, dict) else None
+  if version != FORMAT:
+    raise DataError(
+      f'{source} is of format {version}, this program reads format {FORMAT}; '
+      'prepare the records again'
+    )
+  if not is_whole(content):
+    raise DataError(
+      f'{source} lacks facts that a manifest holds, or has some of another '
+      'kind; prepare the records again'
+    )
+  content['skipped'] = [tuple(pair) for pair in content['skipped']]
+  return Manifest(**content)
 
 
 def dependent_options(options: DataOptions) -> dict[str, Any]:

@@ -15,8 +15,6 @@ the sentences agree.
 
 import collections
 import dataclasses
-import gzip
-import json
 import logging
 import math
 import re
@@ -26,9 +24,13 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from data_pipeline import rows
 from data_pipeline.captions import Caption
 from data_pipeline.errors import DataError
 from data_pipeline.options import DataOptions
+from data_pipeline.rows import NO_SPAN, RowError
+from dreamprvr_jax import text
+from dreamprvr_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +42,10 @@ _PATTERNS = (
   'charades_sta_*.txt',
   '*.jsonl',
 )
-_NO_SPAN = (math.nan, math.nan)
+_ROWS = (
+  '{"vid_name", "ts", "duration", "desc"} or {"vid", "relevant_windows", '
+  '"duration", "query"}'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,83 +99,112 @@ def find_moments(options: DataOptions) -> list[epath.Path]:
   return list(found)
 
 
-def read_text(path: epath.Path) -> str:
-  """Returns the text of a file, plain or gzipped; DataError if damaged."""
-  raw = path.read_bytes()
-  try:
-    if path.name.endswith('.gz'):
-      raw = gzip.decompress(raw)
-    return raw.decode('utf-8')
-  except (OSError, EOFError, UnicodeDecodeError) as error:
-    raise DataError(f'{path} cannot be read: {error}; copy it again') from None
-
-
-def _span(start, end) -> tuple[float, float]:
+def _span(value: Any) -> tuple[float, float]:
   """Returns a span; the public files hold some that run backwards."""
-  start, end = float(start), float(end)
-  return min(start, end), max(start, end)
+  start, end = rows.span(value)
+  return (end, start) if end < start else (start, end)
 
 
 def _extent(row: dict[str, Any]) -> tuple[float, float]:
   """Returns the span of a row: its `ts`, or around all of its windows."""
-  windows = [row['ts']] if row.get('ts') else row.get('relevant_windows')
-  if not windows:
-    return _NO_SPAN
-  starts, ends = zip(*(_span(*window) for window in windows), strict=True)
+  if row.get('ts'):
+    return _span(row['ts'])
+  windows = rows.items(row.get('relevant_windows', []), 'relevant_windows')
+  spans = [_span(window) for window in windows if window is not None]
+  known = [span for span in spans if _is_known(span)]
+  if not known:
+    return NO_SPAN
+  starts, ends = zip(*known, strict=True)
   return min(starts), max(ends)
 
 
-def _activitynet(path: epath.Path) -> Iterator[Entry]:
-  content = json.loads(read_text(path))
-  for video, entry in content.items():
-    duration = float(entry.get('duration', math.nan))
-    pairs = zip(entry['sentences'], entry['timestamps'], strict=True)
-    for sentence, span in pairs:
-      extent = _NO_SPAN if span is None else _span(*span)
-      yield Entry(video, sentence, extent, duration)
+def _is_known(span: tuple[float, float]) -> bool:
+  return not math.isnan(span[0])
+
+
+def _activitynet(path: epath.Path) -> list[Entry]:
+  content = rows.given(text.parse_json(text.read(path), str(path)), 'it')
+  found = []
+  for video, key in text.by_normal(content, str(path)).items():
+    try:
+      found += _entries(rows.name(video, 'video'), content[key])
+    except UserError as error:
+      raise RowError(f'the entry of {rows.shown(key)}: {error}') from None
+  return found
+
+
+def _entries(video: str, content: Any) -> list[Entry]:
+  """Returns the sentences of a video."""
+  entry = rows.given(content, 'it')
+  if 'sentences' not in entry:
+    raise RowError('"sentences" is missing')
+  sentences = rows.items(entry['sentences'], 'sentences')
+  spans = rows.items(
+    entry.get('timestamps', [None] * len(sentences)), 'timestamps'
+  )
+  if len(spans) != len(sentences):
+    raise RowError(f'{len(sentences)} sentences but {len(spans)} timestamps')
+  duration = rows.seconds(entry.get('duration'))
+  return [
+    Entry(video, rows.sentence(sentence), _span(span), duration)
+    for sentence, span in zip(sentences, spans, strict=True)
+    if sentence is not None
+  ]
 
 
 def entry_of_row(row: dict[str, Any]) -> Entry:
   """Returns a row of TVR's or QVHighlights' files as an entry.
 
+  Args:
+    row: Without nulls, see `rows.parse`.
+
   Raises:
-    ValueError, TypeError, AttributeError: If it is no such row.
+    RowError, TextError: If it is no such row.
   """
   return Entry(
-    str(row.get('vid_name', row.get('vid', ''))),
-    row.get('desc', row.get('query', '')),
+    _name(row, 'vid_name', 'vid'),
+    rows.sentence(row.get('desc', row.get('query', ''))),
     _extent(row),
-    float(row.get('duration', math.nan)),
-    str(row.get('desc_id', row.get('qid', ''))),
+    rows.seconds(row.get('duration')),
+    _name(row, 'desc_id', 'qid'),
   )
 
 
+def _name(row: dict[str, Any], *keys: str) -> str:
+  """Returns the id under the first of some keys that a row has, or ''."""
+  value, key = next(((row[key], key) for key in keys if key in row), ('', ''))
+  return '' if value == '' else rows.name(value, key)
+
+
 def _rows(path: epath.Path) -> Iterator[Entry]:
-  for number, line in enumerate(read_text(path).splitlines(), 1):
-    if not line.strip():
+  for number, line in enumerate(text.read_rows(path), 1):
+    if text.is_blank(line):
       continue
     try:
-      yield entry_of_row(json.loads(line))
-    except (ValueError, TypeError, AttributeError) as error:
+      yield entry_of_row(rows.parse(line))
+    except UserError as error:
       raise DataError(
-        f'{path}:{number} is not a row of annotations '
-        '{"vid_name", "ts", "duration", "desc"} or {"vid", '
-        f'"relevant_windows", "duration", "query"}} ({error}); copy it again'
+        f'{path}:{number} is not a row of annotations {_ROWS} ({error}); copy '
+        'it again'
       ) from None
 
 
 def _charades(path: epath.Path) -> Iterator[Entry]:
-  for number, line in enumerate(read_text(path).splitlines(), 1):
-    if not line.strip():
+  for number, line in enumerate(text.read_rows(path), 1):
+    if text.is_blank(line):
       continue
+    head, mark, sentence = line.partition('##')
+    parts = head.split()
     try:
-      head, sentence = line.split('##', 1)
-      video, start, end = head.split()
-      yield Entry(video, sentence, _span(start, end), math.nan)
-    except ValueError:
+      if not mark or len(parts) != 3:
+        raise RowError(f'{len(parts)} words before ##' if mark else 'no ##')
+      video = rows.name(parts[0], 'video')
+      yield Entry(video, rows.sentence(sentence), _span(parts[1:]), math.nan)
+    except UserError as error:
       raise DataError(
         f'{path}:{number} holds {line[:60]!r} where '
-        '`<video> <start> <end>##<sentence>` was expected; copy it again'
+        f'`<video> <start> <end>##<sentence>` was expected ({error}); copy it '
+        'again'
       ) from None
 
 
@@ -178,7 +212,7 @@ def read_entries(path: epath.Path) -> list[Entry]:
   """Returns the sentences of an annotation file, in its order.
 
   Raises:
-    DataError: If it is malformed.
+    DataError, TextError: If it is malformed.
   """
   name = path.name.removesuffix('.gz')
   if name.endswith('.jsonl'):
@@ -186,13 +220,11 @@ def read_entries(path: epath.Path) -> list[Entry]:
   if name.endswith('.txt'):
     return list(_charades(path))
   try:
-    return list(_activitynet(path))
-  except DataError:  # a ValueError too, and one that says more
-    raise
-  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    return _activitynet(path)
+  except RowError as error:
     raise DataError(
       f'{path} does not hold {{video: {{duration, timestamps, sentences}}}} '
-      f'({type(error).__name__}: {str(error)[:80]}); copy it again'
+      f'({error}); copy it again'
     ) from None
 
 
@@ -215,7 +247,7 @@ class Moments:
     """Reads the files.
 
     Raises:
-      DataError: if a file is missing or malformed.
+      DataError, TextError: if a file is missing or malformed.
     """
     self._explicit = bool(options.moments)
     # TVR's and ActivityNet's second annotators restart k at 0: one list a
@@ -229,7 +261,7 @@ class Moments:
       videos = collections.defaultdict(list)
       try:
         entries = read_entries(path)
-      except DataError as error:
+      except UserError as error:
         if self._explicit:
           raise
         # A file that merely lies there may be something else altogether.
@@ -252,7 +284,7 @@ class Moments:
       if 0 <= caption.number < len(videos):
         entry = videos[caption.number]
         # A test split is also published without its spans.
-        if plain(entry.sentence) == wanted and entry.span is not _NO_SPAN:
+        if plain(entry.sentence) == wanted and _is_known(entry.span):
           return entry.span
     # Numbering from 1, or with gaps closed: a sentence that the video has
     # exactly once is as good as its number.
@@ -260,9 +292,9 @@ class Moments:
       entry.span
       for videos in entries
       for entry in videos
-      if plain(entry.sentence) == wanted and entry.span is not _NO_SPAN
+      if plain(entry.sentence) == wanted and _is_known(entry.span)
     }
-    return same.pop() if len(same) == 1 else _NO_SPAN
+    return same.pop() if len(same) == 1 else NO_SPAN
 
   def join(
     self, captions: list[Caption], video_ids: list[str]

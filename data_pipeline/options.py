@@ -7,6 +7,7 @@ import numpy as np
 from etils import epath
 
 from data_pipeline.errors import DataError
+from data_pipeline.limits import MAX_INFLATION
 from data_pipeline.merging import NUM_CLIPS, NUM_FRAMES
 
 SPLITS = ('train', 'val', 'test')
@@ -33,6 +34,8 @@ class DataOptions:
       'auto' the records if they are there and still match the official files.
     skip_bad: leave bad videos and captions out and list them, rather than
       stop. With storage 'release' this reads every value once at the start.
+    max_inflation: how many times its size an official file may unpack to,
+      once that is more than 256 MiB.
     num_workers: processes of a preparation and threads of a reader; 0 means
       one per core, at most 16.
     num_clips: clips per video.
@@ -55,6 +58,7 @@ class DataOptions:
   prepared_dir: str = ''
   storage: str = 'auto'
   skip_bad: bool = False
+  max_inflation: float = MAX_INFLATION
   num_workers: int = 0
   num_clips: int = 32
   max_frames: int = 128

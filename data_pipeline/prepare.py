@@ -6,16 +6,18 @@ written last, so records with a manifest are complete.
 """
 
 import concurrent.futures
-import dataclasses
+import contextlib
 import errno
 import hashlib
 import json
 import logging
 import multiprocessing
 import os
-import shutil
+import signal
 import sys
 import threading
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import numpy as np
@@ -28,39 +30,27 @@ from data_pipeline.dataset import (
   Serializer,
   dataset_dir,
   dataset_name,
-  shard_name,
   write_metadata,
 )
 from data_pipeline.errors import DataError
+from data_pipeline.index_file import load_arrays, save_arrays
 from data_pipeline.manifest import Manifest
 from data_pipeline.options import DataOptions
 from data_pipeline.prepared import save_index
-from data_pipeline.records import (
-  load_arrays,
-  save_arrays,
-  write_atomically,
-  write_shard,
-)
+from data_pipeline.records import write_atomically, write_shard
+from data_pipeline.shards import Shard, is_finished, plan, require_space
+from dreamprvr_jax import folders
 
 _log = logging.getLogger(__name__)
 
 __all__ = ['Manifest', 'prepare']
 
 
-@dataclasses.dataclass(frozen=True)
-class _Shard:
-  """One shard: videos `start` to `stop` of a split."""
-
-  split: str
-  number: int
-  start: int
-  stop: int
-  path: epath.Path
-  piece: epath.Path
-
-
 def prepare(options: DataOptions, progress: bool = True) -> Manifest:
   """Writes the records of a release, or goes on where a run was stopped.
+
+  Where another process of this disk prepares them, this one waits for it and
+  then has nothing to do. (A bucket has no locks.)
 
   Args:
     options: what to prepare, and how.
@@ -76,13 +66,25 @@ def prepare(options: DataOptions, progress: bool = True) -> Manifest:
   if reason is None:
     _log.info('the records in %s are up to date', dataset_dir(options))
     return manifests.load(options)
-  _log.info('preparing: %s', reason)
+  # What is wrong with the release is said before any folder is made.
   corpus = open_release_corpus(options)
   sources = manifests.fingerprints(options)
+  with _held(dataset_dir(options)):
+    # Another process may have prepared them meanwhile.
+    reason = manifests.problem(options)
+    if reason is None:
+      return manifests.load(options)
+    _log.info('preparing: %s', reason)
+    return _prepare(corpus, sources, progress)
+
+
+def _prepare(
+  corpus: Corpus, sources: dict[str, dict[str, Any]], progress: bool
+) -> Manifest:
+  options = corpus.options
   folder = dataset_dir(options)
-  _make_folder(folder)
   _start_or_resume(folder, corpus, sources)
-  shards = _plan(corpus)
+  shards = plan(corpus)
   _remove_partial_files(folder)
   # Hashing whole files takes as long as reading them: done alongside.
   with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -106,60 +108,20 @@ def prepare(options: DataOptions, progress: bool = True) -> Manifest:
   return _finish(corpus, shards, sources)
 
 
-def _make_folder(folder: epath.Path) -> None:
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    if error.errno == errno.EROFS:
-      # One kind of error for every folder that cannot be written.
-      raise PermissionError(*error.args) from error
-    raise
-
-
-def _require_space(folder: epath.Path, corpus: Corpus, shards: list[_Shard]):
-  """Raises a DataError if what is still to be written does not fit."""
-  if '://' in str(folder):
-    return
-  needed = 0
-  for shard in shards:
-    split = corpus.splits[shard.split]
-    mine = slice(shard.start, shard.stop)
-    frames = corpus.options.stored_frames(split.num_frames[mine])
-    rows = int(frames.sum()) + len(frames) * corpus.options.num_clips
-    owners = split.caption_video
-    words = split.num_words[(owners >= shard.start) & (owners < shard.stop)]
-    needed += 4 * rows * corpus.visual_width
-    needed += 4 * int(words.sum()) * corpus.text_width
-  free = shutil.disk_usage(folder).free
-  if needed > free:
-    raise DataError(
-      f'the records still need {needed / 2**30:.1f} GiB but the disk of '
-      f'{folder} has {free / 2**30:.1f} GiB free; free some, point '
-      'prepared_dir to another disk, or set storage to release'
-    )
-
-
-def _plan(corpus: Corpus) -> list[_Shard]:
-  options = corpus.options
-  folder, name = dataset_dir(options), dataset_name(options)
-  shards = []
-  for split in corpus.splits.values():
-    total = len(split.video_ids)
-    count = -(-total // options.shard_videos)
-    edges = [total * i // count for i in range(count + 1)]
-    for number in range(count):
-      file = shard_name(name, split.name, number, count)
-      shards.append(
-        _Shard(
-          split=split.name,
-          number=number,
-          start=edges[number],
-          stop=edges[number + 1],
-          path=folder / file,
-          piece=folder / 'pieces' / f'{file}.npz',
-        )
-      )
-  return shards
+@contextlib.contextmanager
+def _held(folder: epath.Path) -> Iterator[None]:
+  """Makes the folder of the records and holds it."""
+  with contextlib.ExitStack() as stack:
+    try:
+      folder.mkdir(parents=True, exist_ok=True)
+      if '://' not in str(folder):
+        stack.enter_context(folders.held(folder, 'prepared folder', wait=True))
+    except OSError as error:
+      if error.errno == errno.EROFS:
+        # One kind of error for every folder that cannot be written.
+        raise PermissionError(*error.args) from error
+      raise
+    yield
 
 
 def _start_or_resume(
@@ -179,13 +141,15 @@ def _start_or_resume(
   plan_file = folder / 'plan.txt'
   # The manifest goes first: no moment in which it vouches for other shards.
   manifests.path(corpus.options).unlink(missing_ok=True)
-  if plan_file.exists() and plan_file.read_text() == key:
+  if plan_file.exists() and plan_file.read_text(encoding='utf-8') == key:
     _log.info('keeping the finished shards in %s', folder)
   else:
     plan_file.unlink(missing_ok=True)
-    (folder / 'pieces').rmtree(missing_ok=True)
-    for path in folder.glob('*.tfrecord-*'):
-      path.unlink()
+    # Files of our names alone: what else is there is somebody's.
+    name = dataset_name(corpus.options)
+    for pattern in (f'pieces/{name}-*.npz', f'{name}-*.tfrecord-*'):
+      for path in folder.glob(pattern):
+        path.unlink()
     write_atomically(plan_file, key.encode())
   (folder / 'pieces').mkdir(exist_ok=True)
 
@@ -196,18 +160,7 @@ def _remove_partial_files(folder: epath.Path) -> None:
       path.unlink(missing_ok=True)
 
 
-def _finished(shard: _Shard) -> bool:
-  """Returns whether a shard and its piece of the index are there and agree."""
-  if not shard.path.exists() or not shard.piece.exists():
-    return False
-  try:
-    facts = load_arrays(shard.piece)['facts']
-  except DataError:
-    return False
-  return int(facts[0]) == manifests.file_size(shard.path)
-
-
-def _write_one(split: Split, serializer: Serializer, shard: _Shard) -> int:
+def _write_one(split: Split, serializer: Serializer, shard: Shard) -> int:
   """Writes one shard; returns its number of videos."""
   examples = (serializer(video) for video in range(shard.start, shard.stop))
   result: dict[str, Any] = {}
@@ -241,6 +194,9 @@ def _die_with_parent() -> None:
 
 
 def _start_worker(splits: list[Split]) -> None:
+  # Ctrl-C comes to all processes of a terminal: the parent answers it, and
+  # lets shards in progress be finished.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
   threading.Thread(target=_die_with_parent, daemon=True).start()
   for split in splits:
     # A worker is one process and one thread.
@@ -248,7 +204,7 @@ def _start_worker(splits: list[Split]) -> None:
     _worker[split.name] = (split, Serializer(split))
 
 
-def _work(shard: _Shard) -> int:
+def _work(shard: Shard) -> int:
   return _write_one(*_worker[shard.split], shard)
 
 
@@ -258,14 +214,14 @@ def _can_start_processes() -> bool:
   return file is None or os.path.exists(file)
 
 
-def _videos(shards: list[_Shard]) -> int:
+def _videos(shards: list[Shard]) -> int:
   return sum(shard.stop - shard.start for shard in shards)
 
 
-def _write_all(corpus: Corpus, shards: list[_Shard], progress: bool) -> None:
+def _write_all(corpus: Corpus, shards: list[Shard], progress: bool) -> None:
   """Writes the shards that are missing, with several processes."""
-  missing = [shard for shard in shards if not _finished(shard)]
-  _require_space(dataset_dir(corpus.options), corpus, missing)
+  missing = [shard for shard in shards if not is_finished(shard)]
+  require_space(dataset_dir(corpus.options), corpus, missing)
   workers = min(corpus.options.workers, len(missing))
   bar = tqdm.tqdm(
     total=_videos(shards),
@@ -295,6 +251,12 @@ def _write_all(corpus: Corpus, shards: list[_Shard], progress: bool) -> None:
       try:
         for job in concurrent.futures.as_completed(jobs):
           bar.update(job.result())
+      except BrokenProcessPool:
+        raise DataError(
+          f'a process that prepares {corpus.options.collection} was ended, as '
+          'the system does where memory runs out; the finished shards are '
+          'kept: give the same command again, with fewer --config.data.workers'
+        ) from None
       except BaseException:
         # Shards in progress are finished, for the next run.
         pool.shutdown(wait=True, cancel_futures=True)
@@ -302,7 +264,7 @@ def _write_all(corpus: Corpus, shards: list[_Shard], progress: bool) -> None:
 
 
 def _finish(
-  corpus: Corpus, shards: list[_Shard], sources: dict[str, Any]
+  corpus: Corpus, shards: list[Shard], sources: dict[str, Any]
 ) -> Manifest:
   """Joins the pieces of the index and writes metadata and manifest."""
   options = corpus.options

@@ -1,23 +1,37 @@
 """Opening a corpus from prepared records."""
 
+from typing import Any
+
 import numpy as np
 
 from data_pipeline import manifest as manifests
 from data_pipeline.corpus import Corpus, Split, Splits
 from data_pipeline.dataset import dataset_dir, index_path, shard_name
-from data_pipeline.options import SPLITS, DataOptions
-from data_pipeline.records import (
-  RecordSource,
-  RecordTable,
+from data_pipeline.errors import DataError
+from data_pipeline.index_file import (
   load_arrays,
   pack_strings,
   save_arrays,
   unpack_strings,
-  word_starts,
 )
+from data_pipeline.options import SPLITS, DataOptions
+from data_pipeline.records import RecordSource, RecordTable, word_starts
+from dreamprvr_jax import text
 
 _STRINGS = ('video_ids', 'caption_ids', 'captions')
 _ARRAYS = ('caption_video', 'num_frames', 'num_words', 'durations', 'moments')
+# Kind of the values of each array of an index, and its shape: v videos, n
+# captions, s shards, anything.
+_INDEX = {
+  'shard_lengths': ('i', 's'),
+  'offsets': ('i', 'v3'),
+  'num_frames': ('i', 'v'),
+  'caption_video': ('i', 'n'),
+  'num_words': ('i', 'n'),
+  'durations': ('f', 'v'),
+  'moments': ('f', 'n2'),
+  **dict.fromkeys(_STRINGS, ('u', '*')),
+}
 
 
 def save_index(
@@ -62,7 +76,9 @@ def open_record_corpus(options: DataOptions) -> Corpus:
 def _open_split(
   name: str, manifest: manifests.Manifest, options: DataOptions
 ) -> Split:
-  index = load_arrays(index_path(options, name))
+  place = index_path(options, name)
+  index = load_arrays(place)
+  texts = _checked(index, manifest.splits[name], str(place))
   lengths = index['shard_lengths']
   folder = dataset_dir(options)
   paths = [
@@ -82,9 +98,7 @@ def _open_split(
   widths = (manifest.visual_width, manifest.text_width)
   return Split(
     name=name,
-    video_ids=unpack_strings(index['video_ids']),
-    caption_ids=unpack_strings(index['caption_ids']),
-    captions=unpack_strings(index['captions']),
+    **texts,
     caption_video=caption_video,
     num_frames=index['num_frames'],
     num_words=num_words,
@@ -94,4 +108,67 @@ def _open_split(
     text_width=widths[1],
     source=RecordSource(paths, table, *widths, options),
     options=options,
+  )
+
+
+def _checked(
+  index: dict[str, np.ndarray], facts: dict[str, Any], where: str
+) -> dict[str, list[str]]:
+  """Returns the texts of an index, whose parts belong together.
+
+  Raises:
+    DataError: If an array is missing, of another shape or type, or points
+      behind the end of a shard.
+  """
+  found = {key: index[key] for key in _INDEX if key in index}
+  sizes = {
+    'v': facts['videos'],
+    'n': facts['captions'],
+    's': len(facts['shard_bytes']),
+    '2': 2,
+    '3': 3,
+  }
+  for key, (kind, axes) in _INDEX.items():
+    shape = tuple(sizes[axis] for axis in axes if axis != '*')
+    array = found.get(key)
+    if (
+      array is None
+      or array.dtype.kind != kind
+      or (axes != '*' and array.shape != shape)
+    ):
+      raise _wrong(where, f'the array {key!r} is not as it has to be')
+  # Older records may not be in NFC.
+  texts = {
+    key: list(map(text.normal, unpack_strings(index[key], where)))
+    for key in _STRINGS
+  }
+  for key, strings in texts.items():
+    if len(strings) != sizes['v' if key == 'video_ids' else 'n']:
+      raise _wrong(where, f'{len(strings)} {key} are there')
+  lengths = index['shard_lengths']
+  bounds = {
+    'shard_lengths': sizes['v'],
+    'caption_video': sizes['v'] - 1,
+    'num_frames': np.inf,
+    'num_words': np.inf,
+  }
+  for key, most in bounds.items():
+    if (
+      index[key].size and not 0 <= index[key].min() <= index[key].max() <= most
+    ):
+      raise _wrong(where, f'{key!r} holds impossible numbers')
+  if lengths.sum() != sizes['v']:
+    raise _wrong(where, f'its shards hold {lengths.sum()} videos')
+  ends = np.repeat(np.array(facts['shard_bytes'], np.int64), lengths)
+  offsets = index['offsets']
+  if offsets.size and not (
+    offsets.min() >= 0 and (offsets <= ends[:, None]).all()
+  ):
+    raise _wrong(where, 'an offset lies behind the end of its shard')
+  return texts
+
+
+def _wrong(where: str, what: str) -> DataError:
+  return DataError(
+    f'{where} does not fit its manifest: {what}; prepare the records again'
   )

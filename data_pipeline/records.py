@@ -7,7 +7,6 @@ order, without parsing anything.
 """
 
 import dataclasses
-import io
 import os
 import struct
 import threading
@@ -49,9 +48,14 @@ def iterate_records(path: epath.Path) -> Iterator[bytes]:
     DataError: if the shard is truncated or a checksum does not match.
   """
   with path.open('rb') as file:
+    end = file.seek(0, os.SEEK_END)
+    file.seek(0)
     while header := file.read(_HEADER.size):
       size, crc = _HEADER.unpack(header.ljust(_HEADER.size, b'\0'))
       if len(header) < _HEADER.size or crc != _masked_crc(header[:8]):
+        raise _damaged(path)
+      # A size may be any number: it is compared before anything is read.
+      if size > end - file.tell():
         raise _damaged(path)
       data, footer = file.read(size), file.read(_FOOTER.size)
       if len(footer) < _FOOTER.size or _FOOTER.unpack(footer)[0] != (
@@ -86,42 +90,6 @@ def write_atomically(path: epath.Path, data: bytes | None, writer=None) -> None:
   except BaseException:
     temporary.unlink(missing_ok=True)
     raise
-
-
-def save_arrays(path: epath.Path, arrays: dict[str, np.ndarray]) -> None:
-  """Writes named arrays, atomically."""
-  buffer = io.BytesIO()
-  np.savez(buffer, **arrays)  # pyright: ignore[reportArgumentType]
-  write_atomically(path, buffer.getvalue())
-
-
-def load_arrays(path: epath.Path) -> dict[str, np.ndarray]:
-  """Returns named arrays.
-
-  Raises:
-    DataError: if the file is missing or damaged.
-  """
-  try:
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-      return {name: file[name] for name in file.files}
-  except (OSError, ValueError, EOFError, KeyError) as error:
-    raise DataError(
-      f'{path} cannot be read ({error}); prepare the records again'
-    ) from None
-  except Exception as error:  # zipfile has an error class of its own
-    if type(error).__name__ == 'BadZipFile':
-      raise _damaged(path) from None
-    raise
-
-
-def pack_strings(strings: Sequence[str]) -> np.ndarray:
-  """Returns strings without line breaks as one array of bytes."""
-  return np.frombuffer('\n'.join(strings).encode('utf-8'), np.uint8)
-
-
-def unpack_strings(packed: np.ndarray) -> list[str]:
-  """Returns what `pack_strings` was given."""
-  return packed.tobytes().decode('utf-8').split('\n')
 
 
 def write_shard(
@@ -194,6 +162,9 @@ class ShardReader:
         if shard not in self._descriptors:
           self._descriptors[shard] = os.open(self._paths[shard], os.O_RDONLY)
         descriptor = self._descriptors[shard]
+    # Before the read, which makes room for all that it is asked for.
+    if offset + size > os.fstat(descriptor).st_size:
+      raise _damaged(self._paths[shard])
     data = os.pread(descriptor, size, offset)
     while len(data) < size:  # one call reads at most 2 GiB
       more = os.pread(descriptor, size - len(data), offset + len(data))

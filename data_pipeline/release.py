@@ -10,6 +10,7 @@ from data_pipeline.bigfile import BigFileStore
 from data_pipeline.captions import Caption, read_captions
 from data_pipeline.errors import BadItemError, DataError
 from data_pipeline.hdf5 import Hdf5Store
+from data_pipeline.limits import Limits
 from data_pipeline.options import SPLITS, DataOptions
 
 _log = logging.getLogger(__name__)
@@ -189,8 +190,12 @@ def open_release(options: DataOptions) -> Release:
     skipped += bad
   everything = [c for split in captions.values() for c in split]
   videos = dict.fromkeys(caption.video for caption in everything)
-  visual = open_visual(visual_path, videos)
-  text = Hdf5Store(text_path, dict.fromkeys(c.id for c in everything))
+  visual = open_visual(visual_path, videos, options)
+  text = Hdf5Store(
+    text_path,
+    dict.fromkeys(c.id for c in everything),
+    limits=limits_of(options),
+  )
   checker = _Checker(visual, text, options.skip_bad)
   splits = {
     split: checker.join(split, files[split], captions[split]) for split in files
@@ -203,11 +208,18 @@ def open_release(options: DataOptions) -> Release:
   )
 
 
-def open_visual(path: pathlib.Path, ids: Iterable[str]) -> VisualStore:
+def open_visual(
+  path: pathlib.Path, ids: Iterable[str], options: DataOptions
+) -> VisualStore:
   """Returns the features of some videos, of what `find_visual` found."""
   if path.is_file():
-    return Hdf5Store(path, ids, optional_prefix=PREFIX)
+    return Hdf5Store(path, ids, PREFIX, limits_of(options))
   return BigFileStore(path, ids)
+
+
+def limits_of(options: DataOptions) -> Limits:
+  """Returns how far the official files may unpack."""
+  return Limits(options.max_inflation, '--config.data.max_inflation')
 
 
 def common_width(store: VisualStore, ids: Iterable[str]) -> int:

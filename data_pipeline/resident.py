@@ -33,20 +33,24 @@ def split_bytes(split: 'Split', itemsize: int = 4) -> int:
 
 def available_memory() -> int | None:
   """Returns the bytes of host memory that arrays may take, if known."""
-  try:
-    return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') + (
-      _cached_memory()
-    )
-  except (AttributeError, ValueError, OSError):
+  names = getattr(os, 'sysconf_names', {})
+  if not {'SC_AVPHYS_PAGES', 'SC_PAGE_SIZE'} <= names.keys():
     return None
+  free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  return free + _cached_memory()
 
 
 def _cached_memory() -> int:
   """Returns the bytes of the page cache, which gives way to arrays."""
-  with open('/proc/meminfo') as file:
-    for line in file:
-      if line.startswith('Cached:'):
-        return int(line.split()[1]) * 1024
+  try:
+    with open('/proc/meminfo') as file:
+      lines = file.read().splitlines()
+  except OSError:
+    # Not Linux: what is cached is not known.
+    return 0
+  for line in lines:
+    if line.startswith('Cached:'):
+      return int(line.split()[1]) * 1024
   return 0
 
 

@@ -267,7 +267,7 @@ def _write_captions(path: pathlib.Path, videos: list[_Video], generator):
   ]
   if generator is not None:
     generator.shuffle(lines)
-  path.write_text(''.join(lines))
+  path.write_text(''.join(lines), encoding='utf-8')
 
 
 def _write_moments(path: pathlib.Path, videos: list[_Video]):
@@ -279,7 +279,7 @@ def _write_moments(path: pathlib.Path, videos: list[_Video]):
     }
     for video in videos
   }
-  path.write_text(json.dumps(content))
+  path.write_text(json.dumps(content), encoding='utf-8')
 
 
 def _write_hdf5(folder: pathlib.Path, videos: list[_Video]):
@@ -298,8 +298,9 @@ def _write_bigfile(folder: pathlib.Path, videos: list[_Video]):
       file.write(video.frames.astype('<f4').tobytes())
   count = sum(len(frames) for frames in ids.values())
   width = videos[0].frames.shape[1] if videos else 0
-  (folder / 'shape.txt').write_text(f'{count} {width}\n')
+  (folder / 'shape.txt').write_text(f'{count} {width}\n', encoding='utf-8')
   (folder / 'id.txt').write_text(
-    ' '.join(name for frames in ids.values() for name in frames)
+    ' '.join(name for frames in ids.values() for name in frames),
+    encoding='utf-8',
   )
-  (folder / 'video2frames.txt').write_text(repr(ids))
+  (folder / 'video2frames.txt').write_text(repr(ids), encoding='utf-8')

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from data_pipeline import merging, pooling
-from data_pipeline.errors import BadItemError
+from data_pipeline.errors import ArrayError, BadItemError
 from data_pipeline.options import DataOptions
 from data_pipeline.release import Release, ReleaseSplit
 
@@ -105,8 +105,12 @@ class ReleaseSource:
   def video(self, index: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the clips and frames of one video."""
     name = self._video_ids[index]
-    frames = self._visual.read(name)
-    require_finite(frames, f'video {name!r}', str(self._visual.path))
+    item = f'video {name!r}'
+    try:
+      frames = self._visual.read(name)
+    except ArrayError as error:
+      raise BadItemError(item, str(error)) from None
+    require_finite(frames, item, str(self._visual.path))
     # Cast once for both branches.
     frames = frames.astype(np.float64)
     if self._options.merged:
@@ -123,8 +127,11 @@ class ReleaseSource:
     """Returns the word features of one caption."""
     assert self._text is not None
     caption = self._captions[index]
-    words = self._text.read(caption.id)
     where = f'caption {caption.id!r} ({self._path}:{caption.line})'
+    try:
+      words = self._text.read(caption.id)
+    except ArrayError as error:
+      raise BadItemError(where, str(error)) from None
     require_finite(words, where, str(self._text.path))
     return pooling.word_features(words, self._options.max_words)
 

@@ -58,6 +58,7 @@ class Stream:
       DataError: if TensorFlow is not installed.
     """
     tf = import_tensorflow()
+    self._failed = tf.errors.OpError
     self._errors: dict[int, BaseException] = {}
     self._names: list[str] = []
     self._first: dict[str, np.ndarray] | None = None
@@ -102,9 +103,7 @@ class Stream:
       return first
     try:
       return dict(zip(self._names, next(self._batches), strict=True))
-    except StopIteration:
-      raise
-    except Exception:
+    except self._failed:
       if self._errors:
         raise self._errors[min(self._errors)] from None
       raise

@@ -9,8 +9,10 @@ import json
 import logging
 import os
 import pathlib
+import shutil
 import socket
 from collections.abc import Iterable, Iterator
+from typing import TextIO
 
 from dreamprvr_jax.errors import UserError
 
@@ -25,7 +27,9 @@ class FolderError(UserError):
 
 
 @contextlib.contextmanager
-def held(folder: os.PathLike[str] | str, what: str) -> Iterator[int]:
+def held(
+  folder: os.PathLike[str] | str, what: str, *, wait: bool = False
+) -> Iterator[int]:
   """Holds a folder for this process, and gives the lock's file descriptor.
 
   The lock is the kernel's: it ends with the process, however that ends, so a
@@ -35,32 +39,129 @@ def held(folder: os.PathLike[str] | str, what: str) -> Iterator[int]:
   Args:
     folder: Made if it is not there.
     what: What is written there, such as 'run' or 'index', for the error.
+    wait: Wait for the end of another process that holds it, and say so.
 
   Raises:
     FolderError: If another process holds it; names that process.
   """
   root = pathlib.Path(folder)
-  root.mkdir(parents=True, exist_ok=True)
-  path = root / LOCK
-  with path.open('a+') as file:
+  is_new = not root.exists()
+  with _locked(root, f'the {what} {folder}', wait) as file:
     try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      file.seek(0)
-      holder = file.read(200).strip() or 'unknown'
+      yield file.fileno()
+    finally:
+      if is_new:
+        _remove_if_empty(root)
+
+
+@contextlib.contextmanager
+def made(
+  folder: os.PathLike[str] | str, what: str, *, wait: bool = False
+) -> Iterator[pathlib.Path | None]:
+  """Gives an empty folder to fill, which takes the place of `folder` in one
+  step; None if `folder` is there. If the block fails, nothing is left.
+
+  Args:
+    folder: It appears when it is whole.
+    what: See `held`, like the next.
+    wait: While another process makes it.
+
+  Raises:
+    FolderError: If another process makes it; names that process. If somebody
+      else's files are where it has to be made.
+  """
+  target = pathlib.Path(folder)
+  if target.exists():
+    yield None
+    return
+  place = target.with_name(f'.{target.name}.partial')
+  # The lock is the first thing that is made there, so it marks what is ours.
+  if place.exists() and os.listdir(place) and not (place / LOCK).exists():
+    raise FolderError(
+      f'{place} holds other files ({min(os.listdir(place))}) and is where the '
+      f'{what} {folder} has to be made; move it away'
+    )
+  with _locked(place, f'the {what} {folder}', wait):
+    # What a killed process left.
+    _clear(place)
+    is_moved = False
+    try:
+      if target.exists():
+        # Another process has made it meanwhile.
+        yield None
+      else:
+        yield place
+        place.rename(target)
+        is_moved = True
+        (target / LOCK).unlink()
+    finally:
+      # Once moved, what is in the place is another process's.
+      if not is_moved:
+        _clear(place)
+        _remove_if_empty(place)
+
+
+@contextlib.contextmanager
+def _locked(root: pathlib.Path, name: str, wait: bool) -> Iterator[TextIO]:
+  """Holds the lock file of a folder, which is open and signed."""
+  while True:
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / LOCK).open('a+') as file:
+      _lock(file, root, name, wait)
+      # The process that held it may have removed it just before it let go.
+      if not _is_there(file, root / LOCK):
+        continue
+      sign(file.fileno(), os.getpid())
+      yield file
+      return
+
+
+def _lock(file: TextIO, root: pathlib.Path, name: str, wait: bool) -> None:
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    file.seek(0)
+    holder = file.read(200).strip() or 'unknown'
+    if not wait:
       raise FolderError(
-        f'the {what} {folder} is in use by another command (process {holder}); '
-        'wait until that one has ended, or end it, or give another folder'
+        f'{name} is in use by another command (process {holder}); wait until '
+        'that one has ended, or end it, or give another folder'
       ) from None
-    except OSError as error:
-      # Some network disks have no locks.
-      _log.warning(
-        '%s cannot be locked (%s): start no second command that writes there',
-        folder,
-        error.strerror,
-      )
-    sign(file.fileno(), os.getpid())
-    yield file.fileno()
+    _log.info(
+      '%s: waiting for process %s, which is at work there', name, holder
+    )
+    fcntl.flock(file, fcntl.LOCK_EX)
+  except OSError as error:
+    # Some network disks have no locks.
+    _log.warning(
+      '%s cannot be locked (%s): start no second command that writes there',
+      root,
+      error.strerror,
+    )
+
+
+def _clear(root: pathlib.Path) -> None:
+  """Removes all but the lock of a folder."""
+  for path in root.iterdir():
+    if path.name != LOCK:
+      shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _remove_if_empty(root: pathlib.Path) -> None:
+  """Removes a folder in which nothing but the lock was made."""
+  # It may be gone; another process may have opened its lock there just now.
+  with contextlib.suppress(OSError):
+    if os.listdir(root) == [LOCK]:
+      (root / LOCK).unlink()
+      root.rmdir()
+
+
+def _is_there(file: TextIO, path: pathlib.Path) -> bool:
+  """Returns whether an open file is still the one at a path."""
+  try:
+    return os.path.samestat(os.fstat(file.fileno()), path.stat())
+  except FileNotFoundError:
+    return False
 
 
 def sign(descriptor: int, process: int) -> None:
@@ -134,7 +235,9 @@ def replacing(path: os.PathLike[str] | str) -> Iterator[pathlib.Path]:
       os.fsync(file.fileno())
     partial.replace(target)
   except OSError as error:
-    error.filename = str(target)
+    # Without a number, a name would take the place of the message.
+    if error.errno is not None:
+      error.filename = str(target)
     raise
   finally:
     partial.unlink(missing_ok=True)

@@ -29,3 +29,16 @@ def keep_freed_pages() -> bool:
       (_ARENA_MAX, 1),
     )
   )
+
+
+def available_bytes() -> int | None:
+  """Returns the bytes of host memory that may be taken, None if unknown."""
+  try:
+    with open('/proc/meminfo') as file:
+      lines = file.read().splitlines()
+  except OSError:
+    return None
+  for line in lines:
+    if line.startswith('MemAvailable:'):
+      return int(line.split()[1]) * 1024
+  return None

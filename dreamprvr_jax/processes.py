@@ -22,6 +22,9 @@ _log = logging.getLogger(__name__)
 
 # Seconds until all processes of a run must be there.
 TIMEOUT = 300
+# What JAX raises for processes that cannot be reached: RuntimeErrors of the
+# network and of the cluster's metadata, ValueErrors for what those say.
+_JOINING = (RuntimeError, ValueError, OSError)
 # Ports that the system gives to programs for a short time.
 _FIRST_PORT, _PORTS = 61440, 4096
 
@@ -144,13 +147,15 @@ def join(
   def initialize() -> None:
     try:
       jax.distributed.initialize(**arguments)
-    except Exception as error:
+    except Exception as error:  # It is looked at in the other thread.
       failures.append(error)
 
   # In a thread: meanwhile this one can be stopped, and it can give up.
   thread = threading.Thread(target=initialize, daemon=True)
   thread.start()
   thread.join(timeout)
+  if failures and not isinstance(failures[0], _JOINING):
+    raise failures[0]
   if thread.is_alive() or failures:
     lines = str(failures[0]).strip().splitlines() if failures else []
     why = lines[0] if lines else f'not all came within {timeout:g} s'

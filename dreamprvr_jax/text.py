@@ -8,8 +8,10 @@ import gzip
 import io
 import json
 import pathlib
+import re
 import unicodedata
 import zlib
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from dreamprvr_jax.errors import UserError
@@ -31,6 +33,7 @@ _INVISIBLE = frozenset(
     *range(0xE0100, 0xE01F0),
   ]
 )
+_SURROGATE = re.compile('[\ud800-\udfff]')
 # The most that a gzipped text file may hold once it is unpacked.
 MAX_TEXT_BYTES = 4 << 30
 
@@ -58,21 +61,12 @@ def decode(raw: bytes, where: str) -> str:
   Raises:
     TextError: If the bytes are not UTF-8; names the line and the bytes.
   """
-  raw = raw.removeprefix(_UTF8_MARK)
-  for mark, encoding in _BYTE_ORDER_MARKS.items():
-    if raw.startswith(mark):
-      raise TextError(
-        f'{where} is {encoding} text where UTF-8 was expected; save it as UTF-8'
-      )
+  raw = _unmarked(raw, where)
   try:
     return raw.decode('utf-8')
   except UnicodeDecodeError as error:
     line = raw.count(b'\n', 0, error.start) + 1
-    bad = raw[error.start : error.end].hex(' ')
-    raise TextError(
-      f'{where}:{line} holds the bytes {bad}, which are not UTF-8 text; save '
-      'the file as UTF-8'
-    ) from None
+    raise TextError(f'{where}:{line} {_bad_bytes(error)}') from None
 
 
 def read(path: _Path | str) -> str:
@@ -82,20 +76,18 @@ def read(path: _Path | str) -> str:
     TextError: If it is not UTF-8, or a damaged or huge gzip file.
     OSError: If it cannot be read.
   """
-  source = pathlib.Path(path) if isinstance(path, str) else path
-  raw = source.read_bytes()
-  if source.name.endswith('.gz'):
-    raw = _unpacked(raw, str(path))
-  return decode(raw, str(path))
+  return decode(_content(path), str(path))
 
 
 def rows(text: str) -> list[str]:
   r"""Returns the rows of a text, which end at \n or \r\n and nothing else.
 
   `str.splitlines` also cuts at characters that JSON and sentences may hold,
-  such as U+2028 and U+0085.
+  such as U+2028 and U+0085. A byte order mark that a row begins with, as in
+  files that were joined, is no part of it.
   """
   found = [row.removesuffix('\r') for row in text.split('\n')]
+  found = [row.removeprefix('\ufeff') for row in found]
   return found if found[-1] else found[:-1]
 
 
@@ -104,14 +96,37 @@ def read_rows(path: _Path | str) -> list[str]:
   return rows(read(path))
 
 
-def parse_json(text: str, where: str) -> Any:
+def read_each_row(path: _Path | str) -> list[str | TextError]:
+  """Returns the rows of a file, and in place of a row that is not UTF-8 what
+  is wrong with it.
+
+  Raises:
+    TextError: If the whole file is in another encoding, or a damaged or huge
+      gzip file.
+    OSError: If it cannot be read.
+  """
+  found: list[str | TextError] = []
+  for raw in _unmarked(_content(path), str(path)).split(b'\n'):
+    try:
+      found += rows(raw.decode('utf-8')) or ['']
+    except UnicodeDecodeError as error:
+      found.append(TextError(_bad_bytes(error)))
+  return found if found[-1] else found[:-1]
+
+
+def parse_json(text: str, where: str, *, strict: bool = False) -> Any:
   """Returns what a JSON text holds.
+
+  Args:
+    text: The JSON.
+    where: What errors call it.
+    strict: Whether NaN and Infinity, which JSON does not have, are refused.
 
   Raises:
     TextError: If it is not JSON, or nested too deeply.
   """
   try:
-    return json.loads(text)
+    return json.loads(text, parse_constant=_no_constant if strict else None)
   except RecursionError:
     raise TextError(
       f'{where} nests its JSON too deeply to be read; expected flat rows'
@@ -131,8 +146,8 @@ def surrogate(text: str) -> str:
 
   JSON can hold half an emoji. No file or terminal can.
   """
-  found = next((c for c in text if '\ud800' <= c <= '\udfff'), '')
-  return f'\\u{ord(found):04x}' if found else ''
+  found = _SURROGATE.search(text)
+  return f'\\u{ord(found[0]):04x}' if found else ''
 
 
 def check(text: str, where: str) -> str:
@@ -150,11 +165,80 @@ def check(text: str, where: str) -> str:
   return normal(text)
 
 
+def by_normal(names: Iterable[str], where: str) -> dict[str, str]:
+  """Returns {name in NFC: name as it stands there}, in their order.
+
+  Args:
+    names: Different names.
+    where: They stand, for the error.
+
+  Raises:
+    TextError: If two of them are the same in NFC; names both.
+  """
+  found: dict[str, str] = {}
+  for name in names:
+    same = found.setdefault(normal(name), name)
+    if same != name:
+      raise TextError(
+        f'{where} holds both {same!a} and {name!a}, which are the '
+        'same id in composed form (NFC); rename one'
+      )
+  return found
+
+
 def is_blank(text: str) -> bool:
   """Returns whether a text shows nothing: no character, or only spaces,
   control characters and other invisible ones."""
   return all(
     unicodedata.category(c)[0] in 'ZC' or ord(c) in _INVISIBLE for c in text
+  )
+
+
+def sentence(text: str, where: str) -> str:
+  """Returns a query in NFC, with one space between its words.
+
+  Every query passes through here before it becomes words, so that the same
+  letters, however they are composed, find the same videos.
+
+  Raises:
+    TextError: If it shows nothing, or holds half a character or NUL.
+  """
+  found = ' '.join(check(text, where).split())
+  if is_blank(found):
+    raise TextError(f'{where}: the query is empty; write what to look for')
+  if '\0' in found:
+    raise TextError(
+      f'{where} holds a NUL character, which is no text; leave it out'
+    )
+  return found
+
+
+def _no_constant(name: str) -> None:
+  raise ValueError(f'{name} is no number that JSON has')
+
+
+def _content(path: _Path | str) -> bytes:
+  """Returns the bytes of a file, unpacked."""
+  source = pathlib.Path(path) if isinstance(path, str) else path
+  raw = source.read_bytes()
+  return _unpacked(raw, str(path)) if source.name.endswith('.gz') else raw
+
+
+def _unmarked(raw: bytes, where: str) -> bytes:
+  """Returns bytes without UTF-8's mark; another encoding's is an error."""
+  raw = raw.removeprefix(_UTF8_MARK)
+  for mark, encoding in _BYTE_ORDER_MARKS.items():
+    if raw.startswith(mark):
+      raise TextError(
+        f'{where} is {encoding} text where UTF-8 was expected; save it as UTF-8'
+      )
+  return raw
+
+
+def _bad_bytes(error: UnicodeDecodeError) -> str:
+  bad = error.object[error.start : error.end].hex(' ')
+  return (
+    f'holds the bytes {bad}, which are not UTF-8 text; save the file as UTF-8'
   )
 
 

@@ -1,23 +1,23 @@
 """Captions of extracted videos become the text side of their collection."""
 
 import dataclasses
-import json
 import math
 import pathlib
 from collections.abc import Mapping
 
 import numpy as np
 import tqdm
-from etils import epath
 
+from data_pipeline import rows
 from data_pipeline.errors import DataError
 from data_pipeline.importers.annotations import (
   Annotated,
   id_of_file,
   read_annotations,
+  video_of,
 )
 from data_pipeline.importers.layout import write_texts
-from data_pipeline.moments import read_text
+from dreamprvr_jax import text
 from extraction.encoders import Encoder
 
 
@@ -54,7 +54,7 @@ def write_captions(
     progress: Show a bar.
 
   Raises:
-    DataError: If the file is bad, or names none of the videos.
+    DataError, TextError: If the file is bad, or names none of the videos.
   """
   everything = read_annotations(path)
   files = _files(path)
@@ -92,12 +92,12 @@ def _files(path: str) -> dict[str, str]:
   """Returns {id: id of its file} of rows that give a file another id."""
   if not path.removesuffix('.gz').endswith('.jsonl'):
     return {}
-  lines = read_text(epath.Path(path)).split('\n')
-  rows = [json.loads(line) for line in lines if line.strip()]
+  lines = text.read_rows(path)
+  found = [rows.parse(line) for line in lines if not text.is_blank(line)]
   return {
-    str(row['id']): id_of_file(str(row['file']))
-    for row in rows
-    if 'id' in row and 'file' in row
+    video_of(row): id_of_file(rows.name(row['file'], 'file'))
+    for row in found
+    if {'captions', 'id', 'file'} <= row.keys()
   }
 
 

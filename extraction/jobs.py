@@ -13,10 +13,11 @@ from typing import Any
 
 import tqdm
 
+from dreamprvr_jax import folders
 from extraction.encoders import Encoder
 from extraction.files import find_videos
 from extraction.frames import VideoError
-from extraction.state import Source, State, keep, sole_writer
+from extraction.state import Source, State, keep
 from extraction.video import BATCH, extract_file
 
 
@@ -107,9 +108,10 @@ def extract_folder(
 
   Raises:
     DataError: If there is no video, or the collection has other settings.
+    FolderError: If another command is at work in the collection's folder.
   """
   files = find_videos(videos)
-  with sole_writer(folder):
+  with folders.held(folder, 'collection'):
     return _extract_files(files, folder, encoder, options, results or _results)
 
 

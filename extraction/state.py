@@ -11,7 +11,6 @@ Each file is replaced in one step; at any time the next command can go on.
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -27,6 +26,7 @@ import numpy as np
 
 from data_pipeline.errors import DataError
 from data_pipeline.importers.layout import write_features
+from dreamprvr_jax import text
 from extraction.video import Extracted
 
 FEATURE = 'extracted'
@@ -65,25 +65,6 @@ class Source:
     )
 
 
-@contextlib.contextmanager
-def sole_writer(folder: pathlib.Path) -> Iterator[None]:
-  """Keeps other commands from extracting into a collection.
-
-  Raises:
-    DataError: If one does.
-  """
-  path = folder / _OWN / '.lock'
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with path.open('wb') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise DataError(
-        f'another command extracts into {folder}; wait until it is done'
-      ) from None
-    yield
-
-
 class State:
   """The extracted videos of a collection."""
 
@@ -103,8 +84,8 @@ class State:
     self._parts = self._own / 'parts'
     _check_parts(self._parts)
     there = self.feature_file.exists()
-    self.videos = read_json(self._own / 'videos.json') if there else {}
-    self.skipped = read_json(folder / 'skipped.json')
+    self.videos = _by_id(self._own / 'videos.json') if there else {}
+    self.skipped = _by_id(folder / 'skipped.json')
     former = read_json(self._own / 'settings.json')
     if there and not former:
       raise DataError(
@@ -168,17 +149,18 @@ class State:
     self, names: list[str], parts: dict[str, Any]
   ) -> Iterator[tuple[str, np.ndarray]]:
     with contextlib.ExitStack() as stack:
-      former = None
+      former, stored = None, {}
       if self.feature_file.exists():
         file = h5py.File(self.feature_file, 'r', locking=False)
         former = stack.enter_context(file)
+        stored = text.by_normal(former, str(self.feature_file))
       for name in names:
         if name in parts:
           with np.load(_part(self._parts, name)) as part:
             yield name, part['features']
         else:
           assert former is not None
-          yield name, np.asarray(former[name])
+          yield name, np.asarray(former[stored[name]])
 
 
 def keep(folder: str, name: str, source: Source, found: Extracted) -> None:
@@ -272,6 +254,11 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     return {}
   except ValueError as error:
     raise DataError(f'{path} is no JSON ({error}); delete it') from None
+
+
+def _by_id(path: pathlib.Path) -> dict[str, Any]:
+  """Returns the rows of a file by id in NFC, in which older files are not."""
+  return {text.normal(name): row for name, row in read_json(path).items()}
 
 
 def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:

@@ -11,80 +11,32 @@ from ml_collections import ConfigDict
 from configs.rerank import METHODS
 from dreamprvr_jax import checkpoints
 from dreamprvr_jax.interop import inference, official, released_config
-from dreamprvr_jax.interop.inert_values import Opaque
+from dreamprvr_jax.interop.released_file import Released, read_released
 from dreamprvr_jax.interop.rules import WeightsError
-from dreamprvr_jax.interop.torch_archive import read_archive
 from dreamprvr_jax.rerank.networks import build_reranker
 from dreamprvr_jax.types import parameter_count
-from modes import joins
+from modes import joins, overrides
 from modes.joins import Arguments
 from modes.reranking import FUSION
 
 
-def read_released(
-  path: str,
-) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
-  """Returns (config, state dict, everything else) of a released checkpoint.
+def run_import(config: ConfigDict, arguments: Arguments) -> int:
+  """Turns a released checkpoint into ours; `config` already has its sizes.
 
   Raises:
     ArchiveError: If the file cannot be read.
-    WeightsError: If it is no checkpoint of the family.
+    WeightsError: If it is no checkpoint of the family, or the command line
+      sets a size that its tensors contradict.
   """
-  archive = read_archive(path)
-  if isinstance(archive, dict) and {'model', 'model_cfg'} <= set(archive):
-    # MS-SL names things differently.
-    archive = {
-      **archive,
-      'state_dict': archive['model'],
-      'config': archive['model_cfg'],
-    }
-  if isinstance(archive, dict) and any(
-    str(name).startswith('transformerClip.') for name in archive
-  ):
-    # DiffusionRet's files are the state dict itself.
-    archive = {'state_dict': archive}
-  if not isinstance(archive, dict) or 'state_dict' not in archive:
-    found = (
-      f'a dict of {", ".join(map(str, list(archive)[:8]))}'
-      if isinstance(archive, dict)
-      else type(archive).__name__
-    )
-    raise WeightsError(
-      f'{path} holds {found}; a released checkpoint is a dict with config, '
-      'epoch, model_val, state_dict and optimizer'
-    )
-  state = archive['state_dict']
-  if not isinstance(state, Mapping):
-    raise WeightsError(
-      f'state_dict of {path} is a {type(state).__name__}, not a dict'
-    )
-  odd = [n for n, v in state.items() if not isinstance(v, np.ndarray)]
-  if odd:
-    raise WeightsError(
-      f'{path}: {", ".join(map(str, odd[:5]))} in state_dict are not tensors'
-    )
-  config = archive.get('config')
-  if isinstance(config, Opaque):
-    # A dict of a class of its own, which is not looked up: its pairs are.
-    config = dict(config.items)
-  config = dict(config) if isinstance(config, Mapping) else {}
-  rest = {k: archive.get(k) for k in ('epoch', 'model_val')}
-  return config, dict(state), rest
-
-
-def run_import(config: ConfigDict, arguments: Arguments) -> int:
-  """Turns a released checkpoint into ours; `config` already has its sizes."""
-  _, state, rest = read_released(arguments.official)
-  visual, text = released_config.feature_widths(state)
+  released = read_released(arguments.official)
+  state = released.state
+  found = released_config.overrides(released.config, state)
   plain = joins.plain_config(config)
+  check_sizes(plain, found, released)
+  visual, text = released_config.feature_widths(state)
   model = inference.model_of(plain)
   shapes = inference.shapes_of(model, plain, visual, text)
   variables = official.from_official(state, shapes, plain['model']['name'])
-  origin = {'file': arguments.official}
-  if isinstance(rest['epoch'], int | float):
-    origin['epoch'] = rest['epoch']
-  if isinstance(rest['model_val'], list | tuple):
-    origin['recorded_metrics'] = [float(v) for v in rest['model_val']]
   checkpoints.save_weights(
     arguments.workdir,
     variables,
@@ -92,7 +44,7 @@ def run_import(config: ConfigDict, arguments: Arguments) -> int:
       'config': plain,
       'visual_width': visual,
       'text_width': text,
-      'imported_from': origin,
+      'imported_from': {'file': arguments.official, **released.facts},
       **joins.environment(),
     },
   )
@@ -100,6 +52,8 @@ def run_import(config: ConfigDict, arguments: Arguments) -> int:
     f'{len(state)} tensors, {parameter_count(variables):,} numbers: '
     f'{arguments.workdir}'
   )
+  for line in remarks(plain, found):
+    joins.say(line)
   reranker = ''
   if any('diffusion_model.' in name for name in state):
     reranker = import_generator(config, arguments, state, visual)
@@ -110,6 +64,77 @@ def run_import(config: ConfigDict, arguments: Arguments) -> int:
     + (f' --rerank={reranker}' if reranker else '')
   )
   return 0
+
+
+def check_sizes(
+  plain: Mapping[str, Any],
+  found: Mapping[str, Mapping[str, Any]],
+  released: Released,
+) -> None:
+  """Refuses a config that contradicts the tensors of a file.
+
+  Args:
+    plain: The config, plain.
+    found: What the file says, see `released_config.overrides`.
+    released: The file.
+
+  Raises:
+    WeightsError: With what both say.
+  """
+  sizes = released_config.sizes(released.state)
+  heads = found['model'].get('num_heads')
+  if heads:
+    # No tensor shows it, but the file says it.
+    sizes['model']['num_heads'] = heads
+  for section, values in sizes.items():
+    for key, shown in values.items():
+      given = plain[section][key]
+      same = given == shown
+      if key.endswith('_widths'):  # Their number is what tensors show.
+        same = len(given) == len(shown)
+        given, shown = f'{len(given)} widths', f'{len(shown)} blocks'
+      if not same:
+        raise WeightsError(
+          f'config.{section}.{key} is {given}, but {released.path} has '
+          f'{shown}; leave the key out: sizes are taken from the file'
+        )
+
+
+def remarks(
+  plain: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+  """Returns sentences on what an import took from elsewhere than the file.
+
+  Args:
+    plain: The config, plain.
+    found: What the file says, see `released_config.overrides`.
+  """
+  lines = []
+  missing = [
+    f'config.{section}.{key}={plain[section][key]}'
+    for section, key in released_config.SCORING
+    if key in plain[section] and key not in found.get(section, {})
+  ]
+  if missing:
+    lines.append(
+      f'the file does not say, so these are used: {", ".join(missing)}; if '
+      'they are others, import again with --collection=NAME or these keys'
+    )
+  theirs = found.get('data', {}).get('collection')
+  ours = plain['data']['collection']
+  if theirs not in (None, ours):
+    lines.append(
+      f'the file is for the collection {theirs!r}; it will be evaluated on '
+      f'{ours!r}, as the command says'
+    )
+  if plain['model'].get('frame_length') == 'batch':
+    lines.append(
+      "the frames' tables are made for the longest of "
+      f"{plain['data']['eval_video_batch']} videos, as released: a video's "
+      'vector depends on its batch; config.model.frame_length=fixed avoids '
+      'that and changes scores a little'
+    )
+  return lines
 
 
 def import_generator(
@@ -148,8 +173,12 @@ def import_generator(
   return str(folder)
 
 
-def run_export(arguments: Arguments) -> int:
+def run_export(config: ConfigDict, arguments: Arguments) -> int:
   """Writes the inference weights alone."""
-  written = inference.export(arguments.checkpoint, arguments.out)
+  written = inference.export(
+    arguments.checkpoint,
+    arguments.out,
+    overrides.applied(config, arguments.checkpoint),
+  )
   joins.say(f'{arguments.out}: {", ".join(written)}')
   return 0

@@ -1,10 +1,10 @@
 """Which encoder made the features of a corpus, and of a checkpoint."""
 
-import json
 from typing import Any
 
 from data_pipeline.corpus import Corpus, Split
 from data_pipeline.errors import DataError
+from dreamprvr_jax import text
 from dreamprvr_jax.errors import UserError
 
 # They say where a model was found; its weights say which one it is.
@@ -16,18 +16,21 @@ def identity_of(corpus: Corpus | Split) -> dict[str, Any] | None:
   features are others.
 
   Raises:
-    DataError: If the file that says it is damaged.
+    DataError, TextError: If the file that says it is damaged.
   """
   path = corpus.options.folder / 'encoder.json'
   if not path.exists():
     return None
-  try:
-    found = json.loads(path.read_text())
-    widths = found['visual_width'], found['text_width']
-  except (ValueError, TypeError, KeyError) as error:
+  found = text.parse_json(text.read(path), str(path))
+  widths = tuple(
+    found.get(key) if isinstance(found, dict) else None
+    for key in ('visual_width', 'text_width')
+  )
+  if not all(isinstance(width, int) for width in widths):
     raise DataError(
-      f'{path} does not describe an encoder ({error}); extract again'
-    ) from None
+      f'{path} does not describe an encoder: it says no visual_width and '
+      'text_width; extract again'
+    )
   # Other features may lie next to those that were extracted.
   text_width = corpus.text_width or widths[1]
   return found if widths == (corpus.visual_width, text_width) else None

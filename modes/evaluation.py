@@ -1,22 +1,24 @@
 """--mode=evaluate: metrics of a checkpoint on a split."""
 
-import os
 import pathlib
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dreamprvr_jax import checkpoints, parallel
+from dreamprvr_jax import checkpoints, folders, parallel
 from dreamprvr_jax.interop.inference import load
 from dreamprvr_jax.metrics import retrieval
 from modes import (
   joins,
   label_sets,
   moment_metrics,
+  overrides,
   rerank_evaluation,
   residency,
+  workdirs,
 )
 from modes.joins import Arguments
 from modes.label_sets import LabelSets
@@ -25,10 +27,27 @@ from modes.training import make_evaluator
 
 
 def run(config: ConfigDict, arguments: Arguments) -> int:
-  """Evaluates a checkpoint, writes and prints the metrics."""
+  """Evaluates a checkpoint, writes and prints the metrics.
+
+  A --workdir is held for as long as that takes. A checkpoint's own folder is
+  not: one file is put there in one step, and a run that goes on may be
+  evaluated.
+
+  Raises:
+    UserError: If the request cannot be met, or another command is at work in
+      the workdir.
+  """
   mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
+  if not arguments.workdir:
+    return _run(config, arguments, mesh)
+  with workdirs.held(arguments.workdir, 'folder'):
+    return _run(config, arguments, mesh)
+
+
+def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   joins.keep_programs(config)
-  model, variables = load(arguments.checkpoint)
+  plain = overrides.applied(config, arguments.checkpoint)
+  model, variables = load(arguments.checkpoint, plain)
   stored = checkpoints.read_config(arguments.checkpoint)
   corpus = joins.open_data(config, show=arguments.progress)
   joins.check_widths(stored, corpus, arguments.checkpoint)
@@ -86,7 +105,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     reranked, scores = rerank_evaluation.evaluate(
       config,
       mesh,
-      load_placed(arguments.checkpoint, mesh),
+      load_placed(arguments.checkpoint, mesh, plain),
       corpus,
       split,
       arguments.rerank,
@@ -118,13 +137,10 @@ def write_scores(
   path: str, scores: np.ndarray, queries: list[str], videos: list[str]
 ) -> None:
   """Writes the score matrix and its ids, replacing the file in one step."""
-  target = pathlib.Path(path)
-  target.parent.mkdir(parents=True, exist_ok=True)
-  partial = target.with_name(f'.{target.name}.{os.getpid()}.tmp.npz')
-  np.savez(
-    partial,
-    scores=np.asarray(scores, np.float32),
-    queries=np.asarray(queries),
-    videos=np.asarray(videos),
-  )
-  partial.replace(target)
+  with folders.replacing(path) as partial, partial.open('wb') as file:
+    np.savez(
+      file,
+      scores=np.asarray(scores, np.float32),
+      queries=np.asarray(queries),
+      videos=np.asarray(videos),
+    )

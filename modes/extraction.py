@@ -9,6 +9,7 @@ import time
 
 from batch.engine import Engine
 from batch.extraction import results_of
+from dreamprvr_jax import folders
 from dreamprvr_jax.errors import UserError
 from extraction import encoders
 from extraction.captions import write_captions
@@ -71,14 +72,15 @@ def run(request: Request) -> int:
       f'{request.videos}: none of the {found.found:,} files could be read'
     )
   if request.captions:
-    written = write_captions(
-      request.captions,
-      folder,
-      request.collection,
-      encoder,
-      found.durations,
-      progress=request.progress,
-    )
+    with folders.held(folder, 'collection'):
+      written = write_captions(
+        request.captions,
+        folder,
+        request.collection,
+        encoder,
+        found.durations,
+        progress=request.progress,
+      )
     counts = ', '.join(f'{n:,} {split}' for split, n in written.splits.items())
     print(
       f'captions: {counts}'

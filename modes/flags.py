@@ -1,5 +1,6 @@
 """The flags of the command line, and what each mode needs of them."""
 
+import functools
 import pathlib
 
 from absl import flags
@@ -7,6 +8,7 @@ from ml_collections import ConfigDict, config_flags
 
 from dreamprvr_jax.errors import UserError
 from modes import help as help_texts
+from modes import paths
 from modes.variants import split_overrides
 
 _TEXT_FLAGS = (
@@ -56,12 +58,13 @@ def parse(argv: list[str]) -> flags.FlagValues:
 
   What --config is depends on the command: one that names a checkpoint takes
   its config from there, so that `--config.data.root=DIR` works without
-  --config.
+  --config. `~` is the home folder in all flags and keys that name a path.
 
   Raises:
     UserError: If a flag or key is unknown, a value is not of its kind, or the
       config cannot be had.
   """
+  argv = paths.in_arguments(argv)
   if peek(argv, 'mode') in SERIES:
     # The keys are those of the runs' models, which differ.
     _, argv = split_overrides(argv)
@@ -84,20 +87,27 @@ def parse(argv: list[str]) -> flags.FlagValues:
   flags.DEFINE_integer('rescore', 4, 'candidates', flag_values=values)
   flags.DEFINE_string('host', '127.0.0.1', 'address', flag_values=values)
   flags.DEFINE_integer('port', 8000, 'port', flag_values=values)
+  for name, default in (
+    ('max_connections', 1000),
+    ('max_connections_per_address', 256),
+  ):
+    flags.DEFINE_integer(name, default, 'of serve', flag_values=values)
+  flags.DEFINE_float('request_seconds', 10.0, 'of serve', flag_values=values)
   flags.DEFINE_string('query', None, 'sentence', flag_values=values)
   flags.DEFINE_boolean('all_videos', False, 'videos', flag_values=values)
   flags.DEFINE_float('fps', 2.0, 'samples', flag_values=values)
   flags.DEFINE_integer('workers', 0, 'processes', flag_values=values)
   flags.DEFINE_integer('batch', 32, 'pictures', flag_values=values)
   flags.DEFINE_string('dtype', 'float32', 'computed', flag_values=values)
+  flags.DEFINE_float('max_inflation', 64.0, 'sizes', flag_values=values)
   flags.DEFINE_string('coordinator', '', 'address', flag_values=values)
   flags.DEFINE_integer('num_processes', 0, 'processes', flag_values=values)
   flags.DEFINE_integer('process_id', -1, 'process', flag_values=values)
-  if peek(argv, 'config'):
-    _check_config_file(peek(argv, 'config').partition(':')[0])
+  config = _implied_config(argv)
+  before = None
+  if peek(argv, 'config') and not config:
     config_flags.DEFINE_config_file('config', flag_values=values, sys_argv=argv)
   else:
-    config = _implied_config(argv)
     keys = [a for a in argv if a.lstrip('-').startswith('config.')]
     if keys and not config:
       raise UserError(
@@ -105,11 +115,31 @@ def parse(argv: list[str]) -> flags.FlagValues:
         '--config=configs/NAME.py, or the checkpoint or index whose config it '
         'is'
       )
+    argv = _without(argv, 'config')
+    before = config.copy_and_resolve_references()
     config_flags.DEFINE_config_dict(
       'config', config, flag_values=values, sys_argv=argv
     )
+  rest = _parsed(values, argv)
+  if len(rest) > 1:
+    raise UserError(f'{rest[1]!r} is not a flag; flags look like --mode=train')
+  paths.in_config(values.config)
+  place = values.checkpoint or values.index or values.workdir
+  if before and values.mode in _OF_CHECKPOINTS:
+    from modes import overrides
+
+    overrides.check(values, before, place)
+  return values
+
+
+def _parsed(values: flags.FlagValues, argv: list[str]) -> list[str]:
+  """Parses flags and returns what is none.
+
+  Raises:
+    UserError: If a flag or key is unknown, or a value is not of its kind.
+  """
   try:
-    rest = values(argv)
+    return values(argv)
   except flags.Error as error:
     # An error inside a config file comes with its traceback: the last line
     # says what is wrong.
@@ -120,9 +150,6 @@ def parse(argv: list[str]) -> flags.FlagValues:
     raise UserError(
       f'the config has no such key: {what} (see python main.py --help)'
     ) from error
-  if len(rest) > 1:
-    raise UserError(f'{rest[1]!r} is not a flag; flags look like --mode=train')
-  return values
 
 
 def has_sources(values: flags.FlagValues) -> bool:
@@ -182,8 +209,24 @@ def peek(argv: list[str], name: str) -> str:
   return ''
 
 
+def _without(argv: list[str], name: str) -> list[str]:
+  """Returns the arguments without a flag and its value."""
+  rest, skip = [], False
+  for argument in argv:
+    bare = argument.lstrip('-')
+    is_flag = argument.startswith('-')
+    if not skip and not (is_flag and bare.partition('=')[0] == name):
+      rest.append(argument)
+    skip = is_flag and bare == name
+  return rest
+
+
 def _implied_config(argv: list[str]) -> ConfigDict:
-  """Returns the config of a command without --config; empty if it has none."""
+  """Returns the config of a command about a checkpoint, an index or a released
+  file, to which --config may add; empty for another command."""
+  spec = peek(argv, 'config')
+  if spec:
+    _check_config_file(spec.partition(':')[0])
   mode, index = peek(argv, 'mode') or 'train', peek(argv, 'index')
   released = peek(argv, 'official') if mode == 'import' else ''
   place = peek(argv, 'checkpoint').partition(',')[0] or (
@@ -196,11 +239,30 @@ def _implied_config(argv: list[str]) -> ConfigDict:
   # Here: it brings JAX, which help, typos and some modes do without.
   from modes import base_config
 
+  given = functools.partial(_config_of, spec) if spec else None
   if released:
-    return base_config.from_released(released)
+    named = peek(argv, 'collection') or peek(argv, 'config.data.collection')
+    return base_config.from_released(released, named, given)
   if of_checkpoint:
-    return base_config.from_checkpoint(place)
-  return base_config.from_index(index)
+    return base_config.from_checkpoint(place, given)
+  return base_config.from_index(index, given)
+
+
+def _config_of(spec: str, model: str) -> ConfigDict:
+  """Returns the config of a --config, for a model if it names none itself.
+
+  Raises:
+    UserError: If it cannot be had.
+  """
+  if model and ':' not in spec:
+    spec = f'{spec}:{model}'
+  values = flags.FlagValues()
+  arguments = ['main.py', f'--config={spec}']
+  config_flags.DEFINE_config_file(
+    'config', flag_values=values, sys_argv=arguments
+  )
+  _parsed(values, arguments)
+  return values.config
 
 
 def _check_config_file(path: str) -> None:

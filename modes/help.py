@@ -154,6 +154,8 @@ FLAGS = {
   '.npz files, .npz or HDF5; see docs/importing.md',
   '--annotations=FILE,...': 'sentences and the videos they mean, for import '
   'and inspect: .json, .jsonl, .txt, .gz of each',
+  '--max_inflation=N': 'how many times its size a file of features may unpack '
+  'to, for import and inspect, above 256 MiB; 64 if not given',
   '--fps=N': 'samples per second of video, for extract; 2 if not given',
   '--workers=N': 'processes of extract, and of the local runner of --engine; '
   '0: one per core, or one for clip and siglip',
@@ -172,6 +174,11 @@ FLAGS = {
   '--host=ADDRESS': 'where serve listens; if not given 127.0.0.1, for this '
   'machine alone',
   '--port=N': 'of serve; 8000 if not given, 0 for a free one',
+  '--max_connections=N': 'of serve, at a time; 1000 if not given',
+  '--max_connections_per_address=N': 'of those, of one address; 256 if not '
+  'given',
+  '--request_seconds=S': 'of serve: how long the header of a request may take '
+  'to arrive, and its body; 10 if not given',
   '--methods=NAME,...': 'what a table compares',
   '--sweep=KEY=VALUE,...': 'what a sweep compares',
   '--seeds=N': 'runs of each, with the seeds from config.seed on; 1 if not '
@@ -193,6 +200,7 @@ def text(mode: str = '') -> str:
   lines.append('flags:')
   width = max(map(len, FLAGS))
   lines += [f'  {flag.ljust(width)}  {what}' for flag, what in FLAGS.items()]
+  lines += ['', '~ is the home folder at the beginning of every path.']
   lines += ['', 'keys of the config, with the defaults before a dataset or']
   lines += ['model sets its own:', *(f'  {row}' for row in config_keys())]
   lines += [
@@ -233,7 +241,7 @@ def _assignments(
   """
   found, comment = [], []
   pattern = re.compile(rf'{variable}\.([\w.]+) = (.*)')
-  for line in map(str.strip, path.read_text().splitlines()):
+  for line in map(str.strip, path.read_text(encoding='utf-8').splitlines()):
     match = pattern.fullmatch(line)
     if line.startswith('#'):
       comment.append(line.lstrip('# '))

@@ -15,7 +15,9 @@ from data_pipeline.importers import layout
 from data_pipeline.importers.annotations import Annotated, id_problem
 from data_pipeline.importers.features import Features
 from data_pipeline.importers.sources import Report, Sources
+from data_pipeline.limits import MAX_INFLATION, Limits
 from data_pipeline.records import write_atomically
+from dreamprvr_jax import folders, text
 from dreamprvr_jax.errors import UserError
 from modes.columns import aligned
 
@@ -36,6 +38,7 @@ class Request:
     out: The data root of an import; the .json file of an inspection.
     collection: Name of what an import writes.
     progress: Show progress bars.
+    max_inflation: How many times its size a source may unpack to.
   """
 
   features: str = ''
@@ -44,6 +47,7 @@ class Request:
   out: str = ''
   collection: str = 'imported'
   progress: bool = True
+  max_inflation: float = MAX_INFLATION
 
 
 def run_inspect(request: Request) -> int:
@@ -56,8 +60,8 @@ def run_inspect(request: Request) -> int:
     raise UserError(f'--out={request.out}: of inspect it is a .json file')
   report = _open(request).report()
   if request.out:
-    text = json.dumps(report.as_json(), indent=1)
-    write_atomically(epath.Path(request.out), text.encode())
+    found = json.dumps(report.as_json(), indent=1)
+    write_atomically(epath.Path(request.out), found.encode())
   _show(report)
   _refuse(report, request.out)
   return 0
@@ -69,8 +73,8 @@ def run_import(request: Request) -> int:
   It is made in a folder beside its place and moved there when it is whole.
 
   Raises:
-    DataError, UserError: If a source is bad, a flag is missing, or something
-      else is in the place.
+    DataError, UserError: If a source is bad, a flag is missing, something
+      else is in the place, or another command writes there.
   """
   _check_flags(request)
   name = request.collection
@@ -84,28 +88,39 @@ def run_import(request: Request) -> int:
   report = sources.report(values=False)
   _show(report)
   _refuse(report, '')
-  assert sources.features is not None
-  partial = folder.parent / f'.{name}.partial'
-  shutil.rmtree(partial, ignore_errors=True)
-  partial.mkdir(parents=True)
-  try:
-    _require_room(partial, sources)
-    layout.write_features(
-      partial / 'FeatureData' / FEATURE / 'feature.hdf5',
-      _matrices(sources.features, request.progress),
-    )
-    counts = {}
-    if sources.annotated:
-      counts = _write_texts(partial, name, sources, request.progress)
-    write_atomically(
-      epath.Path(partial / _RECORD), json.dumps(identity, indent=1).encode()
-    )
-    partial.rename(folder)
-  except BaseException:
-    shutil.rmtree(partial, ignore_errors=True)
-    raise
+  counts = {}
+  with folders.made(folder, 'import') as fresh:
+    if fresh is not None:
+      counts = _write(fresh, name, sources, identity, request.progress)
+  if fresh is None:
+    _require_same(folder, identity)
+    print(f'{folder} was imported by another command: nothing to do')
+    return 0
   _say_what_next(folder, counts, request)
   return 0
+
+
+def _write(
+  folder: pathlib.Path,
+  name: str,
+  sources: Sources,
+  identity: dict,
+  progress: bool,
+) -> dict[str, int]:
+  """Writes a whole collection; returns sentences by split."""
+  assert sources.features is not None
+  _require_room(folder, sources)
+  layout.write_features(
+    folder / 'FeatureData' / FEATURE / 'feature.hdf5',
+    _matrices(sources.features, progress),
+  )
+  counts = {}
+  if sources.annotated:
+    counts = _write_texts(folder, name, sources, progress)
+  write_atomically(
+    epath.Path(folder / _RECORD), json.dumps(identity, indent=1).encode()
+  )
+  return counts
 
 
 def _open(request: Request) -> Sources:
@@ -114,6 +129,7 @@ def _open(request: Request) -> Sources:
     request.queries,
     request.annotations,
     request.progress,
+    Limits(request.max_inflation, '--max_inflation'),
   )
 
 
@@ -136,9 +152,10 @@ def _check_flags(request: Request) -> None:
 
 def _require_same(folder: pathlib.Path, identity: dict) -> None:
   """Raises UserError unless a folder holds the import of these sources."""
+  record = folder / _RECORD
   try:
-    found = json.loads((folder / _RECORD).read_text())
-  except (OSError, ValueError):
+    found = text.parse_json(text.read(record), str(record))
+  except (OSError, text.TextError):
     found = None
   what = 'is no import'
   if isinstance(found, dict):
@@ -146,7 +163,8 @@ def _require_same(folder: pathlib.Path, identity: dict) -> None:
     other = [
       name
       for name, facts in identity.items()
-      if found.get(name, {}).get('digest') != facts['digest']
+      if not isinstance(found.get(name), dict)
+      or found[name].get('digest') != facts['digest']
     ]
     if not other:
       return

@@ -1,6 +1,7 @@
 """--mode=index: encode a split, or all videos, once; store it for search."""
 
 import pathlib
+from collections.abc import Iterable
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ from ml_collections import ConfigDict
 from batch.engine import Engine
 from batch.indexing import Plan, anywhere, elsewhere, videos_of
 from data_pipeline.archive import open_archive
-from dreamprvr_jax import parallel
+from dreamprvr_jax import parallel, text
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.interop.retriever import Retriever
 from dreamprvr_jax.search import writer
@@ -30,7 +31,8 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   )
   if arguments.remove or arguments.compact:
     if arguments.remove:
-      manifest = writer.remove(place, named(arguments.remove))
+      ids = named(arguments.remove, Store(place).rows_of())
+      manifest = writer.remove(place, ids)
     if arguments.compact:
       manifest = compact(place)
     show(place, manifest)
@@ -56,7 +58,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   rows = np.arange(len(split.video_ids))
   options = {'mesh': mesh, 'show': arguments.progress}
   if arguments.append:
-    there = Store(place).rows_of()
+    there = {text.normal(video) for video in Store(place).rows_of()}
     rows = np.asarray([i for i in rows if split.video_ids[i] not in there], int)
     which = 'all' if arguments.all_videos else f'the split {split.name}'
     joins.say(
@@ -94,18 +96,25 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   return 0
 
 
-def named(text: str) -> list[str]:
-  """Returns the ids of --remove: 'a,b', or '@FILE' with one on each line."""
-  if not text.startswith('@'):
-    return [name for name in text.split(',') if name]
-  path = pathlib.Path(text[1:])
-  try:
-    lines = path.read_text().splitlines()
-  except UnicodeDecodeError:
-    raise UserError(
-      f'--remove={text}: {path} is no text file; it holds one id on each line'
-    ) from None
-  return [line.strip() for line in lines if line.strip()]
+def named(flag: str, there: Iterable[str]) -> list[str]:
+  """Returns the ids of --remove, as an index spells them.
+
+  Args:
+    flag: 'a,b', or '@FILE' with one on each line.
+    there: The ids of the index, which may be older than their composed form.
+
+  Raises:
+    UserError: If the file is not UTF-8 text or names no video.
+  """
+  where = f'--remove={flag}'
+  lines = text.read_rows(flag[1:]) if flag.startswith('@') else flag.split(',')
+  names = [
+    text.check(line.strip(), where) for line in lines if not text.is_blank(line)
+  ]
+  if not names:
+    raise UserError(f'{where} names no video; give one id or more')
+  stored = {text.normal(name): name for name in there}
+  return [stored.get(name, name) for name in names]
 
 
 def show(place: str, manifest: Manifest) -> None:

@@ -5,7 +5,6 @@ import importlib.metadata
 import logging
 import pathlib
 import platform
-import shutil
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +17,7 @@ from ml_collections import ConfigDict
 from data_pipeline import iterators, prepare, simulated
 from data_pipeline.corpus import Corpus, DataOptions, Split, open_corpus
 from data_pipeline.errors import DataError
-from dreamprvr_jax import parallel
+from dreamprvr_jax import folders, leader, parallel
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.task import RetrievalTask
 from dreamprvr_jax.resident import ResidentSplit
@@ -66,6 +65,9 @@ class Arguments:
   videos: str = ''
   host: str = '127.0.0.1'
   port: int = 8000
+  max_connections: int = 1000
+  max_connections_per_address: int = 256
+  request_seconds: float = 10.0
 
 
 def keep_programs(config: ConfigDict) -> None:
@@ -84,6 +86,7 @@ def data_options(config: ConfigDict) -> DataOptions:
     'prepared_dir': data.prepared,
     'storage': data.storage,
     'skip_bad': data.skip_bad,
+    'max_inflation': data.max_inflation,
     'num_workers': data.workers,
     'num_clips': data.num_clips,
     'clips': data.clips,
@@ -100,61 +103,65 @@ def data_options(config: ConfigDict) -> DataOptions:
 
 def write_simulated(config: ConfigDict) -> None:
   """Writes the generated corpus that the config asks for, if it is not
-  there."""
-  if not config.simulated.enabled or jax.process_index() != 0:
-    return
+  there; waits for it where another command writes it."""
+  if config.simulated.enabled:
+    leader.alone(lambda: _write_simulated(config))
+
+
+def _write_simulated(config: ConfigDict) -> None:
   folder = pathlib.Path(config.data.root) / config.data.collection
-  if folder.exists():
-    return
-  _log.info('writing the generated corpus to %s', folder)
   train, val, test = config.simulated.videos
-  # Elsewhere first: half a corpus, of a run that was stopped, is none.
-  partial = folder.parent / f'.{folder.name}.partial'
-  shutil.rmtree(partial, ignore_errors=True)
-  written = simulated.write_corpus(
-    partial,
-    collection=config.data.collection,
-    feature=config.data.feature,
-    train_videos=train,
-    val_videos=val,
-    test_videos=test,
-    seed=config.simulated.seed,
-  )
-  written.rename(folder)
-  partial.rmdir()
+  with folders.made(folder, 'generated corpus', wait=True) as fresh:
+    if fresh is None:
+      return
+    _log.info('writing the generated corpus to %s', folder)
+    written = simulated.write_corpus(
+      fresh,
+      collection=config.data.collection,
+      feature=config.data.feature,
+      train_videos=train,
+      val_videos=val,
+      test_videos=test,
+      seed=config.simulated.seed,
+    )
+    for path in written.iterdir():
+      path.rename(fresh / path.name)
+    written.rmdir()
 
 
 def open_data(config: ConfigDict, *, show: bool = True) -> Corpus:
   """Returns the corpus, prepared first if that is due.
+
+  Where another command prepares it, this one waits.
 
   Raises:
     DataError: If the release is missing, damaged or contradicts itself.
   """
   write_simulated(config)
   options = data_options(config)
-  if config.data.storage != 'release' and jax.process_index() == 0:
-    try:
-      prepare.prepare(options, progress=show)
-    except PermissionError as error:
-      if config.data.storage == 'records':
-        raise DataError(
-          f'records cannot be written to {options.prepared} ({error}); set '
-          'config.data.prepared to a folder that can be written, or '
-          "config.data.storage='release'"
-        ) from error
-      _log.warning(
-        '%s cannot be written: reading the release as it is', options.prepared
-      )
-  if jax.process_count() > 1:
-    from jax.experimental import multihost_utils
-
-    multihost_utils.sync_global_devices('data prepared')
+  if config.data.storage != 'release':
+    leader.alone(lambda: _prepare(options, show))
   corpus = open_corpus(options)
   for name, reason in corpus.skipped[:20]:
     _log.warning('left out: %s: %s', name, reason)
   if len(corpus.skipped) > 20:
     _log.warning('left out: %d more', len(corpus.skipped) - 20)
   return corpus
+
+
+def _prepare(options: DataOptions, show: bool) -> None:
+  try:
+    prepare.prepare(options, progress=show)
+  except PermissionError as error:
+    if options.storage == 'records':
+      raise DataError(
+        f'records cannot be written to {options.prepared} ({error}); set '
+        'config.data.prepared to a folder that can be written, or '
+        "config.data.storage='release'"
+      ) from error
+    _log.warning(
+      '%s cannot be written: reading the release as it is', options.prepared
+    )
 
 
 def get_split(corpus: Corpus, name: str) -> Split:

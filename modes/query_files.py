@@ -1,13 +1,16 @@
 """--queries=FILE: queries by id, as word features or as sentences."""
 
-import json
 import pathlib
-import zipfile
 
-import h5py
 import numpy as np
 
-from data_pipeline.hdf5 import Hdf5Store
+from data_pipeline import rows
+from data_pipeline.errors import ArrayError
+from data_pipeline.hdf5_file import Hdf5Arrays
+from data_pipeline.limits import Claim, Limits, memory_problem, shape_text
+from data_pipeline.npz import Npz
+from data_pipeline.resident import available_memory
+from dreamprvr_jax import text
 from dreamprvr_jax.errors import UserError
 
 _ENDINGS = ('.npz', '.h5', '.hdf5')
@@ -15,15 +18,15 @@ _SENTENCES = ('.txt', '.jsonl')
 
 
 def read_queries(path: str, width: int) -> dict[str, np.ndarray]:
-  """Returns {id: (words, width) float32} of a file, in its order.
+  """Returns {id in NFC: (words, width) float32} of a file, in its order.
 
   Args:
     path: .npz with one array per query, or HDF5 with one dataset per query.
     width: Of a word's features.
 
   Raises:
-    UserError: If it is no such file, or a query's features do not fit.
-    DataError: If an HDF5 file is missing or damaged.
+    UserError: If it is no such file, damaged, or a query's features do not
+      fit.
   """
   ending = pathlib.Path(path).suffix.lower()
   if ending not in _ENDINGS:
@@ -34,10 +37,12 @@ def read_queries(path: str, width: int) -> dict[str, np.ndarray]:
     )
   if not pathlib.Path(path).is_file():
     raise UserError(f'--queries={path}: there is no such file')
-  found = _npz(path) if ending == '.npz' else _hdf5(path)
-  if not found:
-    raise UserError(f'--queries={path}: the file holds no query')
-  return {name: _checked(path, name, x, width) for name, x in found.items()}
+  where = f'--queries={path}'
+  file = pathlib.Path(path)
+  with Npz(file, where) if ending == '.npz' else Hdf5Arrays(file) as store:
+    if not store.ids:
+      raise UserError(f'{where}: the file holds no query')
+    return _read_arrays(store, where, width)
 
 
 def holds_sentences(path: str) -> bool:
@@ -46,7 +51,7 @@ def holds_sentences(path: str) -> bool:
 
 
 def read_sentences(path: str) -> dict[str, str]:
-  """Returns {id: sentence} of a file, in its order.
+  """Returns {id: sentence} of a file in UTF-8, both in NFC, in its order.
 
   Args:
     path: .txt with a sentence on each line, or .jsonl with rows {"text"} and,
@@ -54,30 +59,25 @@ def read_sentences(path: str) -> dict[str, str]:
       lines are passed over.
 
   Raises:
-    UserError: If it is no such file, or an id comes twice.
+    UserError: If it is no such file, a row has no text, or an id comes twice.
   """
   try:
-    lines = pathlib.Path(path).read_text(encoding='utf-8').splitlines()
+    lines = text.read_rows(path)
   except FileNotFoundError:
     raise UserError(f'--queries={path}: there is no such file') from None
-  except UnicodeDecodeError as error:
-    raise UserError(
-      f'--queries={path}: the file is no UTF-8 text ({error.reason} at byte '
-      f'{error.start}); save it as UTF-8'
-    ) from None
   found: dict[str, str] = {}
   for number, line in enumerate(lines, 1):
-    if not line.strip():
+    if text.is_blank(line):
       continue
-    name, text = str(number), line.strip()
+    name, sentence = str(number), text.normal(line.strip())
     if path.lower().endswith('.jsonl'):
-      name, text = _sentence_row(f'{path}:{number}', line, name)
+      name, sentence = _sentence_row(f'{path}:{number}', line, name)
     if name in found:
       raise UserError(
         f'--queries={path}:{number}: the query {name!r} comes twice; give '
         'each an id of its own'
       )
-    found[name] = text
+    found[name] = sentence
   if not found:
     raise UserError(f'--queries={path}: the file holds no query')
   return found
@@ -85,59 +85,73 @@ def read_sentences(path: str) -> dict[str, str]:
 
 def _sentence_row(where: str, line: str, name: str) -> tuple[str, str]:
   try:
-    row = json.loads(line)
-    text = row['text']
-    name = str(row.get('id', name))
-  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    row = rows.parse(line)
+    if 'text' not in row:
+      raise rows.RowError('"text" is missing')
+    sentence = rows.sentence(row['text'])
+    name = rows.name(row.get('id', name), 'id')
+  except UserError as error:
     raise UserError(
-      f'--queries={where} is no query ({type(error).__name__}: {error}); '
-      'expected {"id": "...", "text": "a sentence"}'
+      f'--queries={where} is no query ({error}); expected {{"id": "...", '
+      '"text": "a sentence"}'
     ) from None
-  if not isinstance(text, str):
-    raise UserError(f'--queries={where}: the text is no sentence')
-  return name, text
-
-
-def _npz(path: str) -> dict[str, np.ndarray]:
-  try:
-    with np.load(path, allow_pickle=False) as file:
-      return {name: file[name] for name in file.files}
-  except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+  if text.is_blank(sentence):
     raise UserError(
-      f'--queries={path}: the file cannot be read as .npz of plain numbers '
-      f'({error}); write it with numpy.savez'
-    ) from error
+      f'--queries={where}: the query {name!r} has no text; write what to look '
+      'for'
+    )
+  return name, sentence
 
 
-def _hdf5(path: str) -> dict[str, np.ndarray]:
-  try:
-    with h5py.File(path, 'r', locking=False) as file:
-      ids = list(file)
-  except (OSError, RuntimeError):
-    # The store says what is wrong with it.
-    ids = []
-  store = Hdf5Store(pathlib.Path(path), ids)
-  for name in ids:
-    problem = store.problem(name)
+def _read_arrays(
+  store: Npz | Hdf5Arrays, where: str, width: int
+) -> dict[str, np.ndarray]:
+  """Returns the arrays of a file by id, float32; nothing is read before all
+  of them were found to fit."""
+  claims = {}
+  available = available_memory()
+  names = text.by_normal(store.ids, where)
+  for name, stored in names.items():
+    text.check(name, f'{where}: the name of the query {name!r}')
+    try:
+      claim = store.claim(stored)
+    except ArrayError as error:
+      raise UserError(f'{where}: the query {name!r} {error}') from None
+    problem = _claim_problem(claim, width)
     if problem:
-      raise UserError(f'--queries={path}: the query {name!r} {problem}')
-  found = {name: store.read(name) for name in ids if name in store}
-  store.close()
+      raise _misfit(where, name, problem)
+    problem = memory_problem(claim, available)
+    if problem:
+      raise UserError(f'{where}: the query {name!r} {problem}')
+    claims[name] = claim
+  for name, problem in Limits().excess(claims, store.size, where).items():
+    raise UserError(f'{where}: the query {name!r} {problem}')
+  found = {}
+  for name, stored in names.items():
+    try:
+      array = store.read(stored)
+    except ArrayError as error:
+      raise UserError(f'{where}: the query {name!r} {error}') from None
+    if not np.isfinite(array).all():
+      raise _misfit(where, name, 'holds numbers that are not finite')
+    found[name] = array.astype(np.float32)
   return found
 
 
-def _checked(path: str, name: str, x: np.ndarray, width: int) -> np.ndarray:
-  """Returns a query's features if they fit."""
-  problem = ''
-  if x.ndim != 2 or x.shape[1] != width or not len(x):
-    problem = f'has the shape {x.shape} where (words, {width}) was expected'
-  elif x.dtype.kind not in 'fiu':
-    problem = f'holds {x.dtype} where numbers were expected'
-  elif not np.isfinite(x).all():
-    problem = 'holds numbers that are not finite'
-  if problem:
-    raise UserError(
-      f'--queries={path}: the query {name!r} {problem}; make its word features '
-      'as those that the checkpoint was trained on'
+def _claim_problem(claim: Claim, width: int) -> str:
+  """Returns why an array cannot be a query's features; '' if it can."""
+  shape = claim.shape
+  if len(shape) != 2 or shape[1] != width or not shape[0]:
+    return (
+      f'has the shape {shape_text(shape)} where (words, {width}) was expected'
     )
-  return x.astype(np.float32)
+  if claim.dtype.kind not in 'fiu':
+    return f'holds {claim.dtype} where numbers were expected'
+  return ''
+
+
+def _misfit(where: str, name: str, problem: str) -> UserError:
+  return UserError(
+    f'{where}: the query {name!r} {problem}; make its word features as those '
+    'that the checkpoint was trained on'
+  )

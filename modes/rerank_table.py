@@ -16,8 +16,9 @@ from data_pipeline.records import write_atomically
 from dreamprvr_jax import checkpoints, parallel
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.metrics import seeds
-from modes import joins, rerank_evaluation, reranking
+from modes import joins, rerank_evaluation, reranking, workdirs
 from modes.joins import Arguments
+from modes.overrides import OF_EACH_RETRIEVER
 from modes.retriever import load_placed
 
 COLUMNS = ('R@1', 'R@5', 'R@10', 'R@100', 'SumR')
@@ -31,7 +32,8 @@ def run(
   returns the exit code.
 
   Raises:
-    UserError: If a method is unknown.
+    UserError: If a method is unknown, or another command is at work in the
+      workdir.
   """
   names = methods.split(',') if methods else list(METHODS)
   unknown = sorted(set(names) - set(METHODS))
@@ -42,6 +44,16 @@ def run(
     )
   if jax.process_count() > 1:
     raise UserError('a re-ranking table is made by one process')
+  with workdirs.held(arguments.workdir, 'table'):
+    return _run(config, arguments, num_seeds, names)
+
+
+def _run(
+  config: ConfigDict,
+  arguments: Arguments,
+  num_seeds: int,
+  names: Sequence[str],
+) -> int:
   workdir = pathlib.Path(arguments.workdir)
   results: list[dict[str, Any]] = []
   for checkpoint in arguments.checkpoint.split(','):
@@ -57,7 +69,7 @@ def run(
           f'{_label(checkpoint)}, {name}, seed {seed}: SumR '
           f'{result["before"]["SumR"]:.1f} to {result["after"]["SumR"]:.1f}'
         )
-  joins.say(f'\n{(workdir / "rerank.md").read_text()}')
+  joins.say(f'\n{(workdir / "rerank.md").read_text(encoding="utf-8")}')
   return 0
 
 
@@ -79,14 +91,14 @@ def _result(
   there, or the exit code of a training that was stopped."""
   done = folder / _DONE
   if done.exists():
-    return json.loads(done.read_text())
+    return json.loads(done.read_text(encoding='utf-8'))
   encodings = folder.parent / _label(checkpoint)
   own = config.copy_and_resolve_references().unlock()
   own.seed = seed
   own.rerank.update(METHODS[name])
   stored = checkpoints.read_config(checkpoint)
   # What the retriever reads, which differs where clips are merged.
-  for key in ('clips', 'max_words', 'prepared', 'feature', 'text_feature'):
+  for key in OF_EACH_RETRIEVER:
     own.data[key] = stored['config']['data'][key]
   own.lock()
   code = reranking.run(

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from data_pipeline.corpus import Corpus, Split
-from dreamprvr_jax import checkpoints, parallel, rng
+from dreamprvr_jax import checkpoints, leader, parallel, rng
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.interop.retriever import Retriever
@@ -31,7 +31,7 @@ from dreamprvr_jax.train.loop import Loop, LoopOptions, Outcome
 from dreamprvr_jax.train.metric_log import MetricLog
 from dreamprvr_jax.train.signals import StopRequest
 from dreamprvr_jax.types import parameter_count
-from modes import joins
+from modes import joins, workdirs
 from modes.joins import Arguments
 from modes.retriever import load_placed, split_features
 from modes.training import check_same_run
@@ -53,9 +53,24 @@ def run(
 
   The encodings of the training split are kept in the folder `encodings`, or
   else in the workdir.
+
+  Raises:
+    UserError: If it cannot be as configured, or another command is at work in
+      the workdir.
   """
   mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
   settings = check_settings(config)
+  with workdirs.held(arguments.workdir, 'run'):
+    return _run(config, arguments, mesh, settings, encodings)
+
+
+def _run(
+  config: ConfigDict,
+  arguments: Arguments,
+  mesh: Mesh,
+  settings: dict[str, Any],
+  encodings: pathlib.Path | None,
+) -> int:
   workdir = pathlib.Path(arguments.workdir)
   check_same_run(workdir, config, with_rerank=True)
   joins.keep_programs(config)
@@ -74,11 +89,10 @@ def run(
   )
   width = features.queries.shape[1]
   model = build_reranker(settings, width)
-  if jax.process_index() == 0:
-    checkpoints.write_json(
-      workdir / checkpoints.CONFIG_FILE,
-      _stored(config, corpus, features, retriever),
-    )
+  stored = _stored(config, corpus, features, retriever)
+  leader.alone(
+    lambda: checkpoints.write_json(workdir / checkpoints.CONFIG_FILE, stored)
+  )
   variables = jax.device_get(
     model.init(
       rng.stream_key(config.seed, 'init'), features.tokens.shape[1], width
@@ -300,4 +314,4 @@ def read_fusion(directory: str) -> dict[str, Any]:
       f'{path} is not there: the training of the re-ranker has not ended; '
       'give the command of --mode=rerank-train again'
     )
-  return json.loads(path.read_text())
+  return json.loads(path.read_text(encoding='utf-8'))

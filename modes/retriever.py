@@ -4,6 +4,8 @@ import dataclasses
 import logging
 import pathlib
 import zlib
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -20,10 +22,12 @@ from modes.training import make_evaluator
 _log = logging.getLogger(__name__)
 
 
-def load_placed(checkpoint: str, mesh: Mesh) -> Retriever:
+def load_placed(
+  checkpoint: str, mesh: Mesh, config: Mapping[str, Any] | None = None
+) -> Retriever:
   """Returns the retriever of a checkpoint, its variables on every device of
-  the mesh."""
-  found = Retriever.load(checkpoint)
+  the mesh; built from a plain `config`, or the stored one."""
+  found = Retriever.load(checkpoint, config)
   return dataclasses.replace(
     found, variables=joins.place(found.variables, mesh)
   )

@@ -5,10 +5,8 @@ where it is continued, and once it is finished `finished.json`, by which it is
 passed over the next time.
 """
 
-import contextlib
 import dataclasses
 import datetime
-import fcntl
 import json
 import os
 import pathlib
@@ -17,13 +15,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from dreamprvr_jax import checkpoints
+from dreamprvr_jax import checkpoints, folders
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.metrics.step_time import median_step
 from dreamprvr_jax.train.metric_log import read_rows
@@ -35,7 +33,6 @@ from modes.variants import Variant
 PROGRAM = (sys.executable, str(pathlib.Path(__file__).parents[1] / 'main.py'))
 FINISHED = 'finished.json'
 LOG = 'log.txt'
-LOCK = '.lock'
 
 ConfigOf = Callable[[list[str]], ConfigDict]
 
@@ -129,7 +126,9 @@ def carry_out(
     UserError: If others make runs in the workdir, or runs failed.
   """
   failed, seconds = [], []
-  with _lock(workdir) as lock, StopRequest() as stop:
+  # A run that outlives a killed command still holds the workdir, so that no two
+  # processes write to one workdir.
+  with folders.held(workdir, 'table') as lock, StopRequest() as stop:
     for number, run in enumerate(runs, 1):
       name = f'run {number} of {len(runs)}: {run.name}'
       result = run.result()
@@ -172,26 +171,6 @@ def say(text: str) -> None:
   print(text, flush=True)
 
 
-@contextlib.contextmanager
-def _lock(workdir: pathlib.Path) -> Iterator[int]:
-  """Holds the workdir for this process and the runs that it starts.
-
-  A run that outlives a killed command still holds it, so that no two processes
-  write to one workdir.
-  """
-  workdir.mkdir(parents=True, exist_ok=True)
-  with (workdir / LOCK).open('a') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise UserError(
-        f'another command, or a run that one has left behind, is at work in '
-        f'{workdir} (process {(workdir / LOCK).read_text() or "unknown"}); '
-        'wait for its end, or end it'
-      ) from None
-    yield file.fileno()
-
-
 def _run(run: Run, name: str, lock: int, stop: StopRequest, show: bool) -> int:
   """Trains or continues one run; returns its exit code."""
   run.workdir.mkdir(parents=True, exist_ok=True)
@@ -206,8 +185,7 @@ def _run(run: Run, name: str, lock: int, stop: StopRequest, show: bool) -> int:
     log.write(f'$ {shlex.join(command)}\n')
     log.flush()
     process = subprocess.Popen(command, stdout=log, stderr=log, pass_fds=[lock])
-  os.truncate(lock, 0)
-  os.write(lock, str(process.pid).encode())
+  folders.sign(lock, process.pid)
   bar = tqdm(
     desc=name,
     total=run.config.train.epochs,
@@ -232,6 +210,7 @@ def _run(run: Run, name: str, lock: int, stop: StopRequest, show: bool) -> int:
     if process.poll() is None:
       process.terminate()
       process.wait()
+    folders.sign(lock, os.getpid())
 
 
 def _epochs(run: Run) -> int:

@@ -11,6 +11,7 @@ from dreamprvr_jax.search.manifest import Manifest
 from extraction.files import find_videos
 from modes import joins, text_queries
 from modes.joins import Arguments
+from serving.limits import Limits
 
 _EXTRA = "pip install 'dreamprvr_jax[serve]' (or -e '.[serve]' in a checkout)"
 
@@ -28,6 +29,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
       f'--mode=serve needs the package {error.name}, which is not installed: '
       f'{_EXTRA}'
     ) from error
+  limits = _limits(arguments)
   mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
   joins.keep_programs(config)
   place = arguments.index
@@ -48,8 +50,35 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
       'are matched by how they are written'
     )
   make = lambda stop: Service(
-    index, encoder.words, files, semantic=encoder.semantic, on_failure=stop
+    index,
+    lambda text: text_queries.encode(encoder, text, 'query'),
+    files,
+    semantic=encoder.semantic,
+    limits=limits,
+    on_failure=stop,
   )
   host = arguments.host or '127.0.0.1'
   serve(make, host=host, port=arguments.port, say=joins.say)
   return 0
+
+
+def _limits(arguments: Arguments) -> Limits:
+  """Returns what the command line says of connections, and the rest."""
+  for name in ('max_connections', 'max_connections_per_address'):
+    if getattr(arguments, name) < 1:
+      raise UserError(
+        f'--{name}={getattr(arguments, name)}: expected 1 or more, the '
+        'connections that are open at a time'
+      )
+  seconds = arguments.request_seconds
+  if not 0 < seconds < float('inf'):
+    raise UserError(
+      f'--request_seconds={seconds}: expected more than 0, the seconds that a '
+      'request may take to arrive'
+    )
+  return Limits(
+    connections=arguments.max_connections,
+    address_connections=arguments.max_connections_per_address,
+    header_seconds=seconds,
+    body_seconds=seconds,
+  )

@@ -73,7 +73,8 @@ def run(request: Request, config_of: ConfigOf) -> int:
     # Also where all were finished before, and for what others have left.
     if any(run.result() for run in runs):
       write()
-      series.say(f'\n{(out / "table.md").read_text()}\n{out / "table.md"}')
+      shown = (out / 'table.md').read_text(encoding='utf-8')
+      series.say(f'\n{shown}\n{out / "table.md"}')
 
 
 def _check(request: Request, model: str) -> None:

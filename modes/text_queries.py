@@ -1,7 +1,10 @@
 """Sentences as queries: the encoder that makes word features of them."""
 
+import re
+
 import numpy as np
 
+from dreamprvr_jax import text as texts
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.interop.retriever import Retriever
 from extraction import encoders
@@ -47,7 +50,7 @@ def open_encoder(
 
 
 def encode(encoder: Encoder, text: str, where: str) -> np.ndarray:
-  """Returns the (words, e) features of a query.
+  """Returns the (words, e) features of a query, in NFC.
 
   Args:
     encoder: Of words.
@@ -55,9 +58,17 @@ def encode(encoder: Encoder, text: str, where: str) -> np.ndarray:
     where: It came from, for the error.
 
   Raises:
-    UserError: If it has no word.
+    UserError: If it is no text, shows nothing, or has no word that the encoder
+      reads.
   """
-  words = encoder.words(text) if text.strip() else ()
+  asked = texts.sentence(text, where)
+  # An encoder that goes by how words are written would make numbers of
+  # punctuation, too, and find videos at random.
+  readable = encoder.semantic or re.search(r'\w', asked)
+  words = encoder.words(asked) if readable else ()
   if not len(words):
-    raise UserError(f'{where}: the query is empty; write what to look for')
+    raise UserError(
+      f'{where}: {asked!r} has no word that the text encoder {encoder.name} '
+      'reads; write what to look for in words'
+    )
   return np.asarray(words)

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from data_pipeline.corpus import Corpus, Split
-from dreamprvr_jax import checkpoints, parallel
+from dreamprvr_jax import checkpoints, leader, parallel
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.interop.inference import blank_of, model_of
@@ -22,7 +22,7 @@ from dreamprvr_jax.train.metric_log import MetricLog
 from dreamprvr_jax.train.signals import StopRequest
 from dreamprvr_jax.train.step import create_state, init_variables
 from dreamprvr_jax.types import parameter_count
-from modes import feeding, joins, pictures, residency
+from modes import feeding, joins, pictures, residency, workdirs
 from modes.joins import Arguments
 
 _log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ FREE_KEYS = (
   'data.pipeline',
   'data.device_share',
   'data.verify',
+  'data.max_inflation',
   'data.workers',
   'data.moments',
   'data.eval_video_batch',
@@ -59,10 +60,20 @@ FREE_KEYS = (
 
 
 def run(config: ConfigDict, arguments: Arguments) -> int:
-  """Trains, evaluates the best epoch, prints the table; returns exit code."""
+  """Trains, evaluates the best epoch, prints the table; returns exit code.
+
+  Raises:
+    UserError: If the run cannot be as configured, or another command is at
+      work in the workdir.
+  """
   mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
   for key in ('batch_size', 'caption_multiple'):
     parallel.check_divisible(config.data[key], f'config.data.{key}', mesh)
+  with workdirs.held(arguments.workdir, 'run'):
+    return _run(config, arguments, mesh)
+
+
+def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   workdir = pathlib.Path(arguments.workdir)
   check_same_run(workdir, config)
   joins.keep_programs(config)
@@ -76,10 +87,10 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   blank = blank_of(plain, corpus.visual_width, corpus.text_width)
   # On the host: the training state is donated, these values are used again.
   initial = jax.device_get(init_variables(model, blank, config.seed))
-  if jax.process_index() == 0:
-    checkpoints.write_json(
-      workdir / checkpoints.CONFIG_FILE, joins.stored_config(config, corpus)
-    )
+  stored = joins.stored_config(config, corpus)
+  leader.alone(
+    lambda: checkpoints.write_json(workdir / checkpoints.CONFIG_FILE, stored)
+  )
   evaluator = make_evaluator(settled, mesh, model, val)
   with StopRequest() as stop:
     outcome = _train(

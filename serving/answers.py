@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.search.index import Hit, Index
+from serving.errors import BadQuery
 
 # Batches are filled up to one of these sizes.
 SIZES = (1, 8, 32)
@@ -59,9 +60,7 @@ class Answers:
   def warm_up(self) -> Iterator[str]:
     """Compiles and loads all that answers need, step by step; yields what was
     done."""
-    found = self._encoded('a first query')
-    if isinstance(found, Exception):
-      raise found
+    found = self._index.retriever.words(self._words('a first query'))
     yield 'the text encoder'
     for size in SIZES:
       words, mask = (np.repeat(x, size, axis=0) for x in found)
@@ -102,5 +101,7 @@ class Answers:
     """Returns word features and mask, (1, l, e) and (1, l), or the error."""
     try:
       return self._index.retriever.words(self._words(text))
-    except Exception as error:  # Of this text; others are answered.
+    except UserError as error:
+      return BadQuery(str(error))
+    except Exception as error:  # Raised where this query waits, not for others.
       return error

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import http
 import importlib.resources
 import time
 from collections.abc import AsyncIterator
@@ -10,32 +9,39 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
-from starlette.exceptions import HTTPException as StarletteHTTPException
+from fastapi.responses import HTMLResponse
 
 from dreamprvr_jax import __version__
 from dreamprvr_jax.errors import UserError
-from serving import answers, schema
-from serving.errors import Busy, Late
+from dreamprvr_jax.text import TextError, sentence
+from serving import answers, bodies, downloads, refusals, schema
 from serving.guard import Guard
+from serving.heads import HEAD, Heads
 from serving.metrics import CONTENT_TYPE
 from serving.service import Service
 
-_RETRY = {'Retry-After': '1'}
 _NOTES = {
   'registers': 'the videos whose register tokens are nearest',
   'clips': 'this index stores no registers: the videos whose mean clip tokens '
   'are nearest',
 }
 _ERRORS: dict[int | str, dict[str, Any]] = {
+  400: {'model': schema.Error, 'description': 'The request cannot be read.'},
   404: {'model': schema.Error, 'description': 'There is nothing of that name.'},
-  422: {'model': schema.Error, 'description': 'The request does not fit.'},
   503: {'model': schema.Error, 'description': 'Busy or warming up.'},
 }
+_OF_FILES: dict[int | str, dict[str, Any]] = {
+  404: _ERRORS[404],
+  206: {'description': 'The parts that `Range` asks for.'},
+  304: {'description': 'It is as the request knows it.'},
+  412: {'model': schema.Error, 'description': 'It is another file.'},
+  416: {'model': schema.Error, 'description': 'It has no such part.'},
+}
 _OF_SEARCH: dict[int | str, dict[str, Any]] = {
-  **{status: _ERRORS[status] for status in (422, 503)},
+  **{status: _ERRORS[status] for status in (400, 503)},
   413: {'model': schema.Error, 'description': 'The request is too large.'},
+  415: {'model': schema.Error, 'description': 'The request is not JSON.'},
+  422: {'model': schema.Error, 'description': 'The request does not fit.'},
   504: {'model': schema.Error, 'description': 'No answer in time.'},
 }
 
@@ -62,57 +68,12 @@ def make_app(service: Service, *, local: bool = True) -> Any:
     docs_url=None,
     redoc_url=None,
   )
-  _add_errors(app)
+  refusals.add_to(app)
   _add_search(app, service)
   _add_videos(app, service)
   _add_page(app, service)
   guarded = Guard(app, body_bytes=service.limits.body_bytes, local=local)
-  return service.metrics.watched(guarded)
-
-
-def _add_errors(app: FastAPI) -> None:
-  """Makes each error one sentence of JSON."""
-
-  def answer(status: int, sentence: str, **headers: str) -> JSONResponse:
-    return JSONResponse({'error': sentence}, status, headers)
-
-  @app.exception_handler(RequestValidationError)
-  async def unfit(_: Request, error: RequestValidationError) -> Response:
-    found = error.errors()[0]
-    where = '.'.join(str(part) for part in found['loc'][1:])
-    what = found['msg'][:1].lower() + found['msg'][1:]
-    reason = found.get('ctx', {}).get('error')
-    if found['type'] == 'json_invalid':
-      where, what = 'the request', f'it is no JSON ({reason})'
-    return answer(422, f'{where or "the request"}: {what}')
-
-  @app.exception_handler(StarletteHTTPException)
-  async def refused(
-    request: Request, error: StarletteHTTPException
-  ) -> Response:
-    sentence = str(error.detail)
-    if sentence == http.HTTPStatus(error.status_code).phrase:
-      path = request.url.path
-      sentence = f'{request.method} {path}: {sentence.lower()}'
-    return answer(error.status_code, sentence, **dict(error.headers or {}))
-
-  @app.exception_handler(UserError)
-  async def wrong(_: Request, error: UserError) -> Response:
-    return answer(422, str(error))
-
-  @app.exception_handler(Busy)
-  async def busy(_: Request, error: Busy) -> Response:
-    return answer(503, f'{error}; try again', **_RETRY)
-
-  @app.exception_handler(Late)
-  async def late(_: Request, error: Late) -> Response:
-    return answer(504, str(error))
-
-  @app.exception_handler(Exception)
-  async def failed(_: Request, error: Exception) -> Response:
-    # The traceback is in the log.
-    del error
-    return answer(500, 'the server failed at this; its log says more')
+  return Heads(service.metrics.watched(guarded))
 
 
 def _file_of(service: Service, video: str) -> schema.File | None:
@@ -130,14 +91,20 @@ def _file_of(service: Service, video: str) -> schema.File | None:
 def _add_search(app: FastAPI, service: Service) -> None:
   limits = service.limits
 
-  @app.post('/api/search', responses=_OF_SEARCH)
-  async def search(request: schema.SearchRequest) -> schema.SearchAnswer:
+  @app.post(
+    '/api/search',
+    responses=_OF_SEARCH,
+    openapi_extra=bodies.described(schema.SearchRequest),
+  )
+  async def search(sent: Request) -> schema.SearchAnswer:
     """The best videos for a sentence, and when in them."""
     began = time.perf_counter()
-    text = ' '.join(request.query.split())
+    request = await bodies.read(sent, schema.SearchRequest)
+    try:
+      text = sentence(request.query, 'query')
+    except TextError as error:
+      raise HTTPException(400, str(error)) from error
     words = text.count(' ') + 1
-    if not text:
-      raise HTTPException(422, 'query: it has no word')
     if words > limits.words:
       raise HTTPException(
         422, f'query: it has {words} words; at most {limits.words} are read'
@@ -191,16 +158,14 @@ def _add_search(app: FastAPI, service: Service) -> None:
 def _add_videos(app: FastAPI, service: Service) -> None:
   index = service.index
 
-  def unknown(video: str) -> HTTPException:
-    return HTTPException(404, f'the index has no video {video!r}')
-
-  def file_of(video: str) -> Any:
-    if video not in service.row_of:
-      raise unknown(video)
-    found = service.files.get(video)
+  def known(video: str) -> str:
+    found = service.named(video)
     if found is None:
-      raise HTTPException(404, f'there is no file of the video {video!r}')
+      raise HTTPException(404, f'the index has no video {video!r}')
     return found
+
+  def no_file(video: str) -> HTTPException:
+    return HTTPException(404, f'there is no file of the video {video!r}')
 
   # Before the path that would take it for a part of the id.
   @app.get('/api/videos/{video:path}/similar', responses=_ERRORS)
@@ -208,8 +173,7 @@ def _add_videos(app: FastAPI, service: Service) -> None:
     video: str, k: Annotated[int, Query(ge=1, le=service.limits.hits)] = 10
   ) -> schema.SimilarAnswer:
     """The videos that are most like one, whatever the query."""
-    if video not in service.row_of:
-      raise unknown(video)
+    video = known(video)
     neighbours = service.neighbours
     hits = [
       schema.Similar(
@@ -229,8 +193,7 @@ def _add_videos(app: FastAPI, service: Service) -> None:
   @app.get('/api/videos/{video:path}', responses=_ERRORS)
   def facts(video: str) -> schema.Video:
     """What the index holds of a video."""
-    if video not in service.row_of:
-      raise unknown(video)
+    video = known(video)
     row, manifest = service.row_of[video], index.manifest
     return schema.Video(
       video=video,
@@ -243,11 +206,20 @@ def _add_videos(app: FastAPI, service: Service) -> None:
       file=_file_of(service, video),
     )
 
-  @app.get('/videos/{video:path}', responses=_ERRORS)
-  def file(video: str) -> FileResponse:
-    """A video's file, or with a header `Range` a part of it."""
-    found = file_of(video)
-    return FileResponse(found.path, media_type=found.media_type)
+  @app.get('/videos/{video:path}', responses=_OF_FILES)
+  def file(video: str, request: Request) -> Response:
+    """A video's file, or with a header `Range` parts of it."""
+    found = service.files.open(known(video))
+    if not found:
+      raise no_file(video)
+    about, opened = found
+    return downloads.answer(
+      opened,
+      about.media_type,
+      request.headers,
+      most=service.limits.ranges,
+      head=HEAD in request.scope,
+    )
 
   @app.get('/thumbnails/{video:path}', responses=_ERRORS)
   def thumbnail(
@@ -255,7 +227,9 @@ def _add_videos(app: FastAPI, service: Service) -> None:
     t: Annotated[float, Query(ge=0, le=1e6, allow_inf_nan=False)] = 0.0,
   ) -> Response:
     """A small JPEG of the frame at a time."""
-    found = file_of(video)
+    found = service.files.get(known(video))
+    if not found:
+      raise no_file(video)
     try:
       picture = service.thumbnails.picture(found, t)
     except UserError as error:

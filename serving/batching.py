@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from serving.errors import Busy, Late
+
+_log = logging.getLogger(__name__)
 
 Question = TypeVar('Question')
 Answer = TypeVar('Answer')
@@ -77,7 +80,7 @@ class Batcher(Generic[Question, Answer]):
       raise Busy(f'{self._room} queries are waiting') from None
     try:
       return await asyncio.wait_for(future, self._seconds)
-    except asyncio.TimeoutError:
+    except TimeoutError:
       raise Late(f'no answer within {self._seconds:g} seconds') from None
 
   async def _run(self) -> None:
@@ -90,12 +93,13 @@ class Batcher(Generic[Question, Answer]):
       answers: Sequence[Any]
       try:
         answers = await self._answer([question for question, _ in batch])
-      except Exception as error:  # One failure is not to end the server.
+      except Exception as error:  # Raised where each of them waits.
         answers = [error] * len(batch)
       for (_, future), found in zip(batch, answers, strict=True):
         if future.done():
-          continue
-        if isinstance(found, Exception):
+          if isinstance(found, Exception):
+            _log.error('a query that was given up failed', exc_info=found)
+        elif isinstance(found, Exception):
           future.set_exception(found)
         else:
           future.set_result(found)
@@ -114,7 +118,7 @@ class Batcher(Generic[Question, Answer]):
           break
         try:
           batch.append(await asyncio.wait_for(self._queue.get(), left))
-        except asyncio.TimeoutError:
+        except TimeoutError:
           break
       else:
         batch.append(self._queue.get_nowait())

@@ -1,4 +1,6 @@
-"""Why a request gets no answer now."""
+"""Why a request gets no answer."""
+
+from dreamprvr_jax.errors import UserError
 
 
 class Busy(RuntimeError):
@@ -7,3 +9,7 @@ class Busy(RuntimeError):
 
 class Late(RuntimeError):
   """A request was given up: its time was over."""
+
+
+class BadQuery(UserError):
+  """A query of which no word features can be made."""

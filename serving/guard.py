@@ -4,7 +4,8 @@ import ipaddress
 from typing import Any
 
 from fastapi import HTTPException
-from fastapi.responses import JSONResponse
+
+from serving.refusals import refusal
 
 HEADERS = {
   # Nothing of a page or an answer comes from, or goes to, another place.
@@ -51,20 +52,16 @@ class Guard:
 
     host = given.get(b'host', b'').decode('latin-1')
     if self._local and not is_local(_without_port(host)):
-      refusal = JSONResponse(
-        {
-          'error': f'this server is for its own machine, not for {host!r}; '
-          'start it with --host to serve others'
-        },
-        421,
+      sentence = (
+        f'this server is for its own machine, not for {host!r}; start it with '
+        '--host to serve others'
       )
-      await refusal(scope, receive, answer)
+      await refusal(421, sentence)(scope, receive, answer)
       return
     length = given.get(b'content-length', b'0')
     if not length.isdigit() or int(length) > self._bytes:
       error = self._too_large()
-      refusal = JSONResponse({'error': error.detail}, error.status_code)
-      await refusal(scope, receive, answer)
+      await refusal(413, error.detail)(scope, receive, answer)
       return
     read = 0
 

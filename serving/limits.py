@@ -1,4 +1,4 @@
-"""What a request may ask for."""
+"""What a request, and who asks, may ask for."""
 
 import dataclasses
 
@@ -17,6 +17,12 @@ class Limits:
     seconds: Until a query that was not answered is given up.
     pictures: Thumbnails that wait to be made.
     picture_bytes: Of the thumbnails that are kept.
+    ranges: Parts of a file that one request may ask for.
+    connections: At a time, in all.
+    address_connections: At a time, of one address.
+    header_seconds: Until the header of a request must be complete.
+    body_seconds: From then until its body must be complete.
+    idle_seconds: That a connection stays open between two requests.
   """
 
   body_bytes: int = 2**16
@@ -28,3 +34,9 @@ class Limits:
   seconds: float = 30.0
   pictures: int = 64
   picture_bytes: int = 2**26
+  ranges: int = 32
+  connections: int = 1000
+  address_connections: int = 256
+  header_seconds: float = 10.0
+  body_seconds: float = 10.0
+  idle_seconds: float = 5.0

@@ -13,6 +13,8 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from serving.heads import HEAD
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
@@ -26,6 +28,10 @@ class Metrics:
     waiting: Gauge of queries that wait.
     refused: Counter of searches without answer by `reason`: busy, late,
       failed.
+    connections: Gauge of open connections.
+    refused_connections: Counter of connections that were refused or ended
+      before their request was complete, by `reason`: all, address (too many),
+      displaced, header, body (too slow), invalid.
   """
 
   def __init__(self):
@@ -65,6 +71,16 @@ class Metrics:
       ['reason'],
       **within,
     )
+    self.connections = Gauge(
+      'dreamprvr_connections', 'Connections that are open.', **within
+    )
+    self.refused_connections = Counter(
+      'dreamprvr_refused_connections_total',
+      'Connections without a whole request: all, address (too many there are), '
+      'displaced, header, body (too slow), invalid.',
+      ['reason'],
+      **within,
+    )
     ProcessCollector(registry=self._registry)
 
   def text(self) -> bytes:
@@ -92,7 +108,8 @@ class Metrics:
         # The template, not the path: ids would be a series each.
         path = getattr(scope.get('route'), 'path', 'other')
         known = path != 'other' and status != 405
-        method = scope['method'] if known else 'any'
+        method = 'HEAD' if scope.get(HEAD) else scope['method']
+        method = method if known else 'any'
         self._requests.labels(path, method, status).inc()
         self._seconds.labels(path).observe(time.perf_counter() - began)
 

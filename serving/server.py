@@ -1,5 +1,7 @@
 """The process that listens."""
 
+import ipaddress
+import logging
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -8,13 +10,18 @@ import uvicorn
 
 from dreamprvr_jax.errors import UserError
 from serving.app import make_app
+from serving.connections import protocol_of
+from serving.descriptors import within_descriptors
 from serving.guard import is_local
 from serving.service import Service
 
-# Requests and idle connections at a time.
-_CONNECTIONS = 1000
+_log = logging.getLogger(__name__)
+
+# New connections that the system keeps until the server takes them.
+_BACKLOG = 256
 # Seconds that running answers have when the server is stopped.
 _GRACE = 10
+_NEVER = 24 * 3600
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -34,6 +41,16 @@ def listen(host: str, port: int) -> socket.socket:
     ) from error
 
 
+def _warning(host: str, address: str, port: int) -> str:
+  """Returns who else reaches a server, and what they may do."""
+  all_of_them = ipaddress.ip_address(address.partition('%')[0]).is_unspecified
+  place = f'port {port} of {"this machine" if all_of_them else address}'
+  return (
+    f'--host={host}: everyone who can reach {place} may search this index and '
+    'watch its videos, without a password; see Security in docs/serving.md'
+  )
+
+
 def serve(
   make_service: Callable[[Callable[[], None]], Service],
   *,
@@ -46,8 +63,8 @@ def serve(
 
   Args:
     make_service: Makes the service from what ends the server.
-    host: An address of this machine; others reach it only if it is not
-      127.0.0.1, ::1 or localhost.
+    host: An address of this machine; others reach it, which is warned of, if
+      it is not 127.0.0.1, ::1 or localhost.
     port: The port; 0 is a free one.
     say: Tells the user the address.
 
@@ -61,6 +78,7 @@ def serve(
       server.should_exit = True
 
     service = make_service(stop)
+    limits = within_descriptors(service.limits, _BACKLOG)
     server = uvicorn.Server(
       uvicorn.Config(
         make_app(service, local=is_local(host)),
@@ -68,12 +86,19 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=_CONNECTIONS,
+        http=protocol_of(limits, service.metrics),
+        ws='none',
+        backlog=_BACKLOG,
+        # What is idle is up to our connections.
+        timeout_keep_alive=_NEVER,
         timeout_graceful_shutdown=_GRACE,
       )
     )
     name = f'[{host}]' if ':' in host else host
-    say(f'serving on http://{name}:{place.getsockname()[1]}')
+    address, number = place.getsockname()[:2]
+    if not ipaddress.ip_address(address.partition('%')[0]).is_loopback:
+      _log.warning('%s', _warning(host, address, number))
+    say(f'serving on http://{name}:{number}')
     server.run(sockets=[place])
   if service.failure:
     raise service.failure

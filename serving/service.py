@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jaxtyping import Float
 
-from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.search.index import Hit, Index
 from dreamprvr_jax.search.neighbours import Neighbours
+from dreamprvr_jax.text import normal
 from serving.answers import SIZES, Answers, Query
 from serving.batching import Batcher
-from serving.errors import Busy, Late
+from serving.errors import BadQuery, Busy, Late
 from serving.files import VideoFiles
 from serving.limits import Limits
 from serving.metrics import Metrics
@@ -75,6 +75,7 @@ class Service:
       waiting=self.limits.pictures, kept_bytes=self.limits.picture_bytes
     )
     self.row_of = index.store.rows_of()
+    self._named = {normal(video): video for video in self.row_of}
     self.status, self.failure = 'warming up', None
     self._answers = Answers(index, words)
     self._batcher = Batcher[Query, list[Hit]](
@@ -95,6 +96,11 @@ class Service:
     """Queries that wait for the device."""
     return self._batcher.waiting
 
+  def named(self, video: str) -> str | None:
+    """Returns the id of the index that a name means, however its letters are
+    composed; None if there is none."""
+    return video if video in self.row_of else self._named.get(normal(video))
+
   def duration(self, video: str) -> float:
     """Returns the seconds of a video, NaN if unknown."""
     row = self.row_of[video]
@@ -106,15 +112,15 @@ class Service:
     Raises:
       Busy: If it is not ready, or too many queries wait.
       Late: If there is no answer in time.
-      UserError: If the query cannot be encoded.
+      BadQuery: If the query cannot be encoded.
     """
     try:
       if self.status != 'ready':
         raise Busy(f'the server is {self.status}')
       return await self._batcher.ask(query)
-    except UserError:
+    except BadQuery:
       raise
-    except Exception as error:
+    except Exception as error:  # Counted, and raised again.
       reason = {Busy: 'busy', Late: 'late'}.get(type(error), 'failed')
       self.metrics.refused.labels(reason).inc()
       raise

@@ -6,12 +6,12 @@ Read are, each plain or gzipped, told apart by ending and keys:
   own videos    .jsonl, rows {"id" or "file", "captions": [text, ...],
                 "timestamps": [[start, end] or null, ...], "duration", "split"}
   TVR, QVHighlights, ActivityNet Captions, Charades-STA: see `moments`
-Span, timestamps, duration and split may be left out. Seconds throughout.
+Span, timestamps, duration and split may be left out; so may whatever is null.
+Seconds throughout. Ids and sentences are read in Unicode's composed form (NFC).
 """
 
 import collections
 import dataclasses
-import json
 import math
 import pathlib
 import re
@@ -20,16 +20,21 @@ from typing import Any
 
 from etils import epath
 
-from data_pipeline import moments
+from data_pipeline import moments, rows
 from data_pipeline.errors import DataError
 from data_pipeline.options import SPLITS
+from data_pipeline.rows import NO_SPAN, RowError
+from dreamprvr_jax import text
+from dreamprvr_jax.errors import UserError
 
 _FORMS = (
   '{"query", "text", "videos"}, {"id", "captions"}, {"vid_name", "ts", "desc"} '
   'or {"vid", "relevant_windows", "query"}'
 )
 _UNUSABLE = re.compile(r'[\s#/]+')
-_NO_SPAN = (math.nan, math.nan)
+_CONTROL = re.compile('[\x00-\x1f\x7f-\x9f]')
+# What stands in a file's name for bytes that are no text.
+_NO_TEXT = re.compile('[\ud800-\udfff]+')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,23 +54,28 @@ class Annotated:
   query_id: str
   text: str
   videos: tuple[str, ...]
-  span: tuple[float, float] = _NO_SPAN
+  span: tuple[float, float] = NO_SPAN
   duration: float = math.nan
   split: str = ''
 
 
 def id_of_file(file: str) -> str:
-  """Returns the video id of a file: its stem, with `_` for white space, '#'
-  and '/', which caption ids and HDF5 names cannot hold."""
-  return _UNUSABLE.sub('_', pathlib.PurePath(file).stem)
+  """Returns the video id of a file: its stem in NFC, with `_` for what ids
+  cannot hold: white space, '#', '/' and bytes that are no text."""
+  stem = _NO_TEXT.sub('_', pathlib.PurePath(file).stem)
+  return _UNUSABLE.sub('_', text.normal(stem))
 
 
 def id_problem(name: str) -> str:
   """Returns why something cannot be the id of a video; '' if it can."""
-  if not name or name in ('.', '..'):
+  if text.is_blank(name) or name in ('.', '..'):
     return f'{name!r} is no id'
   if _UNUSABLE.search(name):
     return f'the id {name!r} holds white space, "#" or "/": use another'
+  if _NO_TEXT.search(name):
+    return f'the id {name!r} holds bytes that are no text: use another'
+  if _CONTROL.search(name):
+    return f'the id {name!r} holds a control character: use another'
   return ''
 
 
@@ -80,8 +90,8 @@ def read_annotations(
       they are left out.
 
   Raises:
-    DataError: If the file is missing, damaged or of no known form, names a
-      query twice, or, without `bad`, a row is bad.
+    DataError, TextError: If the file is missing, damaged or of no known form,
+      names a query twice, or, without `bad`, a row is bad.
   """
   file = epath.Path(path)
   if not file.exists():
@@ -108,7 +118,10 @@ def read_annotations(
       seen.add(item.query_id)
       kept.append(item)
     if problems and bad is None:
-      raise DataError(f'{" ".join(problems[0])}; correct the file')
+      problem = ' '.join(problems[0])
+      # Some say what to do.
+      what_to_do = '' if '; ' in problems[0][1] else '; correct the file'
+      raise DataError(f'{problem}{what_to_do}')
   if not kept and not problems:
     raise DataError(f'{path} holds no annotated sentence')
   if bad is not None:
@@ -120,24 +133,24 @@ def _rows(path: epath.Path) -> Iterator[tuple[str, Annotated | str]]:
   """Yields (where, a sentence or what is wrong) of a file of JSON rows."""
   split = _split_of(path)
   counts: collections.Counter[str] = collections.Counter()
-  for number, line in enumerate(moments.read_text(path).split('\n'), 1):
-    if not line.strip():
-      continue
+  for number, line in enumerate(text.read_each_row(path), 1):
     where = f'{path}:{number}'
+    if isinstance(line, text.TextError):
+      yield where, str(line)
+      continue
+    if text.is_blank(line):
+      continue
     try:
-      row = json.loads(line)
+      row = rows.parse(line)
       items = list(_reader(row)(row, counts, split))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-      # Our own sentences are ValueErrors, too.
-      own = type(error) is ValueError
-      reason = str(error)[:120] if own else f'{type(error).__name__}: {error}'
-      yield where, f'is not a row of annotations ({reason})'
+    except UserError as error:
+      yield where, f'is not a row of annotations ({error})'
       continue
     for item in items:
       yield where, _problem(item) or item
 
 
-def _reader(row: Any) -> Callable[..., Iterable[Annotated]]:
+def _reader(row: dict[str, Any]) -> Callable[..., Iterable[Annotated]]:
   keys = set(row)
   if 'captions' in keys:
     return _video_row
@@ -145,46 +158,58 @@ def _reader(row: Any) -> Callable[..., Iterable[Annotated]]:
     return _query_row
   if keys & {'vid_name', 'vid', 'desc'}:
     return _public_row
-  found = ', '.join(map(str, sorted(keys))) or 'nothing'
-  raise ValueError(f'found the keys {found}, expected {_FORMS}')
+  found = ', '.join(sorted(keys)) or 'nothing'
+  raise RowError(f'found the keys {found}, expected {_FORMS}')
 
 
 def _query_row(row: dict[str, Any], counts, split) -> Iterator[Annotated]:
   del counts, split
-  videos = row['videos'] if 'videos' in row else [row['video']]
-  if not isinstance(videos, list):
-    raise ValueError('"videos" is not a list of ids')
+  if 'query' not in row:
+    raise RowError('"query", the id, is missing')
+  videos = rows.items(row.get('videos', [row.get('video')]), 'videos')
   yield Annotated(
-    _name(row['query'], 'query'),
+    rows.name(row['query'], 'query'),
     _sentence(row['text']),
-    tuple(_name(video, 'video') for video in videos),
+    tuple(rows.name(video, 'video') for video in videos),
     _span(row.get('span')),
-    _seconds(row.get('duration')),
+    rows.seconds(row.get('duration')),
     _named_split(row),
   )
 
 
 def _video_row(row: dict[str, Any], counts, split) -> Iterator[Annotated]:
   del split
-  video = (
-    _name(row['id'], 'id') if 'id' in row else id_of_file(str(row['file']))
-  )
-  captions = row['captions']
-  if not isinstance(captions, list):
-    raise ValueError('"captions" is not a list of sentences')
-  spans = row.get('timestamps') or [None] * len(captions)
+  if not row.keys() & {'id', 'file'}:
+    raise RowError('"id" and "file" are missing, one is needed')
+  video = video_of(row)
+  captions = rows.items(row['captions'], 'captions')
+  spans = rows.items(row.get('timestamps', []), 'timestamps')
+  spans = spans or [None] * len(captions)
   if len(spans) != len(captions):
-    raise ValueError(f'{len(captions)} captions but {len(spans)} timestamps')
-  duration, named = _seconds(row.get('duration')), _named_split(row)
-  for text, span in zip(captions, spans, strict=True):
+    raise RowError(f'{len(captions)} captions but {len(spans)} timestamps')
+  duration, named = rows.seconds(row.get('duration')), _named_split(row)
+  for caption, span in zip(captions, spans, strict=True):
+    if caption is None:
+      continue
     yield Annotated(
       _numbered(video, counts),
-      _sentence(text),
+      _sentence(caption),
       (video,),
       _span(span),
       duration,
       named,
     )
+
+
+def video_of(row: dict[str, Any]) -> str:
+  """Returns the video of a row of captions: its `id`, or else its `file`'s.
+
+  Raises:
+    RowError, TextError: If that is no name.
+  """
+  if 'id' in row:
+    return rows.name(row['id'], 'id')
+  return id_of_file(rows.name(row['file'], 'file'))
 
 
 def _public_row(row: dict[str, Any], counts, split) -> Iterator[Annotated]:
@@ -210,8 +235,10 @@ def _annotated(entry: moments.Entry, counts, split, durations) -> Annotated:
   duration = entry.duration
   if math.isnan(duration):
     duration = durations.get(entry.video, math.nan)
+  # Sentences that have a name count, too: k is the place in the video.
+  numbered = _numbered(entry.video, counts)
   return Annotated(
-    entry.query or _numbered(entry.video, counts),
+    entry.query or numbered,
     _sentence(entry.sentence),
     (entry.video,) if entry.video else (),
     entry.span,
@@ -222,7 +249,7 @@ def _annotated(entry: moments.Entry, counts, split, durations) -> Annotated:
 
 def _problem(item: Annotated) -> str:
   """Returns what is wrong with a sentence that was read; '' if nothing is."""
-  if not item.text:
+  if text.is_blank(item.text):
     return f'gives the query {item.query_id!r} no text'
   if not item.videos:
     return f'names no video for the query {item.query_id!r}'
@@ -244,39 +271,20 @@ def _split_of(path: epath.Path) -> str:
 
 
 def _named_split(row: dict[str, Any]) -> str:
-  split = row.get('split') or ''
-  if split and split not in SPLITS:
-    raise ValueError(f'the split {split!r} is none of {", ".join(SPLITS)}')
+  split = row.get('split', '')
+  if split not in ('', *SPLITS):
+    raise RowError(
+      f'the split {rows.shown(split)} is none of {", ".join(SPLITS)}'
+    )
   return split
 
 
-def _name(value: Any, what: str) -> str:
-  if isinstance(value, bool) or not isinstance(value, str | int):
-    raise ValueError(f'the {what} is {value!r}, expected a name')
-  if value == '':
-    raise ValueError(f'the {what} is empty')
-  return str(value)
-
-
 def _sentence(value: Any) -> str:
-  if not isinstance(value, str):
-    raise ValueError(f'{str(value)[:60]!r} is not a sentence')
-  return ' '.join(value.split())
-
-
-def _seconds(value: Any) -> float:
-  if value is None:
-    return math.nan
-  seconds = float(value)
-  if not (math.isfinite(seconds) and seconds > 0):
-    raise ValueError(f'the duration {value!r} is not a number of seconds')
-  return seconds
+  return ' '.join(rows.sentence(value).split())
 
 
 def _span(value: Any) -> tuple[float, float]:
-  if value is None:
-    return _NO_SPAN
-  start, end = map(float, value)
-  if not (0 <= start <= end < math.inf):
-    raise ValueError(f'{value!r} is not [start, end] in seconds')
+  start, end = rows.span(value)
+  if start < 0 or end < start:
+    raise RowError(f'{rows.shown(value)} is not [start, end] in seconds')
   return start, end

@@ -11,48 +11,32 @@ Nothing that a file holds is ever unpickled.
 
 import collections
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Iterable
-from typing import Any, BinaryIO, Protocol
+from typing import Protocol
 
-import h5py
 import numpy as np
 import tqdm
 
-from data_pipeline.errors import DataError
+from data_pipeline.errors import ArrayError, DataError, unreadable
+from data_pipeline.hdf5_file import Hdf5Arrays
 from data_pipeline.importers import layout
+from data_pipeline.limits import Claim, Limits, memory_problem
+from data_pipeline.npz import Npz, npy_claim, read_npy
+from data_pipeline.resident import available_memory
+from dreamprvr_jax import text
 
 # Names in an .npz of one item; the second is that of CLIP's words in the
 # features released with QVHighlights.
 _KEYS = ('features', 'last_hidden_state')
 _HDF5 = ('.h5', '.hdf5')
-_HEADERS = {
-  (1, 0): np.lib.format.read_array_header_1_0,
-  (2, 0): np.lib.format.read_array_header_2_0,
-}
-# What reading a damaged file raises, by the libraries' books and by trial.
-_READING = (
-  OSError,
-  ValueError,
-  KeyError,
-  EOFError,
-  RuntimeError,
-  NotImplementedError,
-  MemoryError,
-  zlib.error,
-  zipfile.BadZipFile,
-)
-
-Header = tuple[tuple[int, ...], np.dtype]
 
 
 class _Store(Protocol):
-  """Arrays by id; reading raises one of `_READING` on damage."""
+  """Arrays by id; both methods raise ArrayError for what cannot be used."""
 
   ids: list[str]
 
-  def header(self, name: str) -> Header: ...
+  def claim(self, name: str) -> Claim: ...
 
   def read(self, name: str) -> np.ndarray: ...
 
@@ -63,7 +47,7 @@ class Features:
   Attributes:
     path: The folder or file.
     form: 'folder', 'hdf5' or 'npz'.
-    ids: Of all arrays, sorted, bad ones too.
+    ids: Of all arrays, in NFC and sorted, bad ones too.
     width: Of most of the good ones.
     problems: What is wrong, by id, from shapes and types alone.
     rows: Of the good ones, by id.
@@ -74,6 +58,7 @@ class Features:
     path: str | pathlib.Path,
     flat: bool = False,
     progress: bool = True,
+    limits: Limits | None = None,
   ):
     """Looks at the shape and type of every array; values are not read.
 
@@ -81,32 +66,25 @@ class Features:
       path: A folder or a file.
       flat: Whether (width,) is one row.
       progress: Show a progress bar on a terminal.
+      limits: How far they may unpack; the defaults if not given.
 
     Raises:
-      DataError: If the source is missing, damaged, of no known form or empty.
+      DataError: If the source is missing, damaged, of no known form or empty,
+        or claims too much in all.
+      TextError: If two ids are the same in NFC.
     """
     self.path = pathlib.Path(path)
     self._flat = flat
     self.form, self._store = _open(self.path)
-    self.ids = sorted(self._store.ids)
+    # Names as they are stored, by id.
+    self._stored = text.by_normal(self._store.ids, str(path))
+    self.ids = sorted(self._stored)
     if not self.ids:
       raise DataError(f'{path} holds no features; give {_expected()}')
     self.problems: dict[str, str] = {}
     self.rows: dict[str, int] = {}
     self._progress = progress
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name in self._bar(self.ids, 'opening'):
-      try:
-        shape, dtype = self._store.header(name)
-        if flat and len(shape) == 1:
-          shape = (1, *shape)
-        problem = layout.shape_problem(shape, dtype)
-      except _READING as error:
-        shape, problem = (), _unreadable(error)
-      if problem:
-        self.problems[name] = problem
-      else:
-        shapes[name] = shape
+    shapes = self._shapes(limits or Limits())
     widths = collections.Counter(shape[1] for shape in shapes.values())
     self.width = widths.most_common(1)[0][0] if widths else 0
     for name, shape in shapes.items():
@@ -117,6 +95,37 @@ class Features:
           f'has the width {shape[1]} where most have {self.width}'
         )
 
+  def _shapes(self, limits: Limits) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the good arrays and keeps what is wrong with the
+    others."""
+    claims: dict[str, Claim] = {}
+    available = available_memory()
+    for name in self._bar(self.ids, 'opening'):
+      if text.surrogate(name):
+        self.problems[name] = 'has a name that is not UTF-8 text; rename it'
+        continue
+      try:
+        claim = self._store.claim(self._stored[name])
+      except ArrayError as error:
+        self.problems[name] = str(error)
+        continue
+      if self._flat and len(claim.shape) == 1:
+        claim = claim._replace(shape=(1, *claim.shape))
+      problem = layout.shape_problem(claim.shape, claim.dtype) or (
+        memory_problem(claim, available)
+      )
+      if problem:
+        self.problems[name] = problem
+      else:
+        claims[name] = claim
+    size = sum(path.stat().st_size for path in self._files_of(claims))
+    self.problems |= limits.excess(claims, size, str(self.path))
+    return {
+      name: claim.shape
+      for name, claim in claims.items()
+      if name not in self.problems
+    }
+
   def __contains__(self, name: str) -> bool:
     return name in self.rows or name in self.problems
 
@@ -126,10 +135,12 @@ class Features:
     Raises:
       DataError: If it cannot be read or is not as it has to be.
     """
+    if name in self.problems:
+      raise DataError(f'{self.path}: {name!r} {self.problems[name]}')
     try:
-      matrix = self._store.read(name)
-    except _READING as error:
-      raise DataError(f'{self.path}: {name!r} {_unreadable(error)}') from None
+      matrix = self._store.read(self._stored[name])
+    except ArrayError as error:
+      raise DataError(f'{self.path}: {name!r} {error}') from None
     if self._flat and matrix.ndim == 1:
       matrix = matrix[None]
     problem = layout.matrix_problem(matrix, self.width)
@@ -149,8 +160,12 @@ class Features:
 
   def files(self) -> list[pathlib.Path]:
     """Returns the files that the numbers come from."""
+    return self._files_of(self.ids)
+
+  def _files_of(self, names: Iterable[str]) -> list[pathlib.Path]:
+    """Returns the files of some arrays."""
     if isinstance(self._store, _Folder):
-      return [self._store.paths[name] for name in self.ids]
+      return [self._store.paths[self._stored[name]] for name in names]
     return [self.path]
 
   def _bar(self, names: list[str], what: str) -> Iterable[str]:
@@ -164,21 +179,15 @@ class Features:
 
 def _open(path: pathlib.Path) -> tuple[str, _Store]:
   ending = path.suffix.lower()
-  try:
-    if path.is_dir():
-      return 'folder', _Folder(path)
-    if not path.exists():
-      raise DataError(f'{path} is missing; give {_expected()}')
+  if path.is_dir():
+    return 'folder', _Folder(path)
+  if not path.exists():
+    raise DataError(f'{path} is missing; give {_expected()}')
+  if path.is_file():
     if ending in _HDF5:
-      return 'hdf5', _Hdf5(path)
+      return 'hdf5', Hdf5Arrays(path)
     if ending == '.npz':
-      return 'npz', _Npz(path)
-  except DataError:
-    raise
-  except _READING as error:
-    raise DataError(
-      f'{path} ({path.stat().st_size} bytes) {_unreadable(error)}'
-    ) from None
+      return 'npz', Npz(path, str(path))
   raise DataError(f'{path} is of no known form; give {_expected()}')
 
 
@@ -187,20 +196,6 @@ def _expected() -> str:
     'a folder with one .npy or .npz file an id, an .h5 or .hdf5 file or an '
     '.npz file with one array an id'
   )
-
-
-def _unreadable(error: BaseException) -> str:
-  what = ' '.join(str(error).split())[:160] or type(error).__name__
-  return f'cannot be read: {what}; copy or write it again'
-
-
-def _header(file: BinaryIO | Any) -> Header:
-  """Returns the shape and type that an .npy stream begins with."""
-  version = np.lib.format.read_magic(file)
-  if version not in _HEADERS:
-    raise ValueError(f'.npy of version {version}')
-  shape, _, dtype = _HEADERS[version](file)
-  return shape, dtype
 
 
 class _Folder:
@@ -219,20 +214,39 @@ class _Folder:
       self.paths[file.stem] = file
     self.ids = list(self.paths)
 
-  def header(self, name: str) -> Header:
-    path = self.paths[name]
-    if path.suffix == '.npz':
-      store = _Npz(path)
-      return store.header(_only(store.ids))
-    with path.open('rb') as file:
-      return _header(file)
+  def claim(self, name: str) -> Claim:
+    path = self._file(name)
+    try:
+      if path.suffix == '.npy':
+        return npy_claim(path)
+      with _of_one_item(path) as store:
+        return store.claim(_only(store.ids))
+    except OSError as error:
+      raise ArrayError(unreadable(error)) from None
 
   def read(self, name: str) -> np.ndarray:
+    path = self._file(name)
+    try:
+      if path.suffix == '.npy':
+        return read_npy(path)
+      with _of_one_item(path) as store:
+        return store.read(_only(store.ids))
+    except OSError as error:
+      raise ArrayError(unreadable(error)) from None
+
+  def _file(self, name: str) -> pathlib.Path:
     path = self.paths[name]
-    if path.suffix == '.npz':
-      store = _Npz(path)
-      return store.read(_only(store.ids))
-    return np.load(path, allow_pickle=False)
+    # Opening a pipe would wait for somebody to write.
+    if not path.is_file():
+      raise ArrayError('is no file, or a link to none; remove it')
+    return path
+
+
+def _of_one_item(path: pathlib.Path) -> Npz:
+  try:
+    return Npz(path, 'the file')
+  except DataError as error:
+    raise ArrayError(f'is damaged: {error}') from None
 
 
 def _only(names: list[str]) -> str:
@@ -242,46 +256,7 @@ def _only(names: list[str]) -> str:
   for key in _KEYS:
     if key in names:
       return key
-  raise ValueError(
-    f'it holds the arrays {", ".join(names) or "none"}, expected one, or '
-    f'one called {_KEYS[0]}'
+  raise ArrayError(
+    f'cannot be used: it holds the arrays {", ".join(names[:9]) or "none"}, '
+    f'expected one, or one called {_KEYS[0]}'
   )
-
-
-class _Npz:
-  """Arrays in a zip file, opened anew for each: one at a time in memory."""
-
-  def __init__(self, path: pathlib.Path):
-    self._zip = zipfile.ZipFile(path)
-    members = [name for name in self._zip.namelist() if name.endswith('.npy')]
-    self.ids = [name.removesuffix('.npy') for name in members]
-
-  def header(self, name: str) -> Header:
-    with self._zip.open(f'{name}.npy') as file:
-      return _header(file)
-
-  def read(self, name: str) -> np.ndarray:
-    with self._zip.open(f'{name}.npy') as file:
-      return np.lib.format.read_array(file, allow_pickle=False)
-
-
-class _Hdf5:
-  """Root-level datasets."""
-
-  def __init__(self, path: pathlib.Path):
-    # No lock: the file may lie on a read-only or network disk.
-    self._file = h5py.File(path, 'r', locking=False)
-    self.ids = list(self._file)
-
-  def _dataset(self, name: str) -> h5py.Dataset:
-    found = self._file[name]
-    if not isinstance(found, h5py.Dataset):
-      raise ValueError('it is a group where one dataset an id was expected')
-    return found
-
-  def header(self, name: str) -> Header:
-    dataset = self._dataset(name)
-    return dataset.shape, dataset.dtype
-
-  def read(self, name: str) -> np.ndarray:
-    return self._dataset(name)[()]

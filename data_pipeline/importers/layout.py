@@ -18,7 +18,9 @@ import numpy as np
 
 from data_pipeline.errors import DataError
 from data_pipeline.importers.annotations import Annotated, id_problem
+from data_pipeline.limits import shape_text
 from data_pipeline.options import SPLITS
+from dreamprvr_jax import text
 
 _log = logging.getLogger(__name__)
 
@@ -93,9 +95,11 @@ def shape_problem(shape: Sequence[int], dtype: np.dtype, width: int = 0) -> str:
     return f'holds {dtype} where floats were expected'
   if len(shape) != 2:
     wanted = width or 'width'
-    return f'has the shape {tuple(shape)} where (rows, {wanted}) was expected'
+    return (
+      f'has the shape {shape_text(shape)} where (rows, {wanted}) was expected'
+    )
   if not all(shape):
-    return f'is empty: its shape is {tuple(shape)}'
+    return f'is empty: its shape is {shape_text(shape)}'
   if width and shape[1] != width:
     return f'has the width {shape[1]} where the others have {width}'
   return ''
@@ -188,12 +192,19 @@ def caption_ids(annotated: Sequence[Annotated]) -> list[str]:
   ids = []
   for item in annotated:
     video = item.videos[0]
-    problem = id_problem(video) or ('' if item.text.strip() else 'has no text')
+    problem = id_problem(video) or _text_problem(item.text)
     if problem:
       raise DataError(f'the query {item.query_id!r}: {problem}')
     ids.append(f'{video}#enc#{counts[video]}')
     counts[video] += 1
   return ids
+
+
+def _text_problem(sentence: str) -> str:
+  if text.is_blank(sentence):
+    return 'has no text'
+  half = text.surrogate(sentence)
+  return f'its text holds {half}, which is half of a character' if half else ''
 
 
 def _hash(name: str) -> float:

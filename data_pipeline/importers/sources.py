@@ -17,6 +17,7 @@ from data_pipeline.importers.annotations import (
 )
 from data_pipeline.importers.features import Features
 from data_pipeline.importers.layout import caption_ids
+from data_pipeline.limits import Limits
 from data_pipeline.options import SPLITS
 
 
@@ -61,6 +62,7 @@ class Sources:
     queries: str = '',
     annotations: str = '',
     progress: bool = True,
+    limits: Limits | None = None,
   ):
     """Opens the sources; of features only shapes and types are read.
 
@@ -69,6 +71,7 @@ class Sources:
       queries: Path; see `features`.
       annotations: Paths, comma separated; see `annotations`.
       progress: Show progress bars on a terminal.
+      limits: How far features may unpack; the defaults if not given.
 
     Raises:
       DataError: If one is missing, damaged or of no known form.
@@ -84,9 +87,13 @@ class Sources:
     for path in self.files:
       self.annotated += read_annotations(path, self._bad_rows)
     self.captions = caption_ids(self.annotated)
-    self.features = Features(features, progress=progress) if features else None
+    self.features = (
+      Features(features, progress=progress, limits=limits) if features else None
+    )
     self.queries = (
-      Features(queries, flat=True, progress=progress) if queries else None
+      Features(queries, flat=True, progress=progress, limits=limits)
+      if queries
+      else None
     )
 
   def words_name(self, item: Annotated, caption: str) -> str:
@@ -186,7 +193,8 @@ def _digest(paths: Sequence[str | pathlib.Path]) -> str:
   for path in map(pathlib.Path, paths):
     stat = path.stat()
     line = f'{path.name} {stat.st_size} {stat.st_mtime_ns}\n'
-    digest.update(line.encode())
+    # A name may hold bytes that are no text.
+    digest.update(line.encode('utf-8', 'surrogateescape'))
   return digest.hexdigest()
 
 

@@ -5,10 +5,12 @@ import json
 import logging
 import os
 import pathlib
+import re
 import shutil
 import sys
 from typing import Any
 
+from dreamprvr_jax import folders
 from dreamprvr_jax.errors import UserError
 
 CONFIG_FILE = 'config.json'
@@ -29,20 +31,9 @@ def write_json(path: os.PathLike[str] | str, value: Any) -> None:
   Raises:
     OSError: If it cannot be written; a former file is as it was.
   """
-  target = pathlib.Path(path)
-  target.parent.mkdir(parents=True, exist_ok=True)
-  partial = target.parent / f'.{target.name}.{os.getpid()}.tmp'
-  try:
-    with partial.open('w') as file:
-      file.write(json.dumps(value, indent=2) + '\n')
-      file.flush()
-      os.fsync(file.fileno())
-    partial.replace(target)
-  except BaseException as error:
-    partial.unlink(missing_ok=True)
-    if isinstance(error, OSError):
-      error.filename = str(target)
-    raise
+  text = json.dumps(value, indent=2) + '\n'
+  with folders.replacing(path) as partial:
+    partial.write_text(text, encoding='utf-8')
 
 
 def read_config(directory: os.PathLike[str] | str) -> dict[str, Any]:
@@ -83,6 +74,29 @@ def not_written(
     f'{needed / 2**20:,.1f} MiB are needed, {free / 2**20:,.1f} MiB are free; '
     f'{advice}'
   )
+
+
+def is_not_written(error: Exception) -> bool:
+  """Returns whether an error says that a file could not be written.
+
+  It is one of the system, or of TensorStore, which raises ValueError with one
+  of its status codes in front, such as 'RESOURCE_EXHAUSTED: Error writing'.
+  """
+  return isinstance(error, OSError) or (
+    isinstance(error, ValueError)
+    and re.match('[A-Z]+(_[A-Z]+)*: ', str(error)) is not None
+  )
+
+
+def is_of_files(error: Exception) -> bool:
+  """Returns whether an error is one that orbax raises for files that it cannot
+  read or write, rather than for a mistake of a program.
+
+  TensorStore's errors are ValueErrors. Arrays that cannot be read are a bare
+  Exception.
+  """
+  kinds = (OSError, ValueError, KeyError)
+  return isinstance(error, kinds) or type(error) is Exception
 
 
 def hush_orbax() -> None:

@@ -11,7 +11,9 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
+from dreamprvr_jax import text
 from dreamprvr_jax.checkpoints.files import write_json
+from dreamprvr_jax.errors import UserError
 
 SEAL = 'seal.json'
 _CHUNK = 1 << 20
@@ -57,7 +59,7 @@ def find_damage(folder: pathlib.Path, item: str = '') -> str | None:
     files = _read(folder)['files']
   except FileNotFoundError:
     return f'{SEAL} is missing'
-  except (OSError, ValueError, KeyError, TypeError):
+  except (OSError, UserError):
     return f'{SEAL} cannot be read'
   for name, (size, checksum) in files.items():
     if item and not name.startswith(f'{item}/'):
@@ -90,9 +92,21 @@ def _write(folder: pathlib.Path, content: dict[str, Any]) -> None:
 
 
 def _read(folder: pathlib.Path) -> dict[str, Any]:
-  stored = json.loads((folder / SEAL).read_text())
+  """Returns what `_write` has written.
+
+  Raises:
+    UserError: If it is something else.
+    OSError: If it cannot be read.
+  """
+  where = str(folder / SEAL)
+  stored = text.parse_json(text.read(folder / SEAL), where)
+  if not isinstance(stored, dict) or stored.keys() != {'content', 'crc32'}:
+    raise UserError(f'{where} is no seal; restore it from a backup')
   if stored['crc32'] != _own(stored['content']):
-    raise ValueError(f'{SEAL} has another checksum than when it was written')
+    raise UserError(
+      f'{where} has another checksum than when it was written; restore it from '
+      'a backup'
+    )
   return stored['content']
 
 

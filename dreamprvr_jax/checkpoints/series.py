@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
+from dreamprvr_jax import leader
 from dreamprvr_jax.checkpoints.files import (
   BEST,
   DAMAGED,
@@ -19,6 +19,7 @@ from dreamprvr_jax.checkpoints.files import (
   CheckpointError,
   first_line,
   hush_orbax,
+  is_not_written,
   not_written,
 )
 from dreamprvr_jax.checkpoints.seal import (
@@ -54,7 +55,7 @@ class RunCheckpoints:
     root = pathlib.Path(os.path.abspath(workdir))
     self._folders = {'best': root / BEST, 'latest': root / LATEST}
     hush_orbax()
-    _on_first_process(lambda: _screen(root))
+    leader.alone(lambda: _screen(root))
     self._loop: dict[str, Any] = {}
     self._managers = {
       'best': _manager(root / BEST, 1, dict),
@@ -94,7 +95,7 @@ class RunCheckpoints:
       # Killed between this save and the next of the latest state: the
       # repeated epoch has the same weights.
       folder = self._folders['best'] / str(step)
-      if _on_first_process(lambda: find_damage(folder) is None):
+      if leader.alone(lambda: find_damage(folder) is None):
         return
       self._managers['best'].delete(step)
     self._save(
@@ -146,6 +147,10 @@ class RunCheckpoints:
       try:
         manager.wait_until_finished()
       except Exception as error:
+        # All that went wrong on the thread that writes comes out here.
+        if not is_not_written(error):
+          self._failed = True
+          raise
         raise self._failure(series, error) from error
 
   def close(self) -> None:
@@ -158,9 +163,12 @@ class RunCheckpoints:
       self.wait()
     finally:
       for manager in self._managers.values():
-        # What can fail has been waited for; some of it is raised again.
-        with contextlib.suppress(Exception):
+        try:
           manager.close()
+        except Exception:
+          # Orbax raises again what was raised before.
+          if not self._failed:
+            raise
 
   def _save(self, series: str, step: int, **items: Any) -> None:
     leaves = jax.tree.leaves([getattr(x, 'item', None) for x in items.values()])
@@ -169,14 +177,16 @@ class RunCheckpoints:
       self._managers[series].save(
         step, args=ocp.args.Composite(**items), force=True
       )
-    except OSError as error:
+    except (OSError, ValueError) as error:
+      if not is_not_written(error):
+        raise
       raise self._failure(series, error) from error
 
   def _failure(self, series: str, error: Exception) -> CheckpointError:
     """Returns what to raise; removes what was not finished."""
     self._failed = True
     for manager in self._managers.values():
-      with contextlib.suppress(Exception):
+      with contextlib.suppress(OSError, ValueError):
         manager.wait_until_finished()
     if jax.process_index() == 0:
       for folder in self._folders.values():
@@ -255,29 +265,3 @@ def _screen(root: pathlib.Path) -> None:
 def _remove_unfinished(folder: pathlib.Path) -> None:
   for path in folder.glob(_UNFINISHED):
     shutil.rmtree(path, ignore_errors=True)
-
-
-def _on_first_process(function: Callable[[], bool | None]) -> bool:
-  """Returns, on every process, whether the first one's call returned True.
-
-  Raises:
-    CheckpointError: Everywhere, if the first one raised it.
-  """
-  if jax.process_count() == 1:
-    return bool(function())
-  from jax.experimental import multihost_utils
-
-  outcome, failure = 0, None
-  if jax.process_index() == 0:
-    try:
-      outcome = int(bool(function()))
-    except (CheckpointError, OSError) as error:
-      outcome, failure = -1, error
-  outcome = int(multihost_utils.broadcast_one_to_all(np.int32(outcome)))
-  if failure is not None:
-    raise failure
-  if outcome < 0:
-    raise CheckpointError(
-      'process 0 could not open the checkpoints; its message says why'
-    )
-  return bool(outcome)

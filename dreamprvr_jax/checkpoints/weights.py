@@ -16,10 +16,13 @@ from dreamprvr_jax.checkpoints.files import (
   CheckpointError,
   first_line,
   hush_orbax,
+  is_of_files,
   not_written,
   write_json,
 )
 from dreamprvr_jax.checkpoints.seal import SEAL, find_damage, write_seal
+
+_OF_ORBAX = '_METADATA'
 
 
 def best_info(workdir: os.PathLike[str] | str) -> dict[str, Any] | None:
@@ -55,11 +58,19 @@ def save_weights(
 
   Raises:
     CheckpointError: If they cannot be written; those that were there are kept.
+      If something else is in their place.
   """
   hush_orbax()
   root = pathlib.Path(os.path.abspath(directory))
   root.mkdir(parents=True, exist_ok=True)
   fresh, former = root / f'.{WEIGHTS}.new', root / f'.{WEIGHTS}.former'
+  for place in (root / WEIGHTS, fresh, former):
+    # Orbax writes this file into each of its folders.
+    if place.exists() and not (place / _OF_ORBAX).is_file():
+      raise CheckpointError(
+        f'{place} is no checkpoint, and weights were to take its place; move '
+        'it away, or give another folder'
+      )
   try:
     with ocp.StandardCheckpointer() as checkpointer:
       checkpointer.save(fresh, variables, force=True)
@@ -121,13 +132,29 @@ def load_weights(directory: os.PathLike[str] | str, template: Any) -> Any:
   _check_seal(pathlib.Path(path.parent), WEIGHTS)
   try:
     with ocp.StandardCheckpointer() as checkpointer:
-      return checkpointer.restore(path, template)
-  # Orbax raises a bare Exception for arrays that cannot be read.
+      found = checkpointer.restore(path, template)
   except Exception as error:
+    if not is_of_files(error):
+      raise
     raise CheckpointError(
       f'{path} cannot be read as weights of the configured model '
       f'({first_line(error)})'
     ) from error
+  _check_shapes(path, found, template)
+  return found
+
+
+def _check_shapes(path: epath.Path, found: Any, template: Any) -> None:
+  """Raises CheckpointError if arrays are not of the template's shapes: orbax
+  does not look where the template says nothing of devices."""
+  leaves = jax.tree.leaves_with_path(template)
+  for (key, wanted), leaf in zip(leaves, jax.tree.leaves(found), strict=True):
+    if leaf.shape != wanted.shape:
+      raise CheckpointError(
+        f'{path} cannot be read as weights of the configured model: '
+        f'{jax.tree_util.keystr(key)} has the shape {leaf.shape} where '
+        f'{wanted.shape} was expected'
+      )
 
 
 def _check_seal(folder: pathlib.Path, item: str) -> None:

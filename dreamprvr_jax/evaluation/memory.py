@@ -29,7 +29,7 @@ def _free(device: Any, mesh: Mesh) -> float:
   if 'bytes_limit' in stats:
     return stats['bytes_limit'] - stats.get('bytes_in_use', 0)
   if device.platform == 'cpu' and _MEMINFO.exists():
-    for line in _MEMINFO.read_text().splitlines():
+    for line in _MEMINFO.read_text(encoding='utf-8').splitlines():
       name, _, value = line.partition(':')
       if name == 'MemAvailable':
         return int(value.split()[0]) * 1024 / len(mesh.local_devices)

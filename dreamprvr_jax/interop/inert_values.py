@@ -6,19 +6,31 @@ numbers here, whatever else a caller gives rules for. Each other one becomes an
 """
 
 import dataclasses
-import re
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from dreamprvr_jax.interop.inert_pickle import Record, Storage
+from dreamprvr_jax.interop import inert_numpy
+from dreamprvr_jax.interop.inert_pickle import (
+  External,
+  Name,
+  Record,
+  Storage,
+  is_flat,
+  short,
+)
 
 # A rule takes a record and its arguments, which are plain but for storages,
-# and returns a value, or NotImplemented if the record is to stay opaque.
+# and returns a value, or NotImplemented if the record is to stay opaque. It
+# raises ValueError for arguments that it cannot work with.
 Rule = Callable[..., Any]
 
 _RECONSTRUCTORS = ('copy_reg._reconstructor', 'copyreg._reconstructor')
+# Of containers in containers: far more than any program stores, and few enough
+# for Python's own limit.
+MAX_DEPTH = 100
 
 
 @dataclasses.dataclass(eq=False)
@@ -35,6 +47,7 @@ class Opaque:
     items: what a subclass of dict would hold.
     entries: what a subclass of list or set would hold.
     kwargs: the keyword arguments next to `args`.
+    problem: why this is no value, if a rule for it was known; '' if none was.
   """
 
   module: str
@@ -44,6 +57,7 @@ class Opaque:
   items: dict = dataclasses.field(default_factory=dict)
   entries: list = dataclasses.field(default_factory=list)
   kwargs: dict = dataclasses.field(default_factory=dict)
+  problem: str = ''
 
 
 class Rebuilder:
@@ -58,6 +72,8 @@ class Rebuilder:
     rules: dict[str, Rule],
     name_rule: Callable[[str, str], Any],
     storage_rule: Callable[[Storage], Any],
+    *,
+    lenient: bool = False,
   ):
     """Takes what to do with the names that the containers here don't cover.
 
@@ -66,11 +82,15 @@ class Rebuilder:
       name_rule: from module and name to the value of a name that is mentioned
         without a call; may return NotImplemented.
       storage_rule: from a storage to its value where it stands alone.
+      lenient: what cannot be rebuilt becomes an `Opaque` with its `problem`,
+        and the rest is rebuilt all the same.
     """
-    self._rules = self._container_rules() | _NUMPY_RULES | rules
+    self._rules = self._container_rules() | inert_numpy.RULES | rules
     self._name_rule = name_rule
     self._storage_rule = storage_rule
+    self._lenient = lenient
     self._done: dict[int, Any] = {}
+    self._depth = 0
 
   def plain(self, value: Any) -> Any:
     """Returns a value of the pickle as plain data.
@@ -82,42 +102,39 @@ class Rebuilder:
       The same data without records or storages.
 
     Raises:
-      ValueError: for arguments that a rule cannot work with.
-      RecursionError: for nesting beyond the interpreter's limit.
+      ValueError: for arguments that a rule cannot work with, or nesting beyond
+        `MAX_DEPTH`; not if lenient.
     """
+    if not isinstance(value, (list, tuple, Record, Name, Storage, External)):
+      return value
     if id(value) in self._done:
       return self._done[id(value)]
-    # Whatever may hold itself is noted before it is filled.
-    if isinstance(value, list):
-      result = self._done[id(value)] = []
-      result.extend(map(self.plain, value))
-    elif isinstance(value, dict):
-      result = self._done[id(value)] = {}
-      result.update(self._pairs(value.items()))
-    elif isinstance(value, tuple):
-      result = self._done[id(value)] = tuple(map(self.plain, value))
-    elif isinstance(value, (set, frozenset)):
-      items = [_hashable(self.plain(item)) for item in value]
-      result = self._done[id(value)] = type(value)(items)
-    elif isinstance(value, Storage):
-      result = self._done[id(value)] = self._storage_rule(value)
-    elif isinstance(value, Record):
-      result = self.call(value)
-      if result is NotImplemented:
-        result = self._opaque(value)
-      self._done[id(value)] = result
-    elif isinstance(value, type):
-      result = self._name_rule(value.module, value.name)
-      if result is NotImplemented:
-        result = Opaque(value.module, value.name)
-      self._done[id(value)] = result
-    else:
-      result = value
+    if self._depth == MAX_DEPTH:
+      return self._failed(
+        value,
+        ValueError(
+          f'the object is nested too deeply; expected {MAX_DEPTH} containers '
+          'in one another at most'
+        ),
+      )
+    self._depth += 1
+    try:
+      result = self._rebuilt(value)
+    except ValueError as error:
+      result = self._failed(value, error)
+    finally:
+      self._depth -= 1
+    self._done[id(value)] = result
     return result
 
   def call(self, record: Record) -> Any:
-    """Returns what the record's rule makes of it, or NotImplemented."""
-    rule = self._rules.get(f'{record.module}.{record.name}')
+    """Returns what the record's rule makes of it, or NotImplemented.
+
+    Raises:
+      ValueError: for arguments that the rule cannot work with.
+    """
+    name = f'{record.module}.{record.name}'
+    rule = self._rules.get(name)
     if rule is None or record.kwargs:
       return NotImplemented
     args = [
@@ -125,26 +142,60 @@ class Rebuilder:
       for arg in record.args
     ]
     try:
-      return rule(record, *args)
-    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:
+      inspect.signature(rule).bind(record, *args)
+    except TypeError as error:
       raise ValueError(
-        f'cannot rebuild {record.module}.{record.name} from what the file '
-        f'gives for it: {error}'
+        f'cannot rebuild {name} from what the file gives for it: {error}'
       ) from error
+    return rule(record, *args)
+
+  def _rebuilt(self, value: Any) -> Any:
+    # Whatever may hold itself is noted before it is filled.
+    if isinstance(value, list):
+      result = self._done[id(value)] = []
+      for item in value:
+        result.append(self.plain(item))
+      return result
+    if isinstance(value, tuple):
+      return tuple([self.plain(item) for item in value])
+    if isinstance(value, Storage):
+      return self._storage_rule(value)
+    if isinstance(value, External):
+      raise ValueError(
+        f'unknown kind of external object: {short(value.reference)}'
+      )
+    if isinstance(value, Name):
+      result = self._name_rule(value.module, value.name)
+      if result is NotImplemented:
+        result = Opaque(value.module, value.name)
+      return result
+    result = self.call(value)
+    return self._opaque(value) if result is NotImplemented else result
+
+  def _failed(self, value: Any, error: ValueError) -> Opaque:
+    if not self._lenient:
+      raise error
+    module, name = getattr(value, 'module', ''), getattr(value, 'name', '')
+    return Opaque(module, name, problem=str(error))
 
   def _pairs(self, items: Iterable[tuple]) -> list[tuple[Any, Any]]:
-    return [(_hashable(self.plain(k)), self.plain(v)) for k, v in items]
+    return [(_as_key(self.plain(k)), self.plain(v)) for k, v in items]
 
   def _opaque(self, record: Record) -> Opaque:
     module, name, args = record.module, record.name, record.args
     # How protocols 0 and 1 construct an object: class, base, base's value.
-    if f'{module}.{name}' in _RECONSTRUCTORS and isinstance(args[0], type):
+    if (
+      f'{module}.{name}' in _RECONSTRUCTORS
+      and len(args) == 3
+      and isinstance(args[0], Name)
+    ):
       module, name, args = args[0].module, args[0].name, args[2:]
     result = self._done[id(record)] = Opaque(module, name)
-    result.args = tuple(map(self.plain, args))
-    result.kwargs = self.plain(record.kwargs)
+    result.args = tuple([self.plain(arg) for arg in args])
+    if record.kwargs:
+      result.kwargs = dict(self._pairs(record.kwargs.items))
     result.state = self.plain(record.state)
-    result.entries = self.plain(record.entries)
+    result.entries = [self.plain(entry) for entry in record.entries]
     result.items.update(self._pairs(record.items))
     return result
 
@@ -156,12 +207,12 @@ class Rebuilder:
       'collections.defaultdict': self._dict,
       'builtins.list': self._list,
       'collections.deque': self._list,
-      'builtins.tuple': lambda record, items=(): tuple(items),
+      'builtins.tuple': lambda record, items=(): tuple(_listed(items)),
       'builtins.set': self._set,
       'builtins.frozenset': lambda *args: frozenset(self._set(*args)),
       'builtins.bytes': _bytes,
       'builtins.bytearray': _bytes,
-      'builtins.complex': lambda record, real, imag: complex(real, imag),
+      'builtins.complex': _complex,
       '_codecs.encode': _bytes,
       'numpy.core.multiarray._reconstruct': self._numpy_array,
       'numpy._core.multiarray._reconstruct': self._numpy_array,
@@ -169,36 +220,52 @@ class Rebuilder:
 
   def _dict(self, record: Record, *args: Any) -> dict:
     # The first argument of defaultdict is its factory, which has no use here.
-    result = dict(*[a for a in args if isinstance(a, (dict, list, tuple))])
-    self._done[id(record)] = result
+    result = self._done[id(record)] = {}
+    for given in args:
+      if isinstance(given, dict):
+        result.update(given)
+      elif isinstance(given, (list, tuple)):
+        for pair in given:
+          if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise ValueError(f'a dict of {short(pair)}; expected pairs')
+          result[_as_key(pair[0])] = pair[1]
     result.update(self._pairs(record.items))
     return result
 
   def _list(self, record: Record, items=(), maxlen: int | None = None) -> list:
     del maxlen  # Of a deque; the entries are within it already.
-    result = self._done[id(record)] = list(items)
-    result.extend(map(self.plain, record.entries))
+    result = self._done[id(record)] = _listed(items)
+    for entry in record.entries:
+      result.append(self.plain(entry))
     return result
 
   def _set(self, record: Record, items=()) -> set:
-    entries = map(self.plain, record.entries)
-    return {_hashable(item) for item in (*items, *entries)}
+    entries = [self.plain(entry) for entry in record.entries]
+    return {_as_key(item) for item in (*_listed(items), *entries)}
 
   def _numpy_array(self, record: Record, *args: Any) -> Any:
     """Returns an array, whose content is in the record's state."""
     del args  # The class and a placeholder for the shape.
-    _, shape, dtype, is_fortran, data = self.plain(record.state)
-    order = 'F' if is_fortran else 'C'
-    return _numpy_buffer(record, data, dtype, shape, order)
+    return inert_numpy.array_of(self.plain(record.state))
 
 
-def _hashable(value: Any) -> Any:
-  """Returns the value, wrapped if it cannot be a key as plain data."""
-  try:
-    hash(value)
-  except TypeError:
-    return Opaque('', 'key', (value,))
-  return value
+def _listed(items: Any) -> list:
+  if not isinstance(items, (list, tuple, set, frozenset, dict)):
+    raise ValueError(f'a container of {short(items)}')
+  return list(items)
+
+
+def _as_key(value: Any) -> Any:
+  """Returns the value, wrapped if it cannot be a key as plain data.
+
+  Only flat tuples are keys: hashing one of tuples that share their parts may
+  take for ever.
+  """
+  if is_flat(value) or isinstance(value, (np.dtype, Opaque)):
+    return value
+  if isinstance(value, tuple) and all(is_flat(item) for item in value):
+    return value
+  return Opaque('', 'key', (value,))
 
 
 def _bytes(record: Record, text='', encoding: str = 'latin1') -> Any:
@@ -212,40 +279,8 @@ def _bytes(record: Record, text='', encoding: str = 'latin1') -> Any:
   return text.encode('latin1')
 
 
-def _numpy_dtype(record: Record, kind: str, *flags: Any) -> Any:
-  del flags  # Whether to align and to copy.
-  # Neither objects nor structures: numbers and strings only.
-  if not re.fullmatch(r'\?|[biufcSU]\d{1,5}', kind):
-    return NotImplemented
-  order = '='
-  if isinstance(record.state, tuple) and record.state[1] in ('<', '>'):
-    order = record.state[1]
-  return np.dtype(kind).newbyteorder(order)
-
-
-def _numpy_scalar(record: Record, dtype: Any, data: Any = None) -> Any:
+def _complex(record: Record, real: Any, imag: Any) -> Any:
   del record
-  if not isinstance(dtype, np.dtype) or not isinstance(data, bytes):
+  if not isinstance(real, float) or not isinstance(imag, float):
     return NotImplemented
-  return np.frombuffer(data, dtype, 1)[0].item()
-
-
-def _numpy_buffer(
-  record: Record, data: Any, dtype: Any, shape: Any, order: str
-) -> Any:
-  del record
-  is_data = isinstance(data, (bytes, bytearray))
-  if not isinstance(dtype, np.dtype) or not is_data:
-    return NotImplemented
-  array = np.frombuffer(bytes(data), dtype)
-  return array.reshape(shape, order='F' if order == 'F' else 'C')
-
-
-# numpy 2 renamed the package that its pickles mention.
-_NUMPY_RULES: dict[str, Rule] = {
-  'numpy.dtype': _numpy_dtype,
-  'numpy.core.multiarray.scalar': _numpy_scalar,
-  'numpy._core.multiarray.scalar': _numpy_scalar,
-  'numpy.core.numeric._frombuffer': _numpy_buffer,
-  'numpy._core.numeric._frombuffer': _numpy_buffer,
-}
+  return complex(real, imag)

@@ -16,6 +16,7 @@ from dreamprvr_jax.interop.rules import (
   to_ours,
   to_theirs,
 )
+from dreamprvr_jax.interop.wrappers import unwrapped
 
 
 def model_of_state(state: Mapping[str, Any]) -> str:
@@ -24,7 +25,7 @@ def model_of_state(state: Mapping[str, Any]) -> str:
   Raises:
     WeightsError: If it is none of the family's.
   """
-  names = [name.removeprefix('module.') for name in state]
+  names = unwrapped(state)
   for model, layout in LAYOUTS.items():
     if any(name.startswith(layout.mark) for name in names):
       return model
@@ -36,7 +37,7 @@ def model_of_state(state: Mapping[str, Any]) -> str:
 
 def counts_of_state(layout: Layout, state: Mapping[str, Any]) -> dict[str, int]:
   """Returns how many of each numbered part a state dict names."""
-  names = [name.removeprefix('module.') for name in state]
+  names = unwrapped(state)
   return {
     prefix: len(
       {n[len(prefix) :].split('.')[0] for n in names if n.startswith(prefix)}
@@ -67,8 +68,8 @@ def from_official(
   """Returns our variables, filled from a released state dict.
 
   Args:
-    state: Tensors by their released names; a `module.` prefix, which several
-      GPUs leave behind, is taken off.
+    state: Tensors by their released names; what wrappers put before them
+      (several GPUs, torch.compile) is taken off.
     template: Our variables ({'params': ..., 'constants': ...}) or their
       shapes.
     model: Name of the model, or of one of DiffusionRet's generators, whose
@@ -83,8 +84,8 @@ def from_official(
   """
   layout = _layout(model)
   state = {
-    name.removeprefix('module.'): value
-    for name, value in state.items()
+    name: value
+    for name, value in unwrapped(state).items()
     if not any(part in name for part in layout.ignored)
   }
   if model in GENERATORS:

@@ -1,39 +1,84 @@
 """The config that a released checkpoint carries, in our terms."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from dreamprvr_jax.interop.layouts import LAYOUTS
-from dreamprvr_jax.interop.official import counts_of_state, model_of_state
+from dreamprvr_jax.interop.official import model_of_state
+from dreamprvr_jax.interop.released_sizes import (
+  CHECKED,
+  feature_widths,
+  shown_by,
+  sizes,
+)
 from dreamprvr_jax.interop.rules import WeightsError
 from dreamprvr_jax.models.registry import MODELS
 
-# Ours (section, key) -> theirs.
+__all__ = ['SCORING', 'feature_widths', 'overrides', 'sizes']
+
+# Ours (section, key) -> (theirs, what it is).
 KEYS = {
-  ('data', 'collection'): 'collection',
-  ('data', 'feature'): 'visual_feature',
-  ('data', 'batch_size'): 'batchsize',
-  ('data', 'num_clips'): 'map_size',
-  ('data', 'max_frames'): 'max_ctx_l',
-  ('data', 'max_words'): 'max_desc_l',
-  ('model', 'num_heads'): 'n_heads',
-  ('model', 'input_dropout'): 'input_drop',
-  ('model', 'dropout'): 'drop',
-  ('model', 'merge_temperature'): 'sft_factor',
-  ('model', 'perturbation_scale'): 'perturbation_scale',
-  ('model', 'clip_weight'): 'clip_scale_w',
-  ('model', 'frame_weight'): 'frame_scale_w',
-  ('loss', 'margin'): 'margin',
-  ('loss', 'structure_temperature'): 'deterministic_tau',
-  ('loss', 'hard_pool'): 'hard_pool_size',
-  ('optimizer', 'lr'): 'lr',
-  ('optimizer', 'warmup'): 'lr_warmup_proportion',
-  ('train', 'epochs'): 'n_epoch',
-  ('train', 'patience'): 'max_es_cnt',
-  ('train', 'hard_negative_epoch'): 'hard_negative_start_epoch',
+  ('data', 'collection'): ('collection', 'name'),
+  ('data', 'feature'): ('visual_feature', 'name'),
+  ('data', 'batch_size'): ('batchsize', 'count'),
+  ('data', 'num_clips'): ('map_size', 'count'),
+  ('data', 'max_frames'): ('max_ctx_l', 'count'),
+  ('data', 'max_words'): ('max_desc_l', 'count'),
+  ('model', 'num_heads'): ('n_heads', 'count'),
+  ('model', 'input_dropout'): ('input_drop', 'share'),
+  ('model', 'dropout'): ('drop', 'share'),
+  ('model', 'merge_temperature'): ('sft_factor', 'positive'),
+  ('model', 'perturbation_scale'): ('perturbation_scale', 'number'),
+  ('model', 'clip_weight'): ('clip_scale_w', 'number'),
+  ('model', 'frame_weight'): ('frame_scale_w', 'number'),
+  ('loss', 'margin'): ('margin', 'number'),
+  ('loss', 'structure_temperature'): ('deterministic_tau', 'positive'),
+  ('loss', 'hard_pool'): ('hard_pool_size', 'count'),
+  ('optimizer', 'lr'): ('lr', 'number'),
+  ('optimizer', 'warmup'): ('lr_warmup_proportion', 'number'),
+  ('train', 'epochs'): ('n_epoch', 'count'),
+  ('train', 'patience'): ('max_es_cnt', 'count'),
+  ('train', 'hard_negative_epoch'): ('hard_negative_start_epoch', 'whole'),
 }
+HOLMES_KEYS = {
+  ('loss', 'inter_temperature'): ('edl_tau', 'positive'),
+  ('loss', 'intra_temperature'): ('edl_intra_video_tau', 'positive'),
+  ('loss', 'doubt_margin'): ('division_beta', 'number'),
+  ('loss', 'label_smoothing'): ('smooth_beta', 'number'),
+  ('loss', 'transport_quantile'): ('pot_prompt_ratio', 'number'),
+  ('loss', 'transport_scale'): ('pot_scale', 'positive'),
+}
+MSC_KEYS = {
+  ('data', 'merge_threshold'): ('sim_thr', 'share'),
+  ('loss', 'distances'): ('rkd_d_coef', 'number'),
+  ('loss', 'angles'): ('rkd_a_coef', 'number'),
+  ('loss', 'alignment'): ('vl_coef', 'number'),
+}
+MORE_KEYS = {
+  'holmes': HOLMES_KEYS,
+  'holmes_multi': HOLMES_KEYS,
+  'msc': MSC_KEYS,
+}
+# What decides scores, or which files are read, and no tensor shows.
+SCORING = (
+  ('data', 'collection'),
+  ('data', 'feature'),
+  ('model', 'num_heads'),
+  ('model', 'clip_weight'),
+  ('model', 'frame_weight'),
+  ('model', 'merge_temperature'),
+)
+# MSC's names of its features -> the files of its layout: frames, words.
+MSC_FILES = {
+  'clip': ('{}_clip_L14.h5', '{}_clip_L14.h5'),
+  'clipsf': ('{}_slowfast_clip.h5', '{}_slowfast_clip_text.h5'),
+}
+# The names that programs take for a collection on their command line.
+SHORT_NAMES = {'act': 'activitynet', 'cha': 'charades'}
+# GMMFormer's tables are made for the longest of so many videos.
+GMMFORMER_BATCH = 100
 # What `loss_factor` and `neg_factor` hold, in order, by model.
 LOSS_FACTORS = {
   'dreamprvr': (
@@ -65,14 +110,6 @@ LOSS_FACTORS = {
   'msc': ('clip_nce', 'frame_nce'),
 }
 NEG_FACTORS = ('diversity_delta', 'diversity_alpha', 'diversity_power')
-HOLMES_KEYS = {
-  ('loss', 'inter_temperature'): 'edl_tau',
-  ('loss', 'intra_temperature'): 'edl_intra_video_tau',
-  ('loss', 'doubt_margin'): 'division_beta',
-  ('loss', 'label_smoothing'): 'smooth_beta',
-  ('loss', 'transport_quantile'): 'pot_prompt_ratio',
-  ('loss', 'transport_scale'): 'pot_scale',
-}
 
 
 def overrides(
@@ -81,10 +118,11 @@ def overrides(
   """Returns {section: {key: value}} of our config for a released checkpoint.
 
   Sizes that the tensors show are taken from them; the rest from the file's
-  own config. A key that the file lacks is left to our defaults.
+  own config. A key that the file lacks, or whose value is not of its kind, is
+  left to our defaults.
 
   Args:
-    released: The `config` dict of the file.
+    released: The config of the file.
     state: Its state dict.
 
   Raises:
@@ -99,142 +137,90 @@ def overrides(
     if section != 'model' or key in known:
       found.setdefault(section, {})[key] = value
 
-  keys = {**KEYS, **(HOLMES_KEYS if model.startswith('holmes') else {})}
-  for (section, key), theirs in keys.items():
-    if released.get(theirs) is not None:
-      put(section, key, released[theirs])
+  keys = {**KEYS, **MORE_KEYS.get(model, {})}
+  for (section, key), (theirs, kind) in keys.items():
+    value = _of_kind(released.get(theirs), kind)
+    if value is not None:
+      put(section, key, value)
   for theirs, names in (
     ('loss_factor', LOSS_FACTORS.get(model, ())),
     ('neg_factor', NEG_FACTORS),
   ):
-    for name, value in zip(names, released.get(theirs) or (), strict=False):
-      put('loss', name, float(value))
-
-  shown = _shown(model, state)
-  for section, key, theirs in (
-    ('model', 'width', 'hidden_size'),
-    ('model', 'num_registers', 'num_registers'),
-    ('model', 'diffusion_steps', 'timesteps'),
-    ('model', 'diffusion_layers', 'num_diffusion_layers'),
-    ('model', 'lorentz_dim', 'lorentz_dim'),
-    ('model', 'num_layers', 'num_hidden_layers'),
-    ('model', 'num_positions', 'num_positions'),
-    (None, 'blocks', 'attention_num'),
-    (None, 'visual_width', 'visual_feat_dim'),
-    (None, 'text_width', 'q_feat_size'),
-    ('data', 'max_frames', 'max_ctx_l'),
-    ('data', 'max_words', 'max_desc_l'),
-    ('data', 'num_clips', 'map_size'),
-  ):
-    value = shown.get(key)
-    # MSC's `map_size` is the number of frames that clips are merged from.
-    if value is None or (model == 'msc' and key == 'num_clips'):
-      continue
-    if released.get(theirs) not in (None, value):
-      raise WeightsError(
-        f"the checkpoint's config says {theirs} = {released[theirs]!r}, but "
-        f'its tensors show {value}; the file is not consistent'
-      )
-    if section:
+    factors = released.get(theirs)
+    factors = factors if isinstance(factors, list | tuple) else ()
+    for name, value in zip(names, factors, strict=False):
+      value = _of_kind(value, 'number')
+      if value is not None:
+        put('loss', name, float(value))
+  _place_features(model, found)
+  for section, values in _checked_sizes(model, released, state).items():
+    for key, value in values.items():
       put(section, key, value)
-  for prefix, field in BLOCKS.get(model, {}).items():
-    count = counts_of_state(LAYOUTS[model], state)[prefix]
-    widths = getattr(MODELS[model], field)
-    if not 1 <= count <= len(widths):
-      raise WeightsError(
-        f'the checkpoint has {count} parallel blocks; the released widths are '
-        f'known for 1 to {len(widths)}'
-      )
-    put('model', field, widths[:count])
-  if model == 'msc':
-    put('data', 'num_clips', shown['num_clips'])
+  _drop_misfits(found)
+  if model == 'gmmformer':
+    put('model', 'frame_length', 'batch')
+    put('data', 'eval_video_batch', GMMFORMER_BATCH)
   return found
 
 
-# Numbered blocks -> the field that holds their widths.
-BLOCKS = {
-  'dreamprvr': {'clip_encoder.e_attns.': 'block_widths'},
-  'gmmformer': {'clip_encoder.attn': 'block_widths'},
-  'gmmformer_v2': {'clip_encoder.attn': 'block_widths'},
-  'hlformer': {
-    'clip_encoder.e_attns.': 'block_widths',
-    'clip_encoder.h_attns.': 'lorentz_widths',
-  },
-  'holmes': {'clip_encoder.e_attns.': 'block_widths'},
-  'holmes_multi': {'clip_encoder.e_attns.': 'block_widths'},
-  'msc': {'clip_encoder.attn': 'block_widths'},
-}
-# Size -> (tensor that shows it, its axes, the axis).
-SIZES = {
-  'width': ('modular_vector_mapping.weight', 2, 1),
-  'visual_width': ('clip_input_proj.net.1.weight', 2, 1),
-  'text_width': ('query_input_proj.net.1.weight', 2, 1),
-  'max_words': ('query_pos_embed.position_embeddings.weight', 2, 0),
-  'max_frames': ('frame_pos_embed.position_embeddings.weight', 2, 0),
-}
-# DiffusionRet's state dict holds no input maps: its features are CLIP's.
-OWN_SIZES = {
-  'diffusionret': {
-    name: ('frame_position_embeddings.weight', 2, axis)
-    for name, axis in (
-      ('width', 1),
-      ('visual_width', 1),
-      ('text_width', 1),
-      ('num_positions', 0),
-    )
-  },
-}
-CLIPS = {'num_clips': ('clip_encoder.layer2.weight', 2, 0)}
-MORE_SIZES = {
-  'dreamprvr': {
-    **CLIPS,
-    'diffusion_steps': (
-      'diffusion_mlp.time_embedding.timembedding.0.weight',
-      2,
-      0,
-    ),
-    'num_registers': ('video_qformer.query_tokens', 3, 1),
-  },
-  'gmmformer_v2': CLIPS,
-  'hlformer': {
-    **CLIPS,
-    'lorentz_dim': (
-      'clip_encoder.h_attns.0.self.input_proj.net.1.weight',
-      2,
-      0,
-    ),
-  },
-  'holmes': CLIPS,
-  'holmes_multi': CLIPS,
-  'msc': CLIPS,
-}
-
-
-def feature_widths(state: Mapping[str, np.ndarray]) -> tuple[int, int]:
-  """Returns (visual width, text width) that the tensors show."""
-  shown = _shown(model_of_state(state), state)
-  return shown['visual_width'], shown['text_width']
-
-
-def _shown(model: str, state: Mapping[str, np.ndarray]) -> dict[str, int]:
-  sizes = {}
-  known = OWN_SIZES.get(model, {**SIZES, **MORE_SIZES.get(model, {})})
-  for size, (name, axes, axis) in known.items():
-    tensor = state.get(name, state.get(f'module.{name}'))
-    if tensor is None or not hasattr(tensor, 'shape'):
+def _checked_sizes(
+  model: str, released: Mapping[str, Any], state: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, Any]]:
+  """Returns `sizes`, which the file's config must not contradict."""
+  shown = shown_by(model, state)
+  for _, key, theirs in CHECKED:
+    # MSC's `map_size` is the number of frames that clips are merged from.
+    if key not in shown or (model == 'msc' and key == 'num_clips'):
+      continue
+    said = _of_kind(released.get(theirs), 'count')
+    if said not in (None, shown[key]):
       raise WeightsError(
-        f'the checkpoint has no tensor {name}; is it a {model} checkpoint?'
+        f"the checkpoint's config says {theirs} = {said!r}, but its tensors "
+        f'show {shown[key]}; the file is not consistent'
       )
-    if len(tensor.shape) != axes:
-      raise WeightsError(
-        f'{name} has shape {tuple(tensor.shape)}; {axes} axes were expected'
-      )
-    sizes[size] = int(tensor.shape[axis])
-  counts = counts_of_state(LAYOUTS[model], state)
-  if 'diffusion_mlp.layers.' in counts:
-    sizes['diffusion_layers'] = counts['diffusion_mlp.layers.']
-  if 'transformerClip.resblocks.' in counts:
-    sizes['num_layers'] = counts['transformerClip.resblocks.']
-  if BLOCKS.get(model):
-    sizes['blocks'] = sum(counts[prefix] for prefix in BLOCKS[model])
-  return sizes
+  return sizes(state)
+
+
+def _drop_misfits(found: dict[str, dict[str, Any]]) -> None:
+  """Takes out of the config's own numbers what the tensors have no room for."""
+  model, data = found['model'], found['data']
+  if model['width'] % model.get('num_heads', 1):
+    del model['num_heads']
+  if data.get('max_frames', 0) > model.get('num_positions', 2**31):
+    del data['max_frames']
+  if data.get('num_clips', 0) > data.get('max_frames', 2**31):
+    del data['num_clips']
+
+
+def _place_features(model: str, found: dict[str, dict[str, Any]]) -> None:
+  """Turns the file's names of collection and features into ours."""
+  data = found.setdefault('data', {})
+  name = data.get('collection', '')
+  if name in SHORT_NAMES:
+    data['collection'] = name = SHORT_NAMES[name]
+  if model != 'msc':
+    return
+  files = MSC_FILES.get(data.pop('feature', ''))
+  if files and name:
+    data['feature'], data['text_feature'] = (f.format(name) for f in files)
+
+
+def _of_kind(value: Any, kind: str) -> Any:
+  """Returns a value of a file's config, None if it is not of a kind."""
+  if kind == 'name':
+    good = isinstance(value, str) and re.fullmatch(r'[\w.+ -]{1,200}', value)
+    return value if good and value.strip('. ') else None
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    return None
+  if not -1e30 < value < 1e30:
+    return None
+  good = {
+    'count': 1 <= value <= 2**31 and value == int(value),
+    'whole': 0 <= value <= 2**31 and value == int(value),
+    'share': 0 <= value < 1,
+    'positive': value > 0,
+    'number': True,
+  }[kind]
+  if not good:
+    return None
+  return int(value) if kind in ('count', 'whole') else value

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -24,7 +25,7 @@ class Retriever:
     model: The Flax module.
     variables: Its variables.
     digest: Of the variables.
-    stored: Its config.json.
+    stored: Its config.json, with the config that the model is built from.
   """
 
   checkpoint: str
@@ -34,13 +35,25 @@ class Retriever:
   stored: dict[str, Any]
 
   @classmethod
-  def load(cls, checkpoint: os.PathLike[str] | str) -> 'Retriever':
+  def load(
+    cls,
+    checkpoint: os.PathLike[str] | str,
+    config: Mapping[str, Any] | None = None,
+  ) -> 'Retriever':
     """Returns the retriever of a workdir, an import or an export.
 
+    Args:
+      checkpoint: Where it is.
+      config: What the model is built from instead of the stored config.
+
     Raises:
-      CheckpointError: If there is no checkpoint or it cannot be read.
+      CheckpointError: If there is no checkpoint, it cannot be read, or its
+        weights are not those of a model of `config`.
     """
-    model, variables = load(checkpoint)
+    model, variables = load(checkpoint, config)
+    stored = checkpoints.read_config(checkpoint)
+    if config is not None:
+      stored['config'] = dict(config)
     hashed = hashlib.sha256()
     for leaf in jax.tree.leaves(variables):
       hashed.update(np.ascontiguousarray(leaf).data)
@@ -49,7 +62,7 @@ class Retriever:
       model,
       variables,
       hashed.hexdigest()[:16],
-      checkpoints.read_config(checkpoint),
+      stored,
     )
 
   @property

@@ -1,9 +1,10 @@
 """Figures apart from pyplot's state, their files, and text that fits them."""
 
 import os
-import pathlib
 import textwrap
 from typing import TYPE_CHECKING, Any
+
+from dreamprvr_jax import folders
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
@@ -34,14 +35,8 @@ def save(figure: 'Figure', path: str | os.PathLike) -> None:
   Raises:
     OSError: where the folder is missing or cannot be written to.
   """
-  path = pathlib.Path(path)
-  # In the same folder, as a file can only be renamed within a file system.
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  try:
-    figure.savefig(temporary, format='png', dpi=120)
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  with folders.replacing(path) as partial:
+    figure.savefig(partial, format='png', dpi=120)
 
 
 def wrap(

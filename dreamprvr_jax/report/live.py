@@ -19,16 +19,17 @@ def redrawn(
 
   Reading and drawing happen in a thread, so that the body keeps the main one,
   to which signals come; a last time after the body, whatever its end. What
-  goes wrong in them is logged and ends the drawing, not the body.
+  goes wrong in them is logged and ends the drawing, not the body. If it is
+  more than a file that cannot be read or written, it is raised after the body.
 
   Args:
     read: returns what is to be drawn; compared with what was drawn last.
     draw: draws it.
     seconds: pause between two readings.
   """
-  over = threading.Event()
+  over, failures = threading.Event(), []
   thread = threading.Thread(
-    target=_redraw, args=(read, draw, seconds, over), daemon=True
+    target=_redraw, args=(read, draw, seconds, over, failures), daemon=True
   )
   thread.start()
   try:
@@ -36,6 +37,8 @@ def redrawn(
   finally:
     over.set()
     thread.join()
+  if failures:
+    raise failures[0]
 
 
 def _redraw(
@@ -43,6 +46,7 @@ def _redraw(
   draw: Callable[[T], None],
   seconds: float,
   over: threading.Event,
+  failures: list[Exception],
 ) -> None:
   drawn = None
   last = False
@@ -54,5 +58,7 @@ def _redraw(
       if found != drawn:
         draw(found)
         drawn = found
-  except Exception:
+  except Exception as error:
     _log.exception('the picture is not drawn any more')
+    if not isinstance(error, OSError):
+      failures.append(error)

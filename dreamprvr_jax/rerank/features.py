@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import zipfile
+import zlib
 from typing import Any
 
 import jax
@@ -109,17 +110,30 @@ def save(path: pathlib.Path, features: RerankFeatures, origin: str) -> None:
 def restore(path: pathlib.Path, origin: str) -> RerankFeatures | None:
   """Returns the features of a file, or None if they are of another origin or
   cannot be read."""
-  if not path.exists():
+  if not path.exists() or not _is_whole(path):
     return None
+  names = [field.name for field in dataclasses.fields(RerankFeatures)]
   try:
     with np.load(path) as file:
-      if str(file['origin']) != origin:
-        return None
-      names = RerankFeatures.__dataclass_fields__
-      return RerankFeatures(**{name: file[name] for name in names})
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-    # Half a file, of another program: they are made again.
+      found = {name: file[name] for name in ('origin', *names)}
+  except (OSError, ValueError, KeyError):
+    # Of another program: they are made again.
     return None
+  if str(found.pop('origin')) != origin:
+    return None
+  return RerankFeatures(**found)
+
+
+def _is_whole(path: pathlib.Path) -> bool:
+  """Returns whether every array of a file is as it was written.
+
+  Looked at before numpy does, which believes a damaged shape.
+  """
+  try:
+    with zipfile.ZipFile(path) as file:
+      return file.testzip() is None
+  except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile):
+    return False
 
 
 def place(features: RerankFeatures, sharding: Any) -> RerankFeatures:

@@ -1,12 +1,17 @@
 """Metrics of a run as JSON lines and for TensorBoard."""
 
 import json
+import logging
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+
+from dreamprvr_jax import folders
+
+_log = logging.getLogger(__name__)
 
 METRICS_FILE = 'metrics.jsonl'
 TENSORBOARD = 'tensorboard'
@@ -15,18 +20,34 @@ TENSORBOARD = 'tensorboard'
 def read_rows(workdir: os.PathLike[str] | str) -> list[dict[str, Any]]:
   """Returns the rows that a run has logged so far; none without a file.
 
-  A last line that a killed run left half written is passed over.
+  A last line that a killed run left half written is passed over, any other
+  damaged line with a warning.
   """
   path = pathlib.Path(workdir) / METRICS_FILE
-  if not path.exists():
+  try:
+    # What is no text is no row either.
+    lines = path.read_bytes().decode('utf-8', 'replace').split('\n')
+  except FileNotFoundError:
     return []
   rows = []
-  for line in path.read_text().splitlines():
-    try:
-      rows.append(json.loads(line))
-    except ValueError:
-      continue
+  for number, line in enumerate(lines, 1):
+    row = _row(line)
+    if row is not None:
+      rows.append(row)
+    elif number < len(lines):
+      _log.warning('%s:%d is damaged and left out', path, number)
   return rows
+
+
+def _row(line: str) -> dict[str, Any] | None:
+  """Returns what a line holds; None if it is no row."""
+  try:
+    row = json.loads(line)
+  except (ValueError, RecursionError):
+    return None
+  if isinstance(row, dict) and 'kind' in row and 'step' in row:
+    return row
+  return None
 
 
 class MetricLog:
@@ -43,12 +64,13 @@ class MetricLog:
       return
     root = pathlib.Path(workdir)
     root.mkdir(parents=True, exist_ok=True)
-    kept = [row for row in read_rows(root) if row.get('step', 0) <= from_step]
+    kept = [row for row in read_rows(root) if row['step'] <= from_step]
     path = root / METRICS_FILE
-    partial = path.with_suffix('.tmp')
-    partial.write_text(''.join(json.dumps(row) + '\n' for row in kept))
-    partial.replace(path)
-    self._file = path.open('a')
+    with folders.replacing(path) as partial:
+      partial.write_text(
+        ''.join(json.dumps(row) + '\n' for row in kept), encoding='utf-8'
+      )
+    self._file = path.open('a', encoding='utf-8')
     # Slow to import: only a run that trains pays for it.
     from tensorboardX import SummaryWriter
 

@@ -21,15 +21,18 @@ class NotFiniteError(UserError):
   """
 
   def __init__(self, step: int, epoch: int, scalars: dict[str, float]):
-    bad = [n for n, v in scalars.items() if not np.isfinite(v)]
+    super().__init__(step, epoch, scalars)
+    self.step, self._epoch, self._scalars = step, epoch, scalars
+
+  def __str__(self) -> str:
+    bad = [n for n, v in self._scalars.items() if not np.isfinite(v)]
     terms = [n for n in bad if n not in ('loss/total', 'gradient_norm')]
     named = ', '.join(terms or bad)
-    super().__init__(
-      f'{named} became NaN or infinite at step {step} (epoch {epoch}); the '
-      f'state before that step is saved. Try a lower config.optimizer.lr, or '
-      "config.dtype='float32'"
+    return (
+      f'{named} became NaN or infinite at step {self.step} (epoch '
+      f'{self._epoch}); the state before that step is saved. Try a lower '
+      "config.optimizer.lr, or config.dtype='float32'"
     )
-    self.step = step
 
 
 @dataclasses.dataclass(frozen=True)

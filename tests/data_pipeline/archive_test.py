@@ -3,12 +3,14 @@
 import dataclasses
 import json
 
+import h5py
 import numpy as np
 import pytest
 
 from data_pipeline.archive import open_archive
 from data_pipeline.corpus import open_release_corpus
 from data_pipeline.errors import BadItemError, DataError
+from dreamprvr_jax.errors import UserError
 
 
 @pytest.mark.parametrize('layout', ['hdf5', 'bigfile'])
@@ -32,6 +34,43 @@ def test_videos_without_captions_are_there(layout, content, options, tmp_path):
   other = archive.read_videos(rows)
   for name in one:
     np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_durations_in_another_form(content, options, tmp_path):
+  content.videos['cafe\u0301'] = np.ones((7, 6), np.float32)
+  folder = content.write(tmp_path)
+  said = json.dumps({'caf\u00e9': 3.5, 'v_a': None}, ensure_ascii=False)
+  (folder / 'durations.json').write_bytes(f'\ufeff{said}'.encode())
+  archive = open_archive(options)
+  known = dict(zip(archive.video_ids, archive.durations, strict=True))
+  assert known['caf\u00e9'] == 3.5
+  assert np.isnan(known['v_a'])
+
+
+@pytest.mark.parametrize(
+  ('said', 'sentence'),
+  [
+    ('[1]', 'does not hold'),
+    ('{"v_a": "long"}', 'does not hold'),
+    ('{"v_a": [1]}', 'does not hold'),
+    ('[' * 100_000, 'too deeply'),
+    ('{', 'is not JSON'),
+  ],
+)
+def test_bad_durations(said, sentence, content, options, tmp_path):
+  (content.write(tmp_path) / 'durations.json').write_text(said)
+  with pytest.raises(UserError, match=f'durations.json .*{sentence}'):
+    open_archive(options)
+
+
+def test_an_id_that_is_no_text(content, options, tmp_path):
+  folder = content.write(tmp_path)
+  with h5py.File(folder / 'FeatureData/i3d/feature.hdf5', 'a') as file:
+    file[b'caf\xe9'] = np.ones((7, 6), np.float32)
+  with pytest.raises(BadItemError, match=r'its id in .* is no UTF-8 text'):
+    open_archive(options)
+  lenient = dataclasses.replace(options, skip_bad=True)
+  assert open_archive(lenient).video_ids == sorted(content.videos)
 
 
 def test_no_captions_at_all(content, options, tmp_path):

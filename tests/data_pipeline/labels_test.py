@@ -8,6 +8,7 @@ import pytest
 
 from data_pipeline import labels
 from data_pipeline.errors import DataError
+from dreamprvr_jax.text import TextError
 
 VIDEOS = ['v_a', 'v_b', 'v_c']
 QUERIES = ['v_a#enc#0', 'v_b#enc#0', 'v_b#enc#1']
@@ -69,7 +70,7 @@ def test_sentences_that_are_the_same_share_their_videos(good):
     (['[1, 2]'], ':1 is not a label'),
     ([line(), ''.join('[' for _ in range(9))], ':2 is not a label'),
     ([line(), '', line(QUERIES[1], ['v_b'])], ':2 is not a label'),
-    ([{'query_id': 'v_a#enc#0', 'caption': ''}], "KeyError: 'gt_video_ids'"),
+    ([{'query_id': 'v_a#enc#0', 'caption': ''}], '"gt_video_ids" is missing'),
     ([line(videos='v_a')], 'something else than text'),
     ([line(videos=['v_a', 3])], 'something else than text'),
     ([line(videos=[])], 'empty list'),
@@ -89,11 +90,41 @@ def test_missing_and_damaged_files(tmp_path):
   with pytest.raises(DataError, match='is missing'):
     labels.read_labels(str(tmp_path / 'none'))
   (tmp_path / 'bad.gz').write_bytes(b'\x1f\x8b nothing')
-  with pytest.raises(DataError, match='cannot be read'):
+  with pytest.raises(TextError, match='cannot be unpacked'):
     labels.read_labels(str(tmp_path / 'bad.gz'))
-  (tmp_path / 'odd').write_bytes(b'\xff\xff')
-  with pytest.raises(DataError, match='cannot be read'):
+  (tmp_path / 'odd').write_bytes(b'{}\n\xff\xff')
+  with pytest.raises(TextError, match='odd:2 holds the bytes ff'):
     labels.read_labels(str(tmp_path / 'odd'))
+
+
+def test_unicode_of_other_people(tmp_path):
+  rows = [
+    {**line('cafe\u0301#enc#0', ['cafe\u0301']), 'caption': 'a\u2028b\u0085c'}
+  ]
+  text = json.dumps(rows[0], ensure_ascii=False)
+  path = tmp_path / 'a.jsonl'
+  path.write_bytes(f'\ufeff{text}\r\n\n\n'.encode())
+  found = labels.read_labels(str(path))
+  assert [*found] == ['caf\u00e9#enc#0']
+  assert found['caf\u00e9#enc#0'].video_ids == ('caf\u00e9',)
+  assert found['caf\u00e9#enc#0'].caption == 'a\u2028b\u0085c'
+
+
+@pytest.mark.parametrize(
+  ('row', 'sentence'),
+  [
+    ('[' * 100_000, ':1 is not a label'),
+    ({**line(), 'caption': 'happy \ud83d'}, 'half of a character'),
+    (line(videos=['v_a', 'x\ud83d']), 'half of a character'),
+    ({**line(), 'caption': None}, '"caption" is missing'),
+    ({**line(), 'caption': 3}, '3 is not a sentence'),
+    (line(videos=['v_a', 'cafe\u0301', 'caf\u00e9']), 'names a video twice'),
+  ],
+)
+def test_bad_texts(tmp_path, row, sentence):
+  with pytest.raises(DataError) as raised:
+    labels.read_labels(write(tmp_path / 'bad.jsonl', row))
+  assert sentence in str(raised.value)
 
 
 def test_queries_without_label_are_named(good):

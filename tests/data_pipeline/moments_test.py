@@ -7,11 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from data_pipeline.captions import Caption, read_captions
+from data_pipeline.captions import Caption
 from data_pipeline.corpus import open_corpus
 from data_pipeline.errors import DataError
 from data_pipeline.moments import Moments, plain
 from data_pipeline.options import DataOptions
+from dreamprvr_jax.errors import UserError
 
 _ACTIVITYNET = {
   'v': {
@@ -148,15 +149,22 @@ def test_bad_files(tmp_path, caplog):
     ('a.txt', 'v 0 1 x\n', r"a.txt:1 holds 'v 0 1 x' where"),
     ('a.jsonl', '\n{"ts": [1]\n', 'a.jsonl:2 is not a row'),
     ('a.jsonl', '{"vid": "v", "relevant_windows": [3]}', 'a.jsonl:1 is not'),
-    ('a.json.gz', 'x', 'a.json.gz cannot be read'),
+    ('a.json.gz', 'x', 'a.json.gz cannot be unpacked'),
+    ('a.json', '[' * 100_000, 'a.json nests its JSON too deeply'),
+    ('a.jsonl', '[' * 100_000, 'a.jsonl:1 is not a row .* too deeply'),
+    ('a.jsonl', '{"vid": "v", "query": "x\\ud83d"}', 'a.jsonl:1 .* half'),
+    ('a.json', '{"v": {"sentences": [3], "timestamps": [null]}}', '3 is not'),
+    ('a.txt', 'v 0 x##a\n', "a.txt:1 holds 'v 0 x##a' where"),
   ):
     (folder / name).write_text(text)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=message):
       _join(tmp_path, moments=str(folder / name))
   # One that merely lies there is passed over.
   (folder / 'a.moments.json').write_text('[1]')
+  (folder / 'train.json').write_bytes(b'{"v": "caf\xe9"}')
   _join(tmp_path)
   assert 'no time spans from it' in caplog.text
+  assert 'train.json:1 holds the bytes e9' in caplog.text
 
 
 def test_plain():
@@ -183,11 +191,32 @@ def test_moments_reach_the_corpus(content, options, tmp_path):
     assert np.isnan(split.moments).sum() == 4
 
 
-def test_captions_of_odd_text(tmp_path):
-  path = tmp_path / 'c.txt'
-  path.write_bytes(b'v#enc#0\tcaf\xe9  au lait \r\nv#enc#1 x\n\n \n')
-  captions, skipped = read_captions(path)
-  assert [c.text for c in captions] == ['caf\xe9 au lait', 'x']
-  assert [c.number for c in captions] == [0, 1]
-  assert not skipped
-  assert captions[0].video == 'v'
+@pytest.mark.parametrize('kind', ['activitynet', 'qvhighlights', 'charades'])
+def test_unicode_of_other_people(tmp_path, kind):
+  """Marks, separators in sentences, and ids in another normal form."""
+  folder = tmp_path / 'c'
+  folder.mkdir()
+  entry = {'duration': 20.5, 'timestamps': [[0.5, 3]], 'sentences': ['%s']}
+  row = {'vid': 'cafe\u0301', 'relevant_windows': [[0.5, 3]], 'query': '%s'}
+  name, content = {
+    'activitynet': ('val_1.json', json.dumps({'cafe\u0301': entry})),
+    'qvhighlights': ('highlight_val_release.jsonl', json.dumps(row)),
+    'charades': ('charades_sta_test.txt', 'cafe\u0301 0.5 3##%s'),
+  }[kind]
+  content = content.replace('%s', 'a man\u2028runs\u0085fast, cafe\u0301')
+  (folder / name).write_bytes(f'\ufeff{content}\r\n'.encode())
+  moments = Moments(DataOptions(str(tmp_path), 'c'))
+  caption = Caption('caf\u00e9#enc#0', 'a man runs fast, caf\u00e9', 1)
+  assert moments.span(caption) == (0.5, 3)
+
+
+def test_nulls_are_as_if_left_out(tmp_path):
+  folder = tmp_path / 'c'
+  folder.mkdir()
+  rows = [{**row, 'duration': None, 'qid': None} for row in _QVHIGHLIGHTS]
+  rows[1]['relevant_windows'] = None
+  (folder / 'highlight_val_release.jsonl').write_text(
+    '\n'.join(map(json.dumps, rows))
+  )
+  _, spans, durations = _join(tmp_path)
+  _expect(spans, durations, np.nan)

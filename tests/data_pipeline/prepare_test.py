@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -20,6 +21,7 @@ from data_pipeline.dataset import dataset_dir, dataset_name
 from data_pipeline.errors import DataError
 from data_pipeline.prepare import prepare
 from data_pipeline.simulated import write_corpus
+from dreamprvr_jax import folders
 
 
 def _records(options):
@@ -102,6 +104,45 @@ def test_a_full_disk_is_noticed_first(content, options, tmp_path, monkeypatch):
     prepare(options, progress=False)
 
 
+def test_two_commands_prepare_once(content, options, tmp_path, monkeypatch):
+  """The second waits for the first and finds everything done."""
+  content.write(tmp_path)
+  waits, found = threading.Event(), []
+  write = preparing._write_one
+  second = threading.Thread(
+    target=lambda: found.append(prepare(options, progress=False))
+  )
+
+  def write_while_the_other_waits(*args):
+    if not found and second.ident is None:
+      second.start()
+      assert waits.wait(60)
+    assert threading.current_thread() is not second
+    return write(*args)
+
+  monkeypatch.setattr(
+    folders._log, 'info', lambda text, *_: waits.set() if text else None
+  )
+  monkeypatch.setattr(preparing, '_write_one', write_while_the_other_waits)
+  first = prepare(options, progress=False)
+  second.join(60)
+  assert found == [first]
+
+
+def test_a_process_that_is_ended_is_one_sentence(
+  content, options, tmp_path, monkeypatch
+):
+  content.write(tmp_path)
+  monkeypatch.setattr(preparing, '_work', _die)
+  several = dataclasses.replace(options, num_workers=2)
+  with pytest.raises(DataError, match='was ended, as the system does where'):
+    prepare(several, progress=False)
+
+
+def _die(shard):
+  os._exit(9)
+
+
 def test_a_read_only_disk_is_a_permission(
   content, options, tmp_path, monkeypatch
 ):
@@ -151,6 +192,19 @@ def test_several_processes_write_the_same_bytes(tmp_path, clips):
   assert len(alone) == 5
   again = _records(options).splits['train'].clip_plan
   np.testing.assert_array_equal(again, plan)
+
+
+def test_another_plan_leaves_files_alone_that_are_not_its_own(tmp_path):
+  write_corpus(tmp_path, train_videos=4, val_videos=2, test_videos=2)
+  options = DataOptions(str(tmp_path), 'simulated', num_workers=1)
+  prepare(options, progress=False)
+  folder = preparing.dataset_dir(options)
+  (folder / 'pieces').mkdir(exist_ok=True)
+  mine = [folder / 'pieces' / 'a.npz', folder / 'my.tfrecord-1']
+  for path in mine:
+    path.touch()
+  prepare(dataclasses.replace(options, shard_videos=2), progress=False)
+  assert all(path.exists() for path in mine)
 
 
 def test_a_second_run_does_nothing(content, options, tmp_path, monkeypatch):
@@ -203,6 +257,7 @@ def test_changed_sources_start_afresh(content, options, tmp_path, monkeypatch):
 
 _SCRIPT = """
 import sys
+import threading
 from data_pipeline.options import DataOptions
 from data_pipeline.prepare import prepare
 if __name__ == '__main__':

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from data_pipeline import merging, pooling
+from data_pipeline.archive import open_archive
 from data_pipeline.bigfile import parse_literal_dict
 from data_pipeline.corpus import DataOptions, open_corpus
 from data_pipeline.errors import DataError
 from data_pipeline.prepare import prepare
+from dreamprvr_jax.errors import UserError
 
 
 def test_both_layouts_give_the_same_arrays(
@@ -34,6 +36,83 @@ def test_both_layouts_give_the_same_arrays(
     videos, captions = range(len(split.video_ids)), range(len(split.captions))
     assert_same(split.read_videos(videos), twin.read_videos(videos))
     assert_same(split.read_captions(captions), twin.read_captions(captions))
+
+
+def renamed(content, name):
+  """The content with a video of another name."""
+  for held in (content.videos, content.words):
+    for key in [key for key in held if key.startswith('v_b')]:
+      held[key.replace('v_b', name)] = held.pop(key)
+  for split, lines in content.lines.items():
+    content.lines[split] = [line.replace('v_b', name) for line in lines]
+
+
+@pytest.mark.parametrize('layout', ['hdf5', 'bigfile'])
+@pytest.mark.parametrize(
+  ('stored', 'written'),
+  [('v_cafe\u0301', 'v_caf\u00e9'), ('v_caf\u00e9', 'v_cafe\u0301')],
+)
+def test_ids_of_other_normal_forms_are_joined(
+  layout, stored, written, content, options, tmp_path
+):
+  expected = content.videos['v_b'].shape[0]
+  renamed(content, stored)
+  folder = content.write(tmp_path, layout)
+  for file in folder.glob('TextData/*.caption.txt'):
+    text = file.read_text().replace(stored, written)
+    file.write_text(f'\ufeff{text}')
+  split = open_corpus(options).splits['train']
+  video = split.video_ids.index('v_caf\u00e9')
+  assert split.num_frames[video] == expected
+  assert 'v_caf\u00e9#enc#3' in split.caption_ids
+  read = split.read_videos([video])
+  assert read['frame_mask'].all()
+
+
+def test_the_optional_prefix_in_another_normal_form(content, options, tmp_path):
+  renamed(content, 'v_caf\u00e9')
+  content.videos['cafe\u0301'] = content.videos.pop('v_caf\u00e9')
+  content.write(tmp_path)
+  assert 'v_caf\u00e9' in open_corpus(options).splits['train'].video_ids
+
+
+@pytest.mark.parametrize('layout', ['hdf5', 'bigfile'])
+def test_two_names_of_one_id_are_named(layout, content, options, tmp_path):
+  renamed(content, 'v_caf\u00e9')
+  content.videos['v_cafe\u0301'] = content.videos['v_a']
+  content.write(tmp_path, layout)
+  with pytest.raises(UserError) as caught:
+    open_corpus(options)
+  assert r"'v_cafe\u0301" in str(caught.value)
+  assert r"'v_caf\xe9" in str(caught.value)
+
+
+@pytest.mark.parametrize('name', ['id.txt', 'video2frames.txt', 'shape.txt'])
+def test_tables_that_are_not_utf8_are_named(name, content, options, tmp_path):
+  path = content.write(tmp_path, 'bigfile') / 'FeatureData/i3d' / name
+  path.write_bytes(path.read_bytes() + b'\ncaf\xe9')
+  with pytest.raises(UserError, match=rf'{name}:\d+ holds the bytes e9'):
+    open_corpus(options)
+
+
+def test_tables_with_marks_and_spaces_of_unicode(content, options, tmp_path):
+  """A no-break space, and the byte of one inside 'à', end no id."""
+  renamed(content, 'v_\u00e0\u00a0b')
+  content.lines = {'train': ['v_a#enc#0 x']}
+  folder = content.write(tmp_path, 'bigfile') / 'FeatureData/i3d'
+  for name in ('id.txt', 'video2frames.txt', 'shape.txt'):
+    path = folder / name
+    path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
+  assert open_corpus(options).splits['train'].video_ids == ['v_a']
+  assert 'v_\u00e0\u00a0b' in open_archive(options).video_ids
+
+
+def test_frame_ids_of_another_kind(content, options, tmp_path):
+  folder = content.write(tmp_path, 'bigfile') / 'FeatureData/i3d'
+  text = (folder / 'video2frames.txt').read_text()
+  (folder / 'video2frames.txt').write_text(text.replace("'v_a_0'", '[1]'))
+  with pytest.raises(DataError, match=r'frame id \[1\] of'):
+    open_corpus(options)
 
 
 def test_order_is_first_appearance_in_the_file(content, options, tmp_path):

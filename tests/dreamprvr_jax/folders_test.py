@@ -91,3 +91,92 @@ def test_names_the_file_that_cannot_be_written(tmp_path):
   ):
     partial.write_text('1')
   assert caught.value.filename == str(tmp_path)
+
+
+def test_waits_for_the_end_of_the_holder(tmp_path, monkeypatch):
+  process = _holder(tmp_path)
+  said = []
+
+  def note(text, *args):
+    said.append(text % args)
+    process.kill()
+
+  monkeypatch.setattr(folders._log, 'info', note)
+  with folders.held(tmp_path, 'run', wait=True):
+    holder = (tmp_path / folders.LOCK).read_text()
+  process.wait()
+  assert f'the run {tmp_path}: waiting for process {process.pid} on ' in said[0]
+  assert holder.startswith(f'{os.getpid()} on ')
+
+
+def test_a_folder_in_which_nothing_was_written_goes(tmp_path):
+  (tmp_path / 'there').mkdir()
+  for name in ('there', 'new', 'used'):
+    with folders.held(tmp_path / name, 'run'):
+      if name == 'used':
+        (tmp_path / name / 'content').touch()
+  assert {path.name for path in tmp_path.iterdir()} == {'there', 'used'}
+
+
+def test_a_folder_is_made_as_a_whole_or_not_at_all(tmp_path):
+  target = tmp_path / 'corpus'
+
+  def fail():
+    with folders.made(target, 'corpus') as fresh:
+      (fresh / 'half').touch()
+      raise KeyError
+
+  with pytest.raises(KeyError):
+    fail()
+  assert list(tmp_path.iterdir()) == []
+  # What a killed process left is no part of it.
+  (tmp_path / '.corpus.partial').mkdir()
+  for name in (folders.LOCK, 'half'):
+    (tmp_path / '.corpus.partial' / name).touch()
+  with folders.made(target, 'corpus') as fresh:
+    assert not target.exists()
+    (fresh / 'whole').touch()
+    with (
+      pytest.raises(
+        folders.FolderError, match=f'the corpus {target} is in use by'
+      ),
+      folders.made(target, 'corpus'),
+    ):
+      pass
+  assert [path.name for path in target.iterdir()] == ['whole']
+  assert [path.name for path in tmp_path.iterdir()] == ['corpus']
+  with folders.made(target, 'corpus') as fresh:
+    assert fresh is None
+  assert [path.name for path in target.iterdir()] == ['whole']
+
+
+def test_a_lock_that_was_removed_meanwhile_holds_nothing(tmp_path, monkeypatch):
+  """A process waits for a lock file which its holder then removes."""
+  lock = folders._lock
+
+  def lock_late(file, *others):
+    monkeypatch.setattr(folders, '_lock', lock)
+    (tmp_path / folders.LOCK).unlink()
+    lock(file, *others)
+
+  monkeypatch.setattr(folders, '_lock', lock_late)
+  with (
+    folders.held(tmp_path, 'run'),
+    pytest.raises(folders.FolderError, match='in use'),
+    folders.held(tmp_path, 'run'),
+  ):
+    pass
+
+
+def test_makes_nothing_where_somebody_elses_files_are(tmp_path):
+  note = tmp_path / '.a.partial' / 'note.txt'
+  note.parent.mkdir()
+  note.touch()
+
+  def make():
+    with folders.made(tmp_path / 'a', 'import'):
+      pass
+
+  with pytest.raises(folders.FolderError, match=r'other files \(note\.txt\)'):
+    make()
+  assert note.exists()

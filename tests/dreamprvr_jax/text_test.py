@@ -35,6 +35,30 @@ def test_rows_end_at_line_feeds_alone():
   assert text.rows('one\n') == ['one']
 
 
+def test_each_row_is_text_or_says_why_not(tmp_path):
+  path = tmp_path / 'a.txt'
+  path.write_bytes(b'\xef\xbb\xbfone\r\ncaf\xe9 x\n\n\xef\xbb\xbffour\n')
+  one, two, *rest = text.read_each_row(path)
+  assert (one, rest) == ('one', ['', 'four'])
+  assert isinstance(two, text.TextError)
+  assert str(two).startswith('holds the bytes e9')
+  path.write_bytes('one'.encode('utf-16'))
+  with pytest.raises(text.TextError, match='is UTF-16 text'):
+    text.read_each_row(path)
+
+
+def test_ids_that_are_the_same_in_composed_form():
+  names = ['b', 'cafe\u0301', 'a']
+  assert text.by_normal(names, 'FILE') == {
+    'b': 'b',
+    'caf\u00e9': 'cafe\u0301',
+    'a': 'a',
+  }
+  with pytest.raises(text.TextError) as caught:
+    text.by_normal([*names, 'caf\u00e9'], 'FILE')
+  assert r"FILE holds both 'cafe\u0301' and 'caf\xe9'" in str(caught.value)
+
+
 def test_reads_gzip(tmp_path):
   path = tmp_path / 'a.jsonl.gz'
   path.write_bytes(gzip.compress(b'\xef\xbb\xbf{}\r\n{}'))
@@ -92,3 +116,22 @@ def test_ids_are_composed():
 )
 def test_blank(content, blank):
   assert text.is_blank(content) == blank
+
+
+def test_numbers_that_json_does_not_have():
+  for name in ('NaN', 'Infinity', '-Infinity'):
+    assert isinstance(text.parse_json(name, 'x'), float)
+    with pytest.raises(text.TextError, match=f'x is not JSON .{name} is no'):
+      text.parse_json(f'{{"k": [{name}]}}', 'x', strict=True)
+
+
+def test_sentences():
+  assert text.sentence(' a\tcafe\u0301 \n', 'x') == 'a caf\u00e9'
+  for content, reason in (
+    ('', 'the query is empty'),
+    (' \u200b\u00ad\x00', 'the query is empty'),
+    ('a\x00b', 'holds a NUL character'),
+    ('a \udcff', r'holds \\udcff'),
+  ):
+    with pytest.raises(text.TextError, match=reason):
+      text.sentence(content, 'x')

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from data_pipeline.errors import DataError
+from dreamprvr_jax import folders
 from extraction import encoders, jobs
 from extraction.files import find_videos
 from extraction.jobs import Options, extract_folder
-from extraction.state import State, sole_writer
+from extraction.state import State
 from extraction.video import extract_file
 from tests.helpers.videos import extract_or_die, make_audio, make_video
 
@@ -142,8 +143,8 @@ def test_a_file_that_ends_its_process(tmp_path, monkeypatch):
 def test_two_commands_at_once(tmp_path):
   make_video(tmp_path / 'a.avi')
   with (
-    sole_writer(tmp_path / 'out'),
-    pytest.raises(DataError, match='another command'),
+    folders.held(tmp_path / 'out', 'collection'),
+    pytest.raises(folders.FolderError, match='in use by another command'),
   ):
     extract_folder(tmp_path, tmp_path / 'out', ENCODER, OPTIONS)
 

@@ -1,20 +1,20 @@
-"""An index that is served in this process, with word features out of hashes."""
+"""An index that is served for real, with word features out of hashes."""
 
 import contextlib
+import threading
 import time
 
+import httpx
 import numpy as np
-from starlette.testclient import TestClient
 
 from dreamprvr_jax import parallel
 from dreamprvr_jax.search import writer
 from dreamprvr_jax.search.index import Index
-from serving.app import make_app
+from serving.server import serve
 from serving.service import Service
 from tests.helpers.searching import WIDTH, made, retriever, videos_of
 
 VIDEOS = 45
-ADDRESS = 'http://127.0.0.1:8000'
 
 
 def words(text):
@@ -37,14 +37,41 @@ def open_index(folder):
 @contextlib.contextmanager
 def served(index, words=words, *, local=True, ready=True, **options):
   """Yields a client of the index and the service."""
-  service = Service(index, words, **options)
-  app = make_app(service, local=local)
-  with TestClient(
-    app, base_url=ADDRESS, raise_server_exceptions=False
-  ) as client:
-    end = time.monotonic() + 60
-    while ready and service.status != 'ready':
-      assert time.monotonic() < end
-      assert service.failure is None
-      time.sleep(0.01)
-    yield client, service
+  begun, found, stop = threading.Event(), {}, []
+  failed = options.pop('on_failure', lambda: None)
+
+  def make(ending):
+    stop.append(ending)
+    fail = lambda: (ending(), failed())
+    found['service'] = Service(index, words, on_failure=fail, **options)
+    return found['service']
+
+  def say(line):
+    found['port'] = int(line.rpartition(':')[2])
+    begun.set()
+
+  def run():
+    try:
+      serve(make, host='127.0.0.1' if local else '0.0.0.0', port=0, say=say)
+    except Exception as error:
+      found['error'] = error
+      begun.set()
+
+  thread = threading.Thread(target=run)
+  thread.start()
+  try:
+    assert begun.wait(60)
+    service, address = found['service'], f'http://127.0.0.1:{found["port"]}'
+    with httpx.Client(base_url=address, timeout=60) as client:
+      end = time.monotonic() + 60
+      while ready and service.status != 'ready':
+        assert time.monotonic() < end
+        assert service.failure is None
+        time.sleep(0.01)
+      yield client, service
+  finally:
+    for ending in stop:
+      ending()
+    thread.join(60)
+  # What it could not start for is told there; nothing else may end it.
+  assert found.get('error') is found['service'].failure

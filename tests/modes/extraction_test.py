@@ -169,9 +169,9 @@ def test_bad_queries(flags, sentence, made, capsys):
   ('content', 'sentence'),
   [
     (b'\n \n', 'holds no query'),
-    (b'\xff\xfe\xff', 'no UTF-8 text'),
+    (b'\xff\xfe\xff', 'is UTF-16 text'),
     (b'{"id": 1}', ':1 is no query'),
-    (b'{"text": 5}', 'the text is no sentence'),
+    (b'{"text": 5}', '5 is not a sentence'),
     (b'{"id": 1, "text": "a"}\n{"id": 1, "text": "b"}', 'comes twice'),
   ],
 )

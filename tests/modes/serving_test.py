@@ -91,6 +91,12 @@ def test_a_server_answers_until_sigterm(start, capsys, index):
   assert len(answer['hits']) == 4
   assert answer['hits'][0]['moments'][0]['start'] is not None
   assert not fetched(f'{url}/api/health')[1]['semantic']
+  texts = [{'query': text} for text in ('un caf\u00e9', 'un cafe\u0301')]
+  found = [fetched(f'{url}/api/search', text)[1]['hits'] for text in texts]
+  assert found[0] == found[1]
+  status, answer = fetched(f'{url}/api/search', {'query': '?!'})
+  assert status == 400
+  assert 'no word that the text encoder embedded reads' in answer['error']
   taken = url.rpartition(':')[2]
   assert call('--mode=serve', f'--index={index}', f'--port={taken}') == 2
   assert f'--port={taken} cannot be listened on' in capsys.readouterr().err
@@ -163,6 +169,10 @@ def test_what_is_refused(index, capsys, monkeypatch, tmp_path):
   refused('holds no video', given, f'--videos={tmp_path}')
   refused('cannot be listened on', given, '--host=192.0.2.1')
   refused('cannot be listened on', given, '--port=70000')
+  refused('expected 1 or more', given, '--max_connections=0')
+  refused('expected 1 or more', given, '--max_connections_per_address=-1')
+  for seconds in ('0', 'nan', 'inf'):
+    refused('more than 0, the seconds', given, f'--request_seconds={seconds}')
   refused("encoder 'words2vec' is unknown", given, '--encoder=words2vec')
   for name in [name for name in sys.modules if name.startswith('serving')]:
     monkeypatch.delitem(sys.modules, name)

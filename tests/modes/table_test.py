@@ -173,7 +173,7 @@ def test_one_command_at_a_time(tmp_path, call):
     fcntl.flock(file, fcntl.LOCK_EX)
     code, _, err = call('--mode=table', '--methods=msc')
   assert code == 2
-  assert 'is at work in' in err
+  assert 'is in use by another command' in err
   assert 'process 4321' in err
 
 

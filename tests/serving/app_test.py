@@ -7,7 +7,7 @@ import pytest
 
 from dreamprvr_jax.errors import UserError
 from serving.limits import Limits
-from tests.helpers.serving import ADDRESS, VIDEOS, open_index, served, words
+from tests.helpers.serving import VIDEOS, open_index, served, words
 
 SEARCH = '/api/search'
 
@@ -58,7 +58,6 @@ def test_what_a_request_may_ask_for(client):
   ('body', 'sentence'),
   [
     ({}, 'query: field required'),
-    ({'query': '  '}, 'query: it has no word'),
     ({'query': 'a ' * 101}, 'it has 101 words'),
     ({'query': 'a' * 1001}, 'at most 1000 characters'),
     ({'query': 3}, 'query: input should be a valid string'),
@@ -77,23 +76,68 @@ def test_malformed_searches(body, sentence, client):
 
 
 @pytest.mark.parametrize(
-  'body',
+  ('body', 'sentence'),
   [
-    b'',
-    b'{',
-    b'\xff\xfe',
-    b'null',
-    b'[' * 60000,
-    b'{"query": "\\ud800"}',
-    b'{"query": "a", "k": NaN}',
-    b'{"query": "a", "k": 1' + b'0' * 6000 + b'}',
+    (b'', 'the request is not JSON'),
+    (b'{', 'the request is not JSON'),
+    (b'{"query": "a"\x00}', 'the request is not JSON'),
+    (b'\xff\xfe', 'UTF-8'),
+    ('{"query": "a"}'.encode('utf-16'), 'UTF-8'),
+    ('{"query": "caf\u00e9"}'.encode('latin-1'), 'UTF-8'),
+    (b'\xef\xbb\xbf{"query": "a"}', 'byte order mark'),
+    (b'[' * 60000, 'too deeply'),
+    (b'{"query": "a", "\\ud800": 1}', 'a key of the request holds'),
+    (b'{"query": "\\ud800"}', 'query holds \\ud800'),
+    (b'{"query": "a\\u0000b"}', 'query holds a NUL character'),
+    (b'{"query": " \\u200b\\u00a0"}', 'the query is empty'),
+    (b'{"query": ""}', 'the query is empty'),
+    (b'{"query": "a", "k": NaN}', 'NaN is no number'),
+    (b'{"query": "a", "k": 1' + b'0' * 6000 + b'}', 'the request is not JSON'),
   ],
 )
-def test_bodies_that_are_no_question(body, client):
+def test_bodies_that_are_no_question(body, sentence, client):
   answer = client.post(
     SEARCH, content=body, headers={'content-type': 'application/json'}
   )
-  assert 400 <= answer.status_code < 500
+  assert answer.status_code == 400
+  assert list(answer.json()) == ['error']
+  assert sentence in answer.json()['error']
+
+
+def test_bodies_of_other_kinds(client):
+  for kind in ('text/plain', 'application/x-www-form-urlencoded', ''):
+    answer = client.post(
+      SEARCH, content=b'{"query": "a"}', headers={'content-type': kind}
+    )
+    assert answer.status_code == 415
+    assert 'application/json' in answer.json()['error']
+
+
+def test_accents_may_be_composed_or_not(client):
+  composed, parted = (
+    client.post(SEARCH, json={'query': text}).json()
+    for text in ('caf\u00e9 red', 'cafe\u0301 red')
+  )
+  assert parted['query'] == composed['query'] == 'caf\u00e9 red'
+  assert parted['hits'] == composed['hits']
+
+
+@pytest.mark.parametrize(
+  'path', ['/', '/api/health', '/api/videos/v3', '/openapi.json', '/nowhere']
+)
+def test_head_is_get_without_a_body(path, client):
+  whole, head = client.get(path), client.head(path)
+  assert head.status_code == whole.status_code
+  assert head.content == b''
+  for name in ('content-length', 'content-type', 'content-security-policy'):
+    assert head.headers[name] == whole.headers[name]
+
+
+def test_methods(client):
+  answer = client.head(SEARCH)
+  assert (answer.status_code, answer.headers['allow']) == (405, 'POST')
+  answer = client.post('/api/health')
+  assert (answer.status_code, answer.headers['allow']) == (405, 'GET, HEAD')
   assert list(answer.json()) == ['error']
 
 
@@ -116,6 +160,13 @@ def test_other_paths(client):
     assert path in answer.json()['error']
   assert client.get(SEARCH).status_code == 405
   paths = client.get('/openapi.json').json()['paths']
+  asked = paths[SEARCH]['post']['requestBody']['content']['application/json']
+  assert set(asked['schema']['properties']) == {
+    'query',
+    'k',
+    'moments',
+    'timeline',
+  }
   assert {SEARCH, '/api/health', '/api/videos/{video}'} <= set(paths)
 
 
@@ -146,7 +197,7 @@ def test_similar_videos(client):
   assert len(values) == 4
   assert 'v3' not in {hit['video'] for hit in content['hits']}
   for k in ('0', '101', 'x'):
-    assert client.get(f'/api/videos/v3/similar?k={k}').status_code == 422
+    assert client.get(f'/api/videos/v3/similar?k={k}').status_code == 400
 
 
 def test_the_page_needs_nothing_from_elsewhere(client):
@@ -157,15 +208,18 @@ def test_the_page_needs_nothing_from_elsewhere(client):
   assert '//' not in links.replace('// ', '').replace('</', '')
 
 
-def test_only_its_own_machine_is_answered(client, index):
+def test_only_its_own_machine_is_answered(client, index, caplog):
   for host in ('127.0.0.1:8000', 'localhost', '[::1]:8000', '127.0.0.2'):
     assert client.get('/api/health', headers={'host': host}).is_success
   for host in ('example.com', '192.168.0.7:8000', 'localhost.example.com', ''):
     answer = client.get('/api/health', headers={'host': host})
     assert answer.status_code == 421
     assert '--host' in answer.json()['error']
-  with served(index, local=False) as (other, _):
-    assert other.get('/api/health', headers={'host': 'example.com'}).is_success
+  assert 'everyone' not in caplog.text
+  with served(index, local=False, ready=False) as (other, _):
+    port = other.base_url.port
+    assert f'everyone who can reach port {port} of this' in caplog.text
+    assert other.get('/', headers={'host': 'example.com'}).is_success
 
 
 def test_health_and_searches_before_it_is_warm(index):
@@ -206,6 +260,46 @@ def test_a_service_that_cannot_warm_up_says_so(index):
   with served(index, no_words, ready=False, on_failure=stopped.set) as (_, s):
     assert stopped.wait(30)
   assert str(s.failure) == 'there is no encoder'
+
+
+def test_a_damaged_index_is_not_the_fault_of_who_asks(index, caplog):
+  with served(index) as (client, service):
+
+    def damaged(*_):
+      raise UserError('a secret: the index is damaged')
+
+    service.duration = damaged
+    answer = client.get('/api/videos/v3')
+    assert answer.status_code == 500
+    assert 'secret' not in answer.text
+    assert 'a secret: the index is damaged' in caplog.text
+    service.index.searcher.search, former = (
+      damaged,
+      (service.index.searcher.search),
+    )
+    assert client.post(SEARCH, json={'query': 'x'}).status_code == 500
+    service.index.searcher.search = former
+    assert client.post(SEARCH, json={'query': 'x'}).status_code == 200
+
+
+def test_what_fails_is_logged_and_said_to_be_our_fault(index, caplog):
+  with served(index) as (client, service):
+
+    def broken(*_):
+      raise ZeroDivisionError('a secret')
+
+    service.thumbnails.picture = service.duration = broken
+    answer = client.get('/api/videos/v3')
+    assert answer.status_code == 500
+    assert answer.json() == {
+      'error': 'the server failed at this; its log says more'
+    }
+    # Its connection ends, and says so.
+    assert answer.headers['connection'] == 'close'
+    assert client.get('/api/videos/v3/similar').status_code == 500
+    assert client.get('/').status_code == 200
+  assert 'Traceback' in caplog.text
+  assert 'ZeroDivisionError: a secret' in caplog.text
 
 
 def test_busy_late_and_failed(index):
@@ -261,6 +355,7 @@ def test_metrics(index):
       client.post(SEARCH, json={'query': 'x'})
     client.post(SEARCH, json={})
     client.get('/api/videos/v1')
+    client.head('/api/videos/v1')
     client.get('/videos/../../x')
     client.request('BREW', SEARCH)
     text = client.get('/metrics').text
@@ -268,7 +363,8 @@ def test_metrics(index):
     'requests_total{method="POST",path="/api/search",status="200"} 3.0',
     'requests_total{method="POST",path="/api/search",status="422"} 1.0',
     'requests_total{method="any",path="/api/search",status="405"} 1.0',
-    'path="/api/videos/{video:path}",status="200"} 1.0',
+    'method="GET",path="/api/videos/{video:path}",status="200"} 1.0',
+    'method="HEAD",path="/api/videos/{video:path}",status="200"} 1.0',
     'request_seconds_count{path="/api/search"} 5.0',
     'batch_queries_sum 3.0',
     'batch_seconds_count 3.0',
@@ -276,4 +372,4 @@ def test_metrics(index):
   ):
     assert line in text
   assert 'BREW' not in text
-  assert ADDRESS not in text
+  assert '127.0.0.1' not in text

@@ -76,6 +76,18 @@ def test_a_failing_call_fails_its_questions_alone():
   run(test)
 
 
+def test_what_nobody_waits_for_any_more_fails_in_the_log(caplog):
+  async def test(batcher, doubler):
+    doubler.go.clear()
+    with pytest.raises(Late):
+      await batcher.ask(-1)
+    doubler.go.set()
+    assert await batcher.ask(3) == 6
+    assert 'ValueError: bad -1' in caplog.text
+
+  run(test, seconds=0.1, wait=0.001)
+
+
 def test_too_many_are_refused():
   async def test(batcher, doubler):
     doubler.go.clear()

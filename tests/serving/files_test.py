@@ -1,17 +1,25 @@
 """Files, parts of them, and pictures out of them; nothing else of the disk."""
 
 import builtins
+import dataclasses
+import email
+import errno
 import io
+import os
+import unicodedata
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.search import writer
 from serving.errors import Busy
 from serving.files import VideoFile, VideoFiles
 from serving.limits import Limits
 from serving.thumbnails import Thumbnails
+from tests.helpers.searching import made, retriever, videos_of
 from tests.helpers.serving import open_index, served
 from tests.helpers.videos import make_video
 
@@ -80,6 +88,130 @@ def test_a_file_and_parts_of_it(client, folder):
     assert part.headers['content-range'].endswith(f'/{size}')
   behind = client.get('/videos/v3', headers={'range': f'bytes={size}-'})
   assert behind.status_code == 416
+  assert behind.headers['content-range'] == f'bytes */{size}'
+  assert f'{size:,} bytes' in behind.json()['error']
+  many = 'bytes=' + ','.join(f'{i}-{i}' for i in range(0, 400, 2))
+  for ignored in ('items=0-1', 'bytes=abc', 'bytes=5-4', many):
+    answer = client.get('/videos/v3', headers={'range': ignored})
+    assert answer.status_code == 200
+    assert answer.content == content
+  empty = client.get('/videos/v7')
+  assert (empty.status_code, empty.content) == (200, b'')
+
+
+def test_many_parts_of_a_file(client, folder):
+  content = (folder / 'videos/v3.mp4').read_bytes()
+  answer = client.get('/videos/v3', headers={'range': 'bytes=0-2,7-9,-4'})
+  assert answer.status_code == 206
+  kind = answer.headers['content-type']
+  assert kind.startswith('multipart/byteranges; boundary=')
+  message = email.message_from_bytes(
+    b'Content-Type: ' + kind.encode() + b'\r\n\r\n' + answer.content
+  )
+  size, found = len(content), message.get_payload()
+  assert [part.get_payload(decode=True) for part in found] == [
+    content[:3],
+    content[7:10],
+    content[-4:],
+  ]
+  assert found[1]['content-range'] == f'bytes 7-9/{size}'
+  assert found[1].get_content_type() == 'video/mp4'
+
+
+def test_conditions(client):
+  whole = client.get('/videos/v3')
+  tag, date = whole.headers['etag'], whole.headers['last-modified']
+  past = 'Sat, 01 Jan 2000 00:00:00 GMT'
+  for headers, status in (
+    ({'if-none-match': tag}, 304),
+    ({'if-none-match': f'"x", W/{tag}'}, 304),
+    ({'if-none-match': '*'}, 304),
+    ({'if-none-match': '"x"', 'if-modified-since': date}, 200),
+    ({'if-modified-since': date}, 304),
+    ({'if-modified-since': past}, 200),
+    ({'if-modified-since': 'yesterday'}, 200),
+    ({'if-match': tag}, 200),
+    ({'if-match': '"x"'}, 412),
+    ({'if-unmodified-since': past}, 412),
+    ({'if-range': tag, 'range': 'bytes=0-1'}, 206),
+    ({'if-range': date, 'range': 'bytes=0-1'}, 206),
+    ({'if-range': '"x"', 'range': 'bytes=0-1'}, 200),
+  ):
+    answer = client.get('/videos/v3', headers=headers)
+    assert answer.status_code == status, headers
+    assert status != 304 or (answer.content, answer.headers['etag']) == (
+      b'',
+      tag,
+    )
+
+
+def test_head_of_files(client):
+  for path in ('/videos/v3', '/thumbnails/v3?t=1', '/videos/v99'):
+    whole, head = client.get(path), client.head(path)
+    assert head.status_code == whole.status_code
+    assert head.content == b''
+    for name in ('content-length', 'content-type', 'etag', 'accept-ranges'):
+      assert head.headers.get(name) == whole.headers.get(name)
+  # A part of a file can only be got.
+  part = client.head('/videos/v3', headers={'range': 'bytes=0-1'})
+  assert part.status_code == 200
+
+
+@pytest.mark.parametrize('what', ['file', 'folder', 'root', 'pipe'])
+def test_what_becomes_a_link_is_no_file_any_more(what, folder, tmp_path):
+  root, other = tmp_path / 'videos', tmp_path / 'other'
+  for place in (root / 'below', other / 'below'):
+    place.mkdir(parents=True)
+    (place / 'v3.mp4').write_bytes(place.parent.name.encode())
+  path = root / 'below/v3.mp4'
+  files = VideoFiles(root, {'v3': path})
+  with served(open_index(folder), files=files, ready=False) as (client, _):
+    assert client.get('/videos/v3').content == b'videos'
+    swapped = {'folder': root / 'below', 'root': root}.get(what, path)
+    swapped.rename(tmp_path / 'former')
+    if what == 'pipe':
+      os.mkfifo(path)
+    else:
+      swapped.symlink_to(other / swapped.relative_to(root))
+    for start in ('/videos/', '/thumbnails/'):
+      answer = client.get(f'{start}v3')
+      assert answer.status_code == 404
+      assert 'no file of the video' in answer.json()['error']
+    assert client.get('/api/videos/v3').json()['file'] is None
+    # A file that is one again is served again.
+    swapped.unlink()
+    (tmp_path / 'former').rename(swapped)
+    assert client.get('/videos/v3').content == b'videos'
+
+
+def test_what_cannot_be_opened_for_now_is_not_gone(files, monkeypatch):
+  def full(*_, **__):
+    raise OSError(errno.EMFILE, 'Too many open files')
+
+  monkeypatch.setattr(os, 'open', full)
+  with pytest.raises(OSError, match='Too many'):
+    files.get('v3')
+
+
+def test_ids_may_be_composed_or_not(tmp_path):
+  for name in ('caf\u00e9', 'the\u0301'):
+    (tmp_path / f'{name}.mp4').write_bytes(name.encode())
+  found = {path.stem: path for path in tmp_path.glob('*.mp4')}
+  place, videos = tmp_path / 'index', videos_of(made(2, 3))
+  named = dataclasses.replace(videos, ids=['cafe\u0301', 'th\u00e9'])
+  writer.create(place, retriever(), named)
+  files = VideoFiles(tmp_path, found)
+  with served(open_index(tmp_path), files=files, ready=False) as (client, _):
+    for name in named.ids:
+      for form in ('NFC', 'NFD'):
+        path = quote(unicodedata.normalize(form, name))
+        assert client.get(f'/api/videos/{path}').json()['video'] == name
+        content = client.get(f'/videos/{path}').content.decode()
+        assert unicodedata.normalize('NFC', content) == (
+          unicodedata.normalize('NFC', name)
+        )
+    assert client.get('/videos/%ED%A0%80').status_code == 404
+    assert list(client.get('/api/videos/%FF/similar').json()) == ['error']
 
 
 @pytest.mark.parametrize(
@@ -133,7 +265,9 @@ def test_thumbnails_show_their_time(video, client):
     assert picture.shape == (213, 320, 3)
     assert picture[:, :150].mean() == pytest.approx(level, abs=12)
   for t in ('-1', 'nan', 'inf', '1e9', 'x'):
-    assert client.get(f'/thumbnails/{video}?t={t}').status_code == 422
+    answer = client.get(f'/thumbnails/{video}?t={t}')
+    assert answer.status_code == 400
+    assert answer.json()['error'].startswith('t: ')
 
 
 def test_what_gives_no_picture(client, monkeypatch):

@@ -207,7 +207,10 @@ def test_said_splits_stay():
   late = Annotated('late', 'x', ('s3',))
   found = splits_of([*said, *unsaid(1), late])
   assert all(found[f's{i}'] == 'val' for i in range(9))
-  assert assign_splits(said) == said
+  # Not by `==` of whole sentences: times that are not known are NaN.
+  assert [(a.query_id, a.videos, a.split) for a in assign_splits(said)] == [
+    (a.query_id, a.videos, 'val') for a in said
+  ]
 
 
 def test_moments_are_json(folder):

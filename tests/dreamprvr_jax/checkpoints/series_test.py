@@ -18,6 +18,7 @@ from dreamprvr_jax.checkpoints import (
   CheckpointError,
   RunCheckpoints,
   load_weights,
+  series,
 )
 from tests.helpers import disks, runs
 
@@ -291,3 +292,16 @@ def test_best_weights_that_cannot_be_written_keep_the_former(workdir):
   # No state names weights that are not there.
   assert_restores(workdir, 2)
   load_weights(workdir, make_state(0)['params'])
+
+
+def test_an_error_of_the_program_is_no_full_disk(workdir, monkeypatch):
+  saved = RunCheckpoints(workdir)
+
+  def fail(*_, **__):
+    raise TypeError('the programmer nodded')
+
+  monkeypatch.setattr(series, 'write_seal', fail)
+  saved.save_latest(3, make_state(3), {'step': 3})
+  with pytest.raises(TypeError, match='nodded'):
+    saved.wait()
+  saved.close()

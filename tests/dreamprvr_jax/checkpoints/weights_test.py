@@ -86,3 +86,14 @@ def test_json_is_whole_or_as_before(tmp_path):
   assert e.value.filename == str(path)
   assert path.read_text() == before
   assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize('name', ['weights', '.weights.new', '.weights.former'])
+def test_somebody_elses_folder_stays(tmp_path, name):
+  note = tmp_path / name / 'note.txt'
+  note.parent.mkdir()
+  note.write_text('mine')
+  with pytest.raises(CheckpointError, match=f'{name} is no checkpoint'):
+    save_weights(tmp_path, weights(1), {'seed': 1})
+  assert note.read_text() == 'mine'
+  assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -61,3 +61,18 @@ def test_a_failing_picture_leaves_the_body_alone(caplog):
     done.append(1)
   assert done
   assert caplog.text.count('the picture is not drawn') == 1
+
+
+def test_an_error_of_the_program_comes_out_after_the_body(caplog):
+  def fail(_):
+    raise KeyError('no such row')
+
+  def watched(done):
+    with redrawn(lambda: 7, fail, seconds=PAUSE):
+      wait_for(lambda: 'no such row' in caplog.text)
+      done.append(1)
+
+  done = []
+  with pytest.raises(KeyError):
+    watched(done)
+  assert done
