@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import pathlib
-import shutil
+import re
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
@@ -32,6 +32,10 @@ from extraction.video import Extracted
 
 FEATURE = 'extracted'
 _OWN = '.extracting'
+# What lies among the parts: of a video, and what is written first.
+_PART = re.compile(
+  r'[0-9a-f]{32}\.(npz|json)|\.[0-9a-f]{32}\.(npz|json)\.[0-9a-f]{12}\.tmp'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +95,7 @@ class State:
     self.feature_file = folder / 'FeatureData' / FEATURE / 'feature.hdf5'
     self._own = folder / _OWN
     self._parts = self._own / 'parts'
+    _check_parts(self._parts)
     there = self.feature_file.exists()
     self.videos = _by_id(self._own / 'videos.json') if there else {}
     self.skipped = _by_id(folder / 'skipped.json')
@@ -159,7 +164,12 @@ class State:
       write_json(self.folder / 'encoder.json', encoder)
       write_json(self._own / 'videos.json', self.videos)
     self.note()
-    shutil.rmtree(self._parts)
+    for path in self._parts.iterdir():
+      if _PART.fullmatch(path.name):
+        path.unlink()
+    with contextlib.suppress(OSError):
+      # It stays if somebody has put something into it meanwhile.
+      self._parts.rmdir()
 
   def _gathered(
     self, names: list[str], parts: dict[str, Any]
@@ -213,6 +223,17 @@ def kept(folder: str, name: str, source: Source) -> float | str | None:
     if row is not None and source.same(row):
       return row[key]
   return None
+
+
+def _check_parts(folder: pathlib.Path) -> None:
+  """Raises DataError if there is something in the folder of the parts, which is
+  cleared in the end, that is no part."""
+  for path in folder.iterdir() if folder.exists() else ():
+    if not _PART.fullmatch(path.name) or path.is_dir():
+      raise DataError(
+        f'{path} was not written by --mode=extract, which clears the folder '
+        'that it is in; nothing was changed: move it elsewhere'
+      )
 
 
 def _part(folder: pathlib.Path, name: str) -> pathlib.Path:

@@ -7,13 +7,15 @@ Layout of an index:
 A segment that no manifest names is the rest of a write that was stopped.
 """
 
+import collections
 import dataclasses
-import json
+import itertools
 import os
 import pathlib
+import re
 from typing import Any
 
-from dreamprvr_jax import checkpoints
+from dreamprvr_jax import checkpoints, text
 from dreamprvr_jax.errors import UserError
 
 MANIFEST = 'manifest.json'
@@ -23,6 +25,13 @@ VERSION = 2
 # How tokens are stored: as float16, as int8 with a scale per token, as product
 # codes, or the first with one of the others.
 TOKENS = ('float16', 'int8', 'float16+int8', 'pq', 'float16+pq')
+# Names of segments: of one process; of a part of a job of many.
+_NAME = re.compile(r'[0-9a-f]{32}(-[0-9]{5,9})?')
+
+
+def is_name(name: str) -> bool:
+  """Returns whether a folder's name is one that we give to segments."""
+  return _NAME.fullmatch(name) is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,33 +94,116 @@ class Manifest:
         another.
     """
     path = pathlib.Path(directory) / MANIFEST
-    if not path.exists():
+    if path.is_symlink():
+      raise UserError(
+        f'{path} is a link where a file was expected; put the file itself there'
+      )
+    if not path.is_file():
       raise UserError(
         f'{directory} holds no index: there is no {MANIFEST} in it; give the '
         'folder that --mode=index wrote, or make one with --mode=index '
         f'--checkpoint=... --index={directory}'
       )
     try:
-      content = json.loads(path.read_text())
-      version = content.pop('version')
-      if version in range(1, VERSION + 1):
-        return cls._of(content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+      content = text.parse_json(text.read(path), MANIFEST)
+      _require(isinstance(content, dict), 'it is no JSON object')
+      version = content.pop('version', None)
+      if _is_count(version, 1) and version <= VERSION:
+        return _manifest_of(content)
+    except (text.TextError, _WrongError) as error:
+      reason = str(error).partition(';')[0]
       raise UserError(
-        f'{path} is no manifest of an index ({type(error).__name__}: {error}); '
-        'restore it from a backup, or index anew'
-      ) from error
+        f'{path} is no manifest of an index ({reason}); restore it from a '
+        'backup, or index anew into another folder'
+      ) from None
     raise UserError(
-      f'{path} is of version {version!r}, this program reads versions 1 to '
+      f'{path} is of version {version!r:.40}, this program reads versions 1 to '
       f'{VERSION}; index anew, or use the program that wrote it'
     )
 
-  @classmethod
-  def _of(cls, content: dict[str, Any]) -> 'Manifest':
-    if content['tokens'] not in TOKENS:
-      raise ValueError(f'tokens is {content["tokens"]!r}')
-    segments = tuple(
-      Segment(str(s['name']), int(s['videos']), tuple(map(int, s['removed'])))
-      for s in content.pop('segments')
-    )
-    return cls(**content, segments=segments)
+
+class _WrongError(ValueError):
+  """What a manifest says is not what one says."""
+
+
+def _require(condition: bool, reason: str) -> None:
+  if not condition:
+    raise _WrongError(reason)
+
+
+def _is_count(value: Any, least: int) -> bool:
+  """Returns whether a JSON value is an integer that numbers rows."""
+  return type(value) is int and least <= value < 2**31
+
+
+def _manifest_of(content: dict[str, Any]) -> Manifest:
+  """Returns the manifest that a file's content stands for.
+
+  Raises:
+    _WrongError: If it stands for none.
+  """
+  fields = dataclasses.fields(Manifest)
+  _require_keys(content, fields, 'it')
+  # Version 1 had neither of them.
+  content = {'registers': 0, 'sub_vectors': 0, **content}
+  for name in ('checkpoint', 'digest'):
+    value = content[name]
+    is_text = isinstance(value, str) and not text.surrogate(value)
+    _require(is_text, f'{name} is {value!r:.40}')
+  _require(content['tokens'] in TOKENS, f'tokens is {content["tokens"]!r:.40}')
+  for name, least in (
+    ('clips', 1),
+    ('frames', 1),
+    ('width', 1),
+    ('registers', 0),
+    ('sub_vectors', 0),
+  ):
+    value = content[name]
+    _require(_is_count(value, least), f'{name} is {value!r:.40}')
+  parts = content['sub_vectors']
+  fits = (parts > 0 and content['width'] % parts == 0) or parts == 0
+  _require(
+    fits and (parts > 0) == ('pq' in content['tokens']),
+    f'sub_vectors is {parts} of {content["tokens"]} tokens of width '
+    f'{content["width"]}',
+  )
+  rows = content['segments']
+  _require(isinstance(rows, list), 'its segments are no list')
+  segments = tuple(map(_segment_of, rows))
+  counts = collections.Counter(segment.name for segment in segments)
+  for name, count in counts.most_common(1):
+    _require(count == 1, f'it names the segment {name} twice')
+  return Manifest(**{**content, 'segments': segments})
+
+
+def _segment_of(row: Any) -> Segment:
+  _require(isinstance(row, dict), f'a segment is {row!r:.40}')
+  _require_keys(row, dataclasses.fields(Segment), 'a segment')
+  name, videos, removed = row['name'], row['videos'], row.get('removed', [])
+  _require(
+    isinstance(name, str) and is_name(name),
+    f'a segment is called {name!r:.80}, which is no name of a segment',
+  )
+  _require(_is_count(videos, 1), f'videos of {name} is {videos!r:.40}')
+  _require(
+    isinstance(removed, list) and all(_is_count(r, 0) for r in removed),
+    f'removed of {name} is {removed!r:.40}',
+  )
+  _require(
+    all(a < b for a, b in itertools.pairwise(removed))
+    and (not removed or removed[-1] < videos),
+    f'removed of {name} is not rising from 0 to below {videos}: '
+    f'{removed!r:.40}',
+  )
+  return Segment(name, videos, tuple(removed))
+
+
+def _require_keys(
+  row: dict[str, Any], fields: tuple[dataclasses.Field[Any], ...], what: str
+) -> None:
+  """Raises _WrongError unless a row has the fields, and no others."""
+  names = {field.name for field in fields}
+  needed = {f.name for f in fields if f.default is dataclasses.MISSING}
+  lacking, more = sorted(needed - set(row)), sorted(set(row) - names)
+  _require(not lacking, f'{what} lacks {", ".join(lacking)}')
+  _require(not more, f'{what} has {", ".join(more)!r:.40}')

@@ -64,10 +64,13 @@ class Neighbours:
     likenesses."""
     if self.kind == 'registers':
       found = _unit(self._store.take('registers', rows))
+      self._store.check_finite(found, rows, 'registers')
       found /= np.sqrt(self._store.manifest.registers)
       return found.reshape(len(rows), -1).astype(np.float16)
     tokens = self._store.tokens('clip', rows)
-    return _unit(_unit(tokens).mean(axis=1)).astype(np.float16)
+    found = _unit(_unit(tokens).mean(axis=1))
+    self._store.check_finite(found, rows, 'tokens')
+    return found.astype(np.float16)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

@@ -143,8 +143,10 @@ class Parts:
     last = min(stop, len(self._store))
     for low in range(start, last, _UNIT_ROWS):
       high = min(low + _UNIT_ROWS, last)
-      tokens = self._store.tokens(branch, np.arange(low, high))
+      rows = np.arange(low, high)
+      tokens = self._store.tokens(branch, rows)
       norms = np.sqrt(np.einsum('bsd,bsd->bs', tokens, tokens))
+      self._store.check_finite(norms, rows, 'tokens')
       tokens /= np.maximum(norms, NORM_FLOOR)[..., None]
       found[low - start : high - start] = tokens
     return found

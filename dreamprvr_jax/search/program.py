@@ -140,7 +140,7 @@ def compile_search(
   says is held, queries (n, q), the part's arrays and its items (rows,), split
   over all devices, and the best (n, k) so far; it gives the best (n, k) with
   this part, by falling score, equals by rising item, and -1 where there is no
-  video.
+  video. A score that is not a number counts as infinite.
 
   Args:
     model: The model.
@@ -158,6 +158,8 @@ def compile_search(
     def visit(best, part):
       stored, items = part
       found = scores_of(model, kind, dtype, held, queries, stored)
+      # What is no number comes out first, where the searcher finds it.
+      found = jnp.where(jnp.isnan(found), jnp.inf, found)
       found = jnp.where(items >= 0, found, -jnp.inf)
       items = jnp.broadcast_to(items, found.shape)
       return _merged(best, (found, items), k), None

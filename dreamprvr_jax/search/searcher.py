@@ -120,7 +120,8 @@ class Searcher:
       rescore: See `first_pass`.
 
     Raises:
-      UserError: If the index is empty, or has no such first pass.
+      UserError: If the index is empty, has no such first pass, or holds
+        tokens that are not finite.
     """
     count = self._store.manifest.num_videos
     if not count:
@@ -131,6 +132,11 @@ class Searcher:
     if k < 1 or rescore < 1:
       raise UserError(
         f'k is {k} and rescore {rescore}; both have to be at least 1'
+      )
+    if not np.isfinite(queries).all():
+      raise UserError(
+        'the encoding of a query holds numbers that are not finite; check its '
+        f'features and the checkpoint {self._retriever.checkpoint}'
       )
     k = min(k, count)
     if first_pass is None:
@@ -216,7 +222,9 @@ class Searcher:
     cut = lambda j: np.concatenate(
       [np.asarray(b[j])[: len(c)] for b, c in zip(best, chunks, strict=True)]
     )
-    return cut(0), cut(1)
+    scores, rows = cut(0), cut(1)
+    self._check(scores, rows)
+    return scores, rows
 
   def _exact(
     self, queries: Float[np.ndarray, 'n q'], rows: Int[np.ndarray, 'n m']
@@ -238,7 +246,16 @@ class Searcher:
       scores.append(np.asarray(found)[: len(queries), : len(few)])
     whole = np.concatenate(scores, axis=1)
     found = np.take_along_axis(whole, place.reshape(rows.shape), axis=1)
+    self._check(found, rows)
     return np.where(rows < 0, -np.inf, found)
+
+  def _check(
+    self, scores: Float[np.ndarray, 'n m'], rows: Int[np.ndarray, 'n m']
+  ) -> None:
+    """Raises DamagedError if a score is not finite, and so is no token."""
+    bad = (rows >= 0) & ~np.isfinite(scores)
+    if bad.any():
+      raise self._store.not_finite(int(rows[bad][0]), 'tokens')
 
 
 def _is_float32(model: Any) -> bool:

@@ -1,55 +1,111 @@
 """Folders of segments: one writer at a time, all or nothing."""
 
 import contextlib
-import fcntl
 import json
+import logging
 import os
 import pathlib
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
+from dreamprvr_jax import folders
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.search.array_files import Rows
 from dreamprvr_jax.search.manifest import (
   MANIFEST,
   SEGMENTS,
   Manifest,
   Segment,
+  is_name,
 )
-from dreamprvr_jax.search.store import IDS
+from dreamprvr_jax.search.store import FILES, IDS, read_ids
 
-_LOCK = '.lock'
+_KIND = 'index'
+# What a manifest is written to before it gets its place; a command that was
+# killed may have left it.
+_PARTIAL = re.compile(r'\.manifest\.json\.[0-9]+\.tmp')
+# What a network disk keeps of a removed file while somebody has it open.
+_KEPT_OPEN = '.nfs'
+
+_log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def locked(directory: os.PathLike[str] | str) -> Iterator[pathlib.Path]:
-  """Holds the index, which is removed if nothing came of making it."""
+  """Holds an index, or what is to become one, and gives its folder.
+
+  Raises:
+    UserError: If another process holds it, or the folder holds what is not
+      ours; then nothing in it was touched.
+  """
   root = pathlib.Path(directory)
-  root.mkdir(parents=True, exist_ok=True)
-  foreign = [path.name for path in root.iterdir() if path.name != _LOCK]
-  if foreign and not {MANIFEST, SEGMENTS} & set(foreign):
-    raise UserError(
-      f'{directory} holds other files ({sorted(foreign)[0]}) and no index; '
-      'give a folder that is empty or does not exist yet'
-    )
-  with (root / _LOCK).open('w') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise UserError(
-        f'another process is writing to the index {directory}; wait for it'
-      ) from None
+  if root.exists() and not root.is_dir():
+    raise UserError(f'{directory} is a file; give a folder as --index')
+  known = {MANIFEST}
+  if root.exists():
+    _check(root)
+    if folders.kind_of(root) is None and not (root / MANIFEST).exists():
+      names = {path.name for path in root.iterdir()} - {folders.LOCK}
+      # All that is left where the first write was killed, by an earlier
+      # version; what is in it was looked at.
+      if all(n == SEGMENTS or _PARTIAL.fullmatch(n) for n in names):
+        known |= names
+  folders.claim(root, _KIND, known)
+  with folders.held(root, 'index'):
     yield root
 
 
+def _check(root: pathlib.Path) -> None:
+  """Raises UserError if a folder holds what is not of an index where an index
+  has its segments, or another manifest."""
+  manifest = root / MANIFEST
+  if manifest.is_symlink() or manifest.exists():
+    Manifest.read(root)
+  place = root / SEGMENTS
+  if place.is_symlink() or (place.exists() and not place.is_dir()):
+    raise _foreign(place)
+  for folder in place.iterdir() if place.exists() else ():
+    if folder.is_symlink() or not (is_name(folder.name) and folder.is_dir()):
+      raise _foreign(folder)
+    for path in folder.iterdir():
+      is_ours = path.name in FILES and not path.is_symlink() and path.is_file()
+      if not (is_ours or path.name.startswith(_KEPT_OPEN)):
+        raise _foreign(path)
+
+
+def _foreign(path: pathlib.Path) -> UserError:
+  return UserError(
+    f'{path} was not written by --mode=index, which clears the folder that it '
+    'is in; nothing was changed: move it elsewhere, or give another --index'
+  )
+
+
 def clean(root: pathlib.Path, manifest: Manifest | None) -> None:
-  """Removes what the manifest does not name."""
+  """Removes the segments that a manifest does not name; None names none. What
+  cannot be removed now is left for the next time."""
   named = {segment.name for segment in manifest.segments} if manifest else set()
-  for path in (root / SEGMENTS).glob('*'):
-    if path.name not in named:
-      shutil.rmtree(path)
+  for folder in sorted((root / SEGMENTS).glob('*')):
+    if is_name(folder.name) and folder.name not in named:
+      _remove(folder)
+  for path in root.iterdir():
+    if _PARTIAL.fullmatch(path.name):
+      path.unlink(missing_ok=True)
+
+
+def _remove(folder: pathlib.Path) -> None:
+  """Removes a segment, and nothing else that may lie in its folder."""
+  try:
+    for name in FILES:
+      (folder / name).unlink(missing_ok=True)
+    folder.rmdir()
+  except OSError as error:
+    _log.warning(
+      '%s cannot be removed yet (%s); the next change of the index removes it',
+      folder,
+      error.strerror,
+    )
 
 
 def gathered(
@@ -73,7 +129,7 @@ def gathered(
         f'{folder} was not written; --index must be a folder that all machines '
         'share, under one path'
       )
-    here = json.loads((folder / IDS).read_text())
+    here = read_ids(folder / IDS)
     segments.append(Segment(name, len(here)))
     found += here
     sizes.append(_sizes(folder))
@@ -88,10 +144,7 @@ def gathered(
 def _sizes(folder: pathlib.Path) -> dict[str, int]:
   """Returns the sizes of a video, without product codes, by their names in the
   manifest."""
-  shapes = {
-    path.stem: np.load(path, mmap_mode='r').shape
-    for path in folder.glob('*.npy')
-  }
+  shapes = {path.stem: Rows(path).shape for path in folder.glob('*.npy')}
   tokens = shapes.get('clip_tokens') or shapes['clip_codes']
   return {
     'clips': tokens[1],

@@ -1,19 +1,34 @@
-"""The arrays of an index, memory-mapped."""
+"""The rows of an index: its ids, and its arrays, read when asked for."""
 
-import json
 import os
 import pathlib
+import stat
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from dreamprvr_jax.errors import UserError
+from dreamprvr_jax import text
+from dreamprvr_jax.search.array_files import Rows, open_regular
+from dreamprvr_jax.search.damage import DamagedError
 from dreamprvr_jax.search.manifest import SEGMENTS, Manifest
 from dreamprvr_jax.search.product import CENTRES, decode
 from dreamprvr_jax.search.quantization import dequantize
 
 IDS = 'ids.json'
+_BRANCHES = 'clip', 'frame'
+# All files that a segment may hold.
+FILES = frozenset(
+  [
+    IDS,
+    *('durations.npy', 'clip_edges.npy', 'frame_mask.npy', 'registers.npy'),
+    *(
+      f'{branch}_{what}.npy'
+      for branch in _BRANCHES
+      for what in ('tokens', 'codes', 'scales', 'products', 'codebook')
+    ),
+  ]
+)
 
 
 def codebook_name(branch: str) -> str:
@@ -68,18 +83,35 @@ class Store:
       UserError: If there is no index, or a file of it is missing or damaged.
     """
     self.directory = pathlib.Path(directory)
-    self.manifest = Manifest.read(directory)
+    while True:
+      self.manifest = Manifest.read(directory)
+      try:
+        self._open()
+        return
+      except DamagedError:
+        # Another command may have put a manifest in the place of that one, and
+        # removed what that one named.
+        if Manifest.read(directory) == self.manifest:
+          raise
+
+  def _open(self) -> None:
+    """Opens the files that the manifest names."""
     self._specs = array_specs(self.manifest)
-    self._arrays: dict[str, list[np.ndarray]] = {n: [] for n in self._specs}
+    self._arrays: dict[str, list[Rows]] = {n: [] for n in self._specs}
     self.ids: list[str] = []
     items = []
     for segment in self.manifest.segments:
-      folder = self.directory / SEGMENTS / segment.name
-      ids = _ids(folder / IDS, segment.videos)
+      self._folder(SEGMENTS)
+      folder = self._folder(SEGMENTS, segment.name)
       for name, (shape, dtype) in self._specs.items():
         shape = (segment.videos, *shape)
-        found = _array(folder / f'{name}.npy', shape, np.dtype(dtype))
+        found = Rows(folder / f'{name}.npy').require(shape, np.dtype(dtype))
         self._arrays[name].append(found)
+      ids = read_ids(folder / IDS)
+      if len(ids) != segment.videos:
+        raise DamagedError(
+          folder / IDS, f'does not hold {segment.videos} ids, but {len(ids)}'
+        )
       rows = np.arange(len(self.ids), len(self.ids) + len(ids), dtype=np.int32)
       rows[list(segment.removed)] = -1
       items.append(rows)
@@ -88,20 +120,44 @@ class Store:
     self.items = np.concatenate(items) if items else np.zeros(0, np.int32)
     ends = np.cumsum([segment.videos for segment in self.manifest.segments])
     self._starts = np.concatenate([[0], ends]).astype(np.int64)
+    rows = self.rows_of()
+    for row in self.items[self.items >= 0].tolist():
+      if rows[self.ids[row]] != row:
+        raise DamagedError(
+          self.directory, f'holds the video {self.ids[row]!r} twice'
+        )
+
+  def _folder(self, *names: str) -> pathlib.Path:
+    """Returns a folder of the index.
+
+    Raises:
+      DamagedError: If it is missing, or a link, which may lead anywhere.
+    """
+    path = self.directory.joinpath(*names)
+    try:
+      mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+      raise DamagedError(path, 'is missing') from None
+    if not stat.S_ISDIR(mode):
+      what = 'a link' if stat.S_ISLNK(mode) else 'a file'
+      raise DamagedError(path, f'is {what} where a folder was expected')
+    return path
 
   def _codebooks(self) -> dict[str, Float[np.ndarray, 'm k w']]:
     manifest = self.manifest
     if not (manifest.sub_vectors and manifest.segments):
       return {}
-    folder = self.directory / SEGMENTS / manifest.segments[0].name
+    folder = self._folder(SEGMENTS, manifest.segments[0].name)
     length = manifest.width // manifest.sub_vectors
     shape = (manifest.sub_vectors, CENTRES, length)
-    return {
-      branch: _array(
-        folder / codebook_name(branch), shape, np.dtype(np.float32)
-      )
-      for branch in ('clip', 'frame')
-    }
+    found = {}
+    for branch in _BRANCHES:
+      path = folder / codebook_name(branch)
+      rows = Rows(path).require(shape, np.dtype(np.float32))
+      found[branch] = rows.read(0, manifest.sub_vectors)
+      if not np.isfinite(found[branch]).all():
+        raise DamagedError(path, 'holds numbers that are not finite')
+    return found
 
   def __len__(self) -> int:
     """The number of rows, removed ones included."""
@@ -124,10 +180,10 @@ class Store:
     """Returns consecutive rows of an array; rows behind the last are zero."""
     shape, dtype = self._specs[name]
     pieces = []
-    for first, array in zip(self._starts, self._arrays[name], strict=False):
-      piece = array[max(start - first, 0) : max(stop - first, 0)]
-      if len(piece):
-        pieces.append(np.asarray(piece))
+    for first, rows in zip(self._starts, self._arrays[name], strict=False):
+      low, high = max(start - int(first), 0), min(stop - int(first), len(rows))
+      if low < high:
+        pieces.append(rows.read(low, high))
     short = stop - max(start, len(self))
     if short > 0:
       pieces.append(np.zeros((min(short, stop - start), *shape), dtype))
@@ -154,10 +210,41 @@ class Store:
     found = np.empty((len(rows), *shape), dtype)
     segments = np.searchsorted(self._starts, rows, side='right') - 1
     for number in np.unique(segments):
-      here = segments == number
-      own = rows[here] - self._starts[number]
-      found[here] = self._arrays[name][number][own]
+      here = np.flatnonzero(segments == number)
+      own = np.asarray(rows)[here] - self._starts[number]
+      array = self._arrays[name][number]
+      if len(here) == len(rows):
+        array.take(own, found)
+      else:
+        part = np.empty((len(here), *shape), dtype)
+        array.take(own, part)
+        found[here] = part
     return found
+
+  def check_finite(
+    self, norms: np.ndarray, rows: np.ndarray, name: str
+  ) -> None:
+    """Raises DamagedError unless all numbers are finite.
+
+    Args:
+      norms: (k, ...), what was made of some rows; not finite where a number
+        of the row is not.
+      rows: (k,) the rows.
+      name: The array that they were read from.
+    """
+    bad = ~np.isfinite(norms).reshape(len(norms), -1).all(axis=1)
+    bad &= self.items[rows] >= 0
+    if bad.any():
+      raise self.not_finite(int(rows[np.argmax(bad)]), name)
+
+  def not_finite(self, row: int, name: str) -> DamagedError:
+    """Returns what to raise where numbers of a row are not finite."""
+    number = int(np.searchsorted(self._starts, row, side='right')) - 1
+    path = self.directory / SEGMENTS / self.manifest.segments[number].name
+    return DamagedError(
+      path,
+      f'holds {name} of the video {self.ids[row]!r} that are not finite',
+    )
 
   def bytes_per_row(self, names: tuple[str, ...]) -> int:
     """Returns the bytes of a row of some arrays."""
@@ -167,39 +254,19 @@ class Store:
     )
 
 
-def _array(
-  path: pathlib.Path, shape: tuple[int, ...], dtype: np.dtype
-) -> np.ndarray:
-  """Returns a file's array, memory-mapped."""
-  try:
-    found = np.load(path, mmap_mode='r')
-  except FileNotFoundError:
-    raise _damaged(path, 'is missing') from None
-  except (ValueError, EOFError) as error:
-    raise _damaged(path, f'cannot be read ({error})') from error
-  if found.shape != shape or found.dtype != dtype:
-    raise _damaged(
-      path,
-      f'is {found.dtype} of shape {found.shape} where {dtype} of shape {shape} '
-      'was expected',
-    )
-  return found
+def read_ids(path: pathlib.Path) -> list[str]:
+  """Returns the ids in a segment's file, in the form (NFC) that ids have.
 
-
-def _ids(path: pathlib.Path, count: int) -> list[str]:
-  try:
-    found = json.loads(path.read_text())
-  except FileNotFoundError:
-    raise _damaged(path, 'is missing') from None
-  except ValueError as error:
-    raise _damaged(path, f'cannot be read ({error})') from error
-  if not isinstance(found, list) or len(found) != count:
-    raise _damaged(path, f'does not hold {count} ids')
-  return list(map(str, found))
-
-
-def _damaged(path: pathlib.Path, what: str) -> UserError:
-  return UserError(
-    f'the index is damaged: {path} {what}; restore it from a backup, or index '
-    'anew'
-  )
+  Raises:
+    UserError: If they cannot be read.
+  """
+  with open(open_regular(path), 'rb') as file:
+    content = file.read()
+  where = f'the index is damaged: {path}'
+  found = text.parse_json(text.decode(content, where), where)
+  if not isinstance(found, list):
+    raise DamagedError(path, 'does not hold a list of ids')
+  for value in found:
+    if not isinstance(value, str):
+      raise DamagedError(path, f'holds {value!r:.40} where an id was expected')
+  return [x if x.isascii() else text.check(x, where) for x in found]

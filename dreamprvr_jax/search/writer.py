@@ -15,7 +15,6 @@ from typing import BinaryIO
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float
 
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.interop.retriever import Retriever
@@ -38,25 +37,7 @@ from dreamprvr_jax.search.segments import (
   new_segment,
 )
 from dreamprvr_jax.search.store import Store, array_specs
-
-
-@dataclasses.dataclass(frozen=True)
-class Videos:
-  """Videos to be added.
-
-  Attributes:
-    ids: Their ids, all different.
-    durations: Their seconds, NaN where unknown.
-    batches: Starts a pass over their features, in the order of `ids`: dicts
-      of `clip_features` (b, c, e), `frame_features` (b, f, e), `frame_mask`
-      (b, f), `video_mask` (b,), which is False for padding at the end, and
-      of merged clips `clip_sizes` (b, c).
-  """
-
-  ids: Sequence[str]
-  durations: Float[np.ndarray, ' v']
-  batches: Callable[[], Iterable[Mapping[str, np.ndarray]]]
-
+from dreamprvr_jax.search.videos import Videos, id_of
 
 # Has all videos written by other processes that call `write_part`, given the
 # index, how tokens are stored and whether registers are; returns the names of
@@ -130,6 +111,7 @@ def create(
       f'with a token, that of {type(retriever.model).__name__} is not; choose '
       'float16 or int8'
     )
+  videos = videos.named()
   with locked(directory) as root:
     segments, sizes = _write_segments(
       root, retriever, videos, form, mesh, show, elsewhere
@@ -158,6 +140,8 @@ def append(
     UserError: As `create`, and if the index is of another retriever or has
       one of the videos already.
   """
+  Manifest.read(directory)
+  videos = videos.named()
   with locked(directory) as root:
     store = Store(root)
     former = store.manifest
@@ -195,10 +179,11 @@ def remove(directory: os.PathLike[str] | str, ids: Iterable[str]) -> Manifest:
   Raises:
     UserError: If one is not there; then all stay.
   """
+  Manifest.read(directory)
   with locked(directory) as root:
     store = Store(root)
     rows = store.rows_of()
-    wanted = list(dict.fromkeys(ids))
+    wanted = list(dict.fromkeys(id_of(name) for name in ids))
     unknown = [video for video in wanted if video not in rows]
     if unknown:
       raise UserError(
@@ -236,13 +221,15 @@ def write_part(
   place = root / SEGMENTS / name
   if place.exists():
     return
+  videos = videos.named()
   with new_segment(root, videos.ids) as (_, folder):
     form = _Form(tokens, registers=registers)
     _write_arrays(folder, retriever, videos, form, mesh, show=False)
   try:
     folder.rename(place)
   except OSError:
-    # Another process was given the same videos, and was quicker.
+    # Another process was given the same videos, and was quicker. The folder
+    # got its name a moment ago, in `new_segment`.
     shutil.rmtree(folder, ignore_errors=True)
     if not place.exists():
       raise

@@ -1,6 +1,5 @@
 """Making, changing and losing an index."""
 
-import fcntl
 import json
 import os
 import signal
@@ -10,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from dreamprvr_jax import folders
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.search import writer
 from dreamprvr_jax.search.index import Index
@@ -178,9 +178,9 @@ def test_what_is_refused(data, place, tmp_path):
 
 
 def test_one_writer_at_a_time(data, place):
-  with (place / '.lock').open('w') as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    with pytest.raises(UserError, match='another process is writing'):
+  with folders.held(place, 'index'):
+    holder = f'in use by another command .process {os.getpid()} on '
+    with pytest.raises(UserError, match=holder):
       writer.remove(place, ['v1'])
 
 
