@@ -37,8 +37,8 @@ MODES = {
     "people's features and\nannotations become a collection in the official "
     'layout.',
     'python main.py --mode=import --official=FILE.ckpt --workdir=DIR '
-    '[--collection=NAME]\n      or: --features=PATH [--queries=PATH --annotations=FILE] --out=ROOT '
-    '[--collection=NAME]',
+    '[--collection=NAME]\n      or: --features=PATH '
+    '[--queries=PATH --annotations=FILE] --out=ROOT [--collection=NAME]',
   ),
   'export': (
     'The inference weights alone: orbax, safetensors, config.json. With '
