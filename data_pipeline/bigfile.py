@@ -121,8 +121,8 @@ class BigFileStore:
 
   def _read_shape(self):
     path = self.folder / 'shape.txt'
-    with path.open(encoding='utf-8-sig', errors='replace') as file:
-      first = file.readline(_MAX_LINE).split()
+    with path.open('rb') as file:
+      first = texts.decode(file.readline(_MAX_LINE), str(path)).split()
     try:
       self._count, self._width = (int(word) for word in first)
     except ValueError:

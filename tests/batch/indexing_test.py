@@ -35,8 +35,7 @@ def contents(place):
   """Everything that an index stores, in its order."""
   store = Store(place)
   found = {
-    name: store.read(name, 0, len(store)).tobytes()
-    for name in store._arrays
+    name: store.read(name, 0, len(store)).tobytes() for name in store._arrays
   }
   return store.ids, store.items.tolist(), found
 
