@@ -13,7 +13,14 @@ VERSION = re.search(
 # By name: a bare find_packages() would install global packages called
 # `configs` and `tests` from whatever folder it finds. `configs` and `modes`
 # are used from the checkout, beside main.py.
-PACKAGES = ['dreamprvr_jax', 'data_pipeline', 'extraction', 'serving', 'batch']
+PACKAGES = [
+  'dreamprvr_jax',
+  'data_pipeline',
+  'media',
+  'extraction',
+  'serving',
+  'batch',
+]
 
 TENSORFLOW = [
   'tensorflow-cpu>=2.20; platform_system == "Linux" and '

@@ -7,6 +7,7 @@ time: the work is such that this changes nothing.
 
 import contextlib
 import dataclasses
+import json
 import logging
 import os
 import pathlib
@@ -21,6 +22,8 @@ from typing import Any
 from dreamprvr_jax.errors import UserError
 
 ENGINES = ('beam',)
+# What stands before the sentence of an element that was refused.
+_REFUSED = 'refused by dreamprvr_jax: '
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -120,7 +123,11 @@ class Engine:
       except _WorkerEnded:
         raise _failed('a worker process ended (out of memory?)') from None
       except Exception as error:
-        raise _failed(_sentence(error)) from error
+        why = _reason(error)
+        if why is None:
+          # One of the program: its traceback is what helps.
+          raise
+        raise _failed(why) from error
     if str(state) != 'DONE':
       raise _failed(f'its state is {state}')
 
@@ -129,7 +136,26 @@ def _do(element: bytes) -> None:
   # It tells of each connection that it opens.
   logging.getLogger('apache_beam').setLevel(logging.WARNING)
   work, value = pickle.loads(element)
-  work(value)
+  try:
+    work(value)
+  except UserError as error:
+    # Only the text of an error comes back, inside that of others.
+    raise RuntimeError(f'{_REFUSED}{json.dumps(str(error))}') from error
+
+
+def _reason(error: Exception) -> str | None:
+  """Returns why a job failed that no error of the program has stopped: an
+  element that was refused, or machines that cannot be reached; else None."""
+  import grpc  # Beam needs it.
+
+  refused = re.search(rf'{_REFUSED}("(?:[^"\\]|\\.)*")', str(error))
+  if refused:
+    return json.loads(refused[1])
+  if isinstance(error, grpc.Call):
+    return f'{error.details()} ({error.code().name})'
+  if isinstance(error, grpc.FutureTimeoutError):
+    return 'its machines cannot be reached'
+  return None
 
 
 def _import() -> tuple[Any, Any]:

@@ -1,6 +1,7 @@
 """Extraction of one file by a worker, and what became of it."""
 
 import functools
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -52,8 +53,9 @@ def work(job: Job) -> None:
   # A broken file may take its process with it, and that is not to be the
   # worker's. If others used it, the fault might be theirs.
   with _one_at_a_time:
+    pool = _pool()
     try:
-      found = _pool().submit(jobs.extract, job).result()
+      found = pool.submit(jobs.attempt, jobs.extract, job).result()
     except BrokenProcessPool:
       _pool.cache_clear()
       found = jobs.DEADLY
@@ -63,4 +65,7 @@ def work(job: Job) -> None:
 
 @functools.cache
 def _pool() -> ProcessPoolExecutor:
-  return jobs.new_pool(1)
+  pool = jobs.new_pool(1)
+  # If no process can be started at all, that is no fault of a file.
+  pool.submit(os.getpid).result()
+  return pool

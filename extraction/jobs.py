@@ -2,11 +2,13 @@
 
 import collections
 import concurrent.futures
+import copy
 import dataclasses
 import multiprocessing
 import os
 import pathlib
 import signal
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -16,7 +18,7 @@ import tqdm
 from dreamprvr_jax import folders
 from extraction.encoders import Encoder
 from extraction.files import find_videos
-from extraction.frames import VideoError
+from extraction.frames import LIMITS, Limits, VideoError
 from extraction.state import Source, State, keep
 from extraction.video import BATCH, extract_file
 
@@ -32,6 +34,7 @@ class Options:
     workers: Processes; 0: one per core for an encoder without weights, else
       one.
     progress: Show a bar.
+    limits: What one file may give.
   """
 
   fps: float = 2.0
@@ -39,6 +42,7 @@ class Options:
   device: str = ''
   workers: int = 0
   progress: bool = True
+  limits: Limits = LIMITS
 
   def processes(self, encoder: Encoder) -> int:
     """Returns how many processes are started."""
@@ -57,6 +61,7 @@ class Job:
   batch: int
   device: str
   threads: int
+  limits: Limits = LIMITS
 
 
 @dataclasses.dataclass
@@ -123,12 +128,19 @@ def _extract_files(
   results: Results,
 ) -> Summary:
   settings = {'encoder': encoder.identity, 'fps': float(options.fps)}
-  state = State(folder, settings)
-  sources = {name: Source.of(path) for name, path in files.items()}
+  state = State(folder, settings, options.limits)
+  state.forget_reasons()
+  sources: dict[str, Source] = {}
+  for name, path in files.items():
+    try:
+      sources[name] = Source.of(path)
+    except OSError as error:
+      reason = f'cannot be read ({error.strerror})'
+      state.skip(name, Source.gone(path), reason)
   workers = options.processes(encoder)
   # A decoder's threads share the cores with the other processes.
   threads = max((os.cpu_count() or 1) // workers, 1)
-  there = {name for name in files if state.has(name, sources[name])}
+  there = {name for name in sources if state.has(name, sources[name])}
   jobs = [
     Job(
       name,
@@ -138,6 +150,7 @@ def _extract_files(
       options.batch,
       options.device,
       threads,
+      options.limits,
     )
     for name, source in sources.items()
     if name not in there and not state.failed(name, source)
@@ -178,11 +191,29 @@ def extract(job: Job) -> float | str:
       batch=job.batch,
       device=job.device,
       threads=job.threads,
+      limits=job.limits,
     )
   except VideoError as error:
     return error.reason
   keep(job.folder, job.name, job.source, found)
   return found.duration
+
+
+def attempt(work: Callable[[Job], float | str], job: Job) -> float | str:
+  """Returns what `work` does of a job; runs in another process.
+
+  Raises:
+    RuntimeError: Instead of errors that the other process cannot be given:
+      they would look like the end of this one.
+  """
+  try:
+    return work(job)
+  except Exception as error:
+    try:
+      copy.copy(error)
+    except Exception:  # whatever the constructor of that error does
+      raise RuntimeError(traceback.format_exc()) from None
+    raise
 
 
 def _results(
@@ -197,6 +228,9 @@ def _results(
   while waiting:
     suspects = yield from _pooled(waiting, min(workers, len(waiting)))
     for job in suspects:
+      with new_pool(1) as pool:
+        # If no process can be started at all, that is no fault of a file.
+        pool.submit(os.getpid).result()
       alone = collections.deque([job])
       if (yield from _pooled(alone, 1)):
         yield job, DEADLY
@@ -213,7 +247,7 @@ def _pooled(
     try:
       while waiting or running:
         while waiting and len(running) < 2 * workers:
-          running[pool.submit(extract, waiting[0])] = waiting[0]
+          running[pool.submit(attempt, extract, waiting[0])] = waiting[0]
           waiting.popleft()
         ended, _ = concurrent.futures.wait(
           running, return_when=concurrent.futures.FIRST_COMPLETED

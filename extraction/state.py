@@ -27,6 +27,7 @@ import numpy as np
 from data_pipeline.errors import DataError
 from data_pipeline.importers.layout import write_features
 from dreamprvr_jax import text
+from extraction.frames import LIMITS, Limits
 from extraction.video import Extracted
 
 FEATURE = 'extracted'
@@ -57,6 +58,11 @@ class Source:
     found = path.stat()
     return cls(str(path.absolute()), found.st_size, found.st_mtime_ns)
 
+  @classmethod
+  def gone(cls, path: pathlib.Path) -> 'Source':
+    """Returns a file that cannot be seen; it is like no other."""
+    return cls(str(path.absolute()), -1, -1)
+
   def same(self, row: dict[str, Any] | None) -> bool:
     """Returns whether a row of a file is of this one, wherever it lies."""
     return row is not None and (row['size'], row['mtime_ns']) == (
@@ -68,17 +74,24 @@ class Source:
 class State:
   """The extracted videos of a collection."""
 
-  def __init__(self, folder: pathlib.Path, settings: dict[str, Any]):
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    settings: dict[str, Any],
+    limits: Limits = LIMITS,
+  ):
     """Opens the state, or begins one.
 
     Args:
       folder: Of the collection.
       settings: Whatever the numbers depend on.
+      limits: What one file may give.
 
     Raises:
       DataError: If what is there was made with other settings.
     """
     self.folder = folder
+    self._limits = dataclasses.asdict(limits)
     self.feature_file = folder / 'FeatureData' / FEATURE / 'feature.hdf5'
     self._own = folder / _OWN
     self._parts = self._own / 'parts'
@@ -107,12 +120,25 @@ class State:
     )
 
   def failed(self, name: str, source: Source) -> bool:
-    """Returns whether a file could not be read, and is the same since."""
-    return source.same(self.skipped.get(name))
+    """Returns whether a file could not be read, and it and the limits are the
+    same since."""
+    row = self.skipped.get(name)
+    limits = (row or {}).get('limits', self._limits)
+    return source.same(row) and limits == self._limits
 
   def skip(self, name: str, source: Source, reason: str) -> None:
     """Remembers that a file cannot be read; `finish` or `note` writes it."""
-    self.skipped[name] = {**dataclasses.asdict(source), 'reason': reason}
+    self.skipped[name] = {
+      **dataclasses.asdict(source),
+      'reason': reason,
+      'limits': self._limits,
+    }
+
+  def forget_reasons(self) -> None:
+    """Removes the reasons that a stopped command has left, which may have had
+    other limits."""
+    for path in self._parts.glob('*.json'):
+      path.unlink(missing_ok=True)
 
   def note(self) -> None:
     """Writes skipped.json; there is none if nothing was skipped."""
@@ -247,13 +273,21 @@ def _flat(settings: dict[str, Any], prefix: str = '') -> dict[str, Any]:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-  """Returns what a JSON file holds; {} if there is none."""
+  """Returns what a JSON file holds; {} if there is none.
+
+  Raises:
+    UserError: If it is no JSON object.
+  """
   try:
-    return json.loads(path.read_text(encoding='utf-8'))
+    found = text.parse_json(text.read(path), str(path))
   except FileNotFoundError:
     return {}
-  except ValueError as error:
-    raise DataError(f'{path} is no JSON ({error}); delete it') from None
+  if not isinstance(found, dict):
+    raise DataError(
+      f'{path} holds {type(found).__name__} where a JSON object was expected; '
+      'delete it'
+    )
+  return found
 
 
 def _by_id(path: pathlib.Path) -> dict[str, Any]:

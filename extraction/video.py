@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from extraction.encoders import Encoder, from_identity
-from extraction.frames import Video
+from extraction.frames import LIMITS, Limits, Video
 
 # Pictures that are encoded at a time.
 BATCH = 32
@@ -40,6 +40,7 @@ def extract_file(
   batch: int = BATCH,
   device: str = '',
   threads: int = 0,
+  limits: Limits = LIMITS,
 ) -> Extracted:
   """Returns the features of one file; a process keeps its encoder.
 
@@ -50,13 +51,14 @@ def extract_file(
     batch: Pictures that are encoded at a time.
     device: See `encoders.build`.
     threads: Of the decoder; 0: as many as it likes.
+    limits: What the file may give.
 
   Raises:
-    VideoError: If the file is no whole video.
+    VideoError: If the file is no whole video, or gives more than the limits.
     DataError: If the encoder cannot be had.
   """
   encoder = _encoder(json.dumps(identity, sort_keys=True), device)
-  video = Video(path, fps, encoder.size, threads=threads)
+  video = Video(path, fps, encoder.size, threads=threads, limits=limits)
   samples = video.samples()
   rows, times = [], []
   before = None

@@ -13,8 +13,10 @@ from dreamprvr_jax import folders
 from dreamprvr_jax.errors import UserError
 from extraction import encoders
 from extraction.captions import write_captions
+from extraction.frames import Limits
 from extraction.jobs import Options, Summary, extract_folder
 from extraction.state import FEATURE
+from media.names import shown
 
 _SHOWN = 20
 
@@ -29,6 +31,8 @@ class Request:
   encoder: str
   captions: str
   fps: float
+  max_seconds: float
+  max_samples: int
   workers: int
   engine: str
   engine_options: str
@@ -42,6 +46,12 @@ def run(request: Request) -> int:
   """Extracts what is not extracted yet; returns the exit code."""
   if not request.fps > 0:
     raise UserError(f'--fps={request.fps} must be above 0; 2 is usual')
+  if not request.max_seconds > 0:
+    raise UserError(
+      f'--max_seconds={request.max_seconds} must be above 0; 43200 is usual'
+    )
+  if request.max_samples < 1:
+    raise UserError(f'--max_samples={request.max_samples}; give 1 or more')
   if request.workers < 0:
     raise UserError(f'--workers={request.workers}; give 0 or more')
   if request.batch < 1:
@@ -56,6 +66,7 @@ def run(request: Request) -> int:
     device=request.device,
     workers=request.workers,
     progress=request.progress,
+    limits=Limits(request.max_seconds, request.max_samples),
   )
   workers = options.processes(encoder)
   engine = Engine.of(request.engine, request.engine_options, workers)
@@ -69,7 +80,8 @@ def run(request: Request) -> int:
     print(_table(found.skipped, folder))
   if not found.durations:
     raise UserError(
-      f'{request.videos}: none of the {found.found:,} files could be read'
+      f'{shown(request.videos)}: none of the {found.found:,} files could be '
+      'read'
     )
   if request.captions:
     with folders.held(folder, 'collection'):
@@ -88,7 +100,7 @@ def run(request: Request) -> int:
       * bool(written.left_out)
     )
   print(
-    f'{folder}: {len(found.durations):,} videos, '
+    f'{shown(folder)}: {len(found.durations):,} videos, '
     f'{encoder.visual_width} numbers a frame (FeatureData/{FEATURE}), '
     f'encoder {request.encoder}'
   )
@@ -123,5 +135,5 @@ def _table(skipped: dict[str, dict], folder: pathlib.Path) -> str:
   lines = [f'  {name.ljust(width)}  {why}' for name, why in rows[:_SHOWN]]
   if len(rows) > _SHOWN:
     lines.append(f'  and {len(rows) - _SHOWN:,} more')
-  where = folder / 'skipped.json'
+  where = shown(folder / 'skipped.json')
   return '\n'.join([f'skipped ({where}; tried again if changed):', *lines])

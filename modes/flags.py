@@ -96,6 +96,8 @@ def parse(argv: list[str]) -> flags.FlagValues:
   flags.DEFINE_string('query', None, 'sentence', flag_values=values)
   flags.DEFINE_boolean('all_videos', False, 'videos', flag_values=values)
   flags.DEFINE_float('fps', 2.0, 'samples', flag_values=values)
+  flags.DEFINE_float('max_seconds', 43_200.0, 'limit', flag_values=values)
+  flags.DEFINE_integer('max_samples', 100_000, 'limit', flag_values=values)
   flags.DEFINE_integer('workers', 0, 'processes', flag_values=values)
   flags.DEFINE_integer('batch', 32, 'pictures', flag_values=values)
   flags.DEFINE_string('dtype', 'float32', 'computed', flag_values=values)

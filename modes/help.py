@@ -157,6 +157,10 @@ FLAGS = {
   '--max_inflation=N': 'how many times its size a file of features may unpack '
   'to, for import and inspect, above 256 MiB; 64 if not given',
   '--fps=N': 'samples per second of video, for extract; 2 if not given',
+  '--max_seconds=N': 'extract skips longer files; 43200, 12 hours, if not '
+  'given',
+  '--max_samples=N': 'extract skips files that give more samples; 100000 if '
+  'not given',
   '--workers=N': 'processes of extract, and of the local runner of --engine; '
   '0: one per core, or one for clip and siglip',
   '--engine=beam': 'extract or index as a batch job of Apache Beam: in several '

@@ -19,6 +19,7 @@ from serving.guard import Guard
 from serving.heads import HEAD, Heads
 from serving.metrics import CONTENT_TYPE
 from serving.service import Service
+from serving.thumbnails import start_of_file
 
 _NOTES = {
   'registers': 'the videos whose register tokens are nearest',
@@ -189,6 +190,17 @@ def _add_videos(app: FastAPI, service: Service) -> None:
     return schema.SimilarAnswer(
       video=video, by=neighbours.kind, note=note, hits=hits
     )
+
+  @app.get('/api/videos/{video:path}/start', responses=_ERRORS)
+  def start(video: str) -> schema.Start:
+    """Where the clock of a video's file begins."""
+    found = service.files.get(known(video))
+    if not found:
+      raise no_file(video)
+    try:
+      return schema.Start(start=start_of_file(found))
+    except UserError as error:
+      raise HTTPException(404, str(error)) from error
 
   @app.get('/api/videos/{video:path}', responses=_ERRORS)
   def facts(video: str) -> schema.Video:

@@ -93,6 +93,14 @@ class Video(BaseModel):
   file: File | None
 
 
+class Start(BaseModel):
+  """Where the clock of a video's file begins."""
+
+  start: float = Field(
+    description="What the file's own clock, and most browsers, say at second 0."
+  )
+
+
 class Similar(BaseModel):
   """A video that is like another."""
 

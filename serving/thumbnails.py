@@ -5,16 +5,20 @@ import io
 import threading
 from typing import Any
 
+from PIL import Image
+
 from dreamprvr_jax.errors import UserError
+from media.files import VideoError
+from media.names import shown
+from media.presentation import picture_at, start_of
 from serving.errors import Busy
 from serving.files import VideoFile
 
-_WIDTH = 320
+# Of a picture that is not extremely high.
+_WIDTH, _HEIGHT = 320, 1280
 _QUALITY = 80
 # Pictures are kept by file and time, to a step of so many seconds.
 _STEP = 0.25
-# Frames decoded behind a key frame to come to the right one, at most.
-_FRAMES = 600
 
 
 class Thumbnails:
@@ -63,37 +67,30 @@ class Thumbnails:
     return made
 
 
+def start_of_file(file: VideoFile) -> float:
+  """Returns what a file's own clock says at second 0.
+
+  Raises:
+    UserError: If the package av is missing, or the file is no video.
+  """
+  try:
+    return start_of(str(file.path))
+  except VideoError as error:
+    raise UserError(f'{shown(file.path.name)} {error.reason}') from error
+
+
 def _made(file: VideoFile, seconds: float) -> bytes:
   try:
-    import av
-    from av.error import FFmpegError
-  except ModuleNotFoundError:
-    raise UserError(
-      'there are no thumbnails: the package av is not installed on the server; '
-      "install it with pip install 'dreamprvr_jax[videos]'"
-    ) from None
-  try:
-    with av.open(str(file.path)) as container:
-      stream = container.streams.video[0]
-      stream.thread_type = 'AUTO'
-      start = stream.start_time or 0
-      if stream.time_base and seconds:
-        container.seek(start + int(seconds / stream.time_base), stream=stream)
-      frame = None
-      for number, frame in enumerate(container.decode(stream)):
-        after = frame.time is None or frame.time >= seconds
-        if after or number >= _FRAMES:
-          break
-      if frame is None:
-        # Past the end: the first picture is better than none.
-        container.seek(0)
-        frame = next(container.decode(stream))
-      height = max(2, round(_WIDTH * frame.height / frame.width))
-      picture = frame.to_image(width=_WIDTH, height=height)
-  except (FFmpegError, IndexError, StopIteration, OSError) as error:
-    raise UserError(
-      f'{file.path.name} gives no picture ({type(error).__name__}: {error})'
-    ) from error
+    pixels = picture_at(str(file.path), seconds, _size)
+  except VideoError as error:
+    name = shown(file.path.name)
+    raise UserError(f'{name} gives no picture: it {error.reason}') from error
   out = io.BytesIO()
-  picture.save(out, 'JPEG', quality=_QUALITY)
+  Image.fromarray(pixels).save(out, 'JPEG', quality=_QUALITY)
   return out.getvalue()
+
+
+def _size(height: int, width: int) -> tuple[int, int]:
+  """Returns (height, width) of the thumbnail of a picture."""
+  scale = min(_WIDTH / width, _HEIGHT / height)
+  return max(round(height * scale), 1), max(round(width * scale), 1)

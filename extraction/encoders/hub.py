@@ -10,6 +10,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
+import safetensors
 from jaxtyping import Float, UInt8
 
 from data_pipeline.errors import DataError
@@ -90,10 +91,18 @@ class Hub:
       )
       weights = _digest(loaded)
       device = device or _accelerator(torch)
-      loaded = loaded.to(device=device, dtype=getattr(torch, dtype)).eval()
+      loaded = _moved(loaded, device, getattr(torch, dtype))
     except DataError:
       raise
-    except Exception as error:  # of three libraries, and of the network
+    # What loading is documented to raise: of files and the network, of what
+    # they hold, of libraries that some models need, and of torch.
+    except (
+      OSError,
+      ValueError,
+      ImportError,
+      RuntimeError,
+      safetensors.SafetensorError,
+    ) as error:
       lines = str(error).strip().splitlines() or [type(error).__name__]
       raise DataError(
         f'the {kind} model {model} cannot be loaded ({lines[0]}); give a '
@@ -193,6 +202,15 @@ def _libraries(kind: str) -> tuple[Any, Any]:
   transformers.utils.logging.set_verbosity_error()
   transformers.utils.logging.disable_progress_bar()
   return torch, transformers
+
+
+def _moved(model: Any, device: str, dtype: Any) -> Any:
+  """Returns a model on a device, ready to be used."""
+  try:
+    return model.to(device=device, dtype=dtype).eval()
+  except AssertionError as error:
+    # What torch raises where it was built without this kind of device.
+    raise RuntimeError(str(error)) from error
 
 
 def _accelerator(torch: Any) -> str:

@@ -1,11 +1,13 @@
 """Elements, workers, and what becomes of errors."""
 
 import collections
+import json
 import os
 import sys
 
 import pytest
 
+from batch import engine
 from batch.engine import Engine
 from dreamprvr_jax.errors import UserError
 from tests.helpers import batch
@@ -47,9 +49,9 @@ def test_options_that_beam_does_not_take(options):
 
 def test_two_workers_and_elements_that_come_twice(tmp_path):
   pytest.importorskip('apache_beam', reason='needs the extra `batch`')
-  engine = Engine('beam', '--direct_runner_bundle_repeat=1', workers=2)
+  beam = Engine('beam', '--direct_runner_bundle_repeat=1', workers=2)
   former = os.environ.get('PYTHONPATH')
-  engine.run(batch.touch, [(str(tmp_path), i) for i in range(8)])
+  beam.run(batch.touch, [(str(tmp_path), i) for i in range(8)])
   assert os.environ.get('PYTHONPATH') == former
   found = [path.name.split('-')[:2] for path in tmp_path.iterdir()]
   counts = collections.Counter(number for number, _ in found)
@@ -71,3 +73,21 @@ def test_work_that_fails(work, said):
   pytest.importorskip('apache_beam', reason='needs the extra `batch`')
   with pytest.raises(UserError, match=said):
     Engine('beam', workers=2).run(work, [1])
+
+
+def test_a_mistake_is_no_failed_job():
+  pytest.importorskip('apache_beam', reason='needs the extra `batch`')
+  with pytest.raises(RuntimeError, match='TypeError: a mistake at 1'):
+    Engine('beam', workers=1).run(batch.blunder, [1])
+
+
+def test_what_a_failed_job_is_told_as():
+  grpc = pytest.importorskip('grpc', reason='comes with the extra `batch`')
+  sentence = 'the "file" of ünits\nis bad'
+  text = (
+    f'Traceback\nX: {engine._REFUSED}{json.dumps(sentence)} [while running]'
+  )
+  assert engine._reason(RuntimeError(text)) == sentence
+  assert engine._reason(grpc.FutureTimeoutError()) is not None
+  assert engine._reason(RuntimeError('TypeError: a mistake')) is None
+  assert engine._reason(TypeError('a mistake')) is None

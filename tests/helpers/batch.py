@@ -20,6 +20,11 @@ def refuse(element: object) -> None:
   raise UserError(f'{element} is refused')
 
 
+def blunder(element: object) -> None:
+  """Makes a mistake."""
+  raise TypeError(f'a mistake at {element}')
+
+
 def die(element: object) -> None:
   del element
   os._exit(1)

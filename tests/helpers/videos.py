@@ -1,7 +1,10 @@
 """Tiny real video files, good and bad."""
 
+import fractions
 import os
 import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -32,22 +35,65 @@ def make_video(
   size: tuple[int, int] = (32, 48),
   codec: str = '',
   pixels: str = 'yuv420p',
-  times: list[int] | None = None,
+  times: Sequence[int] | None = None,
+  sound: tuple[float, float] | None = None,
+  key_frames: int = 12,
+  pixel: float = 1.0,
+  options: dict[str, str] | None = None,
 ) -> pathlib.Path:
-  """Writes a video; `times` are those of the pictures, in 1 / rate seconds."""
+  """Writes a video.
+
+  Args:
+    path: Its ending says what kind.
+    pictures: How many.
+    rate: Of them a second.
+    size: (height, width).
+    codec: Of the pictures; '': the usual one of the container.
+    pixels: Their format.
+    times: Of the pictures, in 1 / rate seconds; what is below 0 is hidden by
+      the edit list of an MP4 file.
+    sound: From and to which second there is some.
+    key_frames: One in so many pictures.
+    pixel: Width of a pixel over its height.
+    options: Of the container.
+  """
   import av
 
-  with av.open(str(path), 'w') as container:
+  with av.open(str(path), 'w', options=options or {}) as container:
     codec = codec or CODECS[path.suffix]
     stream = container.add_stream(codec, rate=rate)
     stream.height, stream.width = size
     stream.pix_fmt = pixels
+    stream.codec_context.gop_size = key_frames
+    if pixel != 1:
+      stream.sample_aspect_ratio = fractions.Fraction(pixel)
+    audio = None
+    if sound:
+      kind = 'libopus' if path.suffix == '.webm' else 'aac'
+      audio = container.add_stream(kind, rate=48000)
+      audio.layout = 'mono'
     for step in range(pictures):
       frame = av.VideoFrame.from_ndarray(picture(step, *size), format='rgb24')
       frame.pts = times[step] if times else step
       container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
+    if audio and sound:
+      for frame in _sound(*sound, 48000):
+        container.mux(audio.encode(frame))
+      container.mux(audio.encode(None))
   return path
+
+
+def _sound(begin: float, end: float, rate: int) -> Iterator[Any]:
+  """Yields frames of a hum."""
+  import av
+
+  for start in range(int(begin * rate), int(end * rate), 1024):
+    wave = np.sin(np.arange(start, start + 1024) / 20).astype(np.float32)
+    frame = av.AudioFrame.from_ndarray(wave[None], format='fltp', layout='mono')
+    frame.sample_rate = rate
+    frame.pts = start
+    yield frame
 
 
 def make_audio(path: pathlib.Path, seconds: float = 1.0) -> pathlib.Path:
@@ -57,24 +103,28 @@ def make_audio(path: pathlib.Path, seconds: float = 1.0) -> pathlib.Path:
   with av.open(str(path), 'w') as container:
     stream = container.add_stream('aac', rate=16000)
     stream.layout = 'mono'
-    for start in range(0, int(16000 * seconds), 1024):
-      wave = np.sin(np.arange(start, start + 1024) / 20).astype(np.float32)
-      frame = av.AudioFrame.from_ndarray(
-        wave[None], format='fltp', layout='mono'
-      )
-      frame.sample_rate = 16000
-      frame.pts = start
+    for frame in _sound(0, seconds, 16000):
       container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
   return path
 
 
-def turn(path: pathlib.Path) -> pathlib.Path:
-  """Marks an MP4 file as one to be shown a quarter turn clockwise."""
+def turn(
+  path: pathlib.Path,
+  matrix: tuple[int, int, int, int] = (0, 1, -1, 0),
+) -> pathlib.Path:
+  """Marks an MP4 file as one to be shown turned or mirrored.
+
+  Args:
+    path: The file.
+    matrix: What is at (x, y) goes to (a x + c y, b x + d y) of (a, b, c, d); a
+      quarter turn clockwise if not given.
+  """
   raw = bytearray(path.read_bytes())
   unit, whole = 1 << 16, 1 << 30
+  a, b, c, d = (x * unit for x in matrix)
   old = np.array([unit, 0, 0, 0, unit, 0, 0, 0, whole], '>i4').tobytes()
-  new = np.array([0, unit, 0, -unit, 0, 0, 0, 0, whole], '>i4').tobytes()
+  new = np.array([a, b, 0, c, d, 0, 0, 0, whole], '>i4').tobytes()
   # The movie's own matrix comes first; the track's is the one that counts.
   place = raw.index(old, raw.index(b'tkhd'))
   raw[place : place + len(old)] = new
@@ -89,3 +139,25 @@ def extract_or_die(job):
   if 'deadly' in job.name:
     os._exit(1)
   return jobs.extract(job)
+
+
+class Odd(Exception):
+  """An error that another process cannot be given."""
+
+  def __init__(self, *, what: str):
+    super().__init__(what)
+
+
+def fail(job):
+  """Makes a mistake at any file."""
+  raise TypeError(f'a mistake at {job.name}')
+
+
+def fail_oddly(job):
+  """Makes one whose error cannot be pickled."""
+  raise Odd(what=f'a mistake at {job.name}')
+
+
+def end():
+  """Ends a process before it can do anything."""
+  os._exit(1)

@@ -1,7 +1,10 @@
 """From one's own video files to a search, by the command line."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -26,9 +29,9 @@ SMALL = (
 )
 
 
-def extract(videos, root, *flags):
+def extract(videos, root, *flags, workers=1):
   where = f'--videos={videos}', f'--out={root}'
-  mode = 'main.py', '--mode=extract', '--workers=1', '--noprogress'
+  mode = 'main.py', '--mode=extract', f'--workers={workers}', '--noprogress'
   return main.main([*mode, *where, *flags])
 
 
@@ -200,23 +203,51 @@ def test_a_checkpoint_of_official_features(capsys, tmp_path):
   [
     (['--fps=0'], '--fps=0.0 must be above 0'),
     (['--batch=0'], '--batch=0; give 1 or more'),
+    (['--max_seconds=0'], '--max_seconds=0.0 must be above 0'),
+    (['--max_samples=0'], '--max_samples=0; give 1 or more'),
+    (['--max_seconds=0.5'], 'none of the 1 files could be read'),
     (['--encoder=clap'], "encoder 'clap' is unknown"),
     (['--videos=/nowhere'], '/nowhere is no folder'),
     (['--captions=/nowhere.jsonl'], '/nowhere.jsonl is missing'),
   ],
 )
-def test_bad_extractions(flags, sentence, made, capsys, tmp_path):
+@pytest.mark.parametrize('workers', [1, 2])
+def test_bad_extractions(workers, flags, sentence, capsys, tmp_path):
   (tmp_path / 'in').mkdir()
-  shutil.copy(made / 'in' / 'clip 0.mp4', tmp_path / 'in')
-  assert extract(tmp_path / 'in', tmp_path / 'out', *flags) == 2
+  make_video(tmp_path / 'in' / 'a.mp4', pictures=10)
+  place = tmp_path / 'in', tmp_path / 'out'
+  assert extract(*place, *flags, workers=workers) == 2
   captured = capsys.readouterr()
   assert sentence in captured.err
   assert 'Traceback' not in captured.err
 
 
-def test_nothing_but_broken_files(capsys, tmp_path):
+@pytest.mark.parametrize('workers', [1, 2])
+def test_nothing_but_broken_files(workers, capsys, tmp_path):
   (tmp_path / 'a.mp4').touch()
-  assert extract(tmp_path, tmp_path / 'out') == 2
+  assert extract(tmp_path, tmp_path / 'out', workers=workers) == 2
   captured = capsys.readouterr()
   assert 'is empty (0 bytes)' in captured.out
   assert 'none of the 1 files could be read' in captured.err
+
+
+def test_names_that_are_no_text(tmp_path):
+  # A program of its own: its output takes UTF-8 only.
+  videos = tmp_path / os.fsdecode(b'in\xff')
+  videos.mkdir()
+  make_video(tmp_path / 'a.mp4').rename(videos / os.fsdecode(b'caf\xe9.mp4'))
+  (videos / os.fsdecode(b'bad\xe9.mp4')).touch()
+  (videos / os.fsdecode(b'to\xe9')).symlink_to('..')
+  out = tmp_path / os.fsdecode(b'out\xfe')
+  command = [sys.executable, f'{ROOT}/main.py', '--mode=extract', '--workers=1']
+  found = subprocess.run(
+    [*command, '--noprogress', f'--videos={videos}', f'--out={out}'],
+    capture_output=True,
+    env={**os.environ, 'PYTHONIOENCODING': 'utf-8:strict'},
+    check=False,
+  )
+  said = found.stdout.decode('utf-8'), found.stderr.decode('utf-8')
+  assert found.returncode == 0, said
+  assert 'bad%E9  is empty (0 bytes)' in said[0]
+  assert f'{tmp_path}/out%FE/videos: 1 videos' in said[0]
+  assert 'in%FF/to%E9 is passed over' in said[1]

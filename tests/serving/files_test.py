@@ -21,7 +21,7 @@ from serving.limits import Limits
 from serving.thumbnails import Thumbnails
 from tests.helpers.searching import made, retriever, videos_of
 from tests.helpers.serving import open_index, served
-from tests.helpers.videos import make_video
+from tests.helpers.videos import make_video, turn
 
 
 @pytest.fixture(scope='module')
@@ -268,6 +268,36 @@ def test_thumbnails_show_their_time(video, client):
     answer = client.get(f'/thumbnails/{video}?t={t}')
     assert answer.status_code == 400
     assert answer.json()['error'].startswith('t: ')
+
+
+def test_files_that_lie_or_start_late(tmp_path):
+  videos = tmp_path / 'videos'
+  videos.mkdir()
+  turn(make_video(videos / 'v1.mp4', pixel=2.0))
+  make_video(videos / 'v2.mkv', times=range(100, 120))
+  make_video(videos / 'v3.mp4')
+  make_video(videos / 'v4.mp4', size=(2000, 2))
+  (videos / 'v5.mp4').write_bytes(b'no video')
+  found = {path.stem: path for path in videos.iterdir()}
+  files = VideoFiles(videos, found)
+  with served(open_index(tmp_path), files=files) as (client, _):
+    for video, shape in (('v1', (960, 320)), ('v4', (1280, 1))):
+      answer = client.get(f'/thumbnails/{video}')
+      picture = Image.open(io.BytesIO(answer.content))
+      assert (picture.height, picture.width) == shape
+    answer = client.get('/thumbnails/v2?t=1.25')
+    picture = np.asarray(Image.open(io.BytesIO(answer.content)))
+    assert picture[:, :150].mean() == pytest.approx(10 + 8 * 12, abs=5)
+    for video, start in (('v1', 0.0), ('v2', 10.0), ('v3', 0.0)):
+      path = f'/api/videos/{video}/start'
+      assert client.get(path).json() == {'start': start}
+    for video in ('v5', 'v6', 'v99'):
+      answer = client.get(f'/api/videos/{video}/start')
+      assert answer.status_code == 404
+      assert str(tmp_path) not in answer.json()['error']
+    page = client.get('/').text
+  assert 'currentTime = seconds + this.origin' in page
+  assert 'fragment(seconds + this.origin' in page
 
 
 def test_what_gives_no_picture(client, monkeypatch):
