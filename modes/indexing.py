@@ -16,7 +16,7 @@ from dreamprvr_jax.interop.retriever import Retriever
 from dreamprvr_jax.search import writer
 from dreamprvr_jax.search.compaction import compact
 from dreamprvr_jax.search.manifest import Manifest
-from dreamprvr_jax.search.store import Store
+from dreamprvr_jax.search.store import Store, stored_bytes
 from modes import joins
 from modes.joins import Arguments
 
@@ -119,9 +119,9 @@ def named(flag: str, there: Iterable[str]) -> list[str]:
 
 def show(place: str, manifest: Manifest) -> None:
   """Prints what an index holds."""
-  stored = [p.stat().st_size for p in pathlib.Path(place).rglob('*.npy')]
   joins.say(
     f'{place}: {manifest.num_videos:,} videos in {len(manifest.segments)} '
-    f'segments, {sum(stored) / 2**20:,.1f} MiB of {manifest.tokens} tokens, '
+    f'segments, {stored_bytes(manifest) / 2**20:,.1f} MiB of '
+    f'{manifest.tokens} tokens, '
     f'made with {manifest.checkpoint}'
   )

@@ -5,6 +5,7 @@ import logging
 import os
 import pathlib
 import shutil
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -249,7 +250,9 @@ def _screen(root: pathlib.Path) -> None:
   for step, problem in damaged.items():
     aside = root / DAMAGED / str(step)
     aside.parent.mkdir(exist_ok=True)
-    shutil.rmtree(aside, ignore_errors=True)
+    if aside.exists():
+      # Nothing that is there is removed.
+      aside = aside.with_name(f'{step}-{uuid.uuid4().hex[:12]}')
     (latest / str(step)).rename(aside)
     _log.warning(
       'the checkpoint of step %d in %s is damaged (%s): going back to step %d; '

@@ -18,6 +18,7 @@ from dreamprvr_jax.checkpoints.files import (
   hush_orbax,
   is_of_files,
   not_written,
+  read_config,
   write_json,
 )
 from dreamprvr_jax.checkpoints.seal import SEAL, find_damage, write_seal
@@ -70,6 +71,13 @@ def save_weights(
       raise CheckpointError(
         f'{place} is no checkpoint, and weights were to take its place; move '
         'it away, or give another folder'
+      )
+  if (root / CONFIG_FILE).exists() and not (root / SEAL).exists():
+    former = read_config(root)
+    if not (isinstance(former, dict) and 'config' in former):
+      raise CheckpointError(
+        f'{root / CONFIG_FILE} is of another program, and the config of the '
+        'weights was to take its place; give another folder'
       )
   try:
     with ocp.StandardCheckpointer() as checkpointer:

@@ -3,10 +3,11 @@
 import base64
 import math
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
+
+from dreamprvr_jax import folders
 
 # Pixels of a timeline.
 _WIDTH = 640
@@ -39,14 +40,9 @@ def write_page(found: Mapping[str, Any], path: os.PathLike[str] | str) -> None:
       are NaN.
     path: The file.
   """
-  target = pathlib.Path(path)
-  target.parent.mkdir(parents=True, exist_ok=True)
-  partial = target.with_name(f'.{target.name}.{os.getpid()}.tmp')
-  try:
-    partial.write_text(page(found), encoding='utf-8')
-    partial.replace(target)
-  finally:
-    partial.unlink(missing_ok=True)
+  with folders.replacing(path) as partial:
+    # The path of an index need not be text.
+    partial.write_text(page(found), encoding='utf-8', errors='replace')
 
 
 def page(found: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from dreamprvr_jax import text
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.progress import bar
 from dreamprvr_jax.search.store import Store
@@ -47,17 +48,7 @@ class Database:
       UserError: If LanceDB is not installed, there is no such database, or it
         has other videos or another retriever's tokens than the index.
     """
-    lancedb = _library(_LIBRARY)
-    self._table: Any = None
-    # Asking for a folder that is not there would make it.
-    if _is_address(place) or (pathlib.Path(place) / f'{_TABLE}.lance').exists():
-      try:
-        self._table = lancedb.connect(place).open_table(_TABLE)
-      except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(
-          f'the database {place} cannot be opened ({error}); give what '
-          '--mode=export --index=... wrote as --out'
-        ) from error
+    self._table = _opened(_library(_LIBRARY), place)
     if self._table is None:
       raise UserError(
         f'{place} holds no database; write one with --mode=export '
@@ -68,14 +59,15 @@ class Database:
       f'export the index again, with --mode=export --index={store.directory} '
       f'--out={place}'
     )
-    digest = (self._table.schema.metadata or {}).get(_DIGEST, b'').decode()
+    digest = _digest(self._table)
     if digest != store.manifest.digest:
       raise UserError(
         f'the database {place} has tokens of the weights {digest!r}, the index '
         f'{store.directory} of {store.manifest.digest!r}; {again}'
       )
-    ids = self._table.search().select(['id']).to_arrow()['id'].to_pylist()
-    other = set(ids) ^ set(self._rows)
+    found = self._table.search().select(['id']).to_arrow()['id'].to_pylist()
+    # Earlier versions wrote ids as they found them.
+    other = set(map(text.normal, found)) ^ set(self._rows)
     if other:
       raise UserError(
         f'the database {place} and the index {store.directory} differ in '
@@ -99,7 +91,9 @@ class Database:
     with concurrent.futures.ThreadPoolExecutor(_REQUESTS) as pool:
       answers = list(pool.map(names, requests))
     for i, pair in enumerate(zip(answers[::2], answers[1::2], strict=True)):
-      rows = sorted({self._rows[name] for names in pair for name in names})
+      rows = sorted(
+        {self._rows[text.normal(name)] for names in pair for name in names}
+      )
       found[i, : len(rows)] = rows
     return found
 
@@ -114,8 +108,8 @@ def export(place: str, store: Store, *, show: bool = False) -> int:
     show: Whether a progress bar is shown.
 
   Raises:
-    UserError: If LanceDB is not installed, the index is empty, or the folder
-      holds something else.
+    UserError: If LanceDB is not installed, the index is empty or damaged, or
+      the folder or the table holds something else.
   """
   lancedb, arrow = _library(_LIBRARY), _library('pyarrow')
   rows = np.asarray(sorted(store.rows_of().values()), np.int64)
@@ -123,6 +117,12 @@ def export(place: str, store: Store, *, show: bool = False) -> int:
     raise UserError(f'the index {store.directory} has no videos to export')
   if not _is_address(place):
     _check_folder(place)
+  former = _opened(lancedb, place)
+  if former is not None and not _digest(former):
+    raise UserError(
+      f'{place} holds a table {_TABLE!r} that --mode=export did not write; '
+      'nothing was changed: give another --out'
+    )
   tokens = arrow.list_(arrow.list_(arrow.float16(), store.manifest.width))
   schema = arrow.schema(
     [('id', arrow.string()), *((branch, tokens) for branch in _BRANCHES)],
@@ -137,6 +137,7 @@ def export(place: str, store: Store, *, show: bool = False) -> int:
       columns = [arrow.array([store.ids[row] for row in few])]
       for branch in _BRANCHES:
         found = store.tokens(branch, few).astype(np.float16)
+        store.check_finite(found, few, 'tokens')
         real = mask if branch == 'frame' else np.ones(found.shape[:2], bool)
         flat = arrow.array(found[real].reshape(-1))
         columns.append(
@@ -174,6 +175,34 @@ def _library(name: str) -> Any:
 
 def _is_address(place: str) -> bool:
   return '://' in place
+
+
+def _digest(table: Any) -> str:
+  """Returns whose tokens a table has; '' if it is none of ours."""
+  found = (table.schema.metadata or {}).get(_DIGEST, b'')
+  return found.decode('utf-8', 'replace')
+
+
+def _opened(lancedb: Any, place: str) -> Any:
+  """Returns the table of a database; None if it has none.
+
+  Raises:
+    UserError: If it cannot be opened.
+  """
+  is_local = not _is_address(place)
+  # Asking for a folder that is not there would make it.
+  if is_local and not (pathlib.Path(place) / f'{_TABLE}.lance').exists():
+    return None
+  try:
+    return lancedb.connect(place).open_table(_TABLE)
+  # What LanceDB raises: the first where there is no such table.
+  except (ValueError, OSError, RuntimeError) as error:
+    if isinstance(error, ValueError) and not is_local:
+      return None
+    raise UserError(
+      f'the database {place} cannot be opened ({error}); give what '
+      '--mode=export --index=... wrote as --out'
+    ) from error
 
 
 def _check_folder(place: str | os.PathLike[str]) -> None:

@@ -1,5 +1,6 @@
 """The rows of an index: its ids, and its arrays, read when asked for."""
 
+import math
 import os
 import pathlib
 import stat
@@ -62,6 +63,15 @@ def array_specs(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], Any]]:
   if manifest.registers:
     specs['registers'] = ((manifest.registers, manifest.width), np.float16)
   return specs
+
+
+def stored_bytes(manifest: Manifest) -> int:
+  """Returns the bytes of all numbers of an index, removed rows included."""
+  rows = sum(segment.videos for segment in manifest.segments)
+  return rows * sum(
+    math.prod(shape) * np.dtype(dtype).itemsize
+    for shape, dtype in array_specs(manifest).values()
+  )
 
 
 class Store:
