@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import unicodedata
 
 import h5py
 import numpy as np
@@ -296,24 +295,7 @@ def test_what_is_no_file(tmp_path):
       Features(tmp_path / name)
 
 
-@pytest.mark.parametrize('form', ['folder', 'hdf5', 'npz'])
-def test_accents_in_either_form(tmp_path, form):
-  apart = unicodedata.normalize('NFD', 'caf\xe9')
-  path = write(tmp_path, form, {apart: _ARRAYS['v'], 'w': _ARRAYS['w']})
-  found = Features(path)
-  assert found.ids == ['caf\xe9', 'w']
-  np.testing.assert_array_equal(found.read('caf\xe9'), _ARRAYS['v'])
-  assert all(file.exists() for file in found.files())
-
-
-def test_a_name_in_both_forms(tmp_path):
-  apart = unicodedata.normalize('NFD', 'caf\xe9')
-  path = write(tmp_path, 'npz', {apart: _ARRAYS['v'], 'caf\xe9': _ARRAYS['v']})
-  with pytest.raises(DataError, match='twice, with accents written in two'):
-    Features(path)
-
-
-def test_names_that_are_no_text(tmp_path):
+def test_names_that_are_no_text_are_told(tmp_path):
   with h5py.File(tmp_path / 'all.h5', 'w') as file:
     file['v'] = _ARRAYS['v']
     file.id.links.create_soft(b'\xff', b'/v')
