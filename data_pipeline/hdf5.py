@@ -9,7 +9,7 @@ import tqdm
 from data_pipeline.errors import ArrayError
 from data_pipeline.hdf5_claims import Stored
 from data_pipeline.hdf5_file import Hdf5File
-from data_pipeline.limits import Limits, memory_problem
+from data_pipeline.limits import Limits, disk_size, memory_problem
 from data_pipeline.resident import available_memory
 from dreamprvr_jax import text
 
@@ -53,7 +53,7 @@ class Hdf5Store:
       self._file.close()
     claims = {name: stored.claim for name, stored in self._entries.items()}
     excess = (limits or Limits()).excess(
-      claims, self._file.size, str(self.path)
+      claims, disk_size(self.path), str(self.path)
     )
     for name, problem in excess.items():
       del self._entries[name]

@@ -6,6 +6,7 @@ to a tenth, so there is room between what people have and what does harm.
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -65,12 +66,12 @@ class Limits:
 
     Args:
       claims: Of all arrays of the source.
-      size: Bytes of the source.
+      size: Bytes of the source, see `disk_size`.
       source: What errors call it.
 
     Raises:
       DataError: If the source claims too much in all, though no single array
-        does, as when many names stand for the same bytes.
+        does: many names stand for the same bytes, or the file has a hole.
     """
     total = sum(claim.unpacked for claim in claims.values())
     whole = self._is_too_much(total, size)
@@ -87,9 +88,9 @@ class Limits:
         total -= claim.unpacked
     if self._is_too_much(total, size):
       raise DataError(
-        f'{source} has {_size(size)} but its arrays come to {_size(total)}, '
-        f'more than {self._times()}; write each array once, or raise the '
-        'limit if you trust the file'
+        f'{source} takes {_size(size)} of the disk but its arrays come to '
+        f'{_size(total)}, more than {self._times()}; write each array once and '
+        'whole, or raise the limit if you trust the file'
       )
     return found
 
@@ -98,6 +99,14 @@ class Limits:
 
   def _times(self) -> str:
     return f'{self.max_inflation:g} times its size ({self.option})'
+
+
+def disk_size(path: pathlib.Path) -> int:
+  """Returns the bytes that a file takes on the disk, without its holes."""
+  stat = path.stat()
+  # Some network disks say 0, other systems nothing.
+  blocks = getattr(stat, 'st_blocks', 0)
+  return min(stat.st_size, blocks * 512) if blocks else stat.st_size
 
 
 def memory_problem(claim: Claim, available: int | None) -> str:

@@ -7,7 +7,13 @@ import numpy as np
 from data_pipeline import rows
 from data_pipeline.errors import ArrayError
 from data_pipeline.hdf5_file import Hdf5Arrays
-from data_pipeline.limits import Claim, Limits, memory_problem, shape_text
+from data_pipeline.limits import (
+  Claim,
+  Limits,
+  disk_size,
+  memory_problem,
+  shape_text,
+)
 from data_pipeline.npz import Npz
 from data_pipeline.resident import available_memory
 from dreamprvr_jax import text
@@ -42,7 +48,7 @@ def read_queries(path: str, width: int) -> dict[str, np.ndarray]:
   with Npz(file, where) if ending == '.npz' else Hdf5Arrays(file) as store:
     if not store.ids:
       raise UserError(f'{where}: the file holds no query')
-    return _read_arrays(store, where, width)
+    return _read_arrays(store, file, where, width)
 
 
 def holds_sentences(path: str) -> bool:
@@ -104,7 +110,7 @@ def _sentence_row(where: str, line: str, name: str) -> tuple[str, str]:
 
 
 def _read_arrays(
-  store: Npz | Hdf5Arrays, where: str, width: int
+  store: Npz | Hdf5Arrays, file: pathlib.Path, where: str, width: int
 ) -> dict[str, np.ndarray]:
   """Returns the arrays of a file by id, float32; nothing is read before all
   of them were found to fit."""
@@ -124,7 +130,8 @@ def _read_arrays(
     if problem:
       raise UserError(f'{where}: the query {name!r} {problem}')
     claims[name] = claim
-  for name, problem in Limits().excess(claims, store.size, where).items():
+  excess = Limits().excess(claims, disk_size(file), where)
+  for name, problem in excess.items():
     raise UserError(f'{where}: the query {name!r} {problem}')
   found = {}
   for name, stored in names.items():

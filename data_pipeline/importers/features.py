@@ -20,7 +20,7 @@ import tqdm
 from data_pipeline.errors import ArrayError, DataError, unreadable
 from data_pipeline.hdf5_file import Hdf5Arrays
 from data_pipeline.importers import layout
-from data_pipeline.limits import Claim, Limits, memory_problem
+from data_pipeline.limits import Claim, Limits, disk_size, memory_problem
 from data_pipeline.npz import Npz, npy_claim, read_npy
 from data_pipeline.resident import available_memory
 from dreamprvr_jax import text
@@ -118,7 +118,7 @@ class Features:
         self.problems[name] = problem
       else:
         claims[name] = claim
-    size = sum(path.stat().st_size for path in self._files_of(claims))
+    size = sum(map(disk_size, self._sources(claims)))
     self.problems |= limits.excess(claims, size, str(self.path))
     return {
       name: claim.shape
@@ -160,9 +160,9 @@ class Features:
 
   def files(self) -> list[pathlib.Path]:
     """Returns the files that the numbers come from."""
-    return self._files_of(self.ids)
+    return self._sources(self.ids)
 
-  def _files_of(self, names: Iterable[str]) -> list[pathlib.Path]:
+  def _sources(self, names: Iterable[str]) -> list[pathlib.Path]:
     """Returns the files of some arrays."""
     if isinstance(self._store, _Folder):
       return [self._store.paths[self._stored[name]] for name in names]

@@ -49,12 +49,19 @@ def read_config(directory: os.PathLike[str] | str) -> dict[str, Any]:
       'folder that --mode=import or --mode=export wrote'
     )
   try:
-    return json.loads(path.read_text())
-  except ValueError as error:
+    found = text.parse_json(text.read(path), str(path))
+  except text.TextError as error:
     raise CheckpointError(
       f'{path} is not valid JSON ({error}); restore it from a backup or make '
       'the checkpoint again'
     ) from error
+  if not isinstance(found, dict):
+    raise CheckpointError(
+      f'{path} holds a {type(found).__name__} where the settings of a '
+      'checkpoint were expected; restore it from a backup or make the '
+      'checkpoint again'
+    )
+  return found
 
 
 def not_written(

@@ -44,7 +44,7 @@ def test_many_small_ones_are_named_together():
 
 
 def test_many_names_for_the_same_bytes():
-  with pytest.raises(DataError, match=r'FILE has 10.0 MiB but .* come to 1.0'):
+  with pytest.raises(DataError, match=r'FILE takes 10.0 MiB of .* come to 1.0'):
     excess([(10 << 20, 10 << 20)] * 105, 10 << 20)
 
 

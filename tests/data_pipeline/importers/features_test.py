@@ -268,6 +268,18 @@ def test_many_that_unpack_too_far_together(tmp_path, monkeypatch):
   assert not Features(tmp_path / 'all.npz').problems
 
 
+def test_a_file_that_is_a_hole(tmp_path):
+  path = tmp_path / 'v.npy'
+  with path.open('wb') as file:
+    header = {'descr': '<f4', 'fortran_order': False, 'shape': (1 << 27, 1)}
+    np.lib.format.write_array_header_1_0(file, header)
+    file.truncate(file.tell() + (1 << 29))
+  if path.stat().st_blocks * 512 > 1 << 20:
+    pytest.skip('this disk has no holes')
+  with pytest.raises(DataError, match=r'its arrays come to 512\.0 MiB'):
+    Features(tmp_path)
+
+
 def test_links_and_values_that_are_not_there(tmp_path):
   with h5py.File(tmp_path / 'all.h5', 'w') as file:
     for name, array in _ARRAYS.items():
