@@ -18,6 +18,8 @@ from tests.helpers.commands import call, untrained
 from tests.helpers.searching import made, retriever, videos_of
 
 BEAM = '--engine=beam', '--workers=2'
+# The name of a job.
+JOB = '0' * 32
 
 
 @pytest.fixture(scope='module')
@@ -35,8 +37,7 @@ def contents(place):
   """Everything that an index stores, in its order."""
   store = Store(place)
   found = {
-    name: store.read(name, 0, len(store)).tobytes()
-    for name in store._arrays
+    name: store.read(name, 0, len(store)).tobytes() for name in store._arrays
   }
   return store.ids, store.items.tolist(), found
 
@@ -75,7 +76,7 @@ def part_writer(data, cuts, **changes):
     names = []
     rows = np.arange(len(data['clips']))
     for number, few in enumerate(np.split(rows, cuts)):
-      names.append(f'part{number}')
+      names.append(f'{JOB}-{number:05}')
       for _ in range(2):
         writer.write_part(
           root,
@@ -103,8 +104,8 @@ def test_parts_of_whole_batches_are_those_of_one_segment(tmp_path):
 
 def lost(root, tokens, registers):
   del tokens, registers
-  (root / SEGMENTS / 'half').mkdir(parents=True)
-  return ['half']
+  (root / SEGMENTS / JOB).mkdir(parents=True)
+  return [JOB]
 
 
 def stopped(root, tokens, registers):
@@ -139,7 +140,7 @@ def test_workers_write_while_the_launcher_holds_the_index(tmp_path):
   data = made(5)
   with locked(tmp_path) as root:
     part_writer(data, [])(root, 'int8', False)
-    with pytest.raises(UserError, match='another process is writing'):
+    with pytest.raises(UserError, match='is in use by another command'):
       writer.create(tmp_path, retriever(), videos_of(data))
 
 
