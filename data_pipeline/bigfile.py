@@ -12,8 +12,8 @@ from data_pipeline.errors import DataError
 from dreamprvr_jax import text as texts
 
 _DTYPE = np.dtype('<f4')
-# Characters of the one line of shape.txt.
-_MAX_LINE = 200
+# Of shape.txt, which is one line.
+_MAX_BYTES = 200
 # Ids may hold other white space, such as a no-break space.
 _SPACE = re.compile('[ \t\r\n\x0b\x0c]+')
 _FILES = ('feature.bin', 'id.txt', 'shape.txt', 'video2frames.txt')
@@ -121,8 +121,9 @@ class BigFileStore:
 
   def _read_shape(self):
     path = self.folder / 'shape.txt'
-    with path.open(encoding='utf-8-sig', errors='replace') as file:
-      first = file.readline(_MAX_LINE).split()
+    with path.open('rb') as file:
+      head = texts.decode(file.read(_MAX_BYTES), str(path))
+    first = head.split('\n', 1)[0].split()
     try:
       self._count, self._width = (int(word) for word in first)
     except ValueError:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import h5py
-from h5py import h5l, h5o
+from h5py import h5l, h5o  # pyright: ignore[reportAttributeAccessIssue]
 
 from data_pipeline.errors import ArrayError, unreadable
 from data_pipeline.limits import Claim, shape_text

@@ -36,9 +36,9 @@ MODES = {
     'torch and\nruns nothing that the file holds. With --features: other '
     "people's features and\nannotations become a collection in the official "
     'layout.',
-    'python main.py --mode=import --official=FILE.ckpt --workdir=DIR\n      '
-    'or: --features=PATH [--queries=PATH --annotations=FILE] --out=ROOT '
-    '[--collection=NAME]',
+    'python main.py --mode=import --official=FILE.ckpt --workdir=DIR '
+    '[--collection=NAME]\n      or: --features=PATH '
+    '[--queries=PATH --annotations=FILE] --out=ROOT [--collection=NAME]',
   ),
   'export': (
     'The inference weights alone: orbax, safetensors, config.json. With '
@@ -149,7 +149,7 @@ FLAGS = {
   'page of a search',
   '--captions=FILE': 'their captions, for extract; see docs/extraction.md',
   '--collection=NAME': 'of what extract or import writes; videos or imported '
-  'if not given',
+  'if not given; with --official, the dataset of the checkpoint',
   '--features=PATH': 'of videos, for import and inspect: a folder of .npy or '
   '.npz files, .npz or HDF5; see docs/importing.md',
   '--annotations=FILE,...': 'sentences and the videos they mean, for import '

@@ -73,8 +73,8 @@ def save_weights(
         'it away, or give another folder'
       )
   if (root / CONFIG_FILE).exists() and not (root / SEAL).exists():
-    former = read_config(root)
-    if not (isinstance(former, dict) and 'config' in former):
+    there = read_config(root)
+    if not (isinstance(there, dict) and 'config' in there):
       raise CheckpointError(
         f'{root / CONFIG_FILE} is of another program, and the config of the '
         'weights was to take its place; give another folder'

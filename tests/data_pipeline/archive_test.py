@@ -94,6 +94,26 @@ def test_ids_are_spelt_as_in_captions(content, options, tmp_path):
   np.testing.assert_array_equal(archive.num_frames, [1, 200, 48])
 
 
+def test_links_to_other_files_are_bad_videos(content, options, tmp_path):
+  folder = content.write(tmp_path)
+  with h5py.File(folder / 'FeatureData/i3d/feature.hdf5', 'a') as file:
+    file['link'] = h5py.ExternalLink('other.h5', 'x')
+    file['own'] = h5py.SoftLink('/v_a')
+    file['folder/x'] = np.ones((2, 6), np.float32)
+  with pytest.raises(BadItemError, match=r"video 'link': is a link to another"):
+    open_archive(options)
+  archive = open_archive(dataclasses.replace(options, skip_bad=True))
+  assert archive.video_ids == sorted([*content.videos, 'own'])
+
+
+@pytest.mark.parametrize('text', ['[1]', '{"v_a": "x"}', '[' * 10**5, '{"v": '])
+def test_durations_of_another_kind(content, options, tmp_path, text):
+  folder = content.write(tmp_path)
+  (folder / 'durations.json').write_text(text)
+  with pytest.raises(UserError, match=r'durations\.json'):
+    open_archive(options)
+
+
 def test_bad_videos(content, options, tmp_path):
   content.videos['wide'] = np.ones((7, 9), np.float32)
   folder = content.write(tmp_path)

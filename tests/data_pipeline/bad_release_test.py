@@ -3,11 +3,28 @@
 import dataclasses
 import os
 
+import h5py
 import numpy as np
 import pytest
 
+from data_pipeline import limits
 from data_pipeline.corpus import open_corpus
-from data_pipeline.errors import DataError
+from data_pipeline.errors import BadItemError, DataError
+from data_pipeline.prepare import prepare
+
+
+@pytest.fixture(params=[1, 2], ids=['alone', 'two workers'])
+def options(options, request):
+  """The same for one worker and for several."""
+  return dataclasses.replace(options, num_workers=request.param)
+
+
+def _refused(options, message):
+  """Preparing ends with this sentence and leaves no manifest."""
+  with pytest.raises(DataError, match=message) as caught:
+    prepare(options, progress=False)
+  assert not list(options.prepared.glob('*/*/manifest.json'))
+  return caught.value
 
 
 def _drop_words(content):
@@ -82,6 +99,7 @@ def test_bad_items_are_named_or_left_out(content, options, tmp_path, spoil):
   with pytest.raises(DataError, match=_BAD[spoil]) as caught:
     open_corpus(options)
   assert 'skip_bad' in str(caught.value)
+  assert str(_refused(options, _BAD[spoil])) == str(caught.value)
   corpus = open_corpus(dataclasses.replace(options, skip_bad=True))
   assert len(corpus.skipped) == 1
   (item, reason) = corpus.skipped[0]
@@ -112,6 +130,97 @@ def test_values_that_are_not_finite(content, options, tmp_path, value, kind):
   assert ('v_d' in split.video_ids) == (kind == 'caption')
   assert 'v_d#enc#1' not in split.caption_ids
   split.resident()
+
+
+@pytest.mark.parametrize(
+  ('kind', 'value'), [('video', np.nan), ('cap', np.inf)]
+)
+def test_preparing_names_values_that_are_not_finite(
+  content, options, tmp_path, kind, value
+):
+  if kind == 'video':
+    content.videos['v_d'][2, 1] = value
+  else:
+    content.words['v_d#enc#1'][0, 1] = value
+  content.write(tmp_path)
+  message = f'{kind}.* .v_d.* NaN or inf.*row [02] of'
+  error = _refused(options, message)
+  # From another process, whole.
+  assert type(error) is BadItemError
+  assert 'v_d' in error.item
+  assert error.reason in str(error)
+
+
+def _link(file, folder):
+  del file['v_d']
+  file['v_d'] = h5py.ExternalLink(folder / 'other.h5', 'x')
+
+
+def _outside(file, folder):
+  del file['v_d']
+  (folder / 'x.bin').write_bytes(bytes(120))
+  external = [(str(folder / 'x.bin'), 0, 120)]
+  file.create_dataset('v_d', (5, 6), 'f4', external=external)
+
+
+def _huge(file, folder):
+  del file['v_d']
+  file.create_dataset('v_d', (10**9, 6), 'f4')
+
+
+def _dent(file, folder):
+  del file['v_d']
+  data = file.create_dataset(
+    'v_d', (5, 6), 'f4', chunks=(5, 6), compression='gzip'
+  )
+  data.id.write_direct_chunk((0, 0), b'no zlib stream')
+
+
+_CLAIMS = {
+  _link: 'is a link to another file',
+  _outside: 'keeps its values in another file',
+  _huge: 'of which 0 are stored',
+}
+
+
+@pytest.mark.parametrize('spoil', list(_CLAIMS), ids=lambda f: f.__name__[1:])
+def test_what_is_not_in_the_file(content, options, tmp_path, spoil):
+  folder = content.write(tmp_path)
+  with h5py.File(folder / 'FeatureData/i3d/feature.hdf5', 'a') as file:
+    spoil(file, tmp_path)
+  message = f"video 'v_d' of caption .*{_CLAIMS[spoil]}"
+  assert type(_refused(options, message)) is BadItemError
+  corpus = open_corpus(dataclasses.replace(options, skip_bad=True))
+  assert [item.partition(' of')[0] for item, _ in corpus.skipped] == [
+    "video 'v_d'"
+  ]
+  assert 'v_d' not in corpus.splits['train'].video_ids
+
+
+def test_a_damaged_chunk_is_one_bad_video(content, options, tmp_path):
+  folder = content.write(tmp_path)
+  with h5py.File(folder / 'FeatureData/i3d/feature.hdf5', 'a') as file:
+    _dent(file, tmp_path)
+  split = open_corpus(options).splits['train']
+  with pytest.raises(BadItemError, match=r"'v_d': cannot be read: .*hdf5"):
+    split.read_videos(range(5))
+  corpus = open_corpus(dataclasses.replace(options, skip_bad=True))
+  assert [item for item, _ in corpus.skipped] == ["video 'v_d'"]
+
+
+def test_what_unpacks_too_far_is_one_bad_video(
+  content, options, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(limits, 'FREE_BYTES', 1000)
+  folder = content.write(tmp_path)
+  with h5py.File(folder / 'FeatureData/i3d/feature.hdf5', 'a') as file:
+    del file['v_d']
+    zeros = np.zeros((9999, 6), np.float32)
+    file.create_dataset('v_d', data=zeros, compression='gzip')
+  message = r'64 times its size \(--config.data.max_inflation\)'
+  with pytest.raises(BadItemError, match=message):
+    open_corpus(options)
+  open_corpus(dataclasses.replace(options, max_inflation=2000))
 
 
 def test_nothing_left_is_an_error(content, options, tmp_path):
@@ -159,6 +268,26 @@ _FILE_ERRORS = {
     lambda folder: (folder / 'video2frames.txt').write_text('[1]'),
     'video2frames.txt holds a list',
   ),
+  'negative shape.txt': (
+    lambda folder: (folder / 'shape.txt').write_text('-511 -6\n'),
+    r"shape.txt:1 holds '-511 -6' where two integers",
+  ),
+  'absurd shape.txt': (
+    lambda folder: (folder / 'shape.txt').write_text('511 ' + '6' * 99),
+    r'feature.bin has \d+ bytes but .*shape.txt says 511 x 666',
+  ),
+  'nested literal': (
+    lambda folder: (folder / 'video2frames.txt').write_text('[' * 10**5),
+    r'video2frames.txt:1 is not one dict literal',
+  ),
+  'unhashable literal': (
+    lambda folder: (folder / 'video2frames.txt').write_text('{"a": 1, []: 2}'),
+    'video2frames.txt is not one dict literal',
+  ),
+  'frames that are lists': (
+    lambda folder: (folder / 'video2frames.txt').write_text("{'v_a': [[]]}"),
+    r"entry of 'v_a' holds \[\] where frame ids",
+  ),
   'missing file': (
     lambda folder: (folder / 'id.txt').unlink(),
     r'lacks id.txt',
@@ -172,6 +301,7 @@ def test_damaged_bigfile(content, options, tmp_path, name):
   spoil(content.write(tmp_path, 'bigfile') / 'FeatureData' / 'i3d')
   with pytest.raises(DataError, match=message):
     open_corpus(options)
+  _refused(options, message)
 
 
 @pytest.mark.parametrize(
@@ -181,5 +311,7 @@ def test_damaged_bigfile(content, options, tmp_path, name):
 def test_truncated_hdf5(content, options, tmp_path, name):
   folder = content.write(tmp_path)
   _cut(folder / name, 600)
-  with pytest.raises(DataError, match=r'cannot be read as HDF5.*truncated'):
+  message = r'cannot be read as HDF5.*truncated'
+  with pytest.raises(DataError, match=message):
     open_corpus(dataclasses.replace(options, skip_bad=True))
+  _refused(options, message)

@@ -52,6 +52,23 @@ def _need(pipeline):
     pytest.importorskip('tensorflow')
 
 
+@pytest.mark.filterwarnings('ignore::Warning')
+@pytest.mark.parametrize('kind', [DataError, ZeroDivisionError])
+def test_a_stream_raises_what_reading_raised(kind):
+  _need('streaming')
+  from data_pipeline.streaming import Stream
+
+  def make(number):
+    if number == 2:
+      raise kind('of batch 2')
+    return {'x': np.full(3, number)}
+
+  stream = Stream(make, 0, 9, prefetch=1)
+  assert next(stream)['x'][0] == 0
+  with pytest.raises(kind, match='of batch 2'):
+    list(stream)
+
+
 def test_names_and_shapes_of_a_training_batch(corpora):
   split = corpora['records'].splits['train']
   (batch,) = _take(split, 1)

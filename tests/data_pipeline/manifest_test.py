@@ -9,11 +9,13 @@ import shutil
 import numpy as np
 import pytest
 
-from data_pipeline import manifest
+from data_pipeline import limits, manifest
 from data_pipeline.corpus import open_corpus
-from data_pipeline.dataset import dataset_dir
+from data_pipeline.dataset import dataset_dir, index_path
 from data_pipeline.errors import DataError
+from data_pipeline.index_file import load_arrays, save_arrays
 from data_pipeline.prepare import prepare
+from dreamprvr_jax.errors import UserError
 
 
 def _records(options):
@@ -164,8 +166,108 @@ def test_damaged_manifest(content, options, tmp_path):
   path.write_text(text[:50])
   with pytest.raises(DataError, match=r'manifest\.json cannot be read'):
     _records(options)
+  path.write_text('[' * 10**5)
+  with pytest.raises(DataError, match='nests its JSON too deeply'):
+    _records(options)
   path.write_text(text.replace('"format": 1', '"format": 99'))
   with pytest.raises(DataError, match='of format 99, this program reads'):
+    _records(options)
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    lambda facts: facts.pop('sources'),
+    lambda facts: facts.update(new=1),
+    lambda facts: facts.update(splits=[]),
+    lambda facts: facts.update(skipped=['x']),
+    lambda facts: facts['splits']['train'].pop('shard_bytes'),
+    lambda facts: facts['splits']['train'].update(shard_bytes=[-1, 0, 0]),
+    lambda facts: facts['splits']['train'].update(videos=1 << 70),
+    lambda facts: facts['splits']['train'].update(videos='5'),
+    lambda facts: facts['splits']['train']['shard_lengths'].pop(),
+    lambda facts: facts['sources'].update(x=None),
+  ],
+)
+def test_a_manifest_of_other_facts(content, options, tmp_path, change):
+  content.write(tmp_path)
+  prepare(options, progress=False)
+  path = manifest.path(options)
+  facts = json.loads(path.read_text())
+  change(facts)
+  path.write_text(json.dumps(facts))
+  with pytest.raises(DataError, match=r'lacks facts .* prepare the records'):
+    _records(options)
+  prepare(options, progress=False)
+  assert _records(options).storage == 'records'
+
+
+def _far_offset(index):
+  index['offsets'][0, 1] = 1 << 50
+
+
+def _negative_frames(index):
+  index['num_frames'][0] = -1
+
+
+def _other_video(index):
+  index['caption_video'][0] = 5
+
+
+def _long_shard(index):
+  index['shard_lengths'][0] = 1 << 40
+
+
+def _lost_caption(index):
+  index['caption_ids'] = index['caption_ids'][:9]
+
+
+def _no_text(index):
+  index['captions'] = np.full(9, 0xFF, np.uint8)
+
+
+def _other_type(index):
+  index['num_words'] = index['num_words'].astype(np.float32)
+
+
+def _lost_array(index):
+  del index['durations']
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (_far_offset, 'an offset lies behind the end of its shard'),
+    (_negative_frames, "'num_frames' holds impossible numbers"),
+    (_other_video, "'caption_video' holds impossible numbers"),
+    (_long_shard, "'shard_lengths' holds impossible numbers"),
+    (_lost_caption, '1 caption_ids are there'),
+    (_no_text, 'not UTF-8'),
+    (_other_type, "'num_words' is not as it has to be"),
+    (_lost_array, "'durations' is not as it has to be"),
+  ],
+)
+def test_an_index_that_does_not_fit(
+  content, options, tmp_path, change, message
+):
+  content.write(tmp_path)
+  prepare(options, progress=False)
+  path = index_path(options, 'train')
+  index = load_arrays(path)
+  index = {name: array.copy() for name, array in index.items()}
+  change(index)
+  save_arrays(path, index)
+  with pytest.raises(UserError, match=message):
+    _records(options)
+
+
+def test_an_index_that_unpacks_too_far(content, options, tmp_path, monkeypatch):
+  monkeypatch.setattr(limits, 'FREE_BYTES', 1000)
+  content.write(tmp_path)
+  prepare(options, progress=False)
+  path = index_path(options, 'train')
+  np.savez_compressed(path, **load_arrays(path), zeros=np.zeros(10**6))
+  with pytest.raises(DataError, match=r"array 'zeros' takes .* more than 64"):
     _records(options)
 
 

@@ -96,7 +96,11 @@ def test_reading_through_file_objects(content, options, tmp_path, assert_same):
     split.source._reader.read(0, 10**6, 4)
 
 
-def test_a_full_disk_is_noticed_first(content, options, tmp_path, monkeypatch):
+@pytest.mark.parametrize('workers', [1, 2])
+def test_a_full_disk_is_noticed_first(
+  content, options, tmp_path, monkeypatch, workers
+):
+  options = dataclasses.replace(options, num_workers=workers)
   content.write(tmp_path)
   usage = shutil.disk_usage(tmp_path)._replace(free=1000)
   monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage)
@@ -143,9 +147,11 @@ def _die(shard):
   os._exit(9)
 
 
+@pytest.mark.parametrize('workers', [1, 2])
 def test_a_read_only_disk_is_a_permission(
-  content, options, tmp_path, monkeypatch
+  content, options, tmp_path, monkeypatch, workers
 ):
+  options = dataclasses.replace(options, num_workers=workers)
   content.write(tmp_path)
 
   def refuse(*_, **__):
@@ -162,7 +168,10 @@ def test_framing_is_checked(content, options, tmp_path):
   paths = sorted(dataset_dir(options).glob('tiny-train.tfrecord-*'))
   assert [len(list(records.iterate_records(p))) for p in paths] == [1, 2, 2]
   raw = bytearray(paths[1].read_bytes())
-  for spoiled in (raw[:-1], raw[:5], raw[:100] + b'?' + raw[101:]):
+  # Of a record that would fill any memory, with a checksum that fits.
+  size = (1 << 62).to_bytes(8, 'little')
+  absurd = size + records._masked_crc(size).to_bytes(4, 'little') + raw[12:]
+  for spoiled in (raw[:-1], raw[:5], raw[:100] + b'?' + raw[101:], absurd):
     paths[1].write_bytes(spoiled)
     with pytest.raises(DataError, match='00001-of-00003 is truncated'):
       list(records.iterate_records(paths[1]))

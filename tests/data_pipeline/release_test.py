@@ -111,7 +111,7 @@ def test_frame_ids_of_another_kind(content, options, tmp_path):
   folder = content.write(tmp_path, 'bigfile') / 'FeatureData/i3d'
   text = (folder / 'video2frames.txt').read_text()
   (folder / 'video2frames.txt').write_text(text.replace("'v_a_0'", '[1]'))
-  with pytest.raises(DataError, match=r'frame id \[1\] of'):
+  with pytest.raises(DataError, match=r"entry of 'v_a' holds \[1\]"):
     open_corpus(options)
 
 

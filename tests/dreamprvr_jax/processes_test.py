@@ -9,7 +9,7 @@ import time
 import pytest
 
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.processes import Launch, find_launch
+from dreamprvr_jax.processes import Launch, find_launch, join
 from tests.helpers import runs
 
 STEP = {
@@ -165,6 +165,24 @@ def test_flags_come_before_the_environment():
 def test_what_cannot_be_right(environ, flags, sentence):
   with pytest.raises(UserError, match=sentence):
     find_launch(environ, *flags)
+
+
+@pytest.mark.parametrize(
+  ('error', 'told'),
+  [
+    (RuntimeError('no answer\nmore'), UserError),
+    (ValueError('of metadata'), UserError),
+    (AttributeError('a mistake'), AttributeError),
+  ],
+)
+def test_only_what_jax_raises_is_told_as_a_sentence(monkeypatch, error, told):
+  def fail(**_):
+    raise error
+
+  monkeypatch.setattr('jax.distributed.is_initialized', lambda: False)
+  monkeypatch.setattr('jax.distributed.initialize', fail)
+  with pytest.raises(told, match=str(error).splitlines()[0]):
+    join('localhost:1', 2, 1)
 
 
 def free_port():

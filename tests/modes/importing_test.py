@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 import tracemalloc
+import zipfile
 
 import h5py
 import numpy as np
@@ -182,6 +183,52 @@ def test_nan_is_found_while_writing(parts, capsys):
   assert call('import', parts, f'--out={parts}/root') == 2
   assert "'val_00001' 3 of 3 rows" in capsys.readouterr().err
   assert not listing(parts / 'root')
+
+
+def test_a_small_file_is_no_large_import(parts, capsys):
+  zeros = np.zeros((300 << 10, 256), np.float32)
+  with (
+    zipfile.ZipFile(parts / 'zeros.npz', 'w', zipfile.ZIP_DEFLATED) as file,
+    file.open('val_00001.npy', 'w') as member,
+  ):
+    np.lib.format.write_array(member, zeros)
+  assert (parts / 'zeros.npz').stat().st_size < 1 << 20
+  for mode, out in (('import', f'{parts}/root'), ('inspect', '')):
+    flags = (f'--features={parts}/zeros.npz', f'--out={out}', '--noprogress')
+    assert main.main(['main.py', f'--mode={mode}', *flags]) == 2
+    captured = capsys.readouterr()
+    assert 'unpacks to 300.0 MiB, more than 64 times' in captured.out
+    assert '(--max_inflation)' in captured.err
+    assert 'Traceback' not in captured.err
+  assert not (parts / 'root').exists()
+  assert (
+    main.main(['main.py', '--mode=inspect', *flags, '--max_inflation=2000'])
+    == 0
+  )
+  assert (
+    main.main(['main.py', '--mode=inspect', *flags, '--max_inflation=0']) == 2
+  )
+  assert '--max_inflation is 0; give a number' in capsys.readouterr().err
+
+
+def test_no_bytes_of_other_files_are_imported(parts, capsys):
+  with h5py.File(parts / 'other.h5', 'w') as file:
+    file['secret'] = np.ones((3, VISUAL), np.float32)
+  with h5py.File(parts / 'videos.h5', 'w') as file:
+    file['v'] = np.ones((3, VISUAL), np.float32)
+    file['link'] = h5py.ExternalLink(parts / 'other.h5', 'secret')
+  flags = (f'--features={parts}/videos.h5', f'--out={parts}/root')
+  assert main.main(['main.py', '--mode=import', *flags, '--noprogress']) == 2
+  assert "'link': is a link to another file" in capsys.readouterr().out
+  assert not (parts / 'root').exists()
+
+
+@pytest.mark.parametrize('text', ['[' * 10**5, '{"features": 1}', '[]'])
+def test_a_record_of_another_kind(parts, capsys, text):
+  assert call('import', parts, f'--out={parts}/root') == 0
+  (parts / 'root/imported/import.json').write_text(text)
+  assert call('import', parts, f'--out={parts}/root') == 2
+  assert 'nothing was written' in capsys.readouterr().err
 
 
 def test_a_full_disk_is_seen_before(parts, capsys, monkeypatch):

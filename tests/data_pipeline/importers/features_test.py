@@ -1,13 +1,15 @@
 """Tests of reading features of every form."""
 
+import os
 import pickle
 
 import h5py
 import numpy as np
 import pytest
 
-from data_pipeline import npz
+from data_pipeline import limits, npz
 from data_pipeline.errors import DataError
+from data_pipeline.importers import layout
 from data_pipeline.importers.features import Features
 from dreamprvr_jax.errors import UserError
 
@@ -71,7 +73,8 @@ def test_names_that_are_no_text(tmp_path, form):
       file[b'caf\xe9'] = array
   found = Features(path)
   assert found.ids == ['a', 'caf\udce9']
-  np.testing.assert_array_equal(found.read('caf\udce9'), array)
+  with pytest.raises(UserError, match='has a name that is not UTF-8 text'):
+    found.read('caf\udce9')
 
 
 @pytest.mark.parametrize('form', ['folder', 'hdf5', 'npz'])
@@ -229,3 +232,98 @@ def test_values_are_not_read_at_first(tmp_path, monkeypatch):
   path = write(tmp_path, 'folder', _ARRAYS)
   monkeypatch.setattr(npz, '_values', pytest.fail)
   assert len(Features(path).rows) == 4
+
+
+@pytest.mark.parametrize('form', ['compressed', 'hdf5', 'folder'])
+def test_what_unpacks_too_far_is_named(tmp_path, monkeypatch, form):
+  monkeypatch.setattr(limits, 'FREE_BYTES', 1000)
+  zeros = np.zeros((9999, 5), np.float32)
+  path = write(tmp_path, form, _ARRAYS)
+  if form == 'compressed':
+    np.savez_compressed(path, **_ARRAYS, bad=zeros)
+  elif form == 'hdf5':
+    with h5py.File(path, 'a') as file:
+      file.create_dataset('bad', data=zeros, compression='gzip')
+  else:
+    np.savez_compressed(path / 'bad.npz', zeros)
+  found = Features(path)
+  assert list(found.problems) == ['bad']
+  assert 'more than 64 times its size (the default)' in found.problems['bad']
+  with pytest.raises(DataError, match='64 times'):
+    found.read('bad')
+  assert not found.check_values()
+  raised = Features(path, limits=limits.Limits(2000, '--max_inflation'))
+  assert not raised.problems
+  assert not raised.read('bad').any()
+
+
+def test_many_that_unpack_too_far_together(tmp_path, monkeypatch):
+  monkeypatch.setattr(limits, 'FREE_BYTES', 1 << 20)
+  zeros = np.zeros((10000, 5), np.float32)
+  arrays = {f'bad{i}': zeros for i in range(9)}
+  np.savez_compressed(tmp_path / 'all.npz', v=_ARRAYS['v'], **arrays)
+  assert sorted(Features(tmp_path / 'all.npz').problems) == sorted(arrays)
+  # No one of them is too large.
+  np.savez_compressed(tmp_path / 'all.npz', v=_ARRAYS['v'], bad0=zeros)
+  assert not Features(tmp_path / 'all.npz').problems
+
+
+def test_links_and_values_that_are_not_there(tmp_path):
+  with h5py.File(tmp_path / 'all.h5', 'w') as file:
+    for name, array in _ARRAYS.items():
+      file[name] = array
+    file['again'] = h5py.SoftLink('/v')
+    file['link'] = h5py.ExternalLink('other.h5', 'x')
+    file.create_dataset('claims', (10**9, 5), 'f4')
+  found = Features(tmp_path / 'all.h5')
+  assert list(found.problems) == ['claims', 'link']
+  np.testing.assert_array_equal(found.read('again'), _ARRAYS['v'])
+
+
+def test_what_is_no_file(tmp_path):
+  place = write(tmp_path, 'folder', _ARRAYS)
+  # Opening one would wait for ever.
+  os.mkfifo(place / 'pipe.npy')
+  os.mkfifo(tmp_path / 'pipe.npz')
+  os.mkfifo(tmp_path / 'pipe.h5')
+  (place / 'folder.npz').mkdir()
+  (place / 'nowhere.npy').symlink_to(tmp_path / 'none')
+  found = Features(place)
+  assert list(found.problems) == ['folder', 'nowhere', 'pipe']
+  for name in ('pipe.npz', 'pipe.h5'):
+    with pytest.raises(DataError, match='of no known form'):
+      Features(tmp_path / name)
+
+
+def test_names_that_are_no_text_are_told(tmp_path):
+  with h5py.File(tmp_path / 'all.h5', 'w') as file:
+    file['v'] = _ARRAYS['v']
+    file.id.links.create_soft(b'\xff', b'/v')
+  found = Features(tmp_path / 'all.h5')
+  assert list(found.problems.values()) == [
+    'has a name that is not UTF-8 text; rename it'
+  ]
+
+
+def test_mistakes_of_programs_are_no_damage(tmp_path, monkeypatch):
+  path = write(tmp_path, 'npz', _ARRAYS)
+  found = Features(path)
+
+  def fail(*_):
+    raise KeyError('a mistake')
+
+  monkeypatch.setattr(layout, 'matrix_problem', fail)
+  with pytest.raises(KeyError, match='a mistake'):
+    found.check_values()
+  monkeypatch.setattr(npz, '_parse', fail)
+  with pytest.raises(KeyError, match='a mistake'):
+    Features(path)
+
+
+def test_no_memory_is_no_damage(tmp_path, monkeypatch):
+  path = write(tmp_path, 'folder', _ARRAYS)
+  found = Features(path)
+  monkeypatch.setattr(limits, 'FREE_BYTES', 0)
+  monkeypatch.setattr(limits, 'available_memory', lambda: 10)
+  with pytest.raises(DataError, match='of memory where 10 bytes are free'):
+    found.read('v')

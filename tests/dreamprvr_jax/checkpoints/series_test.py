@@ -280,6 +280,18 @@ def test_full_disk_loses_nothing(written, tmp_path, caplog):
   assert not [r for r in caplog.records if r.exc_info]
 
 
+def test_a_mistake_while_saving_is_no_full_disk(workdir, monkeypatch):
+  def fail(*_, **__):
+    raise AttributeError('a mistake')
+
+  monkeypatch.setattr(series, 'write_seal', fail)
+  saved = RunCheckpoints(workdir)
+  with pytest.raises(AttributeError, match='a mistake'):  # noqa: PT012
+    saved.save_latest(3, make_state(3), {'step': 3})
+    saved.wait()
+  saved.close()
+
+
 def test_disk_that_refuses_long_files_loses_nothing(workdir):
   saved = RunCheckpoints(workdir)
   with disks.short_files(200_000):

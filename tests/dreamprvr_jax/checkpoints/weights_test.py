@@ -4,6 +4,7 @@ import os
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from dreamprvr_jax.checkpoints import (
@@ -66,6 +67,27 @@ def test_weights_of_other_shapes(tmp_path):
   narrow = jax.device_put(weights(0, rows=7))
   with pytest.raises(CheckpointError, match='cannot be read as weights of'):
     load_weights(tmp_path, narrow)
+
+
+def test_weights_of_other_shapes_of_no_device(tmp_path):
+  save_weights(tmp_path, weights(1), {'seed': 1})
+  narrow = jax.eval_shape(lambda: weights(0, rows=7))
+  with pytest.raises(CheckpointError, match=r'has the shape .* was expected'):
+    load_weights(tmp_path, narrow)
+
+
+@pytest.mark.parametrize('kind', [AttributeError, TypeError, RuntimeError])
+def test_mistakes_of_programs_are_not_told_as_damage(
+  tmp_path, monkeypatch, kind
+):
+  save_weights(tmp_path, weights(1), {'seed': 1})
+
+  def fail(*_, **__):
+    raise kind('a mistake')
+
+  monkeypatch.setattr(ocp.StandardCheckpointer, 'restore', fail)
+  with pytest.raises(kind, match='a mistake'):
+    load_weights(tmp_path, weights(0))
 
 
 def test_no_best_epoch_yet(tmp_path):

@@ -267,6 +267,12 @@ def test_features_are_kept_and_known_again(tmp_path):
   for name, value in vars(features).items():
     np.testing.assert_array_equal(getattr(again, name), value)
   assert restore(path, 'b') is None
+  # A shape that was damaged would ask for any amount of memory.
+  whole = path.read_bytes()
+  shape = str(features.tokens.shape)
+  path.write_bytes(whole.replace(shape.encode(), f'(9{shape[2:]}'.encode()))
+  assert path.read_bytes() != whole
+  assert restore(path, 'a') is None
   path.write_bytes(path.read_bytes()[:500])
   assert restore(path, 'a') is None
 
