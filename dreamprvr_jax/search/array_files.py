@@ -141,6 +141,8 @@ class Rows:
     Raises:
       DamagedError: See `read`.
     """
+    if not len(rows):
+      return
     order = np.argsort(rows, kind='stable')
     ordered = rows[order]
     near = max(_GAP // max(self._row, 1), 1)

@@ -147,7 +147,9 @@ class Parts:
       tokens = self._store.tokens(branch, rows)
       norms = np.sqrt(np.einsum('bsd,bsd->bs', tokens, tokens))
       self._store.check_finite(norms, rows, 'tokens')
-      tokens /= np.maximum(norms, NORM_FLOOR)[..., None]
+      # Only rows that were removed may hold what is no number.
+      with np.errstate(invalid='ignore'):
+        tokens /= np.maximum(norms, NORM_FLOOR)[..., None]
       found[low - start : high - start] = tokens
     return found
 

@@ -194,9 +194,9 @@ class Store:
       low, high = max(start - int(first), 0), min(stop - int(first), len(rows))
       if low < high:
         pieces.append(rows.read(low, high))
-    short = stop - max(start, len(self))
-    if short > 0:
-      pieces.append(np.zeros((min(short, stop - start), *shape), dtype))
+    short = max(stop - max(start, len(self)), 0)
+    if short or not pieces:
+      pieces.append(np.zeros((short, *shape), dtype))
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
   def tokens(

@@ -1,14 +1,18 @@
 """An index of segments that workers wrote equals that of one process."""
 
 import pathlib
+import pickle
 
+import jax
 import numpy as np
 import pytest
 
 from batch import indexing
 from batch.engine import Engine
 from data_pipeline.options import DataOptions
+from dreamprvr_jax import checkpoints, folders
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.interop import inference
 from dreamprvr_jax.search import writer
 from dreamprvr_jax.search.index import Index
 from dreamprvr_jax.search.manifest import SEGMENTS
@@ -18,6 +22,8 @@ from tests.helpers.commands import call, untrained
 from tests.helpers.searching import made, retriever, videos_of
 
 BEAM = '--engine=beam', '--workers=2'
+# The name of a job.
+JOB = '0' * 32
 
 
 @pytest.fixture(scope='module')
@@ -61,6 +67,73 @@ def test_two_workers(checkpoint, tmp_path, capsys):
   assert Store(two).ids[-1] == ids[3]
 
 
+@pytest.fixture(params=['one process', 'parts', 'beam'])
+def engine(request, monkeypatch):
+  """Flags that have videos encoded in one process, as parts that are given
+  from process to process but done in this one, or by two workers."""
+  if request.param == 'one process':
+    return ()
+  if request.param == 'beam':
+    pytest.importorskip('apache_beam', reason='needs the extra `batch`')
+    return BEAM
+
+  def run(self, work, elements):
+    for element in elements:
+      function, value = pickle.loads(pickle.dumps((work, element)))
+      function(value)
+
+  monkeypatch.setattr(Engine, 'run', run)
+  return BEAM
+
+
+@pytest.fixture(scope='module')
+def broken(checkpoint, tmp_path_factory):
+  """A checkpoint whose tokens are not finite."""
+  place = tmp_path_factory.mktemp('broken') / 'checkpoint'
+  _, variables = inference.load(checkpoint)
+  spoiled = jax.tree.map(lambda x: x * np.nan, variables)
+  checkpoints.save_weights(place, spoiled, checkpoints.read_config(checkpoint))
+  return place
+
+
+def test_refusals_change_nothing(checkpoint, broken, engine, tmp_path, capsys):
+  place, foreign = tmp_path / 'index', tmp_path / 'own/segments/notes/a.txt'
+  foreign.parent.mkdir(parents=True)
+  foreign.write_text('mine')
+  index = '--mode=index', f'--index={place}'
+  val = '--config.data.eval_split=val'
+  assert call(*index, f'--checkpoint={checkpoint}', val, *engine) == 0
+  before = contents(place)
+  capsys.readouterr()
+
+  def refused(sentence, *flags):
+    assert call(*flags, *engine) == 2
+    err = capsys.readouterr().err
+    assert sentence in err
+    assert 'Traceback' not in err
+    assert contents(place) == before
+    assert len(list((place / SEGMENTS).iterdir())) == len(
+      Store(place).manifest.segments
+    )
+
+  good, bad = f'--checkpoint={checkpoint}', f'--checkpoint={broken}'
+  refused('not finite as float16', *index, bad)
+  refused('was made with the checkpoint', *index, bad, '--append')
+  refused('bits is unknown', *index, good, '--tokens=bits')
+  refused('nowhere', *index, '--checkpoint=/nowhere')
+  refused("no video 'x'", *index, '--remove=x', '--append')
+  own = '--mode=index', f'--index={tmp_path}/own', good
+  refused('nothing was changed: move it elsewhere', *own)
+  assert [p.name for p in tmp_path.rglob('own/**/*')] == [
+    'segments',
+    'notes',
+    'a.txt',
+  ]
+  with folders.held(place, 'index'):
+    refused('is in use by another command', *index, good)
+    refused('is in use by another command', *index, good, '--append')
+
+
 def test_product_codes_are_refused(checkpoint, tmp_path, capsys):
   flags = f'--checkpoint={checkpoint}', f'--index={tmp_path}', '--tokens=pq'
   assert call('--mode=index', *flags, *BEAM) == 2
@@ -74,7 +147,7 @@ def part_writer(data, cuts, **changes):
     names = []
     rows = np.arange(len(data['clips']))
     for number, few in enumerate(np.split(rows, cuts)):
-      names.append(f'part{number}')
+      names.append(f'{JOB}-{number:05}')
       for _ in range(2):
         writer.write_part(
           root,
@@ -102,8 +175,8 @@ def test_parts_of_whole_batches_are_those_of_one_segment(tmp_path):
 
 def lost(root, tokens, registers):
   del tokens, registers
-  (root / SEGMENTS / 'half').mkdir(parents=True)
-  return ['half']
+  (root / SEGMENTS / JOB).mkdir(parents=True)
+  return [JOB]
 
 
 def stopped(root, tokens, registers):
@@ -138,7 +211,7 @@ def test_workers_write_while_the_launcher_holds_the_index(tmp_path):
   data = made(5)
   with locked(tmp_path) as root:
     part_writer(data, [])(root, 'int8', False)
-    with pytest.raises(UserError, match='another process is writing'):
+    with pytest.raises(UserError, match='is in use by another command'):
       writer.create(tmp_path, retriever(), videos_of(data))
 
 

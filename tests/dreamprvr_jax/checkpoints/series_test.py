@@ -132,6 +132,10 @@ def test_newest_state_comes_back_and_two_are_kept(workdir):
 )
 def test_damaged_newest_state_is_passed_over(workdir, caplog, damage, problem):
   damage(workdir / LATEST / '2')
+  # That of an earlier time stays.
+  former = workdir / 'checkpoints/damaged/2/former.txt'
+  former.parent.mkdir(parents=True)
+  former.write_text('mine')
   with caplog.at_level(logging.WARNING):
     assert_restores(workdir, 1)
   (record,) = [r for r in caplog.records if 'damaged' in r.message]
@@ -139,7 +143,9 @@ def test_damaged_newest_state_is_passed_over(workdir, caplog, damage, problem):
   assert problem in record.message
   assert 'going back to step 1' in record.message
   # The step can be saved again, and what was damaged is there for a look.
-  assert (workdir / 'checkpoints/damaged/2').is_dir()
+  assert former.read_text() == 'mine'
+  aside = workdir / 'checkpoints/damaged'
+  assert [p.name[:2] for p in sorted(aside.iterdir())] == ['2', '2-']
   saved = RunCheckpoints(workdir)
   saved.save_latest(2, make_state(2), {'step': 2})
   saved.close()

@@ -110,6 +110,20 @@ def test_json_is_whole_or_as_before(tmp_path):
   assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize('content', ['{"width": 3}', '[]', '{'])
+def test_somebody_elses_config_stays(tmp_path, content):
+  path = tmp_path / 'config.json'
+  path.write_text(content)
+  with pytest.raises(CheckpointError, match=r'config\.json is'):
+    save_weights(tmp_path, weights(1), {'seed': 1})
+  assert path.read_text() == content
+  assert list(tmp_path.iterdir()) == [path]
+  # That of a run, or of weights of an earlier version, is replaced.
+  path.write_text('{"config": {}}')
+  save_weights(tmp_path, weights(1), {'seed': 1})
+  save_weights(tmp_path, weights(2), {'seed': 2})
+
+
 @pytest.mark.parametrize('name', ['weights', '.weights.new', '.weights.former'])
 def test_somebody_elses_folder_stays(tmp_path, name):
   note = tmp_path / name / 'note.txt'

@@ -103,6 +103,26 @@ def test_a_folder_with_other_things_is_left_alone(index, tmp_path):
   assert (place / 'me.jpg').read_text() == 'me'
 
 
+@needs_lancedb
+def test_a_table_of_somebody_else_is_left_alone(index, tmp_path):
+  import lancedb
+
+  place = str(tmp_path / 'db')
+  lancedb.connect(place).create_table('videos', [{'title': 'mine'}])
+  refused(place, index.store, r"has tokens of the weights ''")
+  with pytest.raises(UserError, match='that --mode=export did not write'):
+    database.export(place, index.store)
+  table = lancedb.connect(place).open_table('videos')
+  assert table.to_arrow().to_pylist() == [{'title': 'mine'}]
+  damaged = tmp_path / 'damaged/videos.lance'
+  damaged.mkdir(parents=True)
+  (damaged / 'a.txt').write_text('mine')
+  for call in (database.export, Database):
+    with pytest.raises(UserError, match='cannot be opened'):
+      call(str(damaged.parent), index.store)
+  assert [path.name for path in damaged.iterdir()] == ['a.txt']
+
+
 def test_a_library_that_is_missing(index, monkeypatch):
   monkeypatch.setattr(database, '_LIBRARY', 'lancedb_that_is_not_there')
   for call in (database.export, Database):
