@@ -10,7 +10,7 @@ import shutil
 import sys
 from typing import Any
 
-from dreamprvr_jax import folders
+from dreamprvr_jax import folders, text
 from dreamprvr_jax.errors import UserError
 
 CONFIG_FILE = 'config.json'
