@@ -58,6 +58,7 @@ setup(
   name='dreamprvr_jax',
   version=VERSION,
   description='Partially relevant video retrieval in JAX: DreamPRVR',
+  license='Apache-2.0',
   long_description=(ROOT / 'README.md').read_text(),
   long_description_content_type='text/markdown',
   python_requires='>=3.11',
@@ -67,7 +68,11 @@ setup(
     for package in PACKAGES
     for path in sorted((ROOT / package).glob('*/__init__.py'))
   ],
-  package_data={'serving': ['page/*.html']},
+  package_data={
+    'serving': ['page/*.html'],
+    'dreamprvr_jax': ['py.typed'],
+    'data_pipeline': ['py.typed'],
+  },
   install_requires=[
     'absl-py>=2.1',
     'etils[epath]>=1.10',
@@ -113,6 +118,13 @@ setup(
     'bench': ['faiss-cpu>=1.9'],
     # The TPU compiler, for benchmarks/ahead_of_time.py; needs no TPU.
     'tpu-aot': ['jax[tpu]>=0.10.2'],
+    # The site of docs/: mkdocs build.
+    'docs': [
+      'mkdocs>=1.6',
+      'mkdocs-material>=9.6',
+      'mkdocstrings[python]>=1.0',
+      'ruff>=0.9',
+    ],
     'test': [*TENSORFLOW, *TESTS],
     'dev': [*TENSORFLOW, *TESTS, 'ruff>=0.9', 'basedpyright>=1.28'],
   },

@@ -26,6 +26,7 @@ PACKAGES = (
   'serving',
   'batch',
   'extraction',
+  'media',
   'data_pipeline',
   'dreamprvr_jax',
 )
@@ -42,6 +43,7 @@ COLUMNS = {
   'batch': 2.2,
   'serving': 3.6,
   'extraction': 1.8,
+  'media': 4.2,
   'data_pipeline': 1.8,
   'dreamprvr_jax': 3.0,
   'search': 1.2,
