@@ -59,7 +59,7 @@ COLUMNS = {
   FILES: 1.6,
   'metrics': 2.8,
   'losses': 3.9,
-  'report': 5.0,
+  'report': 3.2,
 }
 
 Graph = dict[str, set[str]]
