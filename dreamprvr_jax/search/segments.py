@@ -23,9 +23,12 @@ from dreamprvr_jax.search.manifest import (
 from dreamprvr_jax.search.store import FILES, IDS, read_ids
 
 _KIND = 'index'
-# What a manifest is written to before it gets its place; a command that was
-# killed may have left it.
-_PARTIAL = re.compile(r'\.manifest\.json\.[0-9]+\.tmp')
+# What a manifest or marker is written to before it gets its place; a command
+# that was killed may have left it, one of an earlier version the second.
+_PARTIAL = re.compile(
+  r'\.[0-9]+\.partial\.(manifest|\.dreamprvr)\.json'
+  r'|\.manifest\.json\.[0-9]+\.tmp'
+)
 # What a network disk keeps of a removed file while somebody has it open.
 _KEPT_OPEN = '.nfs'
 

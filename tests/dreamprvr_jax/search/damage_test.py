@@ -387,10 +387,11 @@ def test_an_index_of_an_earlier_version(place, data):
 def test_what_an_earlier_version_left_when_it_was_killed(place, data):
   for name in ('manifest.json', folders.MARKER):
     (place / name).unlink()
-  (place / '.manifest.json.123.tmp').write_text('{')
+  for name in ('.manifest.json.123.tmp', '.123.partial.manifest.json'):
+    (place / name).write_text('{')
   writer.create(place, retriever(), videos_of(data, [2]))
   assert len(list((place / 'segments').iterdir())) == 1
-  assert not list(place.glob('.manifest*'))
+  assert not list(place.glob('.*manifest*'))
   assert Store(place).ids == ['v2']
 
 
