@@ -30,10 +30,10 @@ def save(figure: 'Figure', path: str | os.PathLike) -> None:
 
   Args:
     figure: the figure.
-    path: the file to write; an older one is replaced.
+    path: the file to write; an older one is replaced, a missing folder made.
 
   Raises:
-    OSError: where the folder is missing or cannot be written to.
+    OSError: where the folder cannot be written to.
   """
   with folders.replacing(path) as partial:
     figure.savefig(partial, format='png', dpi=120)
