@@ -39,8 +39,8 @@ def run(
   *,
   mask_mode: str = 'after',
 ) -> Direct:
-  """Returns one pass of the generator called 't2v' or 'v2t' (specification,
-  2.3 and 2.4), features taken as they are.
+  """Returns one pass of the generator called 't2v' or 'v2t'
+  (docs/method.md, "Generators"), features taken as they are.
 
   Args:
     direction: Which generator.

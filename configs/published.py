@@ -1,8 +1,7 @@
 """Results that papers and programs of the models state, for comparison.
 
-Recall in percent on the split that also chose the epoch (specifications: the
-results sections). Each model had the features that its own configuration
-names, on QVHighlights those of MSC.
+Recall in percent on the split that also chose the epoch. Each model had the
+features that its own configuration names, on QVHighlights those of MSC.
 """
 
 # The columns of a row.

@@ -62,7 +62,10 @@ class BranchScores:
 
 @struct.dataclass
 class Similarities:
-  """Both kinds of score that training needs (common notes, C6)."""
+  """Both kinds of score that training needs.
+
+  Source: docs/method.md, "Cosine and raw scores".
+  """
 
   cosine: BranchScores  # s: for retrieval and for the triplet losses
   raw: BranchScores  # s~: un-normalised dot products, for the NCE losses

@@ -1,5 +1,5 @@
-"""DiffusionRet's retriever: numbers of the released commands (specification,
-6); lengths of other collections than ActivityNet are those of MSR-VTT."""
+"""DiffusionRet's retriever: numbers of the released commands; lengths of other
+collections than ActivityNet are those of MSR-VTT."""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,4 @@
-"""DreamPRVR: published hyper-parameters by dataset (specification, 10)."""
+"""DreamPRVR: published hyper-parameters by dataset."""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,4 @@
-"""GMMFormer: published hyper-parameters by dataset (specification, 5)."""
+"""GMMFormer: published hyper-parameters by dataset."""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,4 @@
-"""GMMFormer v2: published hyper-parameters by dataset (specification, 5)."""
+"""GMMFormer v2: published hyper-parameters by dataset."""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,4 @@
-"""HLFormer: published hyper-parameters by dataset (specification, 6)."""
+"""HLFormer: published hyper-parameters by dataset."""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,4 @@
-"""Holmes: published hyper-parameters by dataset (specification, 7)."""
+"""Holmes: published hyper-parameters by dataset."""
 
 from ml_collections import ConfigDict
 

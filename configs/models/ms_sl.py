@@ -1,4 +1,4 @@
-"""MS-SL: published hyper-parameters by dataset (specification, 5)."""
+"""MS-SL: published hyper-parameters by dataset."""
 
 from ml_collections import ConfigDict
 

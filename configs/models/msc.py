@@ -1,4 +1,4 @@
-"""MSC: published hyper-parameters by dataset (specification, 6)."""
+"""MSC: published hyper-parameters by dataset."""
 
 from ml_collections import ConfigDict
 

@@ -16,7 +16,9 @@ TIME_EMBEDDINGS = ('released', 'sinusoidal')
 
 
 class RegisterEstimator(nn.Module):
-  """eps_phi(x, t, cond): predicted noise of registers (specification, 4.4).
+  """eps_phi(x, t, cond): predicted noise of registers.
+
+  Source: docs/method.md, "Register estimator".
 
   What depends only on the step, or only on the condition, is computed once
   by `step_terms` and `condition_terms`; calling the module adds them up. All

@@ -35,7 +35,8 @@ def cosine_schedule(num_steps: int, max_beta: float = 0.999) -> Schedule:
   f(k) = cos^2(((k / T) + 0.008) / 1.008 * pi / 2). The posterior variance at
   t = 0 is 0: its logarithm takes the value of t = 1.
 
-  Source: Nichol and Dhariwal 2021, eq. 17; DreamPRVR specification, 4.5.
+  Source: Nichol and Dhariwal 2021, eq. 17;
+  docs/method.md, "Noise schedule".
 
   Raises:
     UserError: If `num_steps` is less than 1.
@@ -50,7 +51,8 @@ def cosine_schedule(num_steps: int, max_beta: float = 0.999) -> Schedule:
 def linear_schedule(num_steps: int) -> Schedule:
   """Returns the linear schedule: beta rises from 0.1 / T to 20 / T.
 
-  Source: Ho et al. 2020, stretched to T steps; DiffusionRet specification, 3.1.
+  Source: Ho et al. 2020, stretched to T steps;
+  docs/method.md, "Noise schedule".
 
   Raises:
     UserError: If `num_steps` is less than 21: beta would reach 1.

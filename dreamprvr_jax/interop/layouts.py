@@ -1,6 +1,6 @@
 """The state dicts of the released programs, tensor by tensor.
 
-Sources: the specifications' sections on state dicts.
+The names are those of the released checkpoints.
 """
 
 import dataclasses

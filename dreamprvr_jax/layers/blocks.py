@@ -1,4 +1,4 @@
-"""Transformer blocks of the family (common notes, C5)."""
+"""Transformer blocks of the family; docs/method.md, "Blocks"."""
 
 import flax.linen as nn
 import jax

@@ -11,7 +11,7 @@ def gaussian_table(length: int, width: float) -> Float[np.ndarray, 'l l']:
   G[i, j] = exp(-(j / (length-1) - i / length)^2 / (2 s^2)) / row maximum with
   s = max(width, 0.01) / 9. Centres are i / length while positions are
   linspace(0, 1, length): the table is not symmetric, as in the released
-  programs (common notes, C5).
+  programs (docs/method.md, "Gaussian table").
 
   Args:
     length: Number of tokens, at least 2.

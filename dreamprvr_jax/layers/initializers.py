@@ -1,4 +1,4 @@
-"""Initial values shared by all layers (common notes, C8)."""
+"""Initial values shared by all layers; docs/method.md, "Initial values"."""
 
 import flax.linen as nn
 

@@ -1,4 +1,4 @@
-"""Linear maps with the family's initial values (common notes, C8)."""
+"""Linear maps; docs/method.md, "Initial values"."""
 
 import math
 

@@ -15,7 +15,8 @@ class LearnedAggregation(nn.Module):
   """Softmax over blocks of logits that one token reads from each block.
 
   The token is learned (GMMFormer v2) or, without one, the mean over blocks
-  and all positions, padded ones included (DreamPRVR specification, 5.3).
+  and all positions, padded ones included
+  (docs/method.md, "Consolidation layer").
   """
 
   num_heads: int

@@ -80,7 +80,7 @@ class GeneralizedPooling(nn.Module):
 
   The weights come from a bidirectional GRU over position codes. They depend
   on parameters only, so they are computed once a step, not once a video.
-  Source: DreamPRVR, specification section 4.3. Computed in float32.
+  Source: docs/method.md, "Variational sampler". Computed in float32.
   """
 
   width: int = 32

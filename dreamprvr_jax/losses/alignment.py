@@ -1,6 +1,6 @@
 """Cross-branch alignment inside a video: frames and merged clips (MSC).
 
-Source: MSC specification, section 4.5 (CBVA).
+Source: docs/method.md, "Cross-branch alignment" (CBVA).
 """
 
 import jax

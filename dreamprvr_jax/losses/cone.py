@@ -45,7 +45,7 @@ def cone_violation(
 ) -> Float[Array, ' n']:
   """Returns by how much each caption lies outside its video's cone, radians.
 
-  Source: HLFormer specification, section 2 (L_pop is the mean).
+  Source: docs/method.md, "Cone"; L_pop is the mean.
   """
   angle = exterior_angle(videos, captions, curvature)
   return jnp.maximum(0.0, angle - half_aperture(videos, curvature))

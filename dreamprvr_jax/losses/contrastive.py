@@ -19,7 +19,7 @@ def nce(
   Per caption: lse_v S[n, v] - S[n, y_n]. Per video: lse_n S[n, v] - lse over
   the video's own captions. Values of padding rows are to be masked out.
 
-  Source: common notes, C7.
+  Source: docs/method.md, "NCE".
 
   Args:
     scores: Un-normalised dot products.
@@ -44,7 +44,7 @@ def paired_nce(
   """Returns the symmetric NCE of each caption with the video it sees.
 
   lse over the caption's row and column together, minus the diagonal, which is
-  in that set twice. Source: MS-SL specification, section 2 (FNCE).
+  in that set twice. Source: docs/method.md, "Guided losses" (FNCE).
 
   Args:
     scores: Column j is the video of caption j, as caption j looks at it.
@@ -67,7 +67,7 @@ def supervised_contrastive(
   A row counts if another real row has its label; its loss is the mean, over
   those, of -(sim / tau - log sum_{k != i} exp(sim_ik / tau)).
 
-  Source: Khosla et al. 2020; DreamPRVR specification, section 7 (L_qsp).
+  Source: Khosla et al. 2020; docs/method.md, "Query structure" (L_qsp).
 
   Args:
     embeddings: Rows of norm 1.
@@ -102,7 +102,7 @@ def query_diversity(
   * log(1 + exp(alpha (cos_ij + delta))). Version 1 (GMMFormer), with `power`
   None: log(1 + sum over j of exp(alpha (cos_ij + delta))).
 
-  Source: common notes, C7 (QDL).
+  Source: docs/method.md, "Query diversity" (QDL).
 
   Args:
     embeddings: Rows of norm 1.

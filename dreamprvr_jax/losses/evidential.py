@@ -1,7 +1,7 @@
 """Evidential learning between queries and alternatives (Holmes).
 
-Source: Holmes specification, sections 2 and 3. All in float32; the closed
-forms replace the outer products of the rule of combination.
+Source: docs/method.md, "Evidence" and "Evidence between videos". All in
+float32; the closed forms replace the outer products of the rule of combination.
 """
 
 import jax

@@ -1,4 +1,7 @@
-"""The loss of lists of candidates (DiffusionRet specification, 3.3)."""
+"""The loss of lists of candidates.
+
+Source: docs/method.md, "Listwise cross-entropy".
+"""
 
 import jax
 import jax.numpy as jnp

@@ -38,7 +38,7 @@ def matched_cosines(
   Videos with one caption do not take part. Gradients flow through the
   cosines, not through the assignment.
 
-  Source: GMMFormer v2 specification, section 2 (OM = 1 - their mean).
+  Source: docs/method.md, "Optimal matching"; OM = 1 - their mean.
   """
   real = real & (jnp.sum(real, axis=1, keepdims=True) > 1)
   clip, matched = optimal_pairs(jax.lax.stop_gradient(cosine), real)

@@ -22,7 +22,7 @@ def draw_negative_ranks(
   Per video: uniform among all captions of other videos, or 0 (the hardest)
   if hard. B counts real videos.
 
-  Source: common notes, C7 (Tri).
+  Source: docs/method.md, "Triplet ranking" (Tri).
 
   Args:
     key: Random key.
@@ -63,7 +63,7 @@ def triplet(
   the chosen entries and the positives, not through the choice. A side
   without any negative (a batch of one video) has loss 0.
 
-  Source: common notes, C7 (Tri).
+  Source: docs/method.md, "Triplet ranking" (Tri).
 
   Args:
     scores: Cosine scores.
@@ -141,7 +141,7 @@ def paired_triplet(
 
   max(0, margin + negative - S[i, i]) for a negative in row i and one in
   column i; other captions of the same video are negatives like any other.
-  Source: MS-SL specification, section 2 (FTri).
+  Source: docs/method.md, "Guided losses" (FTri).
 
   Args:
     scores: Column j is the video of caption j, as caption j looks at it.

@@ -1,7 +1,7 @@
 """Text correlation preservation: relations of a frozen teacher (MSC).
 
-Source: MSC specification, section 4.2. Distances and angles between all
-queries of a batch are to be those between the teacher's vectors.
+Source: docs/method.md, "Relations to a teacher". Distances and angles between
+all queries of a batch are to be those between the teacher's vectors.
 """
 
 import jax

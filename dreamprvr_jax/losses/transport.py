@@ -1,6 +1,6 @@
 """Soft labels between a video's captions and clips by transport (Holmes).
 
-Source: Holmes specification, section 4.
+Source: docs/method.md, "Evidence inside a video".
 """
 
 import jax

@@ -16,6 +16,7 @@ def noise_error(
 ) -> Float[Array, ' b']:
   """Returns the squared error per video, averaged over t, r and d.
 
-  Gradient flows into the noise as well (DreamPRVR specification, L_dre).
+  Gradient flows into the noise as well (L_dre;
+  docs/method.md, "Variational and diffusion terms").
   """
   return jnp.mean(jnp.square(predicted - noise), axis=(0, 2, 3))

@@ -1,4 +1,7 @@
-"""Retrieval metrics from ranks (common notes, C10)."""
+"""Retrieval metrics from ranks.
+
+Source: docs/method.md, "Ranks and recall".
+"""
 
 from collections.abc import Mapping
 

@@ -33,7 +33,7 @@ from dreamprvr_jax.types import (
   VideoEncoding,
 )
 
-# Block A and B of the common notes, C5.
+# Blocks A and B of docs/method.md, "Blocks".
 BLOCKS = {'plain': ProjectedAttentionBlock, 'feed_forward': AttentionBlock}
 
 
@@ -210,7 +210,10 @@ class RetrievalModel(nn.Module):
 
 
 class QueryEncoder(nn.Module):
-  """Word features to one un-normalised query vector (common notes, C5)."""
+  """Word features to one un-normalised query vector.
+
+  Source: docs/method.md, "Query encoder".
+  """
 
   width: int
   num_heads: int
@@ -243,7 +246,8 @@ def token_scores(
   """Returns (cosine, raw) best-token scores, float32.
 
   One product serves both: cos = dot / norms. The maximum is over all
-  positions, so a zero (padded) token scores 0 (common notes, C6).
+  positions, so a zero (padded) token scores 0
+  (docs/method.md, "Cosine and raw scores").
   """
   # Queries last: as they lie, tokens are the left side of one large product.
   products = jnp.einsum(

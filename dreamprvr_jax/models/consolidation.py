@@ -17,12 +17,11 @@ from dreamprvr_jax.types import DType
 class ConsolidationLayer(nn.Module):
   """The encoder of a branch since GMMFormer v2.
 
-  Source: GMMFormer v2 specification, section 1 (TC). HLFormer adds blocks in
+  Source: docs/method.md, "Consolidation layer" (TC). HLFormer adds blocks in
   the Lorentz model (`lorentz_widths`), MSC the sizes of merged clips
-  (`key_bias`), DreamPRVR registers (its specification, section 5: "register-
-  augmented block"). Registers are read by the video's tokens and dropped
-  afterwards, so theirs are keys and values only: what a register would read
-  itself is not computed.
+  (`key_bias`), DreamPRVR registers (its "register-augmented block"). Registers
+  are read by the video's tokens and dropped afterwards, so theirs are keys and
+  values only: what a register would read itself is not computed.
   """
 
   widths: tuple[float, ...]

@@ -1,5 +1,8 @@
 """DiffusionRet's retriever (ICCV 2023) on stored features of CLIP: temporal
-transformer and weighted token-wise interaction (specification, 2.1)."""
+transformer and weighted token-wise interaction.
+
+Source: docs/method.md, "Token-frame retriever".
+"""
 
 import dataclasses
 import math
@@ -126,7 +129,8 @@ class DiffusionRet(base.RetrievalModel):
         l2_normalize(frames),
         preferred_element_type=jnp.float32,
       )
-      # A masked pair counts as 0, not as nothing (quirk Q23).
+      # A masked pair counts as 0, not as nothing, as in the released program
+      # (docs/method.md, "Token-frame retriever").
       products = products * (real[..., None] & mask)
       return (
         jnp.einsum('nl,nl->n', of_tokens, jnp.max(products, axis=2)),

@@ -3,8 +3,8 @@
 For one query and n candidates a generator turns n noisy scores into n clean
 ones. What depends neither on the scores nor on the step is computed once per
 list (`terms`), what depends on the step alone once per model (`step_terms`);
-`denoise` adds the rest, which is small (specification, 2.6). No norm, no
-dropout, one head, float32.
+`denoise` adds the rest, which is small (docs/method.md, "Generators"). No norm,
+no dropout, one head, float32.
 """
 
 from typing import Any
@@ -189,7 +189,7 @@ class ScoreGenerator(nn.Module):
 
 
 class TextToVideoGenerator(ScoreGenerator):
-  """Scores of n videos for a text (specification, 2.3)."""
+  """Scores of n videos for a text; docs/method.md, "Generators"."""
 
   def terms(self, query, candidates, frame_mask, mask) -> ListTerms:
     """Returns the terms of some lists.
@@ -214,7 +214,7 @@ class TextToVideoGenerator(ScoreGenerator):
 
 
 class VideoToTextGenerator(ScoreGenerator):
-  """Scores of n texts for a video (specification, 2.4)."""
+  """Scores of n texts for a video; docs/method.md, "Generators"."""
 
   def terms(self, query, candidates, frame_mask, mask) -> ListTerms:
     """Returns the terms of some lists.

@@ -1,4 +1,7 @@
-"""Holmes with one query token per word for the frames (specification, 8)."""
+"""Holmes with one query token per word for the frames.
+
+Source: docs/method.md, "Multi-query Holmes".
+"""
 
 import flax.linen as nn
 import jax

@@ -18,7 +18,7 @@ def perturb_queries(
   standard deviation. alpha and beta are constants to the gradient: it flows
   through n alone.
 
-  Source: DreamPRVR specification, section 7 (L_dre).
+  Source: docs/method.md, "Text perturbation" (L_dre).
 
   Args:
     mean_queries: The mean query of each video.

@@ -63,7 +63,9 @@ class VariationalSampler(nn.Module):
 
 
 class RegisterGenerator(nn.Module):
-  """K registers of a video from its clip tokens (specification, section 4).
+  """K registers of a video from its clip tokens.
+
+  Source: docs/method.md, "Register generation".
 
   Which parts exist depends on `source` and `start`:
     source 'diffusion': the released system.

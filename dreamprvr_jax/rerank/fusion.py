@@ -20,7 +20,9 @@ _SHARPNESS = 20.0
 
 @dataclasses.dataclass(frozen=True)
 class Fusion:
-  """S' = S + weight softmax(temperature x) over a list (specification, 5).
+  """S' = S + weight softmax(temperature x) over a list.
+
+  Source: docs/method.md, "Re-ranking".
 
   What is added is positive, so a list stays above all other videos.
   """

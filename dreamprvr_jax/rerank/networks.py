@@ -62,7 +62,8 @@ class RerankModel:
   ) -> Float[Array, 'b k']:
     """Returns the network's output on lists whose first candidate is right.
 
-    With diffusion, at one random step per list (specification, 3.2).
+    With diffusion, at one random step per list;
+    see docs/method.md, "Re-ranking".
 
     Args:
       variables: The network's.

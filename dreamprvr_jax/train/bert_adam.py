@@ -1,4 +1,7 @@
-"""BERT's Adam, as the released programs use it (common notes, C9)."""
+"""BERT's Adam, as the released programs use it.
+
+Source: docs/method.md, "BERT's Adam".
+"""
 
 from typing import Any, NamedTuple
 

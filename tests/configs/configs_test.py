@@ -56,8 +56,8 @@ PUBLISHED = {
 }
 
 
-# (dataset, model) -> what sets it apart, and its parameters where the
-# specifications give them.
+# (dataset, model) -> what sets it apart, and its parameters where they are
+# known.
 FAMILY = {
   ('tvr', 'ms_sl'): (
     {'optimizer.lr': 2.5e-4, 'loss.margin': 0.1, 'loss.guided_nce': 0.04},

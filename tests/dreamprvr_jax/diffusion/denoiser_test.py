@@ -40,7 +40,7 @@ def swish(x):
 
 
 def numpy_estimator(variables, x, condition):
-  """Returns the specification's equations, one step's registers at a time."""
+  """Returns the equations, one step's registers at a time."""
   params = variables['params']
 
   def linear(name, x):

@@ -44,7 +44,7 @@ def run(
 
 
 def cumulative():
-  """Returns alpha_bar and beta, from the formula in the specification."""
+  """Returns alpha_bar and beta, from their formula."""
   f = np.cos((np.arange(T + 1) / T + 0.008) / 1.008 * np.pi / 2) ** 2
   beta = np.minimum(1 - f[1:] / f[:-1], 0.999)
   return np.cumprod(1 - beta), beta

@@ -13,7 +13,7 @@ U = np.float32([0.3, 0.4, 0.5])
 X = np.float32([1.26059184, 0.32563251, 0.43417666, 0.54272082])
 
 
-def test_origin_exponential_by_the_specification():
+def test_origin_exponential_by_the_equations():
   x, y = (lorentz.origin_exponential(u) for u in (U, np.float32([-1, 0.2, 0])))
   np.testing.assert_allclose(x, X, rtol=1e-6)
   inner = lorentz.inner_products(x[None], y[None])
@@ -27,7 +27,7 @@ def test_origin_exponential_by_the_specification():
     (2, [[7.39839370, 7.33049994], [6.24942952, 6.16890341]]),
   ],
 )
-def test_lorentz_linear_by_the_specification(heads, expected):
+def test_lorentz_linear_by_the_equations(heads, expected):
   rows = np.float32(
     [(0.1, 0.2, 0.3, 0.4), (0.5, -0.1, 0.2, 0), (0, 0.3, -0.2, 0.1), (0.2,) * 4]
   )

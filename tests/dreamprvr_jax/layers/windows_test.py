@@ -5,7 +5,7 @@ import numpy as np
 from dreamprvr_jax.layers.windows import window_means, window_weights
 
 
-def test_order_by_the_specification():
+def test_order_by_the_equations():
   tokens = np.arange(32, dtype=np.float32)[None, :, None]
   means = np.asarray(window_means(tokens))[0, :, 0]
   assert means.shape == (528,)

@@ -18,7 +18,7 @@ APEX, POINT = np.float32([0.3, 0.4]), np.float32([0.1, 0.9])
     (2.0, (0.32563251, 0.43417666), 0.28675654, 1.26960146, 0.98284492),
   ],
 )
-def test_by_the_specification(curvature, reached, aperture, angle, loss):
+def test_by_the_equations(curvature, reached, aperture, angle, loss):
   c = np.float32(curvature)
   np.testing.assert_allclose(curved_exponential(APEX, c), reached, rtol=1e-5)
   np.testing.assert_allclose(cone.half_aperture(APEX, c), aperture, rtol=1e-5)

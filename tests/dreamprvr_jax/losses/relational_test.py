@@ -12,7 +12,7 @@ STUDENT = np.sin(1 + 1.3 * I6 + 0.7 * np.arange(3)).astype(np.float32)
 TEACHER = np.cos(0.5 + 0.9 * I6 - 1.1 * np.arange(4)).astype(np.float32)
 
 
-def test_by_the_specification():
+def test_by_the_equations():
   mask = np.ones(6, bool)
   total = lambda s: (
     15 * distance_error(s, TEACHER, mask) + 30 * angle_error(s, TEACHER, mask)

@@ -21,7 +21,7 @@ def cosines(clips, captions):
   return captions @ clips.T
 
 
-def test_by_the_specification():
+def test_by_the_equations():
   x = stretched(
     cosines([(1, 0), (1, 1), (0, 1), (-1, 2)], [(2, 1), (0, 1)])[None],
     np.ones((1, 2), bool),

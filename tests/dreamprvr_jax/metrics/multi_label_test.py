@@ -1,4 +1,4 @@
-"""Metrics with several right videos: the specification's values."""
+"""Metrics with several right videos: values worked by hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""DiffusionRet's retriever: golden scores, the specification's formulas."""
+"""DiffusionRet's retriever: golden scores, its formulas."""
 
 import jax
 import jax.numpy as jnp

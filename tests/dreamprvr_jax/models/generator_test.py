@@ -1,4 +1,4 @@
-"""DiffusionRet's generators: the specification's vectors and golden numbers."""
+"""DiffusionRet's generators: worked vectors and golden numbers."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ def fill(shape, j, scale):
 
 
 def appendix(direction, num_steps=50):
-  """The generator, its variables and inputs of the specification, A."""
+  """The generator, its variables and inputs of the worked vectors."""
   d, model = 4, GENERATORS[direction](4, num_steps, **RELEASED)
   shapes = {
     'q_proj': [(d, d)],

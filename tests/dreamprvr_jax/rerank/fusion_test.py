@@ -43,7 +43,7 @@ def test_equal_scores_go_by_index():
 
 
 def test_size_of_the_bonus():
-  # A lead of 0.05 over 31 others (specification, 5).
+  # A lead of 0.05 over 31 others.
   found = np.zeros((1, 32))
   found[0, 0] = 0.05
   for temperature, lead in ((1.0, 0.0016), (10.0, 0.020), (100.0, 0.82)):
