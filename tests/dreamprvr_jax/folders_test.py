@@ -38,7 +38,7 @@ def test_a_second_process_is_refused_and_a_dead_one_replaced(tmp_path):
       pass
   finally:
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
   with folders.held(tmp_path, 'run'):
     holder = (tmp_path / folders.LOCK).read_text()
   assert holder.startswith(f'{os.getpid()} on ')
@@ -104,7 +104,7 @@ def test_waits_for_the_end_of_the_holder(tmp_path, monkeypatch):
   monkeypatch.setattr(folders._log, 'info', note)
   with folders.held(tmp_path, 'run', wait=True):
     holder = (tmp_path / folders.LOCK).read_text()
-  process.wait()
+  process.communicate()
   assert f'the run {tmp_path}: waiting for process {process.pid} on ' in said[0]
   assert holder.startswith(f'{os.getpid()} on ')
 
