@@ -117,7 +117,8 @@ def test_a_stop_loses_nothing(tmp_path, monkeypatch):
   assert 2 <= len(parts) < 9
   assert not (folder / 'FeatureData').exists()
   # What a write that was stopped leaves, and a part that is damaged.
-  (parts[0].parent / '.x.npz.abc.tmp').write_bytes(b'half')
+  half = f'.{parts[0].name}.{"ab" * 6}.tmp'
+  (parts[0].parent / half).write_bytes(b'half')
   parts[0].write_bytes(b'')
   found = extract_folder(videos, folder, ENCODER, OPTIONS)
   assert found.there == len(parts) - 1

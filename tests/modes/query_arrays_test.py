@@ -62,7 +62,7 @@ def test_names(tmp_path):
   np.savez(path, **{apart: _WORDS})
   assert list(read_queries(str(path), 4)) == ['caf\xe9']
   np.savez(path, **{apart: _WORDS, 'caf\xe9': _WORDS})
-  refused(path, "'caf\xe9' comes twice")
+  refused(path, 'are the same id in composed form')
   np.savez(path, q=_WORDS)
   with zipfile.ZipFile(path, 'a') as file:
     file.writestr('q.npy', b'')
