@@ -6,6 +6,7 @@ names candidates of both branches; their scores come from the index.
 """
 
 import concurrent.futures
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from dreamprvr_jax import text
+from dreamprvr_jax import folders, text
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.progress import bar
 from dreamprvr_jax.search.store import Store
@@ -108,8 +109,8 @@ def export(place: str, store: Store, *, show: bool = False) -> int:
     show: Whether a progress bar is shown.
 
   Raises:
-    UserError: If LanceDB is not installed, the index is empty or damaged, or
-      the folder or the table holds something else.
+    UserError: If LanceDB is not installed, the index is empty or damaged, the
+      folder or the table holds something else, or another command writes there.
   """
   lancedb, arrow = _library(_LIBRARY), _library('pyarrow')
   rows = np.asarray(sorted(store.rows_of().values()), np.int64)
@@ -148,13 +149,16 @@ def export(place: str, store: Store, *, show: bool = False) -> int:
         )
       yield arrow.record_batch(columns, schema=schema)
 
-  table = lancedb.connect(place).create_table(
-    _TABLE, data=batches(), schema=schema, mode='overwrite'
-  )
-  if len(rows) >= _INDEXED:
-    for branch in _BRANCHES:
-      index = lancedb.index.IvfSq(distance_type='cosine')
-      table.create_index(branch, config=index)
+  with contextlib.ExitStack() as stack:
+    if not _is_address(place):
+      stack.enter_context(folders.held(place, 'database'))
+    table = lancedb.connect(place).create_table(
+      _TABLE, data=batches(), schema=schema, mode='overwrite'
+    )
+    if len(rows) >= _INDEXED:
+      for branch in _BRANCHES:
+        index = lancedb.index.IvfSq(distance_type='cosine')
+        table.create_index(branch, config=index)
   return len(rows)
 
 
@@ -209,11 +213,9 @@ def _check_folder(place: str | os.PathLike[str]) -> None:
   folder = pathlib.Path(place)
   if folder.exists() and not folder.is_dir():
     raise UserError(f'--out={place} is a file; give a folder')
-  foreign = (
-    [path.name for path in folder.iterdir() if path.name != f'{_TABLE}.lance']
-    if folder.exists()
-    else []
-  )
+  ours = {f'{_TABLE}.lance', folders.LOCK}
+  names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+  foreign = names - ours
   if foreign:
     raise UserError(
       f'{place} holds other files ({sorted(foreign)[0]}); give a folder that '

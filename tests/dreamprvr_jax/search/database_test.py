@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dreamprvr_jax import folders
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.models.base import RetrievalModel
 from dreamprvr_jax.search import database, writer
@@ -142,3 +143,16 @@ def test_scores_that_are_more_than_cosines(data, tmp_path):
   index = Index.open(tmp_path / 'x', retriever(Other()))
   with pytest.raises(UserError, match=r'best cosine .* Other is not'):
     index.search(data['words'], first_pass=lambda queries, count: None)
+
+
+@needs_lancedb
+def test_one_writer_at_a_time(index, tmp_path):
+  place = str(tmp_path / 'db')
+  with (
+    folders.held(place, 'database'),
+    pytest.raises(UserError, match=f'the database {place} is in use by'),
+  ):
+    database.export(place, index.store)
+  assert not (tmp_path / 'db').exists()
+  for _ in range(2):
+    assert database.export(place, index.store) == VIDEOS
