@@ -36,6 +36,8 @@ def compact(directory: os.PathLike[str] | str) -> Manifest:
       segments.append(segment)
     manifest = dataclasses.replace(store.manifest, segments=tuple(segments))
     manifest.write(root)
+    # At once: disk space is what this is for. Who has opened the former
+    # segments keeps them; who opens them now reads the new manifest.
     clean(root, manifest)
   return manifest
 

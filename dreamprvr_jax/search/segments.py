@@ -85,10 +85,10 @@ def _foreign(path: pathlib.Path) -> UserError:
   )
 
 
-def clean(root: pathlib.Path, manifest: Manifest | None) -> None:
-  """Removes the segments that a manifest does not name; None names none. What
-  cannot be removed now is left for the next time."""
-  named = {segment.name for segment in manifest.segments} if manifest else set()
+def clean(root: pathlib.Path, *manifests: Manifest | None) -> None:
+  """Removes the segments that none of the manifests names; None names none.
+  What cannot be removed now is left for the next time."""
+  named = {s.name for one in manifests if one for s in one.segments}
   for folder in sorted((root / SEGMENTS).glob('*')):
     if is_name(folder.name) and folder.name not in named:
       _remove(folder)

@@ -2,7 +2,9 @@
 
 Videos become a segment in a folder of its own; what counts is the manifest,
 which is replaced in one step when all else is on disk. Whenever a write is
-stopped, the index is what it was.
+stopped, the index is what it was. Segments that only the former manifest names
+stay until the next change: a process that has just read it, on another machine
+perhaps, still opens them.
 """
 
 import contextlib
@@ -120,8 +122,9 @@ def create(
     manifest = Manifest(
       where, retriever.digest, tokens, segments=segments, **sizes
     )
+    former = _manifest_of(root)
     manifest.write(root)
-    clean(root, manifest)
+    clean(root, manifest, former)
   return manifest
 
 
@@ -168,13 +171,13 @@ def append(
     segments = (*former.segments, *segments)
     manifest = dataclasses.replace(former, segments=segments)
     manifest.write(root)
-    clean(root, manifest)
   return manifest
 
 
 def remove(directory: os.PathLike[str] | str, ids: Iterable[str]) -> Manifest:
-  """Takes videos out of an index. Their room on disk is free when all videos
-  that were added with them are out, or after `compact`.
+  """Takes videos out of an index. Their room on disk is free after `compact`,
+  or at the change that follows when all videos that were added with them are
+  out.
 
   Raises:
     UserError: If one is not there; then all stay.
@@ -182,6 +185,7 @@ def remove(directory: os.PathLike[str] | str, ids: Iterable[str]) -> Manifest:
   Manifest.read(directory)
   with locked(directory) as root:
     store = Store(root)
+    clean(root, store.manifest)
     rows = store.rows_of()
     wanted = list(dict.fromkeys(id_of(name) for name in ids))
     unknown = [video for video in wanted if video not in rows]
@@ -201,7 +205,6 @@ def remove(directory: os.PathLike[str] | str, ids: Iterable[str]) -> Manifest:
         segments.append(dataclasses.replace(segment, removed=removed))
     manifest = dataclasses.replace(store.manifest, segments=tuple(segments))
     manifest.write(root)
-    clean(root, manifest)
   return manifest
 
 
@@ -247,6 +250,11 @@ def check_retriever(
     )
 
 
+def _manifest_of(root: pathlib.Path) -> Manifest | None:
+  """Returns the manifest of an index, None where there is none yet."""
+  return Manifest.read(root) if (root / MANIFEST).exists() else None
+
+
 def _write_segments(
   root: pathlib.Path,
   retriever: Retriever,
@@ -267,7 +275,7 @@ def _write_segments(
   if len(set(videos.ids)) < len(videos.ids):
     raise UserError('a video is to be indexed twice; leave one of them out')
   # The rest of a write that was stopped takes room.
-  clean(root, Manifest.read(root) if (root / MANIFEST).exists() else None)
+  clean(root, _manifest_of(root))
   if elsewhere is not None:
     if form.has_products:
       raise UserError(

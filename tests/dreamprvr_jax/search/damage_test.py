@@ -251,6 +251,7 @@ def test_a_reader_between_a_manifest_and_what_it_named(
     if not times:
       times.append(path)
       writer.create(place, retriever(), videos_of(data, [5, 6]))
+      compact(place)
     return read(path)
 
   monkeypatch.setattr(store, 'read_ids', slow)

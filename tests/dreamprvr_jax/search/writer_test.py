@@ -12,7 +12,9 @@ import pytest
 from dreamprvr_jax import folders
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.search import writer
+from dreamprvr_jax.search.compaction import compact
 from dreamprvr_jax.search.index import Index
+from dreamprvr_jax.search.manifest import Manifest
 from dreamprvr_jax.search.store import Store
 from tests.helpers.runs import ROOT
 from tests.helpers.searching import made, retriever, videos_of
@@ -70,13 +72,29 @@ def test_a_segment_without_videos_goes(data, place):
   writer.append(place, retriever(), videos_of(data_of_others(), [40, 41]))
   assert len(segments(place)) == 2
   writer.remove(place, ['v40', 'v41'])
-  assert len(segments(place)) == 1
+  assert len(Store(place).manifest.segments) == 1
+  assert len(segments(place)) == 2  # For who read the former manifest.
   writer.remove(place, [f'v{i}' for i in range(VIDEOS)])
+  assert len(segments(place)) == 1
+  compact(place)
   assert segments(place) == []
   with pytest.raises(UserError, match='has no videos; add some'):
     Index.open(place, retriever()).search(data['words'])
   writer.append(place, retriever(), videos_of(data))
   assert len(found(place, data)[0]) == VIDEOS
+
+
+def test_who_read_the_former_manifest_still_opens_its_segments(
+  data, place, monkeypatch
+):
+  former = Manifest.read(place)
+  writer.create(place, retriever(), videos_of(data, [1, 2]))
+  with monkeypatch.context() as patch:
+    patch.setattr(Manifest, 'read', classmethod(lambda *_: former))
+    assert len(Store(place).ids) == VIDEOS
+  # The next change clears them.
+  writer.remove(place, ['v1'])
+  assert len(segments(place)) == 1
 
 
 def data_of_others():
@@ -87,7 +105,6 @@ def test_an_index_is_made_anew(data, place):
   former = Index.open(place, retriever())
   former.search(data['words'], k=1)
   writer.create(place, retriever(), videos_of(data, [1, 2]))
-  assert len(segments(place)) == 1
   assert len(found(place, data)[0]) == 2
   # Who had opened the former one goes on with it.
   assert len(former.search(data['words'], k=VIDEOS)[0]) == VIDEOS
