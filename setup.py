@@ -3,24 +3,27 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(
   r"__version__ = '([^']+)'", (ROOT / 'dreamprvr_jax/__init__.py').read_text()
 )[1]
 
-# By name: a bare find_packages() would install global packages called
-# `configs` and `tests` from whatever folder it finds. `configs` and `modes`
-# are used from the checkout, beside main.py.
-PACKAGES = [
-  'dreamprvr_jax',
-  'data_pipeline',
-  'media',
-  'extraction',
-  'serving',
-  'batch',
-]
+# Two global names only. The configs are installed inside of dreamprvr_jax,
+# where dreamprvr_jax/cli/config_files.py finds them.
+PACKAGES = find_packages(
+  include=[
+    'dreamprvr_jax',
+    'dreamprvr_jax.*',
+    'data_pipeline',
+    'data_pipeline.*',
+  ]
+)
+CONFIGS = {
+  'dreamprvr_jax.configs': 'configs',
+  'dreamprvr_jax.configs.models': 'configs/models',
+}
 
 TENSORFLOW = [
   'tensorflow-cpu>=2.20; platform_system == "Linux" and '
@@ -62,15 +65,12 @@ setup(
   long_description=(ROOT / 'README.md').read_text(),
   long_description_content_type='text/markdown',
   python_requires='>=3.11',
-  packages=PACKAGES
-  + [
-    '.'.join(path.parent.relative_to(ROOT).parts)
-    for package in PACKAGES
-    for path in sorted((ROOT / package).glob('*/__init__.py'))
-  ],
+  packages=[*PACKAGES, *CONFIGS],
+  package_dir=CONFIGS,
+  entry_points={'console_scripts': ['dreamprvr = dreamprvr_jax.cli.main:run']},
   package_data={
-    'serving': ['page/*.html'],
     'dreamprvr_jax': ['py.typed'],
+    'dreamprvr_jax.archive.serving': ['page/*.html'],
     'data_pipeline': ['py.typed'],
   },
   install_requires=[

@@ -32,7 +32,7 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
-from dreamprvr_jax import parallel
+from dreamprvr_jax.devices import parallel
 from dreamprvr_jax.train.step import compile_update, create_state
 
 _COLLECTIVE = re.compile(

@@ -19,16 +19,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamprvr_jax import parallel
+from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices.pace import Pace
+from dreamprvr_jax.devices.resident import ResidentSplit
 from dreamprvr_jax.evaluation.corpus import Layout, to_bits
 from dreamprvr_jax.evaluation.encoder import Encoder, Watch
 from dreamprvr_jax.evaluation.evaluator import Evaluator
-from dreamprvr_jax.evaluation.pace import Pace
 from dreamprvr_jax.evaluation.ranker import Ranker
 from dreamprvr_jax.evaluation.ranking import compile_ranking
 from dreamprvr_jax.evaluation.task import RetrievalTask
 from dreamprvr_jax.models.template import blank_batch
-from dreamprvr_jax.resident import ResidentSplit
 from dreamprvr_jax.train.step import init_variables
 from dreamprvr_jax.types import VideoEncoding, dtype_of
 

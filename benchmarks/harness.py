@@ -18,7 +18,7 @@ from typing import Any
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from dreamprvr_jax.host_memory import keep_freed_pages
+from dreamprvr_jax.devices.host_memory import keep_freed_pages
 
 keep_freed_pages()
 
@@ -27,11 +27,11 @@ import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 
-from dreamprvr_jax.interop.inference import model_of
+from dreamprvr_jax.cli import joins
 from dreamprvr_jax.objectives.registry import build_objective
 from dreamprvr_jax.train.bert_adam import bert_adam, warmup_linear
+from dreamprvr_jax.trained.inference import model_of
 from dreamprvr_jax.types import Batch, dtype_of
-from modes import joins
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,7 +33,7 @@ from data_pipeline.corpus import DataOptions, Split, open_corpus
 from data_pipeline.dataset import dataset_dir
 from data_pipeline.prepare import prepare
 from data_pipeline.resident import ResidentSource
-from dreamprvr_jax import parallel, resident
+from dreamprvr_jax.devices import parallel, resident
 from dreamprvr_jax.types import dtype_of
 
 _GB = 1e9

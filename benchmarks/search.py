@@ -23,13 +23,13 @@ import jax.numpy as jnp
 import numpy as np
 import search_rivals
 
-from dreamprvr_jax import parallel
-from dreamprvr_jax.interop.retriever import Retriever
+from dreamprvr_jax.archive.index import writer
+from dreamprvr_jax.archive.index.store import Store
+from dreamprvr_jax.archive.search.index import Index
+from dreamprvr_jax.archive.search.program import READS
+from dreamprvr_jax.devices import parallel
 from dreamprvr_jax.models.base import RetrievalModel
-from dreamprvr_jax.search import writer
-from dreamprvr_jax.search.index import Index
-from dreamprvr_jax.search.program import READS
-from dreamprvr_jax.search.store import Store
+from dreamprvr_jax.trained.retriever import Retriever
 from dreamprvr_jax.types import VideoEncoding
 
 _BATCH = 128

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from dreamprvr_jax.search import database
-from dreamprvr_jax.search.index import Index
-from dreamprvr_jax.search.store import Store
+from dreamprvr_jax.archive.index import database
+from dreamprvr_jax.archive.index.store import Store
+from dreamprvr_jax.archive.search.index import Index
 
 NAMES = ('faiss_flat', 'faiss_ivf', 'faiss_hnsw', 'lancedb')
 # Rows read at a time.

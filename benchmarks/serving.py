@@ -31,12 +31,12 @@ import harness
 import numpy as np
 
 from dreamprvr_jax import checkpoints
-from dreamprvr_jax.interop.inference import blank_of
-from dreamprvr_jax.interop.retriever import Retriever
-from dreamprvr_jax.search import writer
+from dreamprvr_jax.archive.encoders import build
+from dreamprvr_jax.archive.index import writer
+from dreamprvr_jax.cli import joins
 from dreamprvr_jax.train.step import init_variables
-from extraction.encoders import build
-from modes import joins
+from dreamprvr_jax.trained.inference import blank_of
+from dreamprvr_jax.trained.retriever import Retriever
 
 _BATCH = 64
 _WORDS = [f'{first}{last}' for first in 'bdfghk' for last in ('al', 'en', 'or')]

@@ -15,7 +15,7 @@ import harness
 import jax
 import numpy as np
 
-from dreamprvr_jax import parallel
+from dreamprvr_jax.devices import parallel
 from dreamprvr_jax.train.step import (
   compile_update,
   create_state,

@@ -106,7 +106,7 @@ def epoch_order(num_videos: int, seed: int, epoch: int) -> np.ndarray:
   """Returns the permutation of one epoch, (v,) int64.
 
   The order of hashed positions: integer operations that an accelerator can
-  repeat, as `dreamprvr_jax.resident.epoch_order` does. The hash is a
+  repeat, as `dreamprvr_jax.devices.resident.epoch_order` does. The hash is a
   permutation of 32 bits, so no two positions tie.
   """
   # Two keys for every (seed, epoch); `seed` counts modulo 2^64.

@@ -159,7 +159,7 @@ class ResidentSource:
     the rows of frames and words, starts and counts, captions by video, and
     the sizes and groups of merged clips.
 
-    Names are those of `dreamprvr_jax.resident.ResidentSplit`.
+    Names are those of `dreamprvr_jax.devices.resident.ResidentSplit`.
     """
     arrays = {
       'clips': self._clips,

@@ -19,17 +19,7 @@ from matplotlib.text import Text
 
 ROOT = pathlib.Path(__file__).parents[1]
 PICTURE = ROOT / 'docs' / 'import_structure.svg'
-PACKAGES = (
-  'main',
-  'modes',
-  'configs',
-  'serving',
-  'batch',
-  'extraction',
-  'media',
-  'data_pipeline',
-  'dreamprvr_jax',
-)
+PACKAGES = ('main', 'configs', 'data_pipeline', 'dreamprvr_jax')
 # Everybody may import them: they need the standard library alone.
 SMALL = ('errors', 'folders', 'text')
 # The files of dreamprvr_jax that are no folders, drawn as one box.
@@ -38,28 +28,33 @@ FILES = 'single files'
 # without a place is put at the right end.
 COLUMNS = {
   'main': 2.2,
-  'modes': 2.2,
-  'configs': 0.5,
-  'batch': 2.2,
-  'serving': 3.6,
-  'extraction': 1.8,
-  'media': 4.2,
-  'data_pipeline': 1.8,
-  'dreamprvr_jax': 3.0,
-  'search': 1.2,
-  'interop': 0.9,
+  'dreamprvr_jax': 2.2,
+  'configs': 1.0,
+  'data_pipeline': 3.4,
+  'cli': 2.4,
+  'archive': 1.75,
+  'interop': 0.4,
+  'trained': 0.9,
   'rerank': 2.6,
   'objectives': 3.7,
   'models': 4.5,
   'diffusion': 4.8,
   'train': 2.7,
-  'checkpoints': 0.9,
+  'checkpoints': 1.4,
   'evaluation': 2.4,
   'layers': 4.8,
+  'devices': 2.0,
   FILES: 1.6,
   'metrics': 2.8,
   'losses': 3.9,
   'report': 3.2,
+  'jobs': 1.4,
+  'extraction': 1.0,
+  'encoders': 0.4,
+  'videos': 2.2,
+  'serving': 3.2,
+  'search': 3.2,
+  'index': 3.2,
 }
 
 Graph = dict[str, set[str]]
@@ -92,22 +87,31 @@ def package_graph() -> Graph:
   return graph
 
 
-def room_graph() -> Graph:
-  """Returns which rooms of dreamprvr_jax each room imports."""
-  package = ROOT / 'dreamprvr_jax'
+def room_graph(name: str = 'dreamprvr_jax') -> Graph:
+  """Returns which rooms of a package each of its rooms imports."""
+  package = ROOT / name.replace('.', '/')
   rooms = {path.parent.name for path in package.glob('*/__init__.py')}
-  graph: Graph = {room: set() for room in (*sorted(rooms), FILES)}
+  graph: Graph = {room: set() for room in sorted(rooms)}
   for path in package.rglob('*.py'):
     parts = path.relative_to(package).parts
     room = parts[0] if len(parts) > 1 else FILES
-    # The package itself hands on what interop gives.
+    # The package itself hands on what is in it.
     if path == package / '__init__.py':
       continue
-    for name in imported(path):
-      if name.startswith('dreamprvr_jax.'):
-        other = name.split('.')[1]
-        graph[room].add(other if other in rooms else FILES)
+    others = graph.setdefault(room, set())
+    for imported_name in imported(path):
+      if imported_name.startswith(f'{name}.'):
+        other = imported_name.removeprefix(f'{name}.').partition('.')[0]
+        # A value of the package, such as its version.
+        if other in rooms or (package / f'{other}.py').exists():
+          others.add(other if other in rooms else FILES)
   return {room: others - {room} for room, others in graph.items()}
+
+
+def graphs() -> tuple[Graph, Graph, Graph]:
+  """Returns what is drawn: packages, rooms, and those of the archive."""
+  archive = room_graph('dreamprvr_jax.archive')
+  return package_graph(), room_graph(), archive
 
 
 def levels(graph: Mapping[str, set[str]]) -> dict[str, int]:
@@ -210,11 +214,11 @@ def main() -> None:
     'font.size': 9,
   }
   with matplotlib.rc_context(style):
-    figure = Figure(figsize=(10, 9), layout='constrained')
+    figure = Figure(figsize=(10, 12), layout='constrained')
     parts = zip(
-      figure.subplots(2, 1, height_ratios=(4, 5)),
-      (package_graph(), room_graph()),
-      ('packages', 'inside dreamprvr_jax'),
+      figure.subplots(3, 1, height_ratios=(3, 8, 4)),
+      graphs(),
+      ('packages', 'inside dreamprvr_jax', 'inside dreamprvr_jax/archive'),
       strict=True,
     )
     drawn = [

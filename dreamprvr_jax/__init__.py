@@ -6,7 +6,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from dreamprvr_jax.interop.inference import load
+  from dreamprvr_jax.trained.inference import load
 
 __version__ = '0.1.0'
 __all__ = ['__version__', 'load']
@@ -15,7 +15,7 @@ __all__ = ['__version__', 'load']
 def __getattr__(name: str) -> Any:
   # Resolved on first use, so that importing the package imports nothing big.
   if name == 'load':
-    from dreamprvr_jax.interop.inference import load
+    from dreamprvr_jax.trained.inference import load
 
     return load
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

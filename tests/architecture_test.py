@@ -1,6 +1,8 @@
 """Who may import whom: data flows one way."""
 
 import ast
+import graphlib
+import itertools
 import pathlib
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
+# Small files that every room may import, and the devices.
 BASE = {
   'errors',
   'folders',
@@ -16,24 +19,21 @@ BASE = {
   'rng',
   'numerics',
   'progress',
-  'parallel',
-  'resident',
+  'devices',
 }
+MATHEMATICS = {'layers', 'diffusion', 'models', 'losses', 'objectives'}
+RUNS = {'metrics', 'checkpoints', 'evaluation', 'train', 'rerank', 'report'}
 # Room of dreamprvr_jax -> rooms of it that it may import.
 ALLOWED = {
   'errors': set(),
   'folders': {'errors'},
   'text': {'errors'},
-  'host_memory': set(),
   'numerics': set(),
   'progress': set(),
   'types': {'errors'},
   'rng': {'errors'},
-  'parallel': {'errors'},
-  'processes': {'errors'},
-  'leader': {'errors'},
-  'resident': {'parallel', 'types'},
-  'checkpoints': {'errors', 'folders', 'leader', 'text'},
+  'devices': {'errors', 'types'},
+  'checkpoints': {'errors', 'folders', 'devices', 'text'},
   'layers': {'errors', 'types', 'numerics'},
   'diffusion': {'errors', 'types', 'numerics', 'layers'},
   'models': {'errors', 'types', 'numerics', 'layers', 'diffusion'},
@@ -41,8 +41,8 @@ ALLOWED = {
   'objectives': {'errors', 'types', 'numerics', 'losses', 'models'},
   'metrics': set(),
   'evaluation': BASE | {'models', 'metrics', 'checkpoints'},
-  'interop': {'errors', 'host_memory', 'types', 'models', 'checkpoints'},
   'report': {'folders'},
+  'train': BASE | {'checkpoints', 'evaluation', 'metrics', 'models', 'losses'},
   'rerank': BASE
   | {
     'diffusion',
@@ -52,64 +52,66 @@ ALLOWED = {
     'models',
     'train',
   },
-  'search': BASE
-  | {'checkpoints', 'evaluation', 'interop', 'metrics', 'models'},
-  'train': BASE | {'checkpoints', 'evaluation', 'metrics', 'models', 'losses'},
+  'trained': {'errors', 'types', 'models', 'checkpoints'},
+  'interop': {'errors', 'devices', 'types', 'models', 'checkpoints', 'trained'},
+  'archive': BASE
+  | {
+    'checkpoints',
+    'evaluation',
+    'metrics',
+    'models',
+    'trained',
+    '__version__',
+  },
+  'cli': BASE | MATHEMATICS | RUNS | {'trained', 'interop', 'archive'},
+}
+# Room of the archive -> rooms of it that it may import.
+ARCHIVE = {
+  'encoders': set(),
+  'videos': set(),
+  'extraction': {'encoders', 'videos'},
+  'index': set(),
+  'search': {'index'},
+  'serving': {'search', 'index', 'videos'},
+  'jobs': {'extraction', 'index'},
 }
 # Files of dreamprvr_jax that need nothing but the standard library: every
 # package may import them, those too that know nothing of models.
 SMALL = {'errors', 'folders', 'text'}
-# Libraries that a room never imports.
+# Folders that know nothing of models: they start quickly, in many processes.
+NO_MODELS = ('archive/videos', 'archive/encoders', 'archive/extraction')
+_NO_DATA = {
+  'tensorflow',
+  'tensorflow_datasets',
+  'torch',
+  'ml_collections',
+  'data_pipeline',
+  'configs',
+  'clu',
+}
+# Libraries that a folder never imports, at any place of a file.
 FORBIDDEN = {
   'configs': {'jax', 'flax', 'dreamprvr_jax', 'data_pipeline', 'tensorflow'},
-  'data_pipeline': {'jax', 'flax', 'ml_collections', 'dreamprvr_jax', 'modes'},
-  # How files are opened and when their pictures are shown: extraction and the
-  # server have to agree, and the server is to know nothing of extraction.
-  'media': {
-    'jax',
-    'flax',
-    'dreamprvr_jax',
-    'tensorflow',
-    'ml_collections',
-    'data_pipeline',
-    'extraction',
-    'serving',
-    'modes',
-    'configs',
+  'data_pipeline': {'jax', 'flax', 'ml_collections', 'dreamprvr_jax'},
+  **{
+    f'dreamprvr_jax/{room}': _NO_DATA
+    for room in sorted(ALLOWED)
+    if room not in ('archive', 'cli')
   },
-  'extraction': {
-    'jax',
-    'flax',
-    'dreamprvr_jax',
-    'tensorflow',
-    'ml_collections',
-    'modes',
-    'configs',
-  },
-  'serving': {
-    'tensorflow',
-    'ml_collections',
-    'data_pipeline',
-    'extraction',
-    'modes',
-    'configs',
-  },
-  'batch': {'tensorflow', 'ml_collections', 'modes', 'configs'},
-  'dreamprvr_jax': {
-    'tensorflow',
-    'tensorflow_datasets',
-    'torch',
-    'ml_collections',
-    'data_pipeline',
-    'configs',
-    'modes',
-    'clu',
-  },
+  'dreamprvr_jax/archive/videos': {'jax', 'flax', 'tensorflow', 'configs'},
+  'dreamprvr_jax/archive/encoders': {'jax', 'flax', 'tensorflow', 'configs'},
+  'dreamprvr_jax/archive/extraction': {'jax', 'flax', 'tensorflow', 'configs'},
+  'dreamprvr_jax/archive/index': _NO_DATA,
+  'dreamprvr_jax/archive/search': _NO_DATA,
+  'dreamprvr_jax/archive/serving': _NO_DATA,
+  'dreamprvr_jax/archive/jobs': {'tensorflow', 'ml_collections', 'configs'},
+  'dreamprvr_jax/cli': {'tensorflow', 'tensorflow_datasets', 'torch', 'clu'},
 }
 
 
 def sources(folder):
-  return sorted((ROOT / folder).rglob('*.py'))
+  path = ROOT / folder
+  return sorted(path.rglob('*.py')) or [path.with_suffix('.py')]
 
 
 def imports(path):
@@ -131,7 +133,6 @@ def names_of(node):
 
 @pytest.mark.parametrize('package', FORBIDDEN)
 def test_libraries(package):
-  assert sources(package)
   for path in sources(package):
     used = {
       name.partition('.')[0] for name in imports(path) if not is_small(name)
@@ -179,14 +180,67 @@ def test_objectives_know_only_output_structs():
     assert all(name.endswith('Output') for name in names), path
 
 
+@pytest.mark.parametrize('path', sources('dreamprvr_jax/archive'), ids=str)
+def test_rooms_of_the_archive(path):
+  room = path.relative_to(ROOT / 'dreamprvr_jax/archive').parts[0]
+  if room == '__init__.py':
+    return
+  used = {
+    name.split('.')[2]
+    for name in imports(path)
+    if name.startswith('dreamprvr_jax.archive.')
+  }
+  assert used - {room} <= ARCHIVE[room]
+
+
+@pytest.mark.parametrize('folder', NO_MODELS)
+def test_what_knows_no_models(folder):
+  for path in sources(f'dreamprvr_jax/{folder}'):
+    used = {
+      name.split('.')[1]
+      for name in imports(path)
+      if name.startswith('dreamprvr_jax.')
+    }
+    assert used <= SMALL | {'archive'}, path
+
+
 def test_serving_knows_only_search():
   used = {
     name.split('.')[1]
-    for path in sources('serving')
+    for path in sources('dreamprvr_jax/archive/serving')
     for name in imports(path)
     if name.startswith('dreamprvr_jax.')
   }
-  assert used <= {'errors', 'search', 'text', '__version__'}
+  assert used <= {'errors', 'text', 'archive', '__version__'}
+
+
+def module_of(path):
+  parts = path.relative_to(ROOT).with_suffix('').parts
+  return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+def test_no_circle_of_imports():
+  """Among files, at the top and inside of functions."""
+  paths = [
+    path for folder in ('dreamprvr_jax', 'configs') for path in sources(folder)
+  ]
+  modules = {module_of(path): path for path in paths}
+  graph = {}
+  for module, path in modules.items():
+    names = set()
+    for name in imports(path):
+      while name and name not in modules:
+        name = name.rpartition('.')[0]
+      names.add(name)
+    # A package's own file hands on what is in it.
+    graph[module] = {
+      n for n in names - {'', module} if not module.startswith(f'{n}.')
+    }
+  sorter = graphlib.TopologicalSorter(graph)
+  try:
+    sorter.prepare()
+  except graphlib.CycleError as error:
+    pytest.fail(' -> '.join(error.args[1]))
 
 
 def test_every_room_is_in_the_table():
@@ -195,21 +249,15 @@ def test_every_room_is_in_the_table():
 
 
 def test_files_are_short():
-  for folder in (
-    'dreamprvr_jax',
-    'data_pipeline',
-    'extraction',
-    'serving',
-    'batch',
-    'configs',
-    'modes',
-  ):
+  for folder in ('dreamprvr_jax', 'data_pipeline', 'configs'):
     for path in sources(folder):
       assert len(path.read_text().splitlines()) <= 350, path
 
 
 def test_extraction_loads_torch_only_inside_functions():
-  for path in sources('extraction') + sources('media'):
+  for path in itertools.chain(
+    *(sources(f'dreamprvr_jax/{folder}') for folder in NO_MODELS)
+  ):
     used = {
       name.partition('.')[0]
       for node in ast.parse(path.read_text()).body
@@ -230,7 +278,10 @@ def test_import_is_quick():
 
 
 def test_workers_that_extract_load_no_jax():
-  code = "import sys, batch.extraction; print('jax' in sys.modules)"
+  code = (
+    'import sys, dreamprvr_jax.archive.jobs.extraction;'
+    'print("jax" in sys.modules)'
+  )
   out = subprocess.run(
     [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True
   )
@@ -246,7 +297,7 @@ def test_training_needs_no_tensorflow():
           raise ModuleNotFoundError(name)
     sys.meta_path.insert(0, Missing())
     from data_pipeline import prepare, simulated
-    from modes import conversion, evaluation, inspection, training
+    from dreamprvr_jax.cli import conversion, evaluation, inspection, training
   """
   out = subprocess.run(
     [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True

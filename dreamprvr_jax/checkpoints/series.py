@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from dreamprvr_jax import leader
 from dreamprvr_jax.checkpoints.files import (
   BEST,
   DAMAGED,
@@ -29,6 +28,7 @@ from dreamprvr_jax.checkpoints.seal import (
   update_facts,
   write_seal,
 )
+from dreamprvr_jax.devices import leader
 
 _log = logging.getLogger(__name__)
 

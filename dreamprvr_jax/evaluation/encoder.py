@@ -13,7 +13,15 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from dreamprvr_jax import parallel
+from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices.memory import free_memory
+from dreamprvr_jax.devices.pace import Pace
+from dreamprvr_jax.devices.parallel import CORPUS_AXIS, DATA_AXIS
+from dreamprvr_jax.devices.resident import (
+  ResidentSplit,
+  read_captions,
+  read_videos,
+)
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.corpus import (
   EncodedCorpus,
@@ -21,12 +29,8 @@ from dreamprvr_jax.evaluation.corpus import (
   Part,
   to_bits,
 )
-from dreamprvr_jax.evaluation.memory import free_memory
-from dreamprvr_jax.evaluation.pace import Pace
 from dreamprvr_jax.evaluation.task import Batches, RetrievalTask
-from dreamprvr_jax.parallel import CORPUS_AXIS, DATA_AXIS
 from dreamprvr_jax.progress import bar
-from dreamprvr_jax.resident import ResidentSplit, read_captions, read_videos
 from dreamprvr_jax.types import VideoEncoding
 
 _log = logging.getLogger(__name__)

@@ -10,15 +10,15 @@ from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from dreamprvr_jax import parallel
+from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices.pace import Pace
+from dreamprvr_jax.devices.parallel import DATA_AXIS
 from dreamprvr_jax.evaluation.corpus import EncodedCorpus
 from dreamprvr_jax.evaluation.encoder import Encoder, Watch
-from dreamprvr_jax.evaluation.pace import Pace
 from dreamprvr_jax.evaluation.ranker import Ranker, pooled
 from dreamprvr_jax.evaluation.ranking import BRANCHES
 from dreamprvr_jax.evaluation.task import RetrievalTask
 from dreamprvr_jax.metrics import retrieval
-from dreamprvr_jax.parallel import DATA_AXIS
 
 
 @struct.dataclass

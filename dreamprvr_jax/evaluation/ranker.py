@@ -12,9 +12,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Float, Int
 
+from dreamprvr_jax.devices.pace import Pace
 from dreamprvr_jax.evaluation.corpus import EncodedCorpus, Layout, Part
 from dreamprvr_jax.evaluation.encoder import Watch
-from dreamprvr_jax.evaluation.pace import Pace
 from dreamprvr_jax.evaluation.ranking import (
   BLOCKS,
   BRANCHES,

@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from dreamprvr_jax.devices.parallel import CORPUS_AXIS, DATA_AXIS
 from dreamprvr_jax.evaluation.corpus import from_bits
 from dreamprvr_jax.metrics.ranks import (
   count_ahead,
   own_score,
   rank_of_best_sibling,
 )
-from dreamprvr_jax.parallel import CORPUS_AXIS, DATA_AXIS
 
 BRANCHES = ('clip', 'frame', 'fused')
 # Blocks of queries, rows of the corpus, what is the same everywhere.

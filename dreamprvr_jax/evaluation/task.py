@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from dreamprvr_jax.resident import ResidentSplit
+from dreamprvr_jax.devices.resident import ResidentSplit
 
 Batches = Callable[[], Iterable[Mapping[str, np.ndarray]]]
 

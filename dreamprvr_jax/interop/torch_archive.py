@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
-from dreamprvr_jax.host_memory import available_bytes
+from dreamprvr_jax.devices.host_memory import available_bytes
 from dreamprvr_jax.interop.inert_pickle import (
   PickleError,
   Record,

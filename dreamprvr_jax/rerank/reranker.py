@@ -9,7 +9,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from dreamprvr_jax import parallel, rng
+from dreamprvr_jax import rng
+from dreamprvr_jax.devices import parallel
 from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.rerank import features as features_room
 from dreamprvr_jax.rerank.features import RerankFeatures

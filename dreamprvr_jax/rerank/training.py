@@ -12,7 +12,8 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
-from dreamprvr_jax import parallel, resident, rng
+from dreamprvr_jax import rng
+from dreamprvr_jax.devices import parallel, resident
 from dreamprvr_jax.losses.listwise import listwise_entropy
 from dreamprvr_jax.rerank.features import RerankFeatures
 from dreamprvr_jax.rerank.networks import RerankModel

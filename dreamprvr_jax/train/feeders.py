@@ -12,8 +12,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from dreamprvr_jax import parallel
-from dreamprvr_jax.resident import Gather, ResidentSplit
+from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices.resident import Gather, ResidentSplit
 from dreamprvr_jax.train.step import Scalars, TrainState, TrainStep, TrainSteps
 from dreamprvr_jax.types import Batch
 

@@ -13,7 +13,8 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from dreamprvr_jax import parallel, resident, rng
+from dreamprvr_jax import rng
+from dreamprvr_jax.devices import parallel, resident
 from dreamprvr_jax.types import Batch
 
 Scalars = dict[str, Float[Array, '...']]

@@ -9,15 +9,15 @@ import pytest
 
 from configs.common import MODELS
 from dreamprvr_jax import rng
+from dreamprvr_jax.cli.help import config_keys
+from dreamprvr_jax.cli.joins import plain_config
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.interop.inference import blank_of, model_of, shapes_of
 from dreamprvr_jax.objectives.registry import build_objective
 from dreamprvr_jax.objectives.terms import TERMS
 from dreamprvr_jax.train.bert_adam import bert_adam, warmup_linear
 from dreamprvr_jax.train.step import create_state, update
+from dreamprvr_jax.trained.inference import blank_of, model_of, shapes_of
 from dreamprvr_jax.types import parameter_count
-from modes.help import config_keys
-from modes.joins import plain_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 NAMES = ('activitynet', 'charades', 'tvr', 'quickstart', 'videos')
@@ -328,7 +328,11 @@ def test_every_key_is_read():
   """Sections that go as a whole into a constructor are read by its fields."""
   wholesale = {'model', 'loss'}
   read = set()
-  for folder in ('modes', 'dreamprvr_jax/interop', 'dreamprvr_jax/rerank'):
+  for folder in (
+    'dreamprvr_jax/cli',
+    'dreamprvr_jax/interop',
+    'dreamprvr_jax/rerank',
+  ):
     for path in (ROOT / folder).glob('*.py'):
       for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute):

@@ -12,8 +12,8 @@ from data_pipeline.bigfile import BigFileStore
 from data_pipeline.hdf5 import Hdf5Store
 from data_pipeline.importers.features import Features
 from data_pipeline.index_file import load_arrays
+from dreamprvr_jax.cli.query_files import read_queries
 from dreamprvr_jax.errors import UserError
-from modes.query_files import read_queries
 
 _ROWS = np.arange(40, dtype=np.float32).reshape(8, 5)
 _ROUNDS = 120

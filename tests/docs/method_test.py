@@ -28,17 +28,7 @@ CONSOLIDATED = {
 
 def sources():
   """The Python files of the project."""
-  folders = (
-    'batch',
-    'benchmarks',
-    'configs',
-    'data_pipeline',
-    'dreamprvr_jax',
-    'extraction',
-    'modes',
-    'serving',
-    'tests',
-  )
+  folders = ('benchmarks', 'configs', 'data_pipeline', 'dreamprvr_jax', 'tests')
   for folder in folders:
     yield from sorted((ROOT / folder).rglob('*.py'))
 

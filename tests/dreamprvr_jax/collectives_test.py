@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from dreamprvr_jax import parallel
+from dreamprvr_jax.devices import parallel
 from dreamprvr_jax.diffusion.denoiser import RegisterEstimator
 from dreamprvr_jax.evaluation.encoder import compile_encoding
 from dreamprvr_jax.evaluation.ranking import (

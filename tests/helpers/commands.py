@@ -5,9 +5,9 @@ import pathlib
 import main
 from data_pipeline.corpus import Corpus
 from dreamprvr_jax import checkpoints
-from dreamprvr_jax.interop.inference import blank_of, model_of
+from dreamprvr_jax.cli import flags, joins
 from dreamprvr_jax.train.step import init_variables
-from modes import flags, joins
+from dreamprvr_jax.trained.inference import blank_of, model_of
 from tests.helpers import runs
 
 

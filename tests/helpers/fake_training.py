@@ -12,7 +12,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
-from modes import flags
+from dreamprvr_jax.cli import flags
 
 
 def run() -> int:

@@ -3,7 +3,7 @@
 import flax.linen as nn
 import numpy as np
 
-from dreamprvr_jax import resident
+from dreamprvr_jax.devices import resident
 from dreamprvr_jax.evaluation.task import RetrievalTask
 from dreamprvr_jax.models.base import similarities
 from dreamprvr_jax.types import VideoEncoding

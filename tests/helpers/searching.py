@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from dreamprvr_jax.interop.retriever import Retriever
+from dreamprvr_jax.archive.index.writer import Videos
 from dreamprvr_jax.models.base import RetrievalModel
-from dreamprvr_jax.search.writer import Videos
+from dreamprvr_jax.trained.retriever import Retriever
 from dreamprvr_jax.types import VideoEncoding
 from tests.helpers.retrieval import features, padded
 

@@ -7,11 +7,11 @@ import time
 import httpx
 import numpy as np
 
-from dreamprvr_jax import parallel
-from dreamprvr_jax.search import writer
-from dreamprvr_jax.search.index import Index
-from serving.server import serve
-from serving.service import Service
+from dreamprvr_jax.archive.index import writer
+from dreamprvr_jax.archive.search.index import Index
+from dreamprvr_jax.archive.serving.server import serve
+from dreamprvr_jax.archive.serving.service import Service
+from dreamprvr_jax.devices import parallel
 from tests.helpers.searching import WIDTH, made, retriever, videos_of
 
 VIDEOS = 45

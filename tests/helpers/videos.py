@@ -134,7 +134,7 @@ def turn(
 
 def extract_or_die(job):
   """Ends the process where a file is called so, as a broken decoder may."""
-  from extraction import jobs
+  from dreamprvr_jax.archive.extraction import jobs
 
   if 'deadly' in job.name:
     os._exit(1)

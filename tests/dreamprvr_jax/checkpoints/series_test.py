@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamprvr_jax import parallel
 from dreamprvr_jax.checkpoints import (
   CheckpointError,
   RunCheckpoints,
   load_weights,
   series,
 )
+from dreamprvr_jax.devices import parallel
 from tests.helpers import disks, runs
 
 LATEST = pathlib.Path('checkpoints/latest')

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamprvr_jax import parallel
+from dreamprvr_jax.devices import parallel
 from dreamprvr_jax.evaluation.corpus import Layout, from_bits, to_bits
 from dreamprvr_jax.types import VideoEncoding
 

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamprvr_jax import parallel
+from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices.pace import Pace
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation import encoder
 from dreamprvr_jax.evaluation.encoder import Stopped, Watch
 from dreamprvr_jax.evaluation.evaluator import Evaluator
-from dreamprvr_jax.evaluation.pace import Pace
 from dreamprvr_jax.evaluation.timelines import examine
 from dreamprvr_jax.models.base import similarities
 from dreamprvr_jax.types import VideoEncoding

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamprvr_jax import parallel
-from dreamprvr_jax.evaluation import encoder, memory
+from dreamprvr_jax.devices import memory, parallel
+from dreamprvr_jax.evaluation import encoder
 from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.evaluation.ranking import compile_ranking

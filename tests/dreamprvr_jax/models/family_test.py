@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.common import MODELS as CONFIGS
-from dreamprvr_jax import parallel
+from dreamprvr_jax.devices import parallel
 from dreamprvr_jax.models import base, registry
 from dreamprvr_jax.models.registry import MODELS, build_model
 from dreamprvr_jax.objectives.registry import build_objective

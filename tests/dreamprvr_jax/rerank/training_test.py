@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from dreamprvr_jax import parallel
+from dreamprvr_jax.devices import parallel
 from dreamprvr_jax.diffusion.process import q_sample_rows
 from dreamprvr_jax.diffusion.schedule import cosine_schedule
 from dreamprvr_jax.errors import UserError

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamprvr_jax import parallel
+from dreamprvr_jax.devices import parallel
 from dreamprvr_jax.train.feeders import (
   BatchFeeder,
   GatheredBatches,

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamprvr_jax import parallel
 from dreamprvr_jax.checkpoints import RunCheckpoints, best_info
+from dreamprvr_jax.devices import parallel
 from dreamprvr_jax.evaluation.encoder import Stopped
 from dreamprvr_jax.train.feeders import BatchFeeder, HostBatches
 from dreamprvr_jax.train.loop import Loop, LoopOptions

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dreamprvr_jax import parallel, resident
+from dreamprvr_jax.devices import parallel, resident
 from dreamprvr_jax.train.step import (
   compile_steps,
   compile_update,

@@ -1,1 +1,0 @@
-"""Extraction and indexing on many machines, by an engine for batch jobs."""

@@ -1,0 +1,1 @@
+"""People's own videos: features, an index, search, the server."""

@@ -1,0 +1,122 @@
+"""Captions of extracted videos become the text side of their collection."""
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+import tqdm
+
+from data_pipeline import rows
+from data_pipeline.errors import DataError
+from data_pipeline.importers.annotations import (
+  Annotated,
+  id_of_file,
+  read_annotations,
+  video_of,
+)
+from data_pipeline.importers.layout import write_texts
+from dreamprvr_jax import text
+from dreamprvr_jax.archive.encoders import Encoder
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+  """What became of a file of captions.
+
+  Attributes:
+    splits: Captions by split.
+    left_out: Captions whose videos were not extracted.
+  """
+
+  splits: dict[str, int]
+  left_out: int
+
+
+def write_captions(
+  path: str,
+  folder: pathlib.Path,
+  collection: str,
+  encoder: Encoder,
+  durations: Mapping[str, float],
+  *,
+  progress: bool = True,
+) -> Written:
+  """Encodes captions and writes them in place of those that were there.
+
+  Args:
+    path: The file, see `read_annotations`.
+    folder: Of the collection.
+    collection: Its name.
+    encoder: What makes the word features.
+    durations: Of the extracted videos, in seconds.
+    progress: Show a bar.
+
+  Raises:
+    DataError, TextError: If the file is bad, or names none of the videos.
+  """
+  everything = read_annotations(path)
+  files = _files(path)
+  known = [
+    kept
+    for item in everything
+    if (kept := _known(item, files, durations)) is not None
+  ]
+  if not known:
+    named = sorted({video for item in everything for video in item.videos})
+    raise DataError(
+      f'{path}: none of its {len(everything):,} captions is of a video that '
+      f'was extracted; it names {_some(named)}, there are '
+      f'{_some(sorted(durations))}: the id of a video is the name of its file '
+      'without the ending'
+    )
+  with tqdm.tqdm(
+    total=len(known),
+    desc='captions',
+    unit=' captions',
+    dynamic_ncols=True,
+    disable=not progress,
+  ) as bar:
+
+    def words(item: Annotated) -> np.ndarray:
+      bar.update()
+      return encoder.words(item.text)
+
+    name = f'{encoder.name}_{collection}_query_feat.hdf5'
+    splits = write_texts(folder, collection, known, words, name)
+  return Written(splits, len(everything) - len(known))
+
+
+def _files(path: str) -> dict[str, str]:
+  """Returns {id: id of its file} of rows that give a file another id."""
+  if not path.removesuffix('.gz').endswith('.jsonl'):
+    return {}
+  lines = text.read_rows(path)
+  found = [rows.parse(line) for line in lines if not text.is_blank(line)]
+  return {
+    video_of(row): id_of_file(rows.name(row['file'], 'file'))
+    for row in found
+    if {'captions', 'id', 'file'} <= row.keys()
+  }
+
+
+def _known(
+  item: Annotated, files: Mapping[str, str], durations: Mapping[str, float]
+) -> Annotated | None:
+  """Returns a caption with those of its videos that were extracted."""
+  named = (v if v in durations else files.get(v, v) for v in item.videos)
+  videos = tuple(dict.fromkeys(video for video in named if video in durations))
+  if not videos:
+    return None
+  # A span is one of the first video.
+  first = item.videos[0]
+  same = videos[0] in (first, files.get(first))
+  span = item.span if same else (math.nan, math.nan)
+  return dataclasses.replace(
+    item, videos=videos, span=span, duration=durations[videos[0]]
+  )
+
+
+def _some(names: list[str]) -> str:
+  return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')

@@ -1,0 +1,282 @@
+"""Many files become features, in several processes, a file at a time."""
+
+import collections
+import concurrent.futures
+import copy
+import dataclasses
+import multiprocessing
+import os
+import pathlib
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import tqdm
+
+from dreamprvr_jax import folders
+from dreamprvr_jax.archive.encoders import Encoder
+from dreamprvr_jax.archive.extraction.state import Source, State, keep
+from dreamprvr_jax.archive.extraction.video import BATCH, extract_file
+from dreamprvr_jax.archive.videos.finding import find_videos
+from dreamprvr_jax.archive.videos.frames import LIMITS, Limits, VideoError
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How to extract.
+
+  Attributes:
+    fps: Samples per second.
+    batch: Pictures that are encoded at a time.
+    device: See `encoders.build`.
+    workers: Processes; 0: one per core for an encoder without weights, else
+      one.
+    progress: Show a bar.
+    limits: What one file may give.
+  """
+
+  fps: float = 2.0
+  batch: int = BATCH
+  device: str = ''
+  workers: int = 0
+  progress: bool = True
+  limits: Limits = LIMITS
+
+  def processes(self, encoder: Encoder) -> int:
+    """Returns how many processes are started."""
+    cores = min(16, os.cpu_count() or 1)
+    return self.workers or (1 if encoder.semantic else cores)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """One file, in plain values that another process can be given."""
+
+  name: str
+  source: Source
+  folder: str
+  settings: dict[str, Any]
+  batch: int
+  device: str
+  threads: int
+  limits: Limits = LIMITS
+
+
+@dataclasses.dataclass
+class Summary:
+  """What a command did.
+
+  Attributes:
+    found: Files that there are.
+    done: Those that were extracted now.
+    seconds: Of video, of these.
+    there: Those that had been extracted before.
+    skipped: {id: row} of all that cannot be read, with its `reason`.
+    durations: {id: seconds} of all that are in the feature file.
+  """
+
+  found: int
+  done: int
+  seconds: float
+  there: int
+  skipped: dict[str, dict[str, Any]]
+  durations: dict[str, float]
+
+
+# Why a file that takes its process with it has no features.
+DEADLY = 'ends the process that decodes it; encode it again'
+# Starts jobs in so many processes; yields each with its seconds, or why it has
+# none, as they come.
+Results = Callable[[Sequence[Job], int], Iterator[tuple[Job, float | str]]]
+
+
+def extract_folder(
+  videos: str,
+  folder: pathlib.Path,
+  encoder: Encoder,
+  options: Options,
+  results: Results | None = None,
+) -> Summary:
+  """Extracts the videos of a folder that are not extracted yet.
+
+  Each is kept as soon as it is done; whenever this is stopped, the next call
+  goes on. Files that failed are tried again when they have changed.
+
+  Args:
+    videos: The folder of the files.
+    folder: Of the collection, see `State`.
+    encoder: What makes the features.
+    options: How.
+    results: What does the work; processes of this machine if None.
+
+  Raises:
+    DataError: If there is no video, or the collection has other settings.
+    FolderError: If another command is at work in the collection's folder.
+  """
+  files = find_videos(videos)
+  with folders.held(folder, 'collection'):
+    return _extract_files(files, folder, encoder, options, results or _results)
+
+
+def _extract_files(
+  files: Mapping[str, pathlib.Path],
+  folder: pathlib.Path,
+  encoder: Encoder,
+  options: Options,
+  results: Results,
+) -> Summary:
+  settings = {'encoder': encoder.identity, 'fps': float(options.fps)}
+  state = State(folder, settings, options.limits)
+  state.forget_reasons()
+  sources: dict[str, Source] = {}
+  for name, path in files.items():
+    try:
+      sources[name] = Source.of(path)
+    except OSError as error:
+      reason = f'cannot be read ({error.strerror})'
+      state.skip(name, Source.gone(path), reason)
+  workers = options.processes(encoder)
+  # A decoder's threads share the cores with the other processes.
+  threads = max((os.cpu_count() or 1) // workers, 1)
+  there = {name for name in sources if state.has(name, sources[name])}
+  jobs = [
+    Job(
+      name,
+      source,
+      str(folder.absolute()),
+      settings,
+      options.batch,
+      options.device,
+      threads,
+      options.limits,
+    )
+    for name, source in sources.items()
+    if name not in there and not state.failed(name, source)
+  ]
+  seconds, done = 0.0, 0
+  bar = tqdm.tqdm(
+    total=len(files),
+    initial=len(files) - len(jobs),
+    desc='extracting',
+    unit=' videos',
+    dynamic_ncols=True,
+    disable=not options.progress,
+  )
+  try:
+    with bar:
+      for job, found in results(jobs, workers):
+        if isinstance(found, str):
+          state.skip(job.name, job.source, found)
+        else:
+          seconds, done = seconds + found, done + 1
+        bar.update()
+  except BaseException:
+    state.note()
+    raise
+  state.finish(encoder.identity)
+  durations = {name: row['duration'] for name, row in state.videos.items()}
+  skipped = {n: row for n, row in state.skipped.items() if n in files}
+  return Summary(len(files), done, seconds, len(there), skipped, durations)
+
+
+def extract(job: Job) -> float | str:
+  """Extracts and keeps one file; returns its seconds, or why it has none."""
+  try:
+    found = extract_file(
+      job.source.file,
+      job.settings['encoder'],
+      job.settings['fps'],
+      batch=job.batch,
+      device=job.device,
+      threads=job.threads,
+      limits=job.limits,
+    )
+  except VideoError as error:
+    return error.reason
+  keep(job.folder, job.name, job.source, found)
+  return found.duration
+
+
+def attempt(work: Callable[[Job], float | str], job: Job) -> float | str:
+  """Returns what `work` does of a job; runs in another process.
+
+  Raises:
+    RuntimeError: Instead of errors that the other process cannot be given:
+      they would look like the end of this one.
+  """
+  try:
+    return work(job)
+  except Exception as error:
+    try:
+      copy.copy(error)
+    except Exception:  # whatever the constructor of that error does
+      raise RuntimeError(traceback.format_exc()) from None
+    raise
+
+
+def _results(
+  jobs: Sequence[Job], workers: int
+) -> Iterator[tuple[Job, float | str]]:
+  """Yields each job with its result, as they come.
+
+  A file that takes its process with it is one more that cannot be read: those
+  that were under way when a process ended are tried again, one by one.
+  """
+  waiting = collections.deque(jobs)
+  while waiting:
+    suspects = yield from _pooled(waiting, min(workers, len(waiting)))
+    for job in suspects:
+      with new_pool(1) as pool:
+        # If no process can be started at all, that is no fault of a file.
+        pool.submit(os.getpid).result()
+      alone = collections.deque([job])
+      if (yield from _pooled(alone, 1)):
+        yield job, DEADLY
+
+
+def _pooled(
+  waiting: collections.deque[Job], workers: int
+) -> Iterator[tuple[Job, float | str]]:
+  """Yields results until no job is waiting or a process ended; then returns
+  the jobs that were under way."""
+  others = set(multiprocessing.active_children())
+  running: dict[concurrent.futures.Future, Job] = {}
+  with new_pool(workers) as pool:
+    try:
+      while waiting or running:
+        while waiting and len(running) < 2 * workers:
+          running[pool.submit(attempt, extract, waiting[0])] = waiting[0]
+          waiting.popleft()
+        ended, _ = concurrent.futures.wait(
+          running, return_when=concurrent.futures.FIRST_COMPLETED
+        )
+        for future in ended:
+          result = future.result()
+          yield running.pop(future), result
+    except BrokenProcessPool:
+      return list(running.values())
+    except BaseException:
+      # A video may take an hour: what is under way is given up.
+      pool.shutdown(wait=False, cancel_futures=True)
+      for process in set(multiprocessing.active_children()) - others:
+        process.terminate()
+      raise
+  return []
+
+
+def new_pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
+  """Returns processes for `extract`."""
+  return concurrent.futures.ProcessPoolExecutor(
+    workers,
+    # Threads and an accelerator's state do not survive a fork.
+    mp_context=multiprocessing.get_context('spawn'),
+    initializer=_start,
+  )
+
+
+def _start() -> None:
+  """Lets Ctrl-C end a process without a word; the parent says it."""
+  if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,0 +1,314 @@
+"""What of a collection is extracted: kept per video, and gathered at the end.
+
+In the collection's folder:
+  .extracting/settings.json   what all its features are made with
+  .extracting/parts/*.npz     a video each, not yet in the feature file
+  .extracting/parts/*.json    why another machine could not read a file
+  .extracting/videos.json     what the feature file holds, of which files
+  FeatureData/extracted/feature.hdf5, durations.json, encoder.json, skipped.json
+Each file is replaced in one step; at any time the next command can go on.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import re
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+
+from data_pipeline.errors import DataError
+from data_pipeline.importers.layout import write_features
+from dreamprvr_jax import text
+from dreamprvr_jax.archive.extraction.video import Extracted
+from dreamprvr_jax.archive.videos.frames import LIMITS, Limits
+
+FEATURE = 'extracted'
+_OWN = '.extracting'
+# What lies among the parts: of a video, and what is written first.
+_PART = re.compile(
+  r'[0-9a-f]{32}\.(npz|json)|\.[0-9a-f]{32}\.(npz|json)\.[0-9a-f]{12}\.tmp'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """A file as it was when it was extracted.
+
+  Attributes:
+    file: Its path.
+    size: Bytes.
+    mtime_ns: When it was last changed.
+  """
+
+  file: str
+  size: int
+  mtime_ns: int
+
+  @classmethod
+  def of(cls, path: pathlib.Path) -> 'Source':
+    """Returns the file as it is."""
+    found = path.stat()
+    return cls(str(path.absolute()), found.st_size, found.st_mtime_ns)
+
+  @classmethod
+  def gone(cls, path: pathlib.Path) -> 'Source':
+    """Returns a file that cannot be seen; it is like no other."""
+    return cls(str(path.absolute()), -1, -1)
+
+  def same(self, row: dict[str, Any] | None) -> bool:
+    """Returns whether a row of a file is of this one, wherever it lies."""
+    return row is not None and (row['size'], row['mtime_ns']) == (
+      self.size,
+      self.mtime_ns,
+    )
+
+
+class State:
+  """The extracted videos of a collection."""
+
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    settings: dict[str, Any],
+    limits: Limits = LIMITS,
+  ):
+    """Opens the state, or begins one.
+
+    Args:
+      folder: Of the collection.
+      settings: Whatever the numbers depend on.
+      limits: What one file may give.
+
+    Raises:
+      DataError: If what is there was made with other settings.
+    """
+    self.folder = folder
+    self._limits = dataclasses.asdict(limits)
+    self.feature_file = folder / 'FeatureData' / FEATURE / 'feature.hdf5'
+    self._own = folder / _OWN
+    self._parts = self._own / 'parts'
+    _check_parts(self._parts)
+    there = self.feature_file.exists()
+    self.videos = _by_id(self._own / 'videos.json') if there else {}
+    self.skipped = _by_id(folder / 'skipped.json')
+    former = read_json(self._own / 'settings.json')
+    if there and not former:
+      raise DataError(
+        f'{self.feature_file} was not extracted here; give another --collection'
+      )
+    if former != settings and (there or any(self._parts.glob('*.npz'))):
+      raise DataError(
+        f'{folder} was extracted with other settings '
+        f'({_differences(former, settings)}); use the same ones to go on, or '
+        'give another --collection'
+      )
+    self._parts.mkdir(parents=True, exist_ok=True)
+    write_json(self._own / 'settings.json', settings)
+
+  def has(self, name: str, source: Source) -> bool:
+    """Returns whether a video is done, and its file the same since."""
+    return source.same(self.videos.get(name)) or source.same(
+      _row(_part(self._parts, name))
+    )
+
+  def failed(self, name: str, source: Source) -> bool:
+    """Returns whether a file could not be read, and it and the limits are the
+    same since."""
+    row = self.skipped.get(name)
+    limits = (row or {}).get('limits', self._limits)
+    return source.same(row) and limits == self._limits
+
+  def skip(self, name: str, source: Source, reason: str) -> None:
+    """Remembers that a file cannot be read; `finish` or `note` writes it."""
+    self.skipped[name] = {
+      **dataclasses.asdict(source),
+      'reason': reason,
+      'limits': self._limits,
+    }
+
+  def forget_reasons(self) -> None:
+    """Removes the reasons that a stopped command has left, which may have had
+    other limits."""
+    for path in self._parts.glob('*.json'):
+      path.unlink(missing_ok=True)
+
+  def note(self) -> None:
+    """Writes skipped.json; there is none if nothing was skipped."""
+    path = self.folder / 'skipped.json'
+    if self.skipped:
+      write_json(path, self.skipped)
+    else:
+      path.unlink(missing_ok=True)
+
+  def finish(self, encoder: dict[str, Any]) -> None:
+    """Gathers all parts in the feature file and writes what belongs to it."""
+    found = map(_row, self._parts.glob('*.npz'))
+    parts = {row['id']: row for row in found if row}
+    if parts:
+      rows = {**self.videos, **parts}
+      write_features(self.feature_file, self._gathered(sorted(rows), parts))
+      self.videos = rows
+      for name in parts:
+        self.skipped.pop(name, None)
+    if self.videos:
+      durations = {name: row['duration'] for name, row in self.videos.items()}
+      write_json(self.folder / 'durations.json', durations)
+      write_json(self.folder / 'encoder.json', encoder)
+      write_json(self._own / 'videos.json', self.videos)
+    self.note()
+    for path in self._parts.iterdir():
+      if _PART.fullmatch(path.name):
+        path.unlink()
+    with contextlib.suppress(OSError):
+      # It stays if somebody has put something into it meanwhile.
+      self._parts.rmdir()
+
+  def _gathered(
+    self, names: list[str], parts: dict[str, Any]
+  ) -> Iterator[tuple[str, np.ndarray]]:
+    with contextlib.ExitStack() as stack:
+      former, stored = None, {}
+      if self.feature_file.exists():
+        file = h5py.File(self.feature_file, 'r', locking=False)
+        former = stack.enter_context(file)
+        stored = text.by_normal(former, str(self.feature_file))
+      for name in names:
+        if name in parts:
+          with np.load(_part(self._parts, name)) as part:
+            yield name, part['features']
+        else:
+          assert former is not None
+          yield name, np.asarray(former[stored[name]])
+
+
+def keep(folder: str, name: str, source: Source, found: Extracted) -> None:
+  """Keeps a video of a collection's folder, on disk when this returns."""
+  row = {
+    **dataclasses.asdict(source),
+    'id': name,
+    'frames': len(found.features),
+    'duration': found.duration,
+  }
+  _replace(
+    _part(pathlib.Path(folder) / _OWN / 'parts', name),
+    lambda file: np.savez(
+      file, row=np.array(json.dumps(row)), features=found.features
+    ),
+  )
+
+
+def keep_reason(folder: str, name: str, source: Source, reason: str) -> None:
+  """Keeps why a file cannot be read, for the process that gathers."""
+  path = _part(pathlib.Path(folder) / _OWN / 'parts', name)
+  row = {**dataclasses.asdict(source), 'reason': reason}
+  write_json(path.with_suffix('.json'), row)
+
+
+def kept(folder: str, name: str, source: Source) -> float | str | None:
+  """Returns the seconds of a video that was kept, or the reason that was; None
+  if there is neither."""
+  path = _part(pathlib.Path(folder) / _OWN / 'parts', name)
+  for row, key in (
+    (_row(path), 'duration'),
+    (read_json(path.with_suffix('.json')) or None, 'reason'),
+  ):
+    if row is not None and source.same(row):
+      return row[key]
+  return None
+
+
+def _check_parts(folder: pathlib.Path) -> None:
+  """Raises DataError if there is something in the folder of the parts, which is
+  cleared in the end, that is no part."""
+  for path in folder.iterdir() if folder.exists() else ():
+    if not _PART.fullmatch(path.name) or path.is_dir():
+      raise DataError(
+        f'{path} was not written by --mode=extract, which clears the folder '
+        'that it is in; nothing was changed: move it elsewhere'
+      )
+
+
+def _part(folder: pathlib.Path, name: str) -> pathlib.Path:
+  # Ids may be longer than a file's name.
+  return folder / f'{hashlib.sha256(name.encode()).hexdigest()[:32]}.npz'
+
+
+def _row(path: pathlib.Path) -> dict[str, Any] | None:
+  """Returns what a part is of; None if there is none."""
+  try:
+    with np.load(path) as file:
+      return json.loads(str(file['row']))
+  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    return None
+
+
+def _differences(former: dict[str, Any], now: dict[str, Any]) -> str:
+  one, other = _flat(former), _flat(now)
+  keys = [k for k in one | other if one.get(k) != other.get(k)]
+  if 'encoder.name' in keys:
+    # All else about two encoders differs, too.
+    keys = [k for k in keys if k in now or k == 'encoder.name']
+  return '; '.join(
+    f'{key}: {one.get(key)!r} there, {other.get(key)!r} now'
+    for key in sorted(keys)
+  )
+
+
+def _flat(settings: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+  found = {}
+  for key, value in settings.items():
+    if isinstance(value, dict):
+      found.update(_flat(value, f'{prefix}{key}.'))
+    else:
+      found[f'{prefix}{key}'] = value
+  return found
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """Returns what a JSON file holds; {} if there is none.
+
+  Raises:
+    UserError: If it is no JSON object.
+  """
+  try:
+    found = text.parse_json(text.read(path), str(path))
+  except FileNotFoundError:
+    return {}
+  if not isinstance(found, dict):
+    raise DataError(
+      f'{path} holds {type(found).__name__} where a JSON object was expected; '
+      'delete it'
+    )
+  return found
+
+
+def _by_id(path: pathlib.Path) -> dict[str, Any]:
+  """Returns the rows of a file by id in NFC, in which older files are not."""
+  return {text.normal(name): row for name, row in read_json(path).items()}
+
+
+def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
+  """Puts a JSON file in its place in one step."""
+  raw = json.dumps(content, indent=1).encode()
+  _replace(path, lambda file: file.write(raw))
+
+
+def _replace(path: pathlib.Path, write: Callable[[Any], object]) -> None:
+  """Puts what `write` writes in the place of a file, in one step."""
+  temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex[:12]}.tmp')
+  try:
+    with temporary.open('wb') as file:
+      write(file)
+      file.flush()
+      os.fsync(file.fileno())
+    temporary.replace(path)
+  finally:
+    temporary.unlink(missing_ok=True)

@@ -1,0 +1,75 @@
+"""One video file becomes features."""
+
+import dataclasses
+import functools
+import itertools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from dreamprvr_jax.archive.encoders import Encoder, from_identity
+from dreamprvr_jax.archive.videos.frames import LIMITS, Limits, Video
+
+# Pictures that are encoded at a time.
+BATCH = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Extracted:
+  """The features of a video.
+
+  Attributes:
+    features: (n, d) float32, a row per sample.
+    times: (n,) float64, when the samples are shown, in seconds.
+    duration: Seconds.
+  """
+
+  features: Float[np.ndarray, 'n d']
+  times: Float[np.ndarray, ' n']
+  duration: float
+
+
+def extract_file(
+  path: str,
+  identity: Mapping[str, Any],
+  fps: float = 2.0,
+  *,
+  batch: int = BATCH,
+  device: str = '',
+  threads: int = 0,
+  limits: Limits = LIMITS,
+) -> Extracted:
+  """Returns the features of one file; a process keeps its encoder.
+
+  Args:
+    path: The file.
+    identity: Of the encoder, see `Encoder`.
+    fps: Samples per second.
+    batch: Pictures that are encoded at a time.
+    device: See `encoders.build`.
+    threads: Of the decoder; 0: as many as it likes.
+    limits: What the file may give.
+
+  Raises:
+    VideoError: If the file is no whole video, or gives more than the limits.
+    DataError: If the encoder cannot be had.
+  """
+  encoder = _encoder(json.dumps(identity, sort_keys=True), device)
+  video = Video(path, fps, encoder.size, threads=threads, limits=limits)
+  samples = video.samples()
+  rows, times = [], []
+  before = None
+  while few := list(itertools.islice(samples, batch)):
+    images = np.stack([sample.image for sample in few])
+    rows.append(encoder.frames(images, before))
+    times += [sample.time for sample in few]
+    before = images[-1]
+  return Extracted(np.concatenate(rows), np.array(times), video.duration)
+
+
+@functools.lru_cache(maxsize=1)
+def _encoder(identity: str, device: str) -> Encoder:
+  return from_identity(json.loads(identity), device=device)

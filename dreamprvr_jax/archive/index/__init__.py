@@ -1,0 +1,1 @@
+"""What is stored of videos, how it is written and read."""

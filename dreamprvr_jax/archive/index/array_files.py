@@ -1,0 +1,221 @@
+"""The arrays of an index on disk: .npy files, written and read by rows.
+
+They are read, not mapped into memory: where a mapped file is cut by somebody
+else, the kernel ends the process; a read that finds too little is an error.
+"""
+
+import contextlib
+import errno
+import math
+import os
+import pathlib
+import re
+import stat
+import weakref
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+from jaxtyping import Int
+
+from dreamprvr_jax.archive.index.damage import DamagedError
+
+# What `array_file` and `numpy.save` write for a plain array, and nothing else.
+_HEADER = re.compile(
+  rb"\{'descr': '([^']{1,20})', 'fortran_order': (False|True), "
+  rb"'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\), \} *\n"
+)
+_MAGIC = b'\x93NUMPY\x01\x00'
+_NAMES = {
+  np.lib.format.dtype_to_descr(np.dtype(name)): name
+  for name in (
+    *('bool', 'int8', 'uint8', 'int32', 'int64'),
+    *('float16', 'float32', 'float64'),
+  )
+}
+# JAX takes memory that begins at such an address without a copy on a CPU.
+_ALIGNED = 64
+# Bytes between two wanted rows that are rather read than skipped.
+_GAP = 2**15
+
+
+@contextlib.contextmanager
+def array_file(
+  path: pathlib.Path, shape: tuple[int, ...], dtype: Any
+) -> Iterator[BinaryIO]:
+  """Opens a .npy file behind its header; in the end all is on disk."""
+  header = {
+    'descr': np.lib.format.dtype_to_descr(np.dtype(dtype)),
+    'fortran_order': False,
+    'shape': shape,
+  }
+  with path.open('wb') as file:
+    np.lib.format.write_array_header_1_0(file, header)
+    yield file
+    file.flush()
+    os.fsync(file.fileno())
+
+
+class Rows:
+  """The rows of an array in a .npy file, which stays open.
+
+  A file that was replaced or removed meanwhile is still read as it was. Any
+  number of threads may read.
+
+  Attributes:
+    path: The file.
+    shape: Of the whole array.
+    dtype: Of its numbers.
+  """
+
+  def __init__(self, path: pathlib.Path):
+    """Opens a file and reads its header.
+
+    Raises:
+      DamagedError: If it is missing, is no array, or has another size than its
+        header says.
+      OSError: If it cannot be opened for another reason.
+    """
+    self.path = path
+    self._file = open_regular(path)
+    weakref.finalize(self, os.close, self._file)
+    start = self._bytes(0, 10)
+    length = int.from_bytes(start[8:10], 'little')
+    header = _HEADER.fullmatch(self._bytes(10, length))
+    self._begin = 10 + length
+    if start[:8] != _MAGIC or header is None:
+      raise DamagedError(path, 'cannot be read (it has no header of an array)')
+    descr, is_fortran, sizes = (x.decode('latin-1') for x in header.groups())
+    if descr not in _NAMES or is_fortran != 'False':
+      raise DamagedError(
+        path,
+        f'cannot be read (its header names the type {descr!r}, Fortran order '
+        f'{is_fortran})',
+      )
+    self.dtype = np.dtype(_NAMES[descr])
+    self.shape = tuple(int(size) for size in sizes.split(',') if size.strip())
+    if not self.shape:
+      raise DamagedError(path, 'cannot be read (it is one number, no array)')
+    # In Python's integers, which cannot overflow.
+    self._row = math.prod(self.shape[1:]) * self.dtype.itemsize
+    expected = self._begin + math.prod(self.shape) * self.dtype.itemsize
+    found = os.fstat(self._file).st_size
+    if found != expected:
+      raise DamagedError(
+        path,
+        f'cannot be read (it has {found:,} bytes where its header says '
+        f'{expected:,})',
+      )
+
+  def __len__(self) -> int:
+    """The number of rows."""
+    return self.shape[0]
+
+  def require(self, shape: tuple[int, ...], dtype: np.dtype) -> 'Rows':
+    """Returns this.
+
+    Raises:
+      DamagedError: If shape or dtype are others.
+    """
+    if self.shape != shape or self.dtype != dtype:
+      raise DamagedError(
+        self.path,
+        f'is {self.dtype} of shape {self.shape} where {dtype} of shape {shape} '
+        'was expected',
+      )
+    return self
+
+  def read(self, start: int, stop: int) -> np.ndarray:
+    """Returns the rows from `start` to `stop`, both inside the array.
+
+    Raises:
+      DamagedError: If the file was cut since, or the disk cannot read it.
+    """
+    found = _aligned((stop - start, *self.shape[1:]), self.dtype)
+    self._fill(found, start)
+    return found
+
+  def take(self, rows: Int[np.ndarray, ' k'], found: np.ndarray) -> None:
+    """Puts some rows of the array into `found` (k, ...), contiguous.
+
+    Raises:
+      DamagedError: See `read`.
+    """
+    if not len(rows):
+      return
+    order = np.argsort(rows, kind='stable')
+    ordered = rows[order]
+    near = max(_GAP // max(self._row, 1), 1)
+    cuts = np.flatnonzero(np.diff(ordered) > near) + 1
+    for places in np.split(order, cuts):
+      first, last = int(rows[places[0]]), int(rows[places[-1]])
+      at, size = int(places[0]), len(places)
+      here = np.arange(size)
+      if (places == at + here).all() and (rows[places] == first + here).all():
+        # One behind the other, here as there: no copy on the way.
+        self._fill(found[at : at + size], first)
+        continue
+      found[places] = self.read(first, last + 1)[rows[places] - first]
+
+  def _fill(self, found: np.ndarray, start: int) -> None:
+    """Reads what is at row `start` and behind it into a contiguous array."""
+    if not found.size:
+      return
+    raw = found.reshape(-1).view(np.uint8)
+    view, done = raw.data, 0
+    offset = self._begin + start * self._row
+    while done < len(view):
+      try:
+        count = os.preadv(self._file, [view[done:]], offset + done)
+      except OSError as error:
+        raise DamagedError(
+          self.path, f'cannot be read ({error.strerror})'
+        ) from error
+      if not count:
+        raise DamagedError(self.path, 'was cut after it had been opened')
+      done += count
+    if self.dtype == np.bool_:
+      # NumPy takes for granted that a boolean is 0 or 1.
+      np.minimum(raw, 1, out=raw)
+
+  def _bytes(self, offset: int, count: int) -> bytes:
+    try:
+      return os.pread(self._file, count, offset)
+    except OSError as error:
+      raise DamagedError(
+        self.path, f'cannot be read ({error.strerror})'
+      ) from error
+
+
+def open_regular(path: pathlib.Path) -> int:
+  """Returns the descriptor of a file, open to be read.
+
+  Raises:
+    DamagedError: If it is missing, or a link, or no file.
+    OSError: If it cannot be opened for another reason.
+  """
+  try:
+    # A pipe would be waited for without end.
+    file = os.open(
+      path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    )
+  except (FileNotFoundError, NotADirectoryError):
+    raise DamagedError(path, 'is missing') from None
+  except OSError as error:
+    if error.errno == errno.ELOOP:
+      raise DamagedError(path, 'is a link where a file was expected') from None
+    if error.errno == errno.ENXIO:
+      raise DamagedError(path, 'is no file') from None
+    raise
+  if not stat.S_ISREG(os.fstat(file).st_mode):
+    os.close(file)
+    raise DamagedError(path, 'is no file')
+  return file
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+  """Returns an array, not filled, that JAX takes without a copy on a CPU."""
+  size = math.prod(shape) * dtype.itemsize
+  raw = np.empty(size + _ALIGNED, np.uint8)
+  start = -raw.ctypes.data % _ALIGNED
+  return raw[start : start + size].view(dtype).reshape(shape)

@@ -1,0 +1,223 @@
+"""The tokens of an index in a vector database, LanceDB.
+
+A row per video: its id, and the real tokens of either branch as a multi-vector,
+whose similarity with a query is that of the most similar token. The database
+names candidates of both branches; their scores come from the index.
+"""
+
+import concurrent.futures
+import contextlib
+import importlib
+import importlib.util
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from dreamprvr_jax import folders, text
+from dreamprvr_jax.archive.index.store import Store
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.progress import bar
+
+_LIBRARY = 'lancedb'
+_TABLE = 'videos'
+_BRANCHES = ('clip', 'frame')
+# Of the table: whose tokens it has.
+_DIGEST = b'digest'
+# Videos written at a time.
+_BATCH = 256
+# Fewer are compared one by one.
+_INDEXED = 256
+# Requests under way.
+_REQUESTS = 8
+
+
+class Database:
+  """Use: `searcher.search(queries, k, first_pass=Database(place, store))`."""
+
+  def __init__(self, place: str, store: Store):
+    """Opens the database.
+
+    Args:
+      place: A folder, or the address of one, such as s3://BUCKET/NAME.
+      store: The index that was exported to it.
+
+    Raises:
+      UserError: If LanceDB is not installed, there is no such database, or it
+        has other videos or another retriever's tokens than the index.
+    """
+    self._table = _opened(_library(_LIBRARY), place)
+    if self._table is None:
+      raise UserError(
+        f'{place} holds no database; write one with --mode=export '
+        f'--index={store.directory} --out={place}'
+      )
+    self._rows = store.rows_of()
+    again = (
+      f'export the index again, with --mode=export --index={store.directory} '
+      f'--out={place}'
+    )
+    digest = _digest(self._table)
+    if digest != store.manifest.digest:
+      raise UserError(
+        f'the database {place} has tokens of the weights {digest!r}, the index '
+        f'{store.directory} of {store.manifest.digest!r}; {again}'
+      )
+    found = self._table.search().select(['id']).to_arrow()['id'].to_pylist()
+    # Earlier versions wrote ids as they found them.
+    other = set(map(text.normal, found)) ^ set(self._rows)
+    if other:
+      raise UserError(
+        f'the database {place} and the index {store.directory} differ in '
+        f'{len(other)} videos, {min(other)!r} among them; {again}'
+      )
+
+  def __call__(
+    self, queries: Float[np.ndarray, 'n q'], count: int
+  ) -> Int[np.ndarray, 'n m']:
+    """Returns rows of the index: `count` of each branch that may be the best
+    for each query, each once, -1 behind the last."""
+    found = np.full((len(queries), 2 * count), -1, np.int32)
+
+    def names(request: tuple[np.ndarray, str]) -> list[str]:
+      query, branch = request
+      wanted = self._table.search(query, vector_column_name=branch)
+      wanted = wanted.distance_type('cosine').select(['id', '_distance'])
+      return wanted.limit(count).to_arrow()['id'].to_pylist()
+
+    requests = [(q, b) for q in queries.astype(np.float32) for b in _BRANCHES]
+    with concurrent.futures.ThreadPoolExecutor(_REQUESTS) as pool:
+      answers = list(pool.map(names, requests))
+    for i, pair in enumerate(zip(answers[::2], answers[1::2], strict=True)):
+      rows = sorted(
+        {self._rows[text.normal(name)] for names in pair for name in names}
+      )
+      found[i, : len(rows)] = rows
+    return found
+
+
+def export(place: str, store: Store, *, show: bool = False) -> int:
+  """Writes the videos of an index to a database, in the place of those that it
+  has, in one step; returns their number.
+
+  Args:
+    place: A folder, or the address of one, such as s3://BUCKET/NAME.
+    store: The index.
+    show: Whether a progress bar is shown.
+
+  Raises:
+    UserError: If LanceDB is not installed, the index is empty or damaged, the
+      folder or the table holds something else, or another command writes there.
+  """
+  lancedb, arrow = _library(_LIBRARY), _library('pyarrow')
+  rows = np.asarray(sorted(store.rows_of().values()), np.int64)
+  if not len(rows):
+    raise UserError(f'the index {store.directory} has no videos to export')
+  if not _is_address(place):
+    _check_folder(place)
+  former = _opened(lancedb, place)
+  if former is not None and not _digest(former):
+    raise UserError(
+      f'{place} holds a table {_TABLE!r} that --mode=export did not write; '
+      'nothing was changed: give another --out'
+    )
+  tokens = arrow.list_(arrow.list_(arrow.float16(), store.manifest.width))
+  schema = arrow.schema(
+    [('id', arrow.string()), *((branch, tokens) for branch in _BRANCHES)],
+    metadata={_DIGEST: store.manifest.digest.encode()},
+  )
+
+  def batches() -> Iterator[Any]:
+    starts = range(0, len(rows), _BATCH)
+    for start in bar(starts, 'exporting', show=show):
+      few = rows[start : start + _BATCH]
+      mask = store.take('frame_mask', few)
+      columns = [arrow.array([store.ids[row] for row in few])]
+      for branch in _BRANCHES:
+        found = store.tokens(branch, few).astype(np.float16)
+        store.check_finite(found, few, 'tokens')
+        real = mask if branch == 'frame' else np.ones(found.shape[:2], bool)
+        flat = arrow.array(found[real].reshape(-1))
+        columns.append(
+          arrow.ListArray.from_arrays(
+            np.concatenate([[0], np.cumsum(real.sum(axis=1))]).astype(np.int32),
+            arrow.FixedSizeListArray.from_arrays(flat, found.shape[-1]),
+          )
+        )
+      yield arrow.record_batch(columns, schema=schema)
+
+  with contextlib.ExitStack() as stack:
+    if not _is_address(place):
+      stack.enter_context(folders.held(place, 'database'))
+    table = lancedb.connect(place).create_table(
+      _TABLE, data=batches(), schema=schema, mode='overwrite'
+    )
+    if len(rows) >= _INDEXED:
+      for branch in _BRANCHES:
+        index = lancedb.index.IvfSq(distance_type='cosine')
+        table.create_index(branch, config=index)
+  return len(rows)
+
+
+def installed() -> bool:
+  """Returns whether LanceDB is there."""
+  return importlib.util.find_spec(_LIBRARY) is not None
+
+
+def _library(name: str) -> Any:
+  try:
+    return importlib.import_module(name)
+  except ImportError as error:
+    raise UserError(
+      f'the vector database needs {name}, which is not installed ({error}); '
+      "install it: pip install 'dreamprvr_jax[database]'"
+    ) from error
+
+
+def _is_address(place: str) -> bool:
+  return '://' in place
+
+
+def _digest(table: Any) -> str:
+  """Returns whose tokens a table has; '' if it is none of ours."""
+  found = (table.schema.metadata or {}).get(_DIGEST, b'')
+  return found.decode('utf-8', 'replace')
+
+
+def _opened(lancedb: Any, place: str) -> Any:
+  """Returns the table of a database; None if it has none.
+
+  Raises:
+    UserError: If it cannot be opened.
+  """
+  is_local = not _is_address(place)
+  # Asking for a folder that is not there would make it.
+  if is_local and not (pathlib.Path(place) / f'{_TABLE}.lance').exists():
+    return None
+  try:
+    return lancedb.connect(place).open_table(_TABLE)
+  # What LanceDB raises: the first where there is no such table.
+  except (ValueError, OSError, RuntimeError) as error:
+    if isinstance(error, ValueError) and not is_local:
+      return None
+    raise UserError(
+      f'the database {place} cannot be opened ({error}); give what '
+      '--mode=export --index=... wrote as --out'
+    ) from error
+
+
+def _check_folder(place: str | os.PathLike[str]) -> None:
+  folder = pathlib.Path(place)
+  if folder.exists() and not folder.is_dir():
+    raise UserError(f'--out={place} is a file; give a folder')
+  ours = {f'{_TABLE}.lance', folders.LOCK}
+  names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+  foreign = names - ours
+  if foreign:
+    raise UserError(
+      f'{place} holds other files ({sorted(foreign)[0]}); give a folder that '
+      'is empty, does not exist yet, or holds a database'
+    )

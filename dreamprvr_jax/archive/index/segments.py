@@ -1,0 +1,178 @@
+"""Folders of segments: one writer at a time, all or nothing."""
+
+import contextlib
+import json
+import logging
+import os
+import pathlib
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+
+from dreamprvr_jax import folders
+from dreamprvr_jax.archive.index.array_files import Rows
+from dreamprvr_jax.archive.index.manifest import (
+  MANIFEST,
+  SEGMENTS,
+  Manifest,
+  Segment,
+  is_name,
+)
+from dreamprvr_jax.archive.index.store import FILES, IDS, read_ids
+from dreamprvr_jax.errors import UserError
+
+_KIND = 'index'
+# What a manifest or marker is written to before it gets its place; a command
+# that was killed may have left it, one of an earlier version the second.
+_PARTIAL = re.compile(
+  r'\.[0-9]+\.partial\.(manifest|\.dreamprvr)\.json'
+  r'|\.manifest\.json\.[0-9]+\.tmp'
+)
+# What a network disk keeps of a removed file while somebody has it open.
+_KEPT_OPEN = '.nfs'
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def locked(directory: os.PathLike[str] | str) -> Iterator[pathlib.Path]:
+  """Holds an index, or what is to become one, and gives its folder.
+
+  Raises:
+    UserError: If another process holds it, or the folder holds what is not
+      ours; then nothing in it was touched.
+  """
+  root = pathlib.Path(directory)
+  if root.exists() and not root.is_dir():
+    raise UserError(f'{directory} is a file; give a folder as --index')
+  known = {MANIFEST}
+  if root.exists():
+    _check(root)
+    if folders.kind_of(root) is None and not (root / MANIFEST).exists():
+      names = {path.name for path in root.iterdir()} - {folders.LOCK}
+      # All that is left where the first write was killed, by an earlier
+      # version; what is in it was looked at.
+      if all(n == SEGMENTS or _PARTIAL.fullmatch(n) for n in names):
+        known |= names
+  folders.claim(root, _KIND, known)
+  with folders.held(root, 'index'):
+    yield root
+
+
+def _check(root: pathlib.Path) -> None:
+  """Raises UserError if a folder holds what is not of an index where an index
+  has its segments, or another manifest."""
+  manifest = root / MANIFEST
+  if manifest.is_symlink() or manifest.exists():
+    Manifest.read(root)
+  place = root / SEGMENTS
+  if place.is_symlink() or (place.exists() and not place.is_dir()):
+    raise _foreign(place)
+  for folder in place.iterdir() if place.exists() else ():
+    if folder.is_symlink() or not (is_name(folder.name) and folder.is_dir()):
+      raise _foreign(folder)
+    for path in folder.iterdir():
+      is_ours = path.name in FILES and not path.is_symlink() and path.is_file()
+      if not (is_ours or path.name.startswith(_KEPT_OPEN)):
+        raise _foreign(path)
+
+
+def _foreign(path: pathlib.Path) -> UserError:
+  return UserError(
+    f'{path} was not written by --mode=index, which clears the folder that it '
+    'is in; nothing was changed: move it elsewhere, or give another --index'
+  )
+
+
+def clean(root: pathlib.Path, *manifests: Manifest | None) -> None:
+  """Removes the segments that none of the manifests names; None names none.
+  What cannot be removed now is left for the next time."""
+  named = {s.name for one in manifests if one for s in one.segments}
+  for folder in sorted((root / SEGMENTS).glob('*')):
+    if is_name(folder.name) and folder.name not in named:
+      _remove(folder)
+  for path in root.iterdir():
+    if _PARTIAL.fullmatch(path.name):
+      path.unlink(missing_ok=True)
+
+
+def _remove(folder: pathlib.Path) -> None:
+  """Removes a segment, and nothing else that may lie in its folder."""
+  try:
+    for name in FILES:
+      (folder / name).unlink(missing_ok=True)
+    folder.rmdir()
+  except OSError as error:
+    _log.warning(
+      '%s cannot be removed yet (%s); the next change of the index removes it',
+      folder,
+      error.strerror,
+    )
+
+
+def gathered(
+  root: pathlib.Path, names: Sequence[str], ids: Sequence[str]
+) -> tuple[tuple[Segment, ...], dict[str, int]]:
+  """Returns segments that other processes wrote, and the sizes of a video.
+
+  Args:
+    root: The index.
+    names: Of the segments.
+    ids: Of all their videos, in order.
+
+  Raises:
+    UserError: If they do not hold these videos, or not all of one size.
+  """
+  segments, found, sizes = [], [], []
+  for name in names:
+    folder = root / SEGMENTS / name
+    if not (folder / IDS).exists():
+      raise UserError(
+        f'{folder} was not written; --index must be a folder that all machines '
+        'share, under one path'
+      )
+    here = read_ids(folder / IDS)
+    segments.append(Segment(name, len(here)))
+    found += here
+    sizes.append(_sizes(folder))
+  if found != list(ids) or any(size != sizes[0] for size in sizes):
+    raise UserError(
+      f'the videos that were written to {root} are not those that were to be; '
+      'the features changed meanwhile, or differ between machines: index again'
+    )
+  return tuple(segments), sizes[0]
+
+
+def _sizes(folder: pathlib.Path) -> dict[str, int]:
+  """Returns the sizes of a video, without product codes, by their names in the
+  manifest."""
+  shapes = {path.stem: Rows(path).shape for path in folder.glob('*.npy')}
+  tokens = shapes.get('clip_tokens') or shapes['clip_codes']
+  return {
+    'clips': tokens[1],
+    'frames': shapes['frame_mask'][1],
+    'width': tokens[2],
+    'registers': shapes['registers'][1] if 'registers' in shapes else 0,
+    'sub_vectors': 0,
+  }
+
+
+@contextlib.contextmanager
+def new_segment(
+  root: pathlib.Path, ids: Sequence[str]
+) -> Iterator[tuple[Segment, pathlib.Path]]:
+  """Makes a segment, which no manifest names yet, and gives its folder for the
+  arrays of its videos. It is gone if that fails."""
+  segment = Segment(uuid.uuid4().hex, len(ids))
+  folder = root / SEGMENTS / segment.name
+  folder.mkdir(parents=True)
+  try:
+    yield segment, folder
+    with (folder / IDS).open('w') as file:
+      json.dump(list(ids), file)
+      file.flush()
+      os.fsync(file.fileno())
+  except BaseException:
+    shutil.rmtree(folder, ignore_errors=True)
+    raise

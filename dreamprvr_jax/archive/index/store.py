@@ -1,0 +1,282 @@
+"""The rows of an index: its ids, and its arrays, read when asked for."""
+
+import math
+import os
+import pathlib
+import stat
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from dreamprvr_jax import text
+from dreamprvr_jax.archive.index.array_files import Rows, open_regular
+from dreamprvr_jax.archive.index.damage import DamagedError
+from dreamprvr_jax.archive.index.manifest import SEGMENTS, Manifest
+from dreamprvr_jax.archive.index.product import CENTRES, decode
+from dreamprvr_jax.archive.index.quantization import dequantize
+
+IDS = 'ids.json'
+_BRANCHES = 'clip', 'frame'
+# All files that a segment may hold.
+FILES = frozenset(
+  [
+    IDS,
+    *('durations.npy', 'clip_edges.npy', 'frame_mask.npy', 'registers.npy'),
+    *(
+      f'{branch}_{what}.npy'
+      for branch in _BRANCHES
+      for what in ('tokens', 'codes', 'scales', 'products', 'codebook')
+    ),
+  ]
+)
+
+
+def codebook_name(branch: str) -> str:
+  """Returns the file of a segment that holds a branch's codebook."""
+  return f'{branch}_codebook.npy'
+
+
+def array_specs(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], Any]]:
+  """Returns {name: (shape of a row, dtype)} of the arrays of a segment.
+
+  `durations` are seconds, NaN where unknown; `clip_edges` the borders of the
+  clips as fractions of the video. The frames that are real share the video
+  evenly. Tokens are zero at padded frames; `_codes` times `_scales` are
+  tokens, too; `_products` are product codes. `registers` are there if the
+  model has them.
+  """
+  specs: dict[str, tuple[tuple[int, ...], Any]] = {
+    'durations': ((), np.float64),
+    'clip_edges': ((manifest.clips + 1,), np.float32),
+    'frame_mask': ((manifest.frames,), np.bool_),
+  }
+  for branch, count in (('clip', manifest.clips), ('frame', manifest.frames)):
+    if 'float16' in manifest.tokens:
+      specs[f'{branch}_tokens'] = ((count, manifest.width), np.float16)
+    if 'int8' in manifest.tokens:
+      specs[f'{branch}_codes'] = ((count, manifest.width), np.int8)
+      specs[f'{branch}_scales'] = ((count,), np.float32)
+    if manifest.sub_vectors:
+      shape = (manifest.sub_vectors, count)
+      specs[f'{branch}_products'] = (shape, np.uint8)
+  if manifest.registers:
+    specs['registers'] = ((manifest.registers, manifest.width), np.float16)
+  return specs
+
+
+def stored_bytes(manifest: Manifest) -> int:
+  """Returns the bytes of all numbers of an index, removed rows included."""
+  rows = sum(segment.videos for segment in manifest.segments)
+  return rows * sum(
+    math.prod(shape) * np.dtype(dtype).itemsize
+    for shape, dtype in array_specs(manifest).values()
+  )
+
+
+class Store:
+  """Rows of an index: the videos of its segments, one after the other.
+
+  Attributes:
+    directory: Where it is.
+    manifest: Its manifest.
+    ids: Video of each row.
+    items: (rows,) int32, the row's own number, -1 where it was removed.
+    codebooks: {branch: (sub-vectors, centres, length) float32} of the product
+      codes; empty if there are none. Each segment has the same.
+  """
+
+  def __init__(self, directory: os.PathLike[str] | str):
+    """Opens the files; no token is read.
+
+    Raises:
+      UserError: If there is no index, or a file of it is missing or damaged.
+    """
+    self.directory = pathlib.Path(directory)
+    while True:
+      self.manifest = Manifest.read(directory)
+      try:
+        self._open()
+        return
+      except DamagedError:
+        # Another command may have put a manifest in the place of that one, and
+        # removed what that one named.
+        if Manifest.read(directory) == self.manifest:
+          raise
+
+  def _open(self) -> None:
+    """Opens the files that the manifest names."""
+    self._specs = array_specs(self.manifest)
+    self._arrays: dict[str, list[Rows]] = {n: [] for n in self._specs}
+    self.ids: list[str] = []
+    items = []
+    for segment in self.manifest.segments:
+      self._folder(SEGMENTS)
+      folder = self._folder(SEGMENTS, segment.name)
+      for name, (shape, dtype) in self._specs.items():
+        shape = (segment.videos, *shape)
+        found = Rows(folder / f'{name}.npy').require(shape, np.dtype(dtype))
+        self._arrays[name].append(found)
+      ids = read_ids(folder / IDS)
+      if len(ids) != segment.videos:
+        raise DamagedError(
+          folder / IDS, f'does not hold {segment.videos} ids, but {len(ids)}'
+        )
+      rows = np.arange(len(self.ids), len(self.ids) + len(ids), dtype=np.int32)
+      rows[list(segment.removed)] = -1
+      items.append(rows)
+      self.ids += ids
+    self.codebooks = self._codebooks()
+    self.items = np.concatenate(items) if items else np.zeros(0, np.int32)
+    ends = np.cumsum([segment.videos for segment in self.manifest.segments])
+    self._starts = np.concatenate([[0], ends]).astype(np.int64)
+    rows = self.rows_of()
+    for row in self.items[self.items >= 0].tolist():
+      if rows[self.ids[row]] != row:
+        raise DamagedError(
+          self.directory, f'holds the video {self.ids[row]!r} twice'
+        )
+
+  def _folder(self, *names: str) -> pathlib.Path:
+    """Returns a folder of the index.
+
+    Raises:
+      DamagedError: If it is missing, or a link, which may lead anywhere.
+    """
+    path = self.directory.joinpath(*names)
+    try:
+      mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+      raise DamagedError(path, 'is missing') from None
+    if not stat.S_ISDIR(mode):
+      what = 'a link' if stat.S_ISLNK(mode) else 'a file'
+      raise DamagedError(path, f'is {what} where a folder was expected')
+    return path
+
+  def _codebooks(self) -> dict[str, Float[np.ndarray, 'm k w']]:
+    manifest = self.manifest
+    if not (manifest.sub_vectors and manifest.segments):
+      return {}
+    folder = self._folder(SEGMENTS, manifest.segments[0].name)
+    length = manifest.width // manifest.sub_vectors
+    shape = (manifest.sub_vectors, CENTRES, length)
+    found = {}
+    for branch in _BRANCHES:
+      path = folder / codebook_name(branch)
+      rows = Rows(path).require(shape, np.dtype(np.float32))
+      found[branch] = rows.read(0, manifest.sub_vectors)
+      if not np.isfinite(found[branch]).all():
+        raise DamagedError(path, 'holds numbers that are not finite')
+    return found
+
+  def __len__(self) -> int:
+    """The number of rows, removed ones included."""
+    return len(self.ids)
+
+  @property
+  def kind(self) -> str:
+    """What exact scores are computed from: 'float16', 'int8' or 'pq'."""
+    return self.manifest.tokens.partition('+')[0]
+
+  def has(self, name: str) -> bool:
+    """Returns whether there is such an array."""
+    return name in self._specs
+
+  def rows_of(self) -> dict[str, int]:
+    """Returns {id: row} of the videos that were not removed."""
+    return {self.ids[row]: int(row) for row in self.items[self.items >= 0]}
+
+  def read(self, name: str, start: int, stop: int) -> np.ndarray:
+    """Returns consecutive rows of an array; rows behind the last are zero."""
+    shape, dtype = self._specs[name]
+    pieces = []
+    for first, rows in zip(self._starts, self._arrays[name], strict=False):
+      low, high = max(start - int(first), 0), min(stop - int(first), len(rows))
+      if low < high:
+        pieces.append(rows.read(low, high))
+    short = max(stop - max(start, len(self)), 0)
+    if short or not pieces:
+      pieces.append(np.zeros((short, *shape), dtype))
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+  def tokens(
+    self, branch: str, rows: Int[np.ndarray, ' k']
+  ) -> Float[np.ndarray, 'k s d']:
+    """Returns what some rows hold as tokens, float32; those of product codes
+    are about of unit length."""
+    read = lambda name: self.take(f'{branch}_{name}', rows)
+    if self.kind == 'float16':
+      return read('tokens').astype(np.float32)
+    if self.kind == 'int8':
+      return dequantize(read('codes'), read('scales'))
+    found = decode(read('products'), self.codebooks[branch])
+    if branch == 'frame':
+      found *= self.take('frame_mask', rows)[..., None]
+    return found
+
+  def take(self, name: str, rows: Int[np.ndarray, ' k']) -> np.ndarray:
+    """Returns some rows of an array, a copy."""
+    shape, dtype = self._specs[name]
+    found = np.empty((len(rows), *shape), dtype)
+    segments = np.searchsorted(self._starts, rows, side='right') - 1
+    for number in np.unique(segments):
+      here = np.flatnonzero(segments == number)
+      own = np.asarray(rows)[here] - self._starts[number]
+      array = self._arrays[name][number]
+      if len(here) == len(rows):
+        array.take(own, found)
+      else:
+        part = np.empty((len(here), *shape), dtype)
+        array.take(own, part)
+        found[here] = part
+    return found
+
+  def check_finite(
+    self, norms: np.ndarray, rows: np.ndarray, name: str
+  ) -> None:
+    """Raises DamagedError unless all numbers are finite.
+
+    Args:
+      norms: (k, ...), what was made of some rows; not finite where a number
+        of the row is not.
+      rows: (k,) the rows.
+      name: The array that they were read from.
+    """
+    bad = ~np.isfinite(norms).reshape(len(norms), -1).all(axis=1)
+    bad &= self.items[rows] >= 0
+    if bad.any():
+      raise self.not_finite(int(rows[np.argmax(bad)]), name)
+
+  def not_finite(self, row: int, name: str) -> DamagedError:
+    """Returns what to raise where numbers of a row are not finite."""
+    number = int(np.searchsorted(self._starts, row, side='right')) - 1
+    path = self.directory / SEGMENTS / self.manifest.segments[number].name
+    return DamagedError(
+      path,
+      f'holds {name} of the video {self.ids[row]!r} that are not finite',
+    )
+
+  def bytes_per_row(self, names: tuple[str, ...]) -> int:
+    """Returns the bytes of a row of some arrays."""
+    return sum(
+      int(np.prod(self._specs[n][0])) * np.dtype(self._specs[n][1]).itemsize
+      for n in names
+    )
+
+
+def read_ids(path: pathlib.Path) -> list[str]:
+  """Returns the ids in a segment's file, in the form (NFC) that ids have.
+
+  Raises:
+    UserError: If they cannot be read.
+  """
+  with open(open_regular(path), 'rb') as file:
+    content = file.read()
+  where = f'the index is damaged: {path}'
+  found = text.parse_json(text.decode(content, where), where)
+  if not isinstance(found, list):
+    raise DamagedError(path, 'does not hold a list of ids')
+  for value in found:
+    if not isinstance(value, str):
+      raise DamagedError(path, f'holds {value!r:.40} where an id was expected')
+  return [x if x.isascii() else text.check(x, where) for x in found]

@@ -1,0 +1,176 @@
+"""Encoding of a range of videos by a worker, as a segment of an index."""
+
+import dataclasses
+import functools
+import pathlib
+import uuid
+from collections.abc import Iterator, Sequence
+
+import jax
+import numpy as np
+
+from data_pipeline.archive import open_archive
+from data_pipeline.corpus import DataOptions, Split, open_corpus
+from data_pipeline.prefetch import Prefetcher
+from dreamprvr_jax.archive.index.writer import Elsewhere, Videos, write_part
+from dreamprvr_jax.archive.jobs.engine import Engine
+from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.trained.retriever import Retriever
+
+# Batches that are read ahead.
+_AHEAD = 2
+# Videos of an element, about: few enough to be lost with a worker, enough
+# for few segments.
+_VIDEOS = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What all elements of a job have in common, in plain values.
+
+  Attributes:
+    checkpoint: Where it is.
+    digest: Of its weights, see `Retriever`.
+    options: Of the corpus.
+    split: Of the corpus; '' for all videos of the features.
+    batch: Videos encoded at a time.
+    num_devices: Of a worker's mesh, see `parallel.make_mesh`.
+    corpus_devices: Of a worker's mesh.
+    programs: Folder that keeps compiled programs; '' for none.
+  """
+
+  checkpoint: str
+  digest: str
+  options: DataOptions
+  split: str
+  batch: int
+  num_devices: int
+  corpus_devices: int
+  programs: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """Videos that become a segment.
+
+  Attributes:
+    plan: What to encode with.
+    index: The index.
+    name: Of the segment.
+    rows: Of the split.
+    tokens: One of `manifest.TOKENS`, without product codes.
+    registers: Whether registers are stored.
+  """
+
+  plan: Plan
+  index: str
+  name: str
+  rows: tuple[int, ...]
+  tokens: str
+  registers: bool
+
+
+def anywhere(options: DataOptions) -> DataOptions:
+  """Returns options whose paths mean the same in any working folder."""
+  absolute = lambda text: ','.join(
+    path if '://' in path else str(pathlib.Path(path).absolute())
+    for path in text.split(',')
+    if path
+  )
+  return dataclasses.replace(
+    options,
+    root=absolute(options.root),
+    prepared_dir=absolute(options.prepared_dir),
+    moments=absolute(options.moments),
+  )
+
+
+def elsewhere(engine: Engine, plan: Plan, rows: Sequence[int]) -> Elsewhere:
+  """Returns what `writer.create` and `append` take as `elsewhere`: the engine's
+  workers encode these rows of the split."""
+
+  def write(root: pathlib.Path, tokens: str, registers: bool) -> list[str]:
+    job = uuid.uuid4().hex
+    parts = [
+      Part(
+        plan,
+        str(root.absolute()),
+        f'{job}-{number:05}',
+        tuple(map(int, few)),
+        tokens,
+        registers,
+      )
+      for number, few in enumerate(_cut(rows, plan.batch, engine.processes))
+    ]
+    engine.run(work, parts)
+    return [part.name for part in parts]
+
+  return write
+
+
+def _cut(
+  rows: Sequence[int], batch: int, workers: int
+) -> Iterator[Sequence[int]]:
+  """Yields the rows in turn: whole batches, so that these are the same in
+  however many parts."""
+  size = min(_VIDEOS, -(-len(rows) // workers))
+  size = -(-size // batch) * batch
+  for start in range(0, len(rows), size):
+    yield rows[start : start + size]
+
+
+def work(part: Part) -> None:
+  """Encodes and writes one part."""
+  plan = part.plan
+  if plan.programs:
+    jax.config.update('jax_compilation_cache_dir', plan.programs)
+  retriever = _retriever(plan.checkpoint)
+  if retriever.digest != plan.digest:
+    raise UserError(
+      f'{plan.checkpoint} has the weights {retriever.digest} for a worker, '
+      f'{plan.digest} where the job began; it changed, or is another file on '
+      'that machine'
+    )
+  split = _split(plan.options, plan.split)
+  write_part(
+    part.index,
+    part.name,
+    retriever,
+    videos_of(split, np.asarray(part.rows, int), plan.batch),
+    tokens=part.tokens,
+    registers=part.registers,
+    mesh=parallel.make_mesh(plan.num_devices, plan.corpus_devices),
+  )
+
+
+# A process keeps both for the parts to come.
+@functools.lru_cache(maxsize=1)
+def _retriever(checkpoint: str) -> Retriever:
+  return Retriever.load(checkpoint)
+
+
+@functools.lru_cache(maxsize=1)
+def _split(options: DataOptions, name: str) -> Split:
+  return open_corpus(options).splits[name] if name else open_archive(options)
+
+
+def videos_of(split: Split, rows: np.ndarray, batch: int) -> Videos:
+  """Returns some videos of a split, read as they are encoded."""
+
+  def make(start: int) -> dict[str, np.ndarray]:
+    # Always of one size: then a video is encoded alike in any company.
+    here = np.full(batch, -1)
+    few = rows[start : start + batch]
+    here[: len(few)] = few
+    return {**split.read_videos(here), 'video_mask': here >= 0}
+
+  def batches() -> Iterator[dict[str, np.ndarray]]:
+    found = Prefetcher(make, iter(range(0, len(rows), batch)), _AHEAD)
+    try:
+      yield from found
+    finally:
+      found.close()
+
+  ids = [split.video_ids[row] for row in rows]
+  return Videos(ids, split.durations[rows], batches)

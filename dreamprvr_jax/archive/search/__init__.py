@@ -1,0 +1,1 @@
+"""Search in an index: first pass, exact scores, moments."""

@@ -1,0 +1,179 @@
+"""An index that is open for search."""
+
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float, Int
+
+from dreamprvr_jax.archive.index.manifest import Manifest
+from dreamprvr_jax.archive.index.store import Store
+from dreamprvr_jax.archive.index.writer import check_retriever
+from dreamprvr_jax.archive.search.moments import Moment, find_moments, timelines
+from dreamprvr_jax.archive.search.searcher import Candidates, Searcher
+from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.trained.retriever import Retriever
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Hit:
+  """A video that was found.
+
+  Attributes:
+    video_id: Its id.
+    score: Its score.
+    duration: Its seconds, NaN if unknown.
+    moments: The best moments, by falling score; see `moments`.
+    timeline: (g,) one value per stretch of equal length; see `moments`.
+  """
+
+  video_id: str
+  score: float
+  duration: float
+  moments: list[Moment]
+  timeline: Float[np.ndarray, ' g']
+
+
+class Index:
+  """Use: `Index.open(DIR).search(word_features, word_mask, k=10)`.
+
+  It shows the index as it was when it was opened.
+  """
+
+  def __init__(self, retriever: Retriever, store: Store, mesh: Mesh, **options):
+    """Use `open`, which takes the same options."""
+    self._retriever, self._store = retriever, store
+    self._searcher = Searcher(retriever, store, mesh, **options)
+
+  @classmethod
+  def open(
+    cls,
+    directory: os.PathLike[str] | str,
+    retriever: Retriever | None = None,
+    *,
+    mesh: Mesh | None = None,
+    **options: Any,
+  ) -> 'Index':
+    """Opens an index; no token is read yet.
+
+    Args:
+      directory: Where it is.
+      retriever: What it is of; loaded from where it was if None.
+      mesh: Devices that share the videos; all if None.
+      **options: Of `Searcher`, such as `memory_share`.
+
+    Raises:
+      UserError: If there is no index, it is damaged, or of another retriever.
+    """
+    store = Store(directory)
+    retriever = retriever or Retriever.load(store.manifest.checkpoint)
+    check_retriever(directory, store.manifest, retriever)
+    return cls(retriever, store, mesh or parallel.make_mesh(), **options)
+
+  @property
+  def manifest(self) -> Manifest:
+    """What the index holds."""
+    return self._store.manifest
+
+  @property
+  def store(self) -> Store:
+    """The rows that it holds."""
+    return self._store
+
+  @property
+  def retriever(self) -> Retriever:
+    """What it is of."""
+    return self._retriever
+
+  @property
+  def searcher(self) -> Searcher:
+    """What finds rows, without moments."""
+    return self._searcher
+
+  def search(
+    self,
+    words: Any,
+    word_mask: Any = None,
+    k: int = 10,
+    *,
+    first_pass: str | Candidates | None = None,
+    rescore: int = 4,
+    moments: int = 3,
+  ) -> list[list[Hit]]:
+    """Returns the hits of each query, by falling score.
+
+    Args:
+      words: Word features (n, words, e), or (words, e) of one query.
+      word_mask: Which of them are real; all if None.
+      k: Hits of a query; all videos if there are fewer.
+      first_pass: See `Searcher.search`; None to score all exactly.
+      rescore: See `first_pass`.
+      moments: Moments of a hit, at most.
+
+    Raises:
+      UserError: If the features or what is asked for do not fit.
+    """
+    queries = self._searcher.encode(*self._retriever.words(words, word_mask))
+    scores, rows = self._searcher.search(
+      queries, k, first_pass=first_pass, rescore=rescore
+    )
+    return self.hits(queries, scores, rows, moments)
+
+  def hits(
+    self,
+    queries: Float[np.ndarray, 'n q'],
+    scores: Float[np.ndarray, 'n k'],
+    rows: Int[np.ndarray, 'n k'],
+    moments: int = 3,
+  ) -> list[list[Hit]]:
+    """Returns what was found as hits.
+
+    Args:
+      queries: As `searcher.encode` gives them.
+      scores: Of each query's videos.
+      rows: Their rows.
+      moments: Moments of a hit, at most.
+    """
+    durations = self._store.take('durations', rows.ravel()).reshape(rows.shape)
+    lines = self._timelines(queries, rows)
+    return [
+      [
+        Hit(
+          self._store.ids[row],
+          float(scores[i, j]),
+          float(durations[i, j]),
+          find_moments(
+            lines[i][j], float(durations[i, j]), float(scores[i, j]), moments
+          ),
+          lines[i][j],
+        )
+        for j, row in enumerate(rows[i])
+      ]
+      for i in range(len(rows))
+    ]
+
+  def _timelines(
+    self, queries: Float[np.ndarray, 'n q'], rows: Int[np.ndarray, 'n k']
+  ) -> list[list[Float[np.ndarray, ' g']]]:
+    """Returns each query's timelines in its videos."""
+    model = self._retriever.model
+    if hasattr(model, 'pooled'):
+      queries = np.asarray(model.pooled(queries))
+    found: list[list[Any]] = [[None] * rows.shape[1] for _ in rows]
+    # A video's tokens are read once for all queries that found it.
+    for row in np.unique(rows):
+      of_query, place = np.nonzero(rows == row)
+      lines = timelines(
+        queries[of_query],
+        self._store.tokens('clip', row[None])[0],
+        self._store.tokens('frame', row[None])[0],
+        self._store.read('frame_mask', row, row + 1)[0],
+        self._store.read('clip_edges', row, row + 1)[0],
+        model.clip_weight,
+        model.frame_weight,
+      )
+      for i, j, line in zip(of_query, place, lines, strict=True):
+        found[i][j] = line
+    return found

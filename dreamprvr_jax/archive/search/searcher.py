@@ -1,0 +1,278 @@
+"""The best videos of an index for some queries, block by block."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Bool, Float, Int
+
+from dreamprvr_jax.archive.index.store import Store
+from dreamprvr_jax.archive.search.parts import QUERY_BATCH, Parts
+from dreamprvr_jax.archive.search.program import (
+  FIRST_PASSES,
+  READS,
+  best_of,
+  compile_scores,
+  compile_search,
+)
+from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.trained.retriever import Retriever
+
+Best = tuple[Float[np.ndarray, 'n k'], Int[np.ndarray, 'n k']]
+# From encoded queries (n, q) and a count m to rows (n, m or more) that may be
+# among their best m, -1 behind the last.
+Candidates = Callable[[np.ndarray, int], np.ndarray]
+
+
+class Searcher:
+  """Searches the rows of a store; what was loaded or compiled is kept."""
+
+  def __init__(
+    self,
+    retriever: Retriever,
+    store: Store,
+    mesh: Mesh,
+    *,
+    memory_share: float = 0.5,
+    device_bytes: float | None = None,
+    products: int | None = None,
+  ):
+    """Loads nothing yet.
+
+    Args:
+      retriever: What the store is of.
+      store: The stored tokens.
+      mesh: The device mesh; its devices share the rows.
+      memory_share: Of the free device memory, for tokens; if that does not
+        do, they are streamed from the files, part by part, for each search.
+      device_bytes: Bytes of a device for tokens, in place of that share.
+      products: Numbers in the largest (queries, rows, tokens) product; None
+        for what suits the devices.
+    """
+    if not 0 < memory_share <= 1:
+      raise UserError(
+        f'memory_share is {memory_share}; give a share of the free device '
+        'memory, above 0 and at most 1'
+      )
+    self._retriever, self._store, self._mesh = retriever, store, mesh
+    self._parts = Parts(
+      store,
+      mesh,
+      share=memory_share,
+      device_bytes=device_bytes,
+      products=products,
+      units=retriever.is_plain and _is_float32(retriever.model),
+    )
+    self._variables = parallel.replicate(retriever.variables, mesh)
+    self._codebooks = parallel.replicate(store.codebooks, mesh)
+    model = retriever.model
+    self._encode = jax.jit(
+      lambda variables, words, mask: model.apply(
+        variables, words, mask, method='encode_query'
+      ),
+      in_shardings=parallel.replicated(mesh),
+      out_shardings=parallel.replicated(mesh),
+    )
+    self._program = functools.cache(
+      lambda kind, block, k: compile_search(
+        model, mesh, kind=kind, block=block, k=k
+      )
+    )
+    self._scores = functools.cache(
+      lambda kind: compile_scores(model, mesh, kind=kind)
+    )
+
+  def encode(
+    self, words: Float[np.ndarray, 'n l e'], mask: Bool[np.ndarray, 'n l']
+  ) -> Float[np.ndarray, 'n q']:
+    """Returns the encoded queries."""
+    found = []
+    for rows in _chunks(len(words)):
+      size = _filled(len(words[rows]))
+      encoded = self._encode(
+        self._variables, _padded(words[rows], size), _padded(mask[rows], size)
+      )
+      found.append(np.asarray(encoded)[: len(words[rows])])
+    return np.concatenate(found)
+
+  def search(
+    self,
+    queries: Float[np.ndarray, 'n q'],
+    k: int,
+    *,
+    first_pass: str | Candidates | None = None,
+    rescore: int = 4,
+  ) -> Best:
+    """Returns the scores and rows (n, k) of the best videos, by falling
+    score, equals by rising row.
+
+    Args:
+      queries: As `encode` gives them.
+      k: How many are found; all videos if there are fewer.
+      first_pass: None to score all videos exactly; 'int8' or 'pq' to do so
+        only with the best `rescore` * k by those codes; or what finds as many
+        in another way.
+      rescore: See `first_pass`.
+
+    Raises:
+      UserError: If the index is empty, has no such first pass, or holds
+        tokens that are not finite.
+    """
+    count = self._store.manifest.num_videos
+    if not count:
+      raise UserError(
+        f'the index {self._store.directory} has no videos; add some with '
+        '--mode=index --append'
+      )
+    if k < 1 or rescore < 1:
+      raise UserError(
+        f'k is {k} and rescore {rescore}; both have to be at least 1'
+      )
+    if not np.isfinite(queries).all():
+      raise UserError(
+        'the encoding of a query holds numbers that are not finite; check its '
+        f'features and the checkpoint {self._retriever.checkpoint}'
+      )
+    k = min(k, count)
+    if first_pass is None:
+      return self._best(queries, k, self._parts.exact)
+    wanted = min(rescore * k, count)
+    if not self._retriever.is_plain:
+      raise UserError(
+        'a first pass needs a score that is the best cosine with a token, that '
+        f'of {type(self._retriever.model).__name__} is not; search without one'
+      )
+    if callable(first_pass):
+      rows = first_pass(queries, wanted)
+    else:
+      self._check_first_pass(first_pass)
+      _, rows = self._best(queries, wanted, FIRST_PASSES[first_pass])
+    scores = [self._exact(queries[c], rows[c]) for c in _chunks(len(queries))]
+    return best_of(np.concatenate(scores), rows, k)
+
+  def recall(
+    self,
+    queries: Float[np.ndarray, 'n q'],
+    k: int,
+    *,
+    first_pass: str | Candidates,
+    rescore: int = 4,
+  ) -> float:
+    """Returns the share of the exact best k that a first pass finds."""
+    _, exact = self.search(queries, k)
+    _, found = self.search(queries, k, first_pass=first_pass, rescore=rescore)
+    hits = [
+      len(np.intersect1d(a, b)) for a, b in zip(exact, found, strict=True)
+    ]
+    return float(np.mean(hits) / exact.shape[1])
+
+  def resident(self, first_pass: str | None = None) -> bool:
+    """Returns whether the tokens of all videos stay in device memory."""
+    return self._parts.layout(self._kind(first_pass)).parts == 1
+
+  def bytes_per_video(self, first_pass: str | None = None) -> int:
+    """Returns the bytes that are read to score a video."""
+    return self._parts.row_bytes(self._kind(first_pass))
+
+  def _kind(self, first_pass: str | None) -> str:
+    return FIRST_PASSES[first_pass] if first_pass else self._parts.exact
+
+  def _held(self, kind: str) -> Any:
+    return self._codebooks if kind == 'pq' else self._variables
+
+  def _check_first_pass(self, first_pass: str) -> None:
+    if first_pass not in FIRST_PASSES:
+      raise UserError(
+        f'there is no first pass {first_pass!r}; choose '
+        f'{" or ".join(FIRST_PASSES)}, or none'
+      )
+    needed = f'float16+{first_pass}'
+    if self._store.manifest.tokens != needed:
+      raise UserError(
+        f'the index {self._store.directory} holds '
+        f'{self._store.manifest.tokens} tokens; a first pass in {first_pass} '
+        f'needs both: make the index with --tokens={needed}'
+      )
+
+  def _best(self, queries: Float[np.ndarray, 'n q'], k: int, kind: str) -> Best:
+    """Returns scores and rows of the best k by what is taken as tokens."""
+    program = self._program(kind, self._parts.layout(kind).block, k)
+    chunks = [queries[c] for c in _chunks(len(queries))]
+    held, sources, best = self._held(kind), [], []
+    for chunk in chunks:
+      size = _filled(len(chunk))
+      sources.append(_padded(chunk, size))
+      best.append(
+        (
+          np.full((size, k), -np.inf, np.float32),
+          np.full((size, k), -1, np.int32),
+        )
+      )
+    for stored, items in self._parts.load(kind):
+      before = best[-1]
+      for i, source in enumerate(sources):
+        best[i] = program(held, source, stored, items, *best[i])
+      # The next part is read while this one is searched, not earlier.
+      jax.block_until_ready(before)
+    cut = lambda j: np.concatenate(
+      [np.asarray(b[j])[: len(c)] for b, c in zip(best, chunks, strict=True)]
+    )
+    scores, rows = cut(0), cut(1)
+    self._check(scores, rows)
+    return scores, rows
+
+  def _exact(
+    self, queries: Float[np.ndarray, 'n q'], rows: Int[np.ndarray, 'n m']
+  ) -> Float[np.ndarray, 'n m']:
+    """Returns the exact scores of some rows for each query."""
+    kind = self._store.kind
+    different, place = np.unique(np.maximum(rows, 0), return_inverse=True)
+    size = self._parts.layout(kind).block * self._mesh.size
+    size = min(size, _filled(len(different)))
+    size = -(-size // self._mesh.size) * self._mesh.size
+    padded = _padded(queries, _filled(len(queries)))
+    scores = []
+    for start in range(0, len(different), size):
+      few = different[start : start + size]
+      stored = {
+        name: _padded(self._store.take(name, few), size) for name in READS[kind]
+      }
+      found = self._scores(kind)(self._held(kind), padded, stored)
+      scores.append(np.asarray(found)[: len(queries), : len(few)])
+    whole = np.concatenate(scores, axis=1)
+    found = np.take_along_axis(whole, place.reshape(rows.shape), axis=1)
+    self._check(found, rows)
+    return np.where(rows < 0, -np.inf, found)
+
+  def _check(
+    self, scores: Float[np.ndarray, 'n m'], rows: Int[np.ndarray, 'n m']
+  ) -> None:
+    """Raises DamagedError if a score is not finite, and so is no token."""
+    bad = (rows >= 0) & ~np.isfinite(scores)
+    if bad.any():
+      raise self._store.not_finite(int(rows[bad][0]), 'tokens')
+
+
+def _is_float32(model: Any) -> bool:
+  return getattr(model, 'dtype', jnp.float32) == jnp.float32
+
+
+def _chunks(count: int) -> list[slice]:
+  return [
+    slice(start, start + QUERY_BATCH) for start in range(0, count, QUERY_BATCH)
+  ]
+
+
+def _filled(count: int) -> int:
+  """Returns the next power of two: few shapes, few compilations."""
+  return 1 << max(count - 1, 0).bit_length()
+
+
+def _padded(x: np.ndarray, size: int) -> np.ndarray:
+  """Returns the rows with zeros behind them."""
+  return np.pad(x, ((0, size - len(x)), *((0, 0),) * (x.ndim - 1)))

@@ -1,0 +1,1 @@
+"""An index over HTTP: a JSON API and a page."""

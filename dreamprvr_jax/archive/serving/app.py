@@ -1,0 +1,268 @@
+"""The server's paths: a page, an API, files."""
+
+import contextlib
+import dataclasses
+import importlib.resources
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import HTMLResponse
+
+from dreamprvr_jax import __version__
+from dreamprvr_jax.archive.serving import (
+  answers,
+  bodies,
+  downloads,
+  refusals,
+  schema,
+)
+from dreamprvr_jax.archive.serving.guard import Guard
+from dreamprvr_jax.archive.serving.heads import HEAD, Heads
+from dreamprvr_jax.archive.serving.metrics import CONTENT_TYPE
+from dreamprvr_jax.archive.serving.service import Service
+from dreamprvr_jax.archive.serving.thumbnails import start_of_file
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.text import TextError, sentence
+
+_NOTES = {
+  'registers': 'the videos whose register tokens are nearest',
+  'clips': 'this index stores no registers: the videos whose mean clip tokens '
+  'are nearest',
+}
+_ERRORS: dict[int | str, dict[str, Any]] = {
+  400: {'model': schema.Error, 'description': 'The request cannot be read.'},
+  404: {'model': schema.Error, 'description': 'There is nothing of that name.'},
+  503: {'model': schema.Error, 'description': 'Busy or warming up.'},
+}
+_OF_FILES: dict[int | str, dict[str, Any]] = {
+  404: _ERRORS[404],
+  206: {'description': 'The parts that `Range` asks for.'},
+  304: {'description': 'It is as the request knows it.'},
+  412: {'model': schema.Error, 'description': 'It is another file.'},
+  416: {'model': schema.Error, 'description': 'It has no such part.'},
+}
+_OF_SEARCH: dict[int | str, dict[str, Any]] = {
+  **{status: _ERRORS[status] for status in (400, 503)},
+  413: {'model': schema.Error, 'description': 'The request is too large.'},
+  415: {'model': schema.Error, 'description': 'The request is not JSON.'},
+  422: {'model': schema.Error, 'description': 'The request does not fit.'},
+  504: {'model': schema.Error, 'description': 'No answer in time.'},
+}
+
+
+def make_app(service: Service, *, local: bool = True) -> Any:
+  """Returns the ASGI app.
+
+  Args:
+    service: What it answers from; it starts and stops with the app.
+    local: Whether only requests to this machine by its own names are meant.
+  """
+
+  @contextlib.asynccontextmanager
+  async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async with service.running():
+      yield
+
+  app = FastAPI(
+    title='dreamprvr_jax',
+    version=__version__,
+    summary='Finds the video, and the moment in it, that a sentence is about.',
+    lifespan=lifespan,
+    # Their pages load scripts from other places.
+    docs_url=None,
+    redoc_url=None,
+  )
+  refusals.add_to(app)
+  _add_search(app, service)
+  _add_videos(app, service)
+  _add_page(app, service)
+  guarded = Guard(app, body_bytes=service.limits.body_bytes, local=local)
+  return Heads(service.metrics.watched(guarded))
+
+
+def _file_of(service: Service, video: str) -> schema.File | None:
+  found = service.files.get(video)
+  if found is None:
+    return None
+  name = quote(video, safe='')
+  return schema.File(
+    url=f'/videos/{name}',
+    media_type=found.media_type,
+    thumbnail=f'/thumbnails/{name}',
+  )
+
+
+def _add_search(app: FastAPI, service: Service) -> None:
+  limits = service.limits
+
+  @app.post(
+    '/api/search',
+    responses=_OF_SEARCH,
+    openapi_extra=bodies.described(schema.SearchRequest),
+  )
+  async def search(sent: Request) -> schema.SearchAnswer:
+    """The best videos for a sentence, and when in them."""
+    began = time.perf_counter()
+    request = await bodies.read(sent, schema.SearchRequest)
+    try:
+      text = sentence(request.query, 'query')
+    except TextError as error:
+      raise HTTPException(400, str(error)) from error
+    words = text.count(' ') + 1
+    if words > limits.words:
+      raise HTTPException(
+        422, f'query: it has {words} words; at most {limits.words} are read'
+      )
+    query = answers.Query(text, request.k, request.moments)
+    hits = await service.search(query)
+    found = [
+      schema.Hit(
+        rank=rank,
+        video=hit.video_id,
+        score=hit.score,
+        duration=hit.duration,
+        moments=[
+          schema.Moment(**dataclasses.asdict(moment)) for moment in hit.moments
+        ],
+        timeline=[round(float(x), 5) for x in hit.timeline]
+        if request.timeline
+        else None,
+        file=_file_of(service, hit.video_id),
+      )
+      for rank, hit in enumerate(hits, 1)
+    ]
+    return schema.SearchAnswer(
+      query=text,
+      videos=service.index.manifest.num_videos,
+      seconds=time.perf_counter() - began,
+      hits=found,
+    )
+
+  @app.get(
+    '/api/health',
+    responses={503: {'model': schema.Health, 'description': 'Not ready.'}},
+  )
+  async def health(response: Response) -> schema.Health:
+    """Whether searches are answered: 200 if so, else 503."""
+    if service.status != 'ready':
+      response.status_code = 503
+    return schema.Health(
+      status=service.status,
+      videos=service.index.manifest.num_videos,
+      files=len(service.files),
+      semantic=service.semantic,
+    )
+
+  @app.get('/metrics', include_in_schema=False)
+  async def metrics() -> Response:
+    service.metrics.waiting.set(service.waiting)
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+
+def _add_videos(app: FastAPI, service: Service) -> None:
+  index = service.index
+
+  def known(video: str) -> str:
+    found = service.named(video)
+    if found is None:
+      raise HTTPException(404, f'the index has no video {video!r}')
+    return found
+
+  def no_file(video: str) -> HTTPException:
+    return HTTPException(404, f'there is no file of the video {video!r}')
+
+  # Before the path that would take it for a part of the id.
+  @app.get('/api/videos/{video:path}/similar', responses=_ERRORS)
+  def similar(
+    video: str, k: Annotated[int, Query(ge=1, le=service.limits.hits)] = 10
+  ) -> schema.SimilarAnswer:
+    """The videos that are most like one, whatever the query."""
+    video = known(video)
+    neighbours = service.neighbours
+    hits = [
+      schema.Similar(
+        rank=rank,
+        video=other,
+        similarity=likeness,
+        duration=service.duration(other),
+        file=_file_of(service, other),
+      )
+      for rank, (other, likeness) in enumerate(neighbours.nearest(video, k), 1)
+    ]
+    note = _NOTES[neighbours.kind]
+    return schema.SimilarAnswer(
+      video=video, by=neighbours.kind, note=note, hits=hits
+    )
+
+  @app.get('/api/videos/{video:path}/start', responses=_ERRORS)
+  def start(video: str) -> schema.Start:
+    """Where the clock of a video's file begins."""
+    found = service.files.get(known(video))
+    if not found:
+      raise no_file(video)
+    try:
+      return schema.Start(start=start_of_file(found))
+    except UserError as error:
+      raise HTTPException(404, str(error)) from error
+
+  @app.get('/api/videos/{video:path}', responses=_ERRORS)
+  def facts(video: str) -> schema.Video:
+    """What the index holds of a video."""
+    video = known(video)
+    row, manifest = service.row_of[video], index.manifest
+    return schema.Video(
+      video=video,
+      duration=service.duration(video),
+      clips=manifest.clips,
+      frames=int(index.store.read('frame_mask', row, row + 1).sum()),
+      registers=manifest.registers,
+      width=manifest.width,
+      tokens=manifest.tokens,
+      file=_file_of(service, video),
+    )
+
+  @app.get('/videos/{video:path}', responses=_OF_FILES)
+  def file(video: str, request: Request) -> Response:
+    """A video's file, or with a header `Range` parts of it."""
+    found = service.files.open(known(video))
+    if not found:
+      raise no_file(video)
+    about, opened = found
+    return downloads.answer(
+      opened,
+      about.media_type,
+      request.headers,
+      most=service.limits.ranges,
+      head=HEAD in request.scope,
+    )
+
+  @app.get('/thumbnails/{video:path}', responses=_ERRORS)
+  def thumbnail(
+    video: str,
+    t: Annotated[float, Query(ge=0, le=1e6, allow_inf_nan=False)] = 0.0,
+  ) -> Response:
+    """A small JPEG of the frame at a time."""
+    found = service.files.get(known(video))
+    if not found:
+      raise no_file(video)
+    try:
+      picture = service.thumbnails.picture(found, t)
+    except UserError as error:
+      raise HTTPException(404, str(error)) from error
+    return Response(
+      picture,
+      media_type='image/jpeg',
+      headers={'Cache-Control': 'private, max-age=3600'},
+    )
+
+
+def _add_page(app: FastAPI, service: Service) -> None:
+  page = importlib.resources.files('serving') / 'page' / 'index.html'
+  content = page.read_text(encoding='utf-8')
+
+  @app.get('/', include_in_schema=False)
+  async def start() -> HTMLResponse:
+    return HTMLResponse(content)

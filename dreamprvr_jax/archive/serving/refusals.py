@@ -1,0 +1,79 @@
+"""Errors as answers: each is one sentence of JSON."""
+
+import http
+import logging
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from dreamprvr_jax.archive.serving.errors import BadQuery, Busy, Late
+from dreamprvr_jax.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+_FAILED = 'the server failed at this; its log says more'
+
+
+def refusal(status: int, sentence: str, **headers: str) -> JSONResponse:
+  """Returns an error as an answer."""
+  # A request can hold half characters, which cannot be sent back.
+  safe = sentence.encode('utf-8', 'backslashreplace').decode()
+  return JSONResponse({'error': safe}, status, headers)
+
+
+def add_to(app: FastAPI) -> None:
+  """Makes each error of an app one sentence of JSON."""
+
+  @app.exception_handler(RequestValidationError)
+  async def unfit(_: Request, error: RequestValidationError) -> Response:
+    found = error.errors()[0]
+    place, *rest = found['loc']
+    where = '.'.join(map(str, rest)) or 'the request'
+    what = found['msg'][:1].lower() + found['msg'][1:]
+    # An address that cannot be read is no request; a body that can be read and
+    # asks for what there is not is one.
+    return refusal(422 if place == 'body' else 400, f'{where}: {what}')
+
+  @app.exception_handler(HTTPException)
+  async def refused(request: Request, error: HTTPException) -> Response:
+    sentence, headers = str(error.detail), dict(error.headers or {})
+    if sentence == http.HTTPStatus(error.status_code).phrase:
+      path = request.scope['path']
+      sentence = f'{request.method} {path}: {sentence.lower()}'
+    if headers.get('Allow') == 'GET':
+      headers['Allow'] = 'GET, HEAD'
+    return refusal(error.status_code, sentence, **headers)
+
+  @app.exception_handler(BadQuery)
+  async def bad(_: Request, error: BadQuery) -> Response:
+    return refusal(400, str(error))
+
+  @app.exception_handler(Busy)
+  async def busy(_: Request, error: Busy) -> Response:
+    return refusal(503, f'{error}; try again', **{'Retry-After': '1'})
+
+  @app.exception_handler(Late)
+  async def late(_: Request, error: Late) -> Response:
+    return refusal(504, str(error))
+
+  @app.exception_handler(ClientDisconnect)
+  async def gone(_: Request, error: ClientDisconnect) -> Response:
+    del error
+    return refusal(408, 'the connection ended before the request was complete')
+
+  @app.exception_handler(UserError)
+  async def misled(_: Request, error: UserError) -> Response:
+    # It is about what is served, such as a damaged index: whoever asks cannot
+    # mend that, and whoever serves reads the log.
+    _log.error('a request failed', exc_info=error)
+    return refusal(500, _FAILED)
+
+  @app.exception_handler(Exception)
+  async def failed(_: Request, error: Exception) -> Response:
+    # It is raised again behind this answer; uvicorn logs its traceback and
+    # ends the connection, which the client should know.
+    del error
+    return refusal(500, _FAILED, Connection='close')

@@ -1,0 +1,96 @@
+"""Small pictures out of video files, made when they are asked for."""
+
+import collections
+import io
+import threading
+from typing import Any
+
+from PIL import Image
+
+from dreamprvr_jax.archive.serving.errors import Busy
+from dreamprvr_jax.archive.serving.files import VideoFile
+from dreamprvr_jax.archive.videos.files import VideoError
+from dreamprvr_jax.archive.videos.names import shown
+from dreamprvr_jax.archive.videos.presentation import picture_at, start_of
+from dreamprvr_jax.errors import UserError
+
+# Of a picture that is not extremely high.
+_WIDTH, _HEIGHT = 320, 1280
+_QUALITY = 80
+# Pictures are kept by file and time, to a step of so many seconds.
+_STEP = 0.25
+
+
+class Thumbnails:
+  """Makes pictures and keeps the last ones; may be used from many threads."""
+
+  def __init__(self, *, waiting: int, kept_bytes: int):
+    """Makes none yet.
+
+    Args:
+      waiting: Pictures that are made, or wait to be made, at most.
+      kept_bytes: Of the pictures that are kept.
+    """
+    self._kept: collections.OrderedDict[Any, bytes] = collections.OrderedDict()
+    self._room, self._size = kept_bytes, 0
+    self._waiting = threading.BoundedSemaphore(waiting)
+    # One at a time: decoding has threads of its own.
+    self._decoding, self._lock = threading.Lock(), threading.Lock()
+
+  def picture(self, file: VideoFile, seconds: float) -> bytes:
+    """Returns a JPEG of the frame that is shown at a time, of the last one if
+    the video is shorter.
+
+    Raises:
+      Busy: If too many are waiting for one.
+      UserError: If the package av is missing, or the file has no picture.
+    """
+    key = file.path, round(seconds / _STEP)
+    with self._lock:
+      if key in self._kept:
+        self._kept.move_to_end(key)
+        return self._kept[key]
+    if not self._waiting.acquire(blocking=False):
+      raise Busy('too many pictures are waiting to be made')
+    try:
+      with self._decoding:
+        made = _made(file, key[1] * _STEP)
+    finally:
+      self._waiting.release()
+    with self._lock:
+      if key not in self._kept:
+        self._kept[key] = made
+        self._size += len(made)
+      while self._size > self._room:
+        _, oldest = self._kept.popitem(last=False)
+        self._size -= len(oldest)
+    return made
+
+
+def start_of_file(file: VideoFile) -> float:
+  """Returns what a file's own clock says at second 0.
+
+  Raises:
+    UserError: If the package av is missing, or the file is no video.
+  """
+  try:
+    return start_of(str(file.path))
+  except VideoError as error:
+    raise UserError(f'{shown(file.path.name)} {error.reason}') from error
+
+
+def _made(file: VideoFile, seconds: float) -> bytes:
+  try:
+    pixels = picture_at(str(file.path), seconds, _size)
+  except VideoError as error:
+    name = shown(file.path.name)
+    raise UserError(f'{name} gives no picture: it {error.reason}') from error
+  out = io.BytesIO()
+  Image.fromarray(pixels).save(out, 'JPEG', quality=_QUALITY)
+  return out.getvalue()
+
+
+def _size(height: int, width: int) -> tuple[int, int]:
+  """Returns (height, width) of the thumbnail of a picture."""
+  scale = min(_WIDTH / width, _HEIGHT / height)
+  return max(round(height * scale), 1), max(round(width * scale), 1)

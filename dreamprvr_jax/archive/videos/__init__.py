@@ -1,0 +1,1 @@
+"""Video files: which there are, and when their pictures are shown."""

@@ -1,0 +1,160 @@
+"""The config of a command that names a checkpoint, beside --config or without.
+
+What a model was made with is the checkpoint's own. A --config that is given as
+well says which data it meets; single keys of the command line come on top.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import activitynet, charades, common, qvhighlights, tvr
+from dreamprvr_jax import checkpoints
+from dreamprvr_jax.archive.index.manifest import Manifest
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.interop import released_config
+from dreamprvr_jax.interop.released_file import read_released
+
+# Collection -> its config, by the name of a model.
+_DATASETS = {
+  'activitynet': activitynet.get_config,
+  'charades': charades.get_config,
+  'qvhighlight': qvhighlights.get_config,
+  'tvr': tvr.get_config,
+}
+# How a model reads its data, which another dataset's config may not change.
+READING = ('num_clips', 'clips', 'merge_threshold', 'max_frames', 'max_words')
+# Names of data, as released files may have them, too.
+_NAMES = ('collection', 'feature', 'text_feature')
+
+# Returns the config of --config for a model, '' for the one it names itself.
+Given = Callable[[str], ConfigDict]
+
+
+def from_checkpoint(directory: str, given: Given | None = None) -> ConfigDict:
+  """Returns the config of a command about a workdir or checkpoint, locked.
+
+  Args:
+    directory: The workdir or checkpoint, whose config it is.
+    given: Of --config; the model, and how it reads its data, are nevertheless
+      those of the checkpoint.
+
+  Raises:
+    CheckpointError: If there is none.
+  """
+  own = _filled(checkpoints.read_config(directory)['config'])
+  if given is None:
+    return own
+  config = given('').copy_and_resolve_references().unlock()
+  config.dtype, config.model = own.dtype, own.model
+  for key in READING:
+    config.data[key] = own.data[key]
+  return config.lock()
+
+
+def from_index(directory: str, given: Given | None = None) -> ConfigDict:
+  """Returns the config of the checkpoint that an index was made with, locked.
+
+  Raises:
+    UserError: If there is no index, or the checkpoint is no longer there.
+  """
+  return from_checkpoint(Manifest.read(directory).checkpoint, given)
+
+
+def from_released(
+  path: str, collection: str = '', given: Given | None = None
+) -> ConfigDict:
+  """Returns our config for a released checkpoint, locked.
+
+  What the file says comes first. For the rest there are the numbers of its
+  model for a dataset: that of `given`, else `collection`, else the file's own.
+
+  Args:
+    path: The file.
+    collection: Name of a dataset; '' if the command names none.
+    given: Of --config.
+
+  Raises:
+    ArchiveError: If the file cannot be read.
+    WeightsError: If it is no checkpoint of the family.
+    UserError: If the dataset has to be named, or --config names another model.
+  """
+  released = read_released(path)
+  found = released_config.overrides(released.config, released.state)
+  model = found['model']['name']
+  theirs = found.get('data', {})
+  if given is not None:
+    base = _of_file(given, model, path)
+    collection = base.data.collection
+    said = collection
+  else:
+    said = collection or theirs.get('collection', '')
+    if not said and model == 'ms_sl':
+      raise UserError(
+        f'{path} is a checkpoint of MS-SL, which says neither its dataset nor '
+        "its branches' weights; give --collection=NAME (activitynet, charades "
+        'or tvr), or --config=configs/NAME.py'
+      )
+    base = _of_dataset(said or _guessed(released.state), model)
+  config = base.copy_and_resolve_references().unlock()
+  if collection and theirs.get('collection') not in (None, collection):
+    # Named on purpose: the file's own names of data are not for this one.
+    theirs = {k: v for k, v in theirs.items() if k not in _NAMES}
+  return _put(config, {**found, 'data': theirs}).lock()
+
+
+def _of_file(given: Given, model: str, path: str) -> ConfigDict:
+  """Returns the config of --config with the numbers of a model."""
+  config = given('')
+  if config.model.name != model:
+    config = given(model)
+  if config.model.name != model:
+    raise UserError(
+      f'{path} is a checkpoint of {model}, but --config is for '
+      f'{config.model.name}; leave out what stands behind its colon'
+    )
+  return config
+
+
+def _of_dataset(collection: str, model: str) -> ConfigDict:
+  """Returns the numbers of a model for a dataset; those of ActivityNet, on its
+  own files, for one without published numbers."""
+  if collection in _DATASETS:
+    return _DATASETS[collection](model)
+  config = common.base_config()
+  config.data.collection = collection
+  return common.with_model(config, model)
+
+
+def _guessed(state: Mapping[str, Any]) -> str:
+  """Returns the dataset whose features are as wide as the tensors; ActivityNet
+  if there is none, or more than one."""
+  widths = released_config.feature_widths(state)
+  known = {(3072, 768): 'tvr', (2816, 512): 'qvhighlight'}
+  return known.get(widths, 'activitynet')
+
+
+def _filled(sections: Mapping[str, Any]) -> ConfigDict:
+  """Returns the defaults of a dataset with the given values put in."""
+  config = common.base_config()
+  data, model = sections.get('data', {}), sections.get('model', {})
+  config.data.collection = data.get('collection', config.data.collection)
+  config = common.with_model(config, model.get('name', '')).unlock()
+  return _put(config, sections).lock()
+
+
+def _put(config: ConfigDict, sections: Mapping[str, Any]) -> ConfigDict:
+  """Puts values into an unlocked config and returns it.
+
+  Keys that it does not have, such as those of another version, are left out.
+  """
+  for section, values in sections.items():
+    if isinstance(values, Mapping):
+      known = config.get(section, {})
+      for key, value in values.items():
+        if key in known:
+          known[key] = tuple(value) if isinstance(value, list) else value
+    elif section in config:
+      config[section] = values
+  return config

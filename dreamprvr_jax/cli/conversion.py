@@ -1,0 +1,185 @@
+"""--mode=import and --mode=export: weights from and to other programs."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from configs.rerank import METHODS
+from dreamprvr_jax import checkpoints
+from dreamprvr_jax.cli import joins, overrides
+from dreamprvr_jax.cli.joins import Arguments
+from dreamprvr_jax.cli.reranking import FUSION
+from dreamprvr_jax.interop import official, released_config
+from dreamprvr_jax.interop.released_file import Released, read_released
+from dreamprvr_jax.interop.rules import WeightsError
+from dreamprvr_jax.rerank.networks import build_reranker
+from dreamprvr_jax.trained import inference
+from dreamprvr_jax.types import parameter_count
+
+
+def run_import(config: ConfigDict, arguments: Arguments) -> int:
+  """Turns a released checkpoint into ours; `config` already has its sizes.
+
+  Raises:
+    ArchiveError: If the file cannot be read.
+    WeightsError: If it is no checkpoint of the family, or the command line
+      sets a size that its tensors contradict.
+  """
+  released = read_released(arguments.official)
+  state = released.state
+  found = released_config.overrides(released.config, state)
+  plain = joins.plain_config(config)
+  check_sizes(plain, found, released)
+  visual, text = released_config.feature_widths(state)
+  model = inference.model_of(plain)
+  shapes = inference.shapes_of(model, plain, visual, text)
+  variables = official.from_official(state, shapes, plain['model']['name'])
+  checkpoints.save_weights(
+    arguments.workdir,
+    variables,
+    {
+      'config': plain,
+      'visual_width': visual,
+      'text_width': text,
+      'imported_from': {'file': arguments.official, **released.facts},
+      **joins.environment(),
+    },
+  )
+  joins.say(
+    f'{len(state)} tensors, {parameter_count(variables):,} numbers: '
+    f'{arguments.workdir}'
+  )
+  for line in remarks(plain, found):
+    joins.say(line)
+  reranker = ''
+  if any('diffusion_model.' in name for name in state):
+    reranker = import_generator(config, arguments, state, visual)
+    joins.say(f'its generator: {reranker}')
+  joins.say(
+    'evaluate it: python main.py --mode=evaluate '
+    f'--checkpoint={arguments.workdir} --config.data.root=DIR'
+    + (f' --rerank={reranker}' if reranker else '')
+  )
+  return 0
+
+
+def check_sizes(
+  plain: Mapping[str, Any],
+  found: Mapping[str, Mapping[str, Any]],
+  released: Released,
+) -> None:
+  """Refuses a config that contradicts the tensors of a file.
+
+  Args:
+    plain: The config, plain.
+    found: What the file says, see `released_config.overrides`.
+    released: The file.
+
+  Raises:
+    WeightsError: With what both say.
+  """
+  sizes = released_config.sizes(released.state)
+  heads = found['model'].get('num_heads')
+  if heads:
+    # No tensor shows it, but the file says it.
+    sizes['model']['num_heads'] = heads
+  for section, values in sizes.items():
+    for key, shown in values.items():
+      given = plain[section][key]
+      same = given == shown
+      if key.endswith('_widths'):  # Their number is what tensors show.
+        same = len(given) == len(shown)
+        given, shown = f'{len(given)} widths', f'{len(shown)} blocks'
+      if not same:
+        raise WeightsError(
+          f'config.{section}.{key} is {given}, but {released.path} has '
+          f'{shown}; leave the key out: sizes are taken from the file'
+        )
+
+
+def remarks(
+  plain: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+  """Returns sentences on what an import took from elsewhere than the file.
+
+  Args:
+    plain: The config, plain.
+    found: What the file says, see `released_config.overrides`.
+  """
+  lines = []
+  missing = [
+    f'config.{section}.{key}={plain[section][key]}'
+    for section, key in released_config.SCORING
+    if key in plain[section] and key not in found.get(section, {})
+  ]
+  if missing:
+    lines.append(
+      f'the file does not say, so these are used: {", ".join(missing)}; if '
+      'they are others, import again with --collection=NAME or these keys'
+    )
+  theirs = found.get('data', {}).get('collection')
+  ours = plain['data']['collection']
+  if theirs not in (None, ours):
+    lines.append(
+      f'the file is for the collection {theirs!r}; it will be evaluated on '
+      f'{ours!r}, as the command says'
+    )
+  if plain['model'].get('frame_length') == 'batch':
+    lines.append(
+      "the frames' tables are made for the longest of "
+      f"{plain['data']['eval_video_batch']} videos, as released: a video's "
+      'vector depends on its batch; config.model.frame_length=fixed avoids '
+      'that and changes scores a little'
+    )
+  return lines
+
+
+def import_generator(
+  config: ConfigDict,
+  arguments: Arguments,
+  state: Mapping[str, np.ndarray],
+  width: int,
+) -> str:
+  """Writes the text-to-video generator of a state dict as a re-ranker with
+  the released settings, beside the retriever; returns its folder."""
+  plain = joins.plain_config(config)
+  plain['rerank'] |= {**METHODS['released'], 'tokens': 'frame'}
+  settings = plain['rerank']
+  model = build_reranker(settings, width)
+  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), 2, width))
+  folder = pathlib.Path(arguments.workdir) / 'reranker'
+  checkpoints.save_weights(
+    folder,
+    official.from_official(state, shapes, 'text_to_video'),
+    {
+      'config': plain,
+      'reranker': {'width': width, 'retriever': '', 'retriever_digest': ''},
+      'imported_from': {'file': arguments.official},
+      **joins.environment(),
+    },
+  )
+  checkpoints.write_json(
+    folder / FUSION,
+    {
+      'temperature': settings['fuse_temperature'],
+      'weight': settings['fuse_weight'],
+      'sampling_steps': settings['sampling_steps'],
+      'tuned': False,
+    },
+  )
+  return str(folder)
+
+
+def run_export(config: ConfigDict, arguments: Arguments) -> int:
+  """Writes the inference weights alone."""
+  written = inference.export(
+    arguments.checkpoint,
+    arguments.out,
+    overrides.applied(config, arguments.checkpoint),
+  )
+  joins.say(f'{arguments.out}: {", ".join(written)}')
+  return 0

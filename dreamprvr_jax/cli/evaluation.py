@@ -1,0 +1,147 @@
+"""--mode=evaluate: metrics of a checkpoint on a split."""
+
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from dreamprvr_jax import checkpoints, folders
+from dreamprvr_jax.cli import (
+  joins,
+  label_sets,
+  moment_metrics,
+  overrides,
+  rerank_evaluation,
+  residency,
+  workdirs,
+)
+from dreamprvr_jax.cli.joins import Arguments
+from dreamprvr_jax.cli.label_sets import LabelSets
+from dreamprvr_jax.cli.retriever import load_placed
+from dreamprvr_jax.cli.training import make_evaluator
+from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.metrics import retrieval
+from dreamprvr_jax.trained.inference import load
+
+
+def run(config: ConfigDict, arguments: Arguments) -> int:
+  """Evaluates a checkpoint, writes and prints the metrics.
+
+  A --workdir is held for as long as that takes. A checkpoint's own folder is
+  not: one file is put there in one step, and a run that goes on may be
+  evaluated.
+
+  Raises:
+    UserError: If the request cannot be met, or another command is at work in
+      the workdir.
+  """
+  mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
+  if not arguments.workdir:
+    return _run(config, arguments, mesh)
+  with workdirs.held(arguments.workdir, 'folder'):
+    return _run(config, arguments, mesh)
+
+
+def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
+  joins.keep_programs(config)
+  plain = overrides.applied(config, arguments.checkpoint)
+  model, variables = load(arguments.checkpoint, plain)
+  stored = checkpoints.read_config(arguments.checkpoint)
+  corpus = joins.open_data(config, show=arguments.progress)
+  joins.check_widths(stored, corpus, arguments.checkpoint)
+  split = joins.get_split(corpus, joins.final_split(config, corpus))
+  labels = None
+  if arguments.labels:
+    labels = LabelSets(
+      arguments.labels, split, labelled_only=arguments.labelled_only
+    )
+  if arguments.moments:
+    moment_metrics.check_spans(split)
+  settled = residency.with_pipeline(config, [split], mesh)
+  evaluator = make_evaluator(settled, mesh, model, split)
+  placed = joins.place(variables, mesh)
+  wanted = bool(arguments.scores or labels) and not arguments.rerank
+  metrics, ranking = evaluator.run(
+    placed,
+    keep_scores=wanted or arguments.moments,
+    show=arguments.progress,
+  )
+  best = checkpoints.best_info(arguments.checkpoint)
+  chosen = (
+    f'epoch {best["epoch"]}, chosen on {best["split"]} by SumR'
+    if best
+    else 'the checkpoint holds one epoch'
+  )
+  rows: dict[str, Any] = {
+    f'{name} branch' if name != 'fused' else 'fused (the score)': values
+    for name, values in metrics['by_branch'].items()
+  }
+  for bounds, values in metrics['by_moment_ratio'].items():
+    if values['queries']:
+      rows[f'moment/video in {bounds}, {values["queries"]:,} queries'] = values
+  text = metrics['text_to_text']
+  if text['queries']:
+    rows[f'text to text, {text["queries"]:,} queries'] = text
+  joins.say(joins.count_line(metrics, chosen))
+  joins.say(retrieval.format_table(rows, joins.TABLE_COLUMNS))
+  if corpus.skipped:
+    joins.say(f'{len(corpus.skipped)} bad items were left out')
+  moments = None
+  if arguments.moments:
+    moments = moment_metrics.evaluate(
+      evaluator,
+      model,
+      placed,
+      split,
+      ranking.scores,
+      ranking.by_branch['fused'],
+      progress=arguments.progress,
+    )
+    moment_metrics.show(moments)
+  reranked, scores = None, ranking.scores
+  if arguments.rerank:
+    reranked, scores = rerank_evaluation.evaluate(
+      config,
+      mesh,
+      load_placed(arguments.checkpoint, mesh, plain),
+      corpus,
+      split,
+      arguments.rerank,
+      show=arguments.progress,
+    )
+    rerank_evaluation.show_table(reranked)
+  if jax.process_index() == 0:
+    workdir = pathlib.Path(arguments.workdir or arguments.checkpoint)
+    path = workdir / f'eval_{split.name}.json'
+    result = {**metrics, **joins.environment()}
+    if labels:
+      result['labels'] = labels.metrics(scores)
+      label_sets.show(result['labels'])
+    if moments:
+      result['moments'] = moments
+    if reranked:
+      result['rerank'] = reranked
+    if best:
+      result |= {'epoch': best['epoch'], 'chosen_on': best['split']}
+    checkpoints.write_json(path, joins.finite(result))
+    joins.say(f'metrics: {path}')
+    if arguments.scores:
+      write_scores(arguments.scores, scores, split.caption_ids, split.video_ids)
+      joins.say(f'scores: {arguments.scores}')
+  return 0
+
+
+def write_scores(
+  path: str, scores: np.ndarray, queries: list[str], videos: list[str]
+) -> None:
+  """Writes the score matrix and its ids, replacing the file in one step."""
+  with folders.replacing(path) as partial, partial.open('wb') as file:
+    np.savez(
+      file,
+      scores=np.asarray(scores, np.float32),
+      queries=np.asarray(queries),
+      videos=np.asarray(videos),
+    )

@@ -1,0 +1,143 @@
+"""--mode=extract: one's own videos, and captions, become features.
+
+Needs no JAX, which would take the accelerator that an encoder may want.
+"""
+
+import dataclasses
+import pathlib
+import time
+
+from dreamprvr_jax import folders
+from dreamprvr_jax.archive import encoders
+from dreamprvr_jax.archive.extraction.captions import write_captions
+from dreamprvr_jax.archive.extraction.jobs import (
+  Options,
+  Summary,
+  extract_folder,
+)
+from dreamprvr_jax.archive.extraction.state import FEATURE
+from dreamprvr_jax.archive.jobs.engine import Engine
+from dreamprvr_jax.archive.jobs.extraction import results_of
+from dreamprvr_jax.archive.videos.frames import Limits
+from dreamprvr_jax.archive.videos.names import shown
+from dreamprvr_jax.errors import UserError
+
+_SHOWN = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """The flags of --mode=extract; see `main.py --help`."""
+
+  videos: str
+  out: str
+  collection: str
+  encoder: str
+  captions: str
+  fps: float
+  max_seconds: float
+  max_samples: int
+  workers: int
+  engine: str
+  engine_options: str
+  batch: int
+  device: str
+  dtype: str
+  progress: bool
+
+
+def run(request: Request) -> int:
+  """Extracts what is not extracted yet; returns the exit code."""
+  if not request.fps > 0:
+    raise UserError(f'--fps={request.fps} must be above 0; 2 is usual')
+  if not request.max_seconds > 0:
+    raise UserError(
+      f'--max_seconds={request.max_seconds} must be above 0; 43200 is usual'
+    )
+  if request.max_samples < 1:
+    raise UserError(f'--max_samples={request.max_samples}; give 1 or more')
+  if request.workers < 0:
+    raise UserError(f'--workers={request.workers}; give 0 or more')
+  if request.batch < 1:
+    raise UserError(f'--batch={request.batch}; give 1 or more')
+  encoder = encoders.build(
+    request.encoder, device=request.device, dtype=request.dtype
+  )
+  folder = pathlib.Path(request.out) / request.collection
+  options = Options(
+    fps=request.fps,
+    batch=request.batch,
+    device=request.device,
+    workers=request.workers,
+    progress=request.progress,
+    limits=Limits(request.max_seconds, request.max_samples),
+  )
+  workers = options.processes(encoder)
+  engine = Engine.of(request.engine, request.engine_options, workers)
+  results = results_of(engine) if engine else None
+  start = time.monotonic()
+  found = extract_folder(request.videos, folder, encoder, options, results)
+  took = time.monotonic() - start
+  how = request.engine or f'{workers} processes'
+  print(_told(found, took, how))
+  if found.skipped:
+    print(_table(found.skipped, folder))
+  if not found.durations:
+    raise UserError(
+      f'{shown(request.videos)}: none of the {found.found:,} files could be '
+      'read'
+    )
+  if request.captions:
+    with folders.held(folder, 'collection'):
+      written = write_captions(
+        request.captions,
+        folder,
+        request.collection,
+        encoder,
+        found.durations,
+        progress=request.progress,
+      )
+    counts = ', '.join(f'{n:,} {split}' for split, n in written.splits.items())
+    print(
+      f'captions: {counts}'
+      + f'; {written.left_out:,} of videos that are not there were left out'
+      * bool(written.left_out)
+    )
+  print(
+    f'{shown(folder)}: {len(found.durations):,} videos, '
+    f'{encoder.visual_width} numbers a frame (FeatureData/{FEATURE}), '
+    f'encoder {request.encoder}'
+  )
+  if not encoder.semantic:
+    print(
+      'note: embedded is not a semantic encoder: it sees colours, edges and '
+      'motion, and\nspelling, not what is shown or meant. Use it to try things '
+      'out; for search that\nunderstands, extract with --encoder=clip or '
+      'siglip (into another --collection).'
+    )
+  return 0
+
+
+def _told(found: Summary, took: float, how: str) -> str:
+  """Returns what was done, and how quickly."""
+  line = (
+    f'{found.found:,} files: {found.done:,} extracted now, {found.there:,} '
+    f'before, {len(found.skipped):,} skipped'
+  )
+  if found.done:
+    line += (
+      f'\n{took:.1f} s with {how}: {found.done / took:.2f} '
+      f'videos/s, {found.seconds / took:.1f} s of video per second'
+    )
+  return line
+
+
+def _table(skipped: dict[str, dict], folder: pathlib.Path) -> str:
+  """Returns the files that cannot be read, and why."""
+  rows = [(name, row['reason']) for name, row in sorted(skipped.items())]
+  width = max(len(name) for name, _ in rows[:_SHOWN])
+  lines = [f'  {name.ljust(width)}  {why}' for name, why in rows[:_SHOWN]]
+  if len(rows) > _SHOWN:
+    lines.append(f'  and {len(rows) - _SHOWN:,} more')
+  where = shown(folder / 'skipped.json')
+  return '\n'.join([f'skipped ({where}; tried again if changed):', *lines])

@@ -1,0 +1,334 @@
+"""What several modes need: the data, the mesh, the model, the task."""
+
+import dataclasses
+import importlib.metadata
+import logging
+import pathlib
+import platform
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from data_pipeline import iterators, prepare, simulated
+from data_pipeline.corpus import Corpus, DataOptions, Split, open_corpus
+from data_pipeline.errors import DataError
+from dreamprvr_jax import folders
+from dreamprvr_jax.cli import encoder_identity
+from dreamprvr_jax.devices import leader, parallel
+from dreamprvr_jax.devices.resident import ResidentSplit
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.evaluation.task import RetrievalTask
+
+_log = logging.getLogger(__name__)
+
+TABLE_COLUMNS = ('R@1', 'R@5', 'R@10', 'R@100', 'SumR', 'MedR')
+LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+  """The command line beside the config; see `main.py --help`."""
+
+  workdir: str
+  checkpoint: str
+  official: str
+  out: str
+  scores: str
+  labels: str
+  labelled_only: bool
+  rerank: str
+  progress: bool
+  moments: bool = False
+  index: str = ''
+  append: bool = False
+  remove: str = ''
+  tokens: str = 'float16'
+  sub_vectors: int = 0
+  compact: bool = False
+  queries: str = ''
+  caption: int | None = None
+  k: int = 10
+  first_pass: str = ''
+  database: str = ''
+  rescore: int = 4
+  query: str | None = None
+  encoder: str = ''
+  device: str = ''
+  all_videos: bool = False
+  workers: int = 0
+  engine: str = ''
+  engine_options: str = ''
+  videos: str = ''
+  host: str = '127.0.0.1'
+  port: int = 8000
+  max_connections: int = 1000
+  max_connections_per_address: int = 256
+  request_seconds: float = 10.0
+
+
+def keep_programs(config: ConfigDict) -> None:
+  """Keeps compiled programs in a folder, if the config names one."""
+  if config.compilation_cache:
+    jax.config.update('jax_compilation_cache_dir', config.compilation_cache)
+
+
+def data_options(config: ConfigDict) -> DataOptions:
+  """Returns the options of the data room."""
+  data = config.data
+  given = {
+    'root': data.root,
+    'collection': data.collection,
+    'feature': data.feature,
+    'prepared_dir': data.prepared,
+    'storage': data.storage,
+    'skip_bad': data.skip_bad,
+    'max_inflation': data.max_inflation,
+    'num_workers': data.workers,
+    'num_clips': data.num_clips,
+    'clips': data.clips,
+    'merge_threshold': data.merge_threshold,
+    'max_frames': data.max_frames,
+    'max_words': data.max_words,
+    'moments': data.moments,
+    'verify': data.verify,
+  }
+  if data.text_feature:
+    given['text_feature'] = data.text_feature
+  return DataOptions(**given)
+
+
+def write_simulated(config: ConfigDict) -> None:
+  """Writes the generated corpus that the config asks for, if it is not
+  there; waits for it where another command writes it."""
+  if config.simulated.enabled:
+    leader.alone(lambda: _write_simulated(config))
+
+
+def _write_simulated(config: ConfigDict) -> None:
+  folder = pathlib.Path(config.data.root) / config.data.collection
+  train, val, test = config.simulated.videos
+  with folders.made(folder, 'generated corpus', wait=True) as fresh:
+    if fresh is None:
+      return
+    _log.info('writing the generated corpus to %s', folder)
+    written = simulated.write_corpus(
+      fresh,
+      collection=config.data.collection,
+      feature=config.data.feature,
+      train_videos=train,
+      val_videos=val,
+      test_videos=test,
+      seed=config.simulated.seed,
+    )
+    for path in written.iterdir():
+      path.rename(fresh / path.name)
+    written.rmdir()
+
+
+def open_data(config: ConfigDict, *, show: bool = True) -> Corpus:
+  """Returns the corpus, prepared first if that is due.
+
+  Where another command prepares it, this one waits.
+
+  Raises:
+    DataError: If the release is missing, damaged or contradicts itself.
+  """
+  write_simulated(config)
+  options = data_options(config)
+  if config.data.storage != 'release':
+    leader.alone(lambda: _prepare(options, show))
+  corpus = open_corpus(options)
+  for name, reason in corpus.skipped[:20]:
+    _log.warning('left out: %s: %s', name, reason)
+  if len(corpus.skipped) > 20:
+    _log.warning('left out: %d more', len(corpus.skipped) - 20)
+  return corpus
+
+
+def _prepare(options: DataOptions, show: bool) -> None:
+  try:
+    prepare.prepare(options, progress=show)
+  except PermissionError as error:
+    if options.storage == 'records':
+      raise DataError(
+        f'records cannot be written to {options.prepared} ({error}); set '
+        'config.data.prepared to a folder that can be written, or '
+        "config.data.storage='release'"
+      ) from error
+    _log.warning(
+      '%s cannot be written: reading the release as it is', options.prepared
+    )
+
+
+def get_split(corpus: Corpus, name: str) -> Split:
+  """Returns a split of the corpus.
+
+  Raises:
+    DataError: If the release has no such split.
+  """
+  if name not in corpus.splits:
+    raise DataError(
+      f'there is no split {name!r} in the release: it has '
+      f'{", ".join(corpus.splits) or "none"}; choose one of these with '
+      'config.data.eval_split or config.data.val_split, or add the caption '
+      f'file of {name!r}'
+    )
+  return corpus.splits[name]
+
+
+def final_split(config: ConfigDict, corpus: Corpus) -> str:
+  """Returns the split of final tables: as configured, or test, or val."""
+  if config.data.eval_split:
+    return config.data.eval_split
+  return 'test' if 'test' in corpus.splits else config.data.val_split
+
+
+def make_task(
+  split: Split,
+  config: ConfigDict,
+  mesh: Mesh,
+  resident: ResidentSplit | None = None,
+) -> RetrievalTask:
+  """Returns the retrieval task on a split.
+
+  Args:
+    split: The split.
+    config: The run's config.
+    mesh: The device mesh.
+    resident: The split's features, if they are in device memory.
+  """
+  videos = _shared(
+    min(config.data.eval_video_batch, len(split.video_ids)), mesh.size
+  )
+  queries = _shared(
+    min(config.data.eval_query_batch, len(split.caption_ids)), mesh.size
+  )
+  reading = {
+    'pipeline': config.data.pipeline,
+    'process_index': jax.process_index(),
+    'process_count': jax.process_count(),
+  }
+  lengths = split.moments[:, 1] - split.moments[:, 0]
+  return RetrievalTask(
+    name=split.name,
+    video_ids=split.video_ids,
+    caption_ids=split.caption_ids,
+    caption_video=split.caption_video,
+    moment_ratios=lengths / split.durations[split.caption_video],
+    video_batch=videos,
+    query_batch=queries,
+    video_batches=lambda: iterators.video_batches(
+      split, batch_size=videos, **reading
+    ),
+    query_batches=lambda: iterators.query_batches(
+      split, batch_size=queries, **reading
+    ),
+    resident=resident,
+  )
+
+
+def _shared(size: int, devices: int) -> int:
+  """Returns `size` rounded up to a multiple of the devices."""
+  return -(-size // devices) * devices
+
+
+def stored_config(config: ConfigDict, corpus: Corpus) -> dict[str, Any]:
+  """Returns what `config.json` holds: settings, widths, the encoder of the
+  features if it is known, versions, device."""
+  identity = encoder_identity.identity_of(corpus)
+  return {
+    'config': _plain(config),
+    'visual_width': corpus.visual_width,
+    'text_width': corpus.text_width,
+    **({'encoder': identity} if identity else {}),
+    **environment(),
+  }
+
+
+def environment() -> dict[str, Any]:
+  """Returns the versions and the device that results depend on."""
+  versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+  device = jax.devices()[0]
+  return {
+    'versions': {'python': platform.python_version(), **versions},
+    'device': {
+      'platform': device.platform,
+      'kind': device.device_kind,
+      'count': jax.device_count(),
+      'processes': jax.process_count(),
+    },
+    'command': ' '.join(sys.argv),
+  }
+
+
+def _plain(value: Any) -> Any:
+  """Returns a config as plain JSON values."""
+  if isinstance(value, ConfigDict | Mapping):
+    return {key: _plain(value[key]) for key in value}
+  if isinstance(value, tuple | list):
+    return [_plain(item) for item in value]
+  return value
+
+
+def plain_config(config: ConfigDict) -> dict[str, Any]:
+  """Returns the config as plain JSON values."""
+  return _plain(config)
+
+
+def place(variables: Any, mesh: Mesh) -> Any:
+  """Returns the variables replicated over the mesh."""
+  return parallel.replicate(variables, mesh)
+
+
+def say(text: str) -> None:
+  """Prints a result, on the process that speaks for the run."""
+  if jax.process_index() == 0:
+    print(text, flush=True)
+
+
+def count_line(metrics: Mapping[str, Any], chosen_by: str) -> str:
+  """Returns the line above a table: split, sizes, who chose the epoch."""
+  return (
+    f'split {metrics["split"]}: {metrics["num_queries"]:,} queries, '
+    f'{metrics["num_videos"]:,} videos; {chosen_by}'
+  )
+
+
+def finite(value: Any) -> Any:
+  """Returns what is written with NaN as None, which JSON can hold."""
+  if isinstance(value, dict):
+    return {key: finite(item) for key, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [finite(item) for item in value]
+  if isinstance(value, float) and not np.isfinite(value):
+    return None
+  return value
+
+
+def check_widths(
+  stored: dict[str, Any], corpus: Corpus | Split, checkpoint: str
+) -> None:
+  """Refuses a corpus whose features are not as wide as the checkpoint's, or of
+  another encoder.
+
+  One without captions has word features of width 0, which fit.
+
+  Raises:
+    UserError: With what differs.
+  """
+  for what, wanted, found in (
+    ('frame features', stored['visual_width'], corpus.visual_width),
+    ('word features', stored['text_width'], corpus.text_width),
+  ):
+    if found not in (0, wanted):
+      raise UserError(
+        f'{checkpoint} was trained on {what} of width {wanted}, but those of '
+        f'the corpus are {found} wide; give the features it was trained on '
+        '(config.data.feature, config.data.text_feature)'
+      )
+  encoder_identity.check_encoder(stored, corpus, checkpoint)

@@ -1,0 +1,318 @@
+"""--mode=rerank-train: a re-ranker on the lists of a trained retriever."""
+
+import dataclasses
+import json
+import logging
+import pathlib
+import signal
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from data_pipeline.corpus import Corpus, Split
+from dreamprvr_jax import checkpoints, rng
+from dreamprvr_jax.cli import joins, workdirs
+from dreamprvr_jax.cli.joins import Arguments
+from dreamprvr_jax.cli.retriever import load_placed, split_features
+from dreamprvr_jax.cli.training import check_same_run
+from dreamprvr_jax.devices import leader, parallel
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.evaluation.encoder import Watch
+from dreamprvr_jax.metrics import retrieval
+from dreamprvr_jax.rerank import features as features_room
+from dreamprvr_jax.rerank import training
+from dreamprvr_jax.rerank.candidates import Candidates
+from dreamprvr_jax.rerank.features import RerankFeatures
+from dreamprvr_jax.rerank.fusion import Fusion, ranks_after, tune
+from dreamprvr_jax.rerank.holdout import HeldOut, divide
+from dreamprvr_jax.rerank.networks import RerankModel, build_reranker
+from dreamprvr_jax.rerank.reranker import Reranker
+from dreamprvr_jax.train.bert_adam import bert_adam, warmup_cosine
+from dreamprvr_jax.train.loop import Loop, LoopOptions, Outcome
+from dreamprvr_jax.train.metric_log import MetricLog
+from dreamprvr_jax.train.signals import StopRequest
+from dreamprvr_jax.trained.retriever import Retriever
+from dreamprvr_jax.types import parameter_count
+
+_log = logging.getLogger(__name__)
+
+FUSION = 'fusion.json'
+# Numbers of DDIM steps that are tried.
+_STEPS = (2, 5, 10, 50)
+
+
+def run(
+  config: ConfigDict,
+  arguments: Arguments,
+  encodings: pathlib.Path | None = None,
+) -> int:
+  """Trains a re-ranker, chooses its fusion, prints the table; returns the
+  exit code.
+
+  The encodings of the training split are kept in the folder `encodings`, or
+  else in the workdir.
+
+  Raises:
+    UserError: If it cannot be as configured, or another command is at work in
+      the workdir.
+  """
+  mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
+  settings = check_settings(config)
+  with workdirs.held(arguments.workdir, 'run'):
+    return _run(config, arguments, mesh, settings, encodings)
+
+
+def _run(
+  config: ConfigDict,
+  arguments: Arguments,
+  mesh: Mesh,
+  settings: dict[str, Any],
+  encodings: pathlib.Path | None,
+) -> int:
+  workdir = pathlib.Path(arguments.workdir)
+  check_same_run(workdir, config, with_rerank=True)
+  joins.keep_programs(config)
+  retriever = load_placed(arguments.checkpoint, mesh)
+  corpus = joins.open_data(config, show=arguments.progress)
+  joins.check_widths(retriever.stored, corpus, arguments.checkpoint)
+  split = joins.get_split(corpus, 'train')
+  features = split_features(
+    config,
+    mesh,
+    retriever,
+    split,
+    encodings or workdir,
+    tokens=config.rerank.tokens,
+    show=arguments.progress,
+  )
+  width = features.queries.shape[1]
+  model = build_reranker(settings, width)
+  stored = _stored(config, corpus, features, retriever)
+  leader.alone(
+    lambda: checkpoints.write_json(workdir / checkpoints.CONFIG_FILE, stored)
+  )
+  variables = jax.device_get(
+    model.init(
+      rng.stream_key(config.seed, 'init'), features.tokens.shape[1], width
+    )
+  )
+  with StopRequest() as stop:
+    outcome, held = _train(
+      config, arguments, split, features, model, variables, mesh, stop
+    )
+  if outcome.status == 'interrupted':
+    joins.say(
+      f'stopped after step {outcome.position.step}; everything is saved in '
+      f'{workdir}. The same command continues from there.'
+    )
+    return 128 + (stop.signal or signal.SIGTERM)
+  return _finish(config, arguments, model, variables, held, mesh)
+
+
+def check_settings(config: ConfigDict) -> dict[str, Any]:
+  """Returns `config.rerank` as plain values.
+
+  Raises:
+    UserError: If a number is out of its range.
+  """
+  settings = joins.plain_config(config.rerank)
+  for name in ('candidates', 'batch_size', 'epochs', 'noise_seeds'):
+    if settings[name] < 1:
+      raise UserError(
+        f'config.rerank.{name} is {settings[name]}; give 1 or more'
+      )
+  if settings['candidates'] < 2:
+    raise UserError('config.rerank.candidates is 1; a list needs 2 or more')
+  if not 0 < settings['held_out'] < 1:
+    raise UserError(
+      f'config.rerank.held_out is {settings["held_out"]}; give a share of the '
+      'training videos, above 0 and below 1'
+    )
+  return settings
+
+
+def _stored(
+  config: ConfigDict,
+  corpus: Corpus,
+  features: RerankFeatures,
+  retriever: Retriever,
+) -> dict[str, Any]:
+  return {
+    **joins.stored_config(config, corpus),
+    'reranker': {
+      'width': features.queries.shape[1],
+      'tokens_per_video': features.tokens.shape[1],
+      'retriever': retriever.checkpoint,
+      'retriever_model': retriever.stored['config']['model']['name'],
+      'retriever_digest': retriever.digest,
+    },
+  }
+
+
+def _train(
+  config: ConfigDict,
+  arguments: Arguments,
+  split: Split,
+  features: RerankFeatures,
+  model: RerankModel,
+  variables: Any,
+  mesh: Mesh,
+  stop: StopRequest,
+) -> tuple[Outcome, HeldOut]:
+  settings = config.rerank
+  train, lists, held = divide(
+    features,
+    split.caption_video,
+    settings.held_out,
+    config.seed,
+    settings.candidates,
+  )
+  steps = training.steps_of(len(lists), settings.batch_size)
+  rate = warmup_cosine(settings.lr, steps * settings.epochs, settings.warmup)
+  optimizer = bert_adam(
+    rate,
+    weight_decay=settings.weight_decay,
+    global_norm=1.0,
+    b2=0.98,
+  )
+  feeder = training.ListFeeder(
+    features_room.place(train, parallel.replicated(mesh)),
+    lists,
+    mesh,
+    batch_size=settings.batch_size,
+    seed=config.seed,
+    model=model,
+    optimizer=optimizer,
+    temperature=settings.train_temperature,
+    decay=settings.average,
+  )
+  _log.info(
+    '%s of %d parameters on %d lists of %d candidates: %d updates an epoch; '
+    '%d videos and %d queries held out',
+    settings.network,
+    parameter_count(variables),
+    *lists.shape,
+    steps,
+    len(held.features.tokens),
+    len(held.features.queries),
+  )
+  ask = Reranker(model, mesh, held.features, seed=config.seed)
+
+  def evaluate(weights, should_stop):
+    found = ask(
+      weights,
+      held.candidates.videos,
+      num_steps=settings.sampling_steps,
+      watch=Watch(show=False, should_stop=should_stop),
+    )
+    _, metrics = choose(config, held.candidates, found)
+    return {'split': 'held out of train', **metrics}
+
+  saved = checkpoints.RunCheckpoints(arguments.workdir)
+  try:
+    loop = Loop(
+      feeder=feeder,
+      state=parallel.replicate(
+        training.create_state(variables, optimizer), mesh
+      ),
+      evaluate=evaluate,
+      learning_rate=rate,
+      checkpoints=saved,
+      log=lambda step: MetricLog(arguments.workdir, step),
+      stop=stop,
+      options=LoopOptions(
+        epochs=settings.epochs,
+        steps_per_epoch=steps,
+        patience=settings.patience,
+        log_every=config.train.log_every,
+        checkpoint_every=config.train.checkpoint_every,
+        show=arguments.progress,
+      ),
+    )
+    return loop.run(), held
+  finally:
+    saved.close()
+
+
+def choose(
+  config: ConfigDict, candidates: Candidates, found: np.ndarray
+) -> tuple[Fusion, dict[str, float]]:
+  """Returns the fusion, tuned if the config says so, and its metrics."""
+  if config.rerank.tune:
+    return tune(candidates, found)
+  fusion = Fusion(config.rerank.fuse_temperature, config.rerank.fuse_weight)
+  fused = fusion(candidates.scores, found)
+  return fusion, retrieval.summary(ranks_after(candidates, fused))
+
+
+def _finish(
+  config: ConfigDict,
+  arguments: Arguments,
+  model: RerankModel,
+  variables: Any,
+  held: HeldOut,
+  mesh: Mesh,
+) -> int:
+  """Chooses fusion and steps on what is held out, prints the table."""
+  workdir = pathlib.Path(arguments.workdir)
+  weights = checkpoints.load_weights(
+    workdir, parallel.replicate(variables, mesh)
+  )
+  ask = Reranker(model, mesh, held.features, seed=config.seed)
+  tried = [config.rerank.sampling_steps]
+  if config.rerank.tune and model.diffusion:
+    tried = [j for j in _STEPS if j <= model.schedule.num_steps]
+  best: tuple[int, Fusion, dict[str, float]] | None = None
+  for steps in tried:
+    found = ask(weights, held.candidates.videos, num_steps=steps)
+    fusion, metrics = choose(config, held.candidates, found)
+    if best is None or metrics['SumR'] > best[2]['SumR']:
+      best = steps, fusion, metrics
+  assert best is not None
+  steps, fusion, metrics = best
+  before = retrieval.summary(held.candidates.ranks)
+  info = checkpoints.best_info(workdir)
+  if jax.process_index() == 0:
+    checkpoints.write_json(
+      workdir / FUSION,
+      {
+        **dataclasses.asdict(fusion),
+        'sampling_steps': steps,
+        'tuned': bool(config.rerank.tune),
+        'epoch': info['epoch'] if info else None,
+        'held_out': metrics,
+        'held_out_before': before,
+      },
+    )
+  videos, queries = len(held.features.tokens), len(held.features.queries)
+  joins.say(
+    f'\nheld out of train: {queries:,} queries, {videos:,} videos (the '
+    'retriever was trained on them); temperature '
+    f'{fusion.temperature:g}, weight {fusion.weight:g}, {steps} steps, epoch '
+    f'{info["epoch"] if info else 0}'
+  )
+  rows = {'the retriever': before, 're-ranked': metrics}
+  joins.say(retrieval.format_table(rows, joins.TABLE_COLUMNS))
+  joins.say(
+    f'evaluate it: python main.py --mode=evaluate '
+    f'--checkpoint={arguments.checkpoint} --rerank={workdir}'
+  )
+  return 0
+
+
+def read_fusion(directory: str) -> dict[str, Any]:
+  """Returns what a training has chosen.
+
+  Raises:
+    UserError: If it has not ended.
+  """
+  path = pathlib.Path(directory) / FUSION
+  if not path.exists():
+    raise UserError(
+      f'{path} is not there: the training of the re-ranker has not ended; '
+      'give the command of --mode=rerank-train again'
+    )
+  return json.loads(path.read_text(encoding='utf-8'))

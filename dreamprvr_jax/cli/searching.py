@@ -1,0 +1,270 @@
+"""--mode=search: the best videos of an index, and when in them."""
+
+import itertools
+import logging
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from dreamprvr_jax import checkpoints
+from dreamprvr_jax.archive.index.database import Database
+from dreamprvr_jax.archive.index.manifest import Manifest
+from dreamprvr_jax.archive.search.index import Hit, Index
+from dreamprvr_jax.archive.serving.files import VideoFiles
+from dreamprvr_jax.archive.serving.thumbnails import Thumbnails
+from dreamprvr_jax.archive.videos.finding import find_videos
+from dreamprvr_jax.archive.videos.frames import import_av
+from dreamprvr_jax.cli import joins, query_files, text_queries
+from dreamprvr_jax.cli.joins import Arguments
+from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.progress import bar
+from dreamprvr_jax.report.search_page import write_page
+from dreamprvr_jax.trained.retriever import Retriever
+
+# Queries searched at a time: an index that is streamed is read once for them.
+_BATCH = 1024
+# Queries on which a first pass is compared with the exact search.
+_CHECKED = 64
+_ENDINGS = ('.json', '.html')
+# Bytes of pictures that several hits may share.
+_KEPT_PICTURES = 2**26
+
+_log = logging.getLogger(__name__)
+
+# What is known of a query, word features, mask
+Query = tuple[dict[str, Any], np.ndarray, np.ndarray]
+
+
+def run(config: ConfigDict, arguments: Arguments) -> int:
+  """Searches an index for the queries of a file or a split."""
+  if jax.process_count() > 1:
+    raise UserError('--mode=search runs as one process; start it once')
+  out = pathlib.Path(arguments.out)
+  if arguments.out and out.suffix not in _ENDINGS:
+    raise UserError(
+      f'--out={arguments.out}: what is found is written as '
+      f'{" or ".join(_ENDINGS)}; without --out it is printed'
+    )
+  if arguments.query is not None and arguments.queries:
+    raise UserError(
+      '--query is one sentence, --queries a file of them; give one of them'
+    )
+  mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
+  joins.keep_programs(config)
+  place = arguments.index
+  checkpoint = arguments.checkpoint or Manifest.read(place).checkpoint
+  retriever = Retriever.load(checkpoint)
+  index = Index.open(
+    place, retriever, mesh=mesh, memory_share=config.eval.corpus_share
+  )
+  if arguments.database and arguments.first_pass:
+    raise UserError(
+      '--database and --first_pass are two first passes; give one of them'
+    )
+  first_pass: Any = arguments.first_pass or None
+  if arguments.database:
+    first_pass = Database(arguments.database, index.store)
+  options = {'first_pass': first_pass, 'rescore': arguments.rescore}
+  by_text = query_files.holds_sentences(arguments.queries)
+  if arguments.query is not None or by_text:
+    queries, count = from_sentences(arguments, retriever)
+  elif arguments.queries:
+    queries, count = from_file(arguments, retriever)
+  else:
+    queries, count = from_split(config, arguments, retriever)
+  found: dict[str, Any] = {
+    'index': place,
+    'videos': index.manifest.num_videos,
+    'k': arguments.k,
+    'first_pass': arguments.database or arguments.first_pass or None,
+    'rescore': arguments.rescore,
+    'queries': [],
+  }
+  watched = iter(bar(queries, 'queries', total=count, show=arguments.progress))
+  while batch := list(itertools.islice(watched, _BATCH)):
+    facts, words, masks = zip(*batch, strict=True)
+    arrays = np.stack(words), np.stack(masks)
+    if options['first_pass'] and 'recall' not in found:
+      found['recall'] = _recall(index, arrays, arguments.k, options)
+    hits = index.search(*arrays, arguments.k, **options)
+    found['queries'] += [
+      {**fact, 'hits': [described(i, hit) for i, hit in enumerate(row, 1)]}
+      for fact, row in zip(facts, hits, strict=True)
+    ]
+  if out.suffix == '.json':
+    checkpoints.write_json(out, joins.finite(found))
+  elif out.suffix == '.html':
+    if arguments.videos:
+      add_thumbnails(found['queries'], arguments.videos, arguments.progress)
+    write_page(found, out)
+  else:
+    joins.say(table(found))
+  if 'recall' in found:
+    recall = found['recall']
+    joins.say(
+      f'first pass in {found["first_pass"]}: recall@{recall["k"]} '
+      f'{recall["value"]:.4f} of the exact search, over {recall["queries"]} '
+      'queries'
+    )
+  if arguments.out:
+    joins.say(f'{len(found["queries"]):,} queries: {out}')
+  return 0
+
+
+def add_thumbnails(
+  queries: list[dict[str, Any]], folder: str, progress: bool
+) -> None:
+  """Puts a picture of its best moment into each hit whose file is there.
+
+  Raises:
+    UserError: If PyAV is missing.
+    DataError: If the folder holds no video.
+  """
+  files = VideoFiles(folder, find_videos(folder))
+  import_av()
+  thumbnails = Thumbnails(waiting=1, kept_bytes=_KEPT_PICTURES)
+  hits = [hit for query in queries for hit in query['hits']]
+  for hit in bar(hits, 'pictures', total=len(hits), show=progress):
+    file, peak = files.get(hit['video']), hit['moments'][0]['peak']
+    if file is None:
+      continue
+    seconds = peak if np.isfinite(peak) else 0.0
+    try:
+      hit['thumbnail'] = thumbnails.picture(file, seconds)
+    except UserError as error:
+      _log.warning('%s', error)
+
+
+def from_sentences(
+  arguments: Arguments, retriever: Retriever
+) -> tuple[Iterator[Query], int]:
+  """Returns the queries of --query, or of a file of sentences, and their
+  number."""
+  if arguments.query is not None:
+    where, sentences = '--query', {'query': arguments.query}
+  else:
+    where = f'--queries={arguments.queries}'
+    sentences = query_files.read_sentences(arguments.queries)
+  encoder = text_queries.open_encoder(
+    retriever, arguments.encoder, device=arguments.device
+  )
+
+  def queries() -> Iterator[Query]:
+    for name, text in sentences.items():
+      features = text_queries.encode(encoder, text, where)
+      words, mask = retriever.words(features)
+      yield {'id': name, 'text': text}, words[0], mask[0]
+
+  return queries(), len(sentences)
+
+
+def from_file(
+  arguments: Arguments, retriever: Retriever
+) -> tuple[Iterator[Query], int]:
+  """Returns the queries of --queries and their number."""
+  width = retriever.stored['text_width']
+  features = query_files.read_queries(arguments.queries, width)
+
+  def queries() -> Iterator[Query]:
+    for name, x in features.items():
+      words, mask = retriever.words(x)
+      yield {'id': name}, words[0], mask[0]
+
+  return queries(), len(features)
+
+
+def from_split(
+  config: ConfigDict, arguments: Arguments, retriever: Retriever
+) -> tuple[Iterator[Query], int]:
+  """Returns the captions of a split, or one of them, and their number."""
+  corpus = joins.open_data(config, show=arguments.progress)
+  joins.check_widths(retriever.stored, corpus, retriever.checkpoint)
+  split = joins.get_split(corpus, joins.final_split(config, corpus))
+  total = len(split.caption_ids)
+  chosen = range(total)
+  if arguments.caption is not None:
+    if arguments.caption not in chosen:
+      raise UserError(
+        f'--caption={arguments.caption}: the split {split.name} has captions 0 '
+        f'to {total - 1}'
+      )
+    chosen = [arguments.caption]
+
+  def queries() -> Iterator[Query]:
+    for start in range(0, len(chosen), _BATCH):
+      rows = chosen[start : start + _BATCH]
+      read = split.read_captions(rows)
+      for i, row in enumerate(rows):
+        video = split.caption_video[row]
+        fact = {
+          'id': split.caption_ids[row],
+          'text': split.captions[row],
+          'right': {
+            'video': split.video_ids[video],
+            'moment': [float(x) for x in split.moments[row]],
+          },
+        }
+        yield fact, read['word_features'][i], read['word_mask'][i]
+
+  return queries(), len(chosen)
+
+
+def _recall(
+  index: Index, arrays: tuple[Any, Any], k: int, options: dict[str, Any]
+) -> dict[str, Any]:
+  few = [x[:_CHECKED] for x in arrays]
+  queries = index.searcher.encode(*index.retriever.words(*few))
+  value = index.searcher.recall(queries, k, **options)
+  return {'k': k, 'queries': len(queries), 'value': value}
+
+
+def described(rank: int, hit: Hit) -> dict[str, Any]:
+  """Returns a hit, ready for JSON; seconds may be NaN."""
+  return {
+    'rank': rank,
+    'video': hit.video_id,
+    'score': hit.score,
+    'duration': hit.duration,
+    'moments': [
+      {
+        'start': moment.start,
+        'end': moment.end,
+        'peak': moment.peak,
+        'span': list(moment.span),
+        'score': moment.score,
+      }
+      for moment in hit.moments
+    ],
+    'timeline': [round(float(x), 5) for x in hit.timeline],
+  }
+
+
+def table(found: dict[str, Any]) -> str:
+  """Returns what was found as text."""
+  lines = []
+  for query in found['queries']:
+    text = f': {query["text"]}' if 'text' in query else ''
+    lines += ['', f'{query["id"]}{text}']
+    width = max(len(hit['video']) for hit in query['hits'])
+    right = query.get('right', {}).get('video')
+    for hit in query['hits']:
+      mark = '*' if hit['video'] == right else ' '
+      lines.append(
+        f'{hit["rank"]:>5}{mark} {hit["score"]:7.4f}  '
+        f'{hit["video"].ljust(width)}  ' + ', '.join(map(_when, hit['moments']))
+      )
+  if any('right' in query for query in found['queries']):
+    lines += ['', '* the video that the caption was written for']
+  return '\n'.join(lines)
+
+
+def _when(moment: dict[str, Any]) -> str:
+  if np.isfinite(moment['start']):
+    return f'{moment["start"]:.1f}-{moment["end"]:.1f} s'
+  start, end = moment['span']
+  return f'{100 * start:.0f}-{100 * end:.0f} %'

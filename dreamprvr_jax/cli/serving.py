@@ -1,0 +1,84 @@
+"""--mode=serve: search over HTTP, with a page."""
+
+import jax
+from ml_collections import ConfigDict
+
+from dreamprvr_jax.archive.index.manifest import Manifest
+from dreamprvr_jax.archive.search.index import Index
+from dreamprvr_jax.archive.serving.limits import Limits
+from dreamprvr_jax.archive.videos.finding import find_videos
+from dreamprvr_jax.cli import joins, text_queries
+from dreamprvr_jax.cli.joins import Arguments
+from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.trained.retriever import Retriever
+
+_EXTRA = "pip install 'dreamprvr_jax[serve]' (or -e '.[serve]' in a checkout)"
+
+
+def run(config: ConfigDict, arguments: Arguments) -> int:
+  """Serves an index until it is stopped by a signal."""
+  if jax.process_count() > 1:
+    raise UserError('--mode=serve runs as one process; start it once')
+  try:
+    from dreamprvr_jax.archive.serving.files import VideoFiles
+    from dreamprvr_jax.archive.serving.server import serve
+    from dreamprvr_jax.archive.serving.service import Service
+  except ModuleNotFoundError as error:
+    raise UserError(
+      f'--mode=serve needs the package {error.name}, which is not installed: '
+      f'{_EXTRA}'
+    ) from error
+  limits = _limits(arguments)
+  mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
+  joins.keep_programs(config)
+  place = arguments.index
+  checkpoint = arguments.checkpoint or Manifest.read(place).checkpoint
+  retriever = Retriever.load(checkpoint)
+  encoder = text_queries.open_encoder(
+    retriever, arguments.encoder, device=arguments.device
+  )
+  index = Index.open(
+    place, retriever, mesh=mesh, memory_share=config.eval.corpus_share
+  )
+  files = VideoFiles()
+  if arguments.videos:
+    files = VideoFiles(arguments.videos, find_videos(arguments.videos))
+  if not encoder.semantic:
+    joins.say(
+      f'the text encoder {encoder.name} does not know what words mean: queries '
+      'are matched by how they are written'
+    )
+  make = lambda stop: Service(
+    index,
+    lambda text: text_queries.encode(encoder, text, 'query'),
+    files,
+    semantic=encoder.semantic,
+    limits=limits,
+    on_failure=stop,
+  )
+  host = arguments.host or '127.0.0.1'
+  serve(make, host=host, port=arguments.port, say=joins.say)
+  return 0
+
+
+def _limits(arguments: Arguments) -> Limits:
+  """Returns what the command line says of connections, and the rest."""
+  for name in ('max_connections', 'max_connections_per_address'):
+    if getattr(arguments, name) < 1:
+      raise UserError(
+        f'--{name}={getattr(arguments, name)}: expected 1 or more, the '
+        'connections that are open at a time'
+      )
+  seconds = arguments.request_seconds
+  if not 0 < seconds < float('inf'):
+    raise UserError(
+      f'--request_seconds={seconds}: expected more than 0, the seconds that a '
+      'request may take to arrive'
+    )
+  return Limits(
+    connections=arguments.max_connections,
+    address_connections=arguments.max_connections_per_address,
+    header_seconds=seconds,
+    body_seconds=seconds,
+  )

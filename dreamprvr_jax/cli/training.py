@@ -1,0 +1,279 @@
+"""--mode=train: prepare if due, train, keep the best, report."""
+
+import logging
+import pathlib
+import signal
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from data_pipeline.corpus import Corpus, Split
+from dreamprvr_jax import checkpoints
+from dreamprvr_jax.cli import feeding, joins, pictures, residency, workdirs
+from dreamprvr_jax.cli.joins import Arguments
+from dreamprvr_jax.devices import leader, parallel
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.evaluation.evaluator import Evaluator
+from dreamprvr_jax.metrics import retrieval
+from dreamprvr_jax.objectives.registry import build_objective
+from dreamprvr_jax.train.bert_adam import bert_adam, warmup_linear
+from dreamprvr_jax.train.loop import Loop, LoopOptions, Outcome
+from dreamprvr_jax.train.metric_log import MetricLog
+from dreamprvr_jax.train.signals import StopRequest
+from dreamprvr_jax.train.step import create_state, init_variables
+from dreamprvr_jax.trained.inference import blank_of, model_of
+from dreamprvr_jax.types import parameter_count
+
+_log = logging.getLogger(__name__)
+
+# Keys that may differ between the start of a run and its resumption: they
+# change where things are read and how results are shown, not the numbers.
+FREE_KEYS = (
+  'compilation_cache',
+  'num_devices',
+  'corpus_devices',
+  'data.root',
+  'data.prepared',
+  'data.storage',
+  'data.pipeline',
+  'data.device_share',
+  'data.verify',
+  'data.max_inflation',
+  'data.workers',
+  'data.moments',
+  'data.eval_video_batch',
+  'data.eval_query_batch',
+  'data.eval_split',
+  'eval.corpus_share',
+  'train.log_every',
+  'train.checkpoint_every',
+  'train.steps_per_dispatch',
+  'model.parallel_execution',
+  'model.remat',
+  'report.pictures',
+  'report.queries',
+  'report.untrained',
+  'rerank.noise_seeds',
+  'rerank.correction',
+)
+
+
+def run(config: ConfigDict, arguments: Arguments) -> int:
+  """Trains, evaluates the best epoch, prints the table; returns exit code.
+
+  Raises:
+    UserError: If the run cannot be as configured, or another command is at
+      work in the workdir.
+  """
+  mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
+  for key in ('batch_size', 'caption_multiple'):
+    parallel.check_divisible(config.data[key], f'config.data.{key}', mesh)
+  with workdirs.held(arguments.workdir, 'run'):
+    return _run(config, arguments, mesh)
+
+
+def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
+  workdir = pathlib.Path(arguments.workdir)
+  check_same_run(workdir, config)
+  joins.keep_programs(config)
+  corpus = joins.open_data(config, show=arguments.progress)
+  train = joins.get_split(corpus, 'train')
+  val = joins.get_split(corpus, config.data.val_split)
+  final = joins.get_split(corpus, joins.final_split(config, corpus))
+  settled = residency.with_pipeline(config, [train, val, final], mesh)
+  plain = joins.plain_config(config)
+  model = model_of(plain)
+  blank = blank_of(plain, corpus.visual_width, corpus.text_width)
+  # On the host: the training state is donated, these values are used again.
+  initial = jax.device_get(init_variables(model, blank, config.seed))
+  stored = joins.stored_config(config, corpus)
+  leader.alone(
+    lambda: checkpoints.write_json(workdir / checkpoints.CONFIG_FILE, stored)
+  )
+  evaluator = make_evaluator(settled, mesh, model, val)
+  with StopRequest() as stop:
+    outcome = _train(
+      settled, arguments, train, evaluator, mesh, model, initial, stop
+    )
+  if outcome.status == 'interrupted':
+    return _interrupted(stop, outcome, workdir)
+  if final is not val:
+    evaluator = make_evaluator(settled, mesh, model, final)
+  return _report(
+    config, arguments, corpus, final, evaluator, mesh, initial, outcome
+  )
+
+
+def _train(
+  config: ConfigDict,
+  arguments: Arguments,
+  train: Split,
+  evaluator: Evaluator,
+  mesh: Mesh,
+  model: Any,
+  initial: Any,
+  stop: StopRequest,
+) -> Outcome:
+  steps = -(-len(train.video_ids) // config.data.batch_size)
+  rate = warmup_linear(
+    config.optimizer.lr, steps * config.train.epochs, config.optimizer.warmup
+  )
+  optimizer = bert_adam(
+    rate,
+    weight_decay=config.optimizer.weight_decay,
+    max_norm=config.optimizer.max_norm,
+  )
+  feeder = feeding.make_feeder(
+    config,
+    train,
+    mesh,
+    show=arguments.progress,
+    model=model,
+    objective=build_objective(config.model.name, model, **dict(config.loss)),
+    optimizer=optimizer,
+    seed=config.seed,
+    hard_from_step=config.train.hard_negative_epoch * steps,
+  )
+  _log.info(
+    '%s on %d videos, %d captions: %d steps an epoch, %d devices (%s)',
+    config.model.name,
+    len(train.video_ids),
+    len(train.caption_ids),
+    steps,
+    mesh.size,
+    jax.devices()[0].platform,
+  )
+  saved = checkpoints.RunCheckpoints(arguments.workdir)
+  try:
+    loop = Loop(
+      feeder=feeder,
+      state=parallel.replicate(create_state(initial, optimizer), mesh),
+      evaluate=lambda variables, should_stop: evaluator.run(
+        variables, show=arguments.progress, should_stop=should_stop
+      )[0],
+      learning_rate=rate,
+      checkpoints=saved,
+      log=lambda step: MetricLog(arguments.workdir, step),
+      stop=stop,
+      options=LoopOptions(
+        epochs=config.train.epochs,
+        steps_per_epoch=steps,
+        patience=config.train.patience,
+        log_every=config.train.log_every,
+        checkpoint_every=config.train.checkpoint_every,
+        show=arguments.progress,
+      ),
+    )
+    return loop.run()
+  finally:
+    saved.close()
+
+
+def make_evaluator(
+  config: ConfigDict, mesh: Mesh, model: Any, split: Split
+) -> Evaluator:
+  """Returns the evaluator of a split; the config's pipeline is settled."""
+  placed = residency.place_split(split, config, mesh)
+  return Evaluator(
+    model,
+    mesh,
+    joins.make_task(split, config, mesh, placed),
+    corpus_share=config.eval.corpus_share,
+  )
+
+
+def _interrupted(
+  stop: StopRequest, outcome: Outcome, workdir: pathlib.Path
+) -> int:
+  name = stop.signal.name if stop.signal else 'another process'
+  joins.say(
+    f'stopped by {name} after step {outcome.position.step}; everything is '
+    f'saved in {workdir}. The same command continues from there.'
+  )
+  return 128 + (stop.signal or signal.SIGTERM)
+
+
+def _report(
+  config: ConfigDict,
+  arguments: Arguments,
+  corpus: Corpus,
+  split: Split,
+  evaluator: Evaluator,
+  mesh: Mesh,
+  initial: Any,
+  outcome: Outcome,
+) -> int:
+  """Evaluates the best epoch on the final split, prints and draws."""
+  workdir = pathlib.Path(arguments.workdir)
+  best = outcome.position.best
+  assert best is not None
+  template = parallel.replicate(initial, mesh)
+  weights = checkpoints.load_weights(workdir, template)
+  metrics, _ = evaluator.run(weights, show=arguments.progress)
+  rows = {}
+  if config.report.untrained:
+    rows['chance'] = metrics['chance']
+    rows['untrained'] = evaluator.run(template, show=arguments.progress)[0]
+  rows[config.model.name] = metrics
+  chosen = (
+    f'epoch {best["epoch"]} of {outcome.position.evaluated_epochs}, chosen on '
+    f'{best["split"]} by SumR'
+  )
+  ending = {'finished': 'all epochs done', 'early': 'stopped early'}
+  joins.say(f'\n{ending[outcome.status]}.')
+  joins.say(joins.count_line(metrics, chosen))
+  joins.say(retrieval.format_table(rows, joins.TABLE_COLUMNS))
+  if corpus.skipped:
+    joins.say(f'{len(corpus.skipped)} bad items were left out')
+  if jax.process_index() == 0:
+    result = {**metrics, 'epoch': best['epoch'], 'chosen_on': best['split']}
+    result['parameters'] = parameter_count(initial)
+    if 'untrained' in rows:
+      result['untrained'] = rows['untrained']
+    checkpoints.write_json(
+      workdir / f'eval_{split.name}.json', joins.finite(result)
+    )
+  if config.report.pictures:
+    pictures.draw(workdir, evaluator, weights, split, config.report.queries)
+  joins.say(f'everything is in {workdir}')
+  return 0
+
+
+def check_same_run(
+  workdir: pathlib.Path, config: ConfigDict, *, with_rerank: bool = False
+) -> None:
+  """Refuses to continue a run with settings that change its numbers.
+
+  Those of re-ranking do so only `with_rerank`.
+
+  Raises:
+    UserError: If the workdir holds a run with other settings; names them.
+  """
+  if not (workdir / checkpoints.CONFIG_FILE).exists():
+    return
+  former = _flat(checkpoints.read_config(workdir)['config'])
+  now = _flat(joins.plain_config(config))
+  changed = [
+    f'config.{key}: {former.get(key)!r} there, {now.get(key)!r} now'
+    for key in sorted(former.keys() | now.keys())
+    if former.get(key) != now.get(key)
+    and key not in FREE_KEYS
+    and (with_rerank or not key.startswith('rerank.'))
+  ]
+  if changed:
+    raise UserError(
+      f'{workdir} holds a run with other settings ({"; ".join(changed)}); '
+      'use the same settings to continue it, or give another --workdir'
+    )
+
+
+def _flat(config: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+  out = {}
+  for key, value in config.items():
+    if isinstance(value, dict):
+      out.update(_flat(value, f'{prefix}{key}.'))
+    else:
+      out[f'{prefix}{key}'] = value
+  return out

@@ -1,0 +1,1 @@
+"""Meshes, processes, memory, and data that stays on devices."""

@@ -1,1 +1,0 @@
-"""Encode a corpus once, store it, find videos and moments in it."""

@@ -1,0 +1,1 @@
+"""Trained retrievers by their folder."""

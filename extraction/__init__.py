@@ -1,1 +1,0 @@
-"""Videos and sentences become features; no JAX."""

@@ -1,1 +1,0 @@
-"""What `main.py --mode=...` does: the layer that joins data and models."""

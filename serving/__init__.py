@@ -1,1 +1,0 @@
-"""Search of an index over HTTP, and the page that uses it."""

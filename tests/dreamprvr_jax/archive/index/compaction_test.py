@@ -1,0 +1,94 @@
+"""An index that is rewritten without what was taken out."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dreamprvr_jax.archive.index import writer
+from dreamprvr_jax.archive.index.compaction import compact
+from dreamprvr_jax.archive.index.store import Store
+from dreamprvr_jax.archive.search.index import Index
+from dreamprvr_jax.errors import UserError
+from tests.helpers.runs import ROOT
+from tests.helpers.searching import made, retriever, videos_of
+
+VIDEOS = 30
+
+
+@pytest.fixture(scope='module')
+def data():
+  return made(VIDEOS, 9)
+
+
+def found(folder, data):
+  hits = Index.open(folder, retriever()).search(data['words'], k=20)
+  return [
+    [(hit.video_id, round(hit.score, 5), hit.timeline.tolist()) for hit in row]
+    for row in hits
+  ]
+
+
+def size(folder):
+  return sum(path.stat().st_size for path in folder.rglob('*_*.npy'))
+
+
+@pytest.mark.parametrize('tokens', ['float16', 'float16+int8', 'pq'])
+def test_the_search_is_the_same(tokens, data, tmp_path):
+  place, rows = tmp_path / 'x', np.arange(VIDEOS)
+  writer.create(place, retriever(), videos_of(data, rows[:20]), tokens=tokens)
+  writer.append(place, retriever(), videos_of(data, rows[20:]))
+  whole = Store(place).manifest.segments[1]
+  writer.remove(place, [f'v{i}' for i in range(4, 12)])
+  before, room = found(place, data), size(place)
+  manifest = compact(place)
+  assert found(place, data) == before
+  assert size(place) < room
+  assert [s.videos for s in manifest.segments] == [12, 10]
+  assert not any(s.removed for s in manifest.segments)
+  assert manifest.segments[1] == whole
+  assert len(list((place / 'segments').iterdir())) == 2
+  # There is nothing more to do, and videos may come again.
+  assert compact(place) == manifest
+  writer.append(place, retriever(), videos_of(data, [5]))
+  assert 'v5' in Store(place).rows_of()
+
+
+STOPPED = """if True:
+  import os, signal, sys
+  from dreamprvr_jax import checkpoints
+  from dreamprvr_jax.archive.index.compaction import compact
+  def end(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+  checkpoints.write_json = end
+  compact(sys.argv[1])
+"""
+
+
+def test_a_kill_leaves_the_index_as_it_was(data, tmp_path):
+  place = tmp_path / 'x'
+  writer.create(place, retriever(), videos_of(data))
+  writer.remove(place, ['v3'])
+  before = found(place, data)
+  ended = subprocess.run(
+    [sys.executable, '-c', STOPPED, place],
+    cwd=ROOT,
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    capture_output=True,
+    text=True,
+  )
+  assert ended.returncode == -signal.SIGKILL, ended.stderr
+  assert len(list((place / 'segments').iterdir())) == 2
+  assert found(place, data) == before
+  compact(place)
+  assert len(list((place / 'segments').iterdir())) == 1
+  assert found(place, data) == before
+
+
+def test_there_has_to_be_an_index(tmp_path):
+  with pytest.raises(UserError, match='holds no index'):
+    compact(tmp_path / 'x')
+  assert not (tmp_path / 'x').exists()

@@ -1,0 +1,46 @@
+"""No more connections than there are descriptors for."""
+
+import resource
+
+import pytest
+
+from dreamprvr_jax.archive.serving.descriptors import within_descriptors
+from dreamprvr_jax.archive.serving.limits import Limits
+
+LIMITS = Limits(connections=100)
+
+
+@pytest.fixture
+def allowed(monkeypatch):
+  """Sets what the system allows; returns what was asked of it."""
+  asked = []
+
+  def allow(*pair):
+    monkeypatch.setattr(resource, 'getrlimit', lambda kind: pair)
+    monkeypatch.setattr(
+      resource, 'setrlimit', lambda kind, pair: asked.append(pair)
+    )
+    return asked
+
+  return allow
+
+
+def test_enough(allowed):
+  assert not allowed(1024, 4096)
+  assert within_descriptors(LIMITS, 50) is LIMITS
+  unlimited = resource.RLIM_INFINITY
+  assert not allowed(unlimited, unlimited)
+  assert within_descriptors(LIMITS, 50) is LIMITS
+
+
+def test_more_are_asked_for(allowed):
+  asked = allowed(256, 4096)
+  assert within_descriptors(LIMITS, 50) is LIMITS
+  assert asked == [(450, 4096)]
+
+
+def test_fewer_are_taken(allowed, caplog):
+  asked = allowed(256, 400)
+  assert within_descriptors(LIMITS, 50).connections == 75
+  assert asked == [(400, 400)]
+  assert 'enough for 75 connections where 100 were' in caplog.text

@@ -1,0 +1,52 @@
+"""The header `Range`, as RFC 9110 has it."""
+
+import pytest
+
+from dreamprvr_jax.archive.serving.ranges import parse
+
+
+@pytest.mark.parametrize(
+  ('header', 'parts'),
+  [
+    ('bytes=0-0', [(0, 1)]),
+    ('bytes=2-', [(2, 10)]),
+    ('bytes=-3', [(7, 10)]),
+    ('bytes=-99', [(0, 10)]),
+    ('bytes=4-99', [(4, 10)]),
+    ('BYTES=0-1', [(0, 2)]),
+    ('bytes= 0-1 ,\t5-6, ', [(0, 2), (5, 7)]),
+    # In order, and those that touch are one.
+    ('bytes=6-7,0-1,2-3,1-1', [(0, 4), (6, 8)]),
+    # One of them is there.
+    ('bytes=99-,3-3', [(3, 4)]),
+    # There is no such part.
+    ('bytes=10-', []),
+    ('bytes=-0', []),
+    ('bytes=10-12,99-', []),
+    # Another unit, or malformed: as if it were not there.
+    ('', None),
+    ('bytes', None),
+    ('bytes=', None),
+    ('bytes=,', None),
+    ('bytes=-', None),
+    ('bytes=abc', None),
+    ('bytes=5-4', None),
+    ('bytes=0-1,5-4', None),
+    ('bytes=0-1,x', None),
+    ('bytes=1', None),
+    ('bytes=+1-2', None),
+    ('bytes=1-2-3', None),
+    ('bytes=\u0661-\u0662', None),
+    ('bytes=0-' + '9' * 5000, None),
+    ('items=0-1', None),
+    ('bytes 0-1', None),
+    # Too many.
+    ('bytes=0-0,2-2,4-4,6-6', None),
+  ],
+)
+def test_ranges(header, parts):
+  assert parse(header, 10, most=3 if '6-6' in header else 4) == parts
+
+
+def test_an_empty_file_has_no_part():
+  assert parse('bytes=0-', 0, 4) == parse('bytes=-5', 0, 4) == []

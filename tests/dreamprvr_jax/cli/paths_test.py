@@ -1,0 +1,128 @@
+"""`~` in every flag and key that names a path."""
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs.common import base_config
+from dreamprvr_jax.cli import flags, paths
+from dreamprvr_jax.errors import UserError
+
+# Flags and keys whose text is no path.
+_OTHER_FLAGS = {
+  'methods',
+  'sweep',
+  'first_pass',
+  'collection',
+  'engine',
+  'engine_options',
+  'device',
+}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+  (tmp_path / 'home').mkdir()
+  return tmp_path / 'home'
+
+
+def test_every_text_flag_is_a_path_or_is_none():
+  known = {*paths.FLAGS, *paths.BEHIND, *_OTHER_FLAGS}
+  assert known - {'config'} == set(flags._TEXT_FLAGS)
+
+
+def test_every_text_key_is_a_path_or_is_none():
+  """A key that is new has to be put into one of the two lists."""
+  keys = {}
+
+  def walk(config, prefix=''):
+    for key, value in config.items():
+      if isinstance(value, ConfigDict):
+        walk(value, f'{prefix}{key}.')
+      elif isinstance(value, str):
+        keys[prefix + key] = value
+
+  walk(base_config())
+  # Folders and files, and nothing else, are '' or 'data' if nothing is said.
+  others = {'data.text_feature', 'data.eval_split', 'rerank.correction'}
+  empty = {key for key, value in keys.items() if value in ('', 'data')}
+  assert empty - others == set(paths.KEYS)
+
+
+def parsed(*arguments):
+  return flags.parse(['main.py', '--mode=import', *arguments])
+
+
+@pytest.mark.parametrize('form', ['--{}={}', '-{}={}', '--{} {}'])
+@pytest.mark.parametrize(
+  'name', [name for name in paths.FLAGS if name not in ('config', 'official')]
+)
+def test_flags(name, form, home):
+  values = parsed(*form.format(name, '~/a/b').split())
+  assert values[name].value == f'{home}/a/b'
+
+
+def test_the_home_itself_and_several_paths(home):
+  assert parsed('--out=~').out == str(home)
+  values = parsed('--annotations=~/a.jsonl,b.jsonl,~/c~.json')
+  assert values.annotations == f'{home}/a.jsonl,b.jsonl,{home}/c~.json'
+
+
+def test_paths_behind_something_else(home):
+  assert parsed('--remove=@~/ids.txt').remove == f'@{home}/ids.txt'
+  assert parsed('--remove=~a,b').remove == '~a,b'
+  assert parsed('--encoder=clip:~/model').encoder == f'clip:{home}/model'
+  assert parsed('--encoder=embedded').encoder == 'embedded'
+
+
+@pytest.mark.parametrize('value', ['a/~/b', './~x', 's3://~/x', '', 'a~'])
+def test_other_signs_stay(value):
+  assert parsed(f'--out={value}').out == value
+  assert parsed(f'--collection=~{value}').collection == f'~{value}'
+
+
+def test_an_official_checkpoint_is_looked_for_at_home(home):
+  with pytest.raises(FileNotFoundError) as caught:
+    parsed('--official=~/none.pth')
+  assert caught.value.filename == str(home / 'none.pth')
+
+
+CONFIG = """
+from configs import common
+
+def get_config(model=''):
+  config = common.base_config()
+  for key, value in {keys!r}.items():
+    config.update_from_flattened_dict({{key: value}})
+  return config.lock()
+"""
+
+
+@pytest.mark.parametrize('key', paths.KEYS)
+@pytest.mark.parametrize('form', ['--config.{}={}', '--config.{} {}'])
+def test_keys(key, form, home):
+  (home / 'mine.py').write_text(CONFIG.format(keys={}))
+  values = parsed('--config=~/mine.py', *form.format(key, '~/a,~/b').split())
+  assert values.config.to_dict() != base_config().to_dict()
+  found = values.config
+  for part in key.split('.'):
+    found = found[part]
+  assert found == f'{home}/a,{home}/b'
+
+
+def test_keys_that_a_config_sets(home):
+  keys = {key: f'~/{key}' for key in paths.KEYS}
+  (home / 'mine.py').write_text(CONFIG.format(keys=keys))
+  config = parsed('--config', '~/mine.py:hlformer').config
+  for key in paths.KEYS:
+    found = config
+    for part in key.split('.'):
+      found = found[part]
+    assert found == f'{home}/{key}'
+
+
+def test_a_user_that_there_is_not():
+  with pytest.raises(UserError) as caught:
+    parsed('--out=~nobody-of-that-name/x')
+  assert "of 'nobody-of-that-name' is not known" in str(caught.value)
+  assert './~nobody-of-that-name/x' in str(caught.value)
