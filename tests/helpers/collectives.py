@@ -18,7 +18,18 @@ _KINDS = (
 _DEFINITION = re.compile(rf'= (.*?) ({"|".join(_KINDS)})(?:-start)?\(')
 # Groups of one device: {{0},{1}}, or [2,1]<=[2].
 _ALONE = re.compile(r'replica_groups=(?:\{\{\d+\}|\[\d+,1\])')
+# Groups along axes of a mesh: mesh['data'=1,'corpus'=8] {'data'}.
+_ALONG = re.compile(r'replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}')
 _SHAPE = re.compile(r'(\w+)\[([\d,]*)\]')
+
+
+def is_alone(line):
+  """Whether each device of a collective is alone in its group."""
+  along = _ALONG.search(line)
+  if along is None:
+    return _ALONE.search(line) is not None
+  sizes = dict(axis.split('=') for axis in along[1].split(','))
+  return all(sizes[axis.strip()] == '1' for axis in along[2].split(','))
 
 
 class Collective(NamedTuple):
@@ -41,7 +52,7 @@ def collectives(compiled):
   found = []
   for line in compiled.as_text().splitlines():
     definition = _DEFINITION.search(line)
-    if definition is None or _ALONE.search(line):
+    if definition is None or is_alone(line):
       continue
     results, kind = definition.groups()
     arrays = _SHAPE.findall(results)
