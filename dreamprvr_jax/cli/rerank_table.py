@@ -18,7 +18,7 @@ from dreamprvr_jax.cli import joins, rerank_evaluation, reranking, workdirs
 from dreamprvr_jax.cli.joins import Arguments
 from dreamprvr_jax.cli.overrides import OF_EACH_RETRIEVER
 from dreamprvr_jax.cli.retriever import load_placed
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.metrics import seeds
 
@@ -116,7 +116,7 @@ def _result(
   )
   if code:
     return code
-  mesh = parallel.make_mesh(own.num_devices, own.corpus_devices)
+  mesh = meshes.make_mesh(own.num_devices, own.corpus_devices)
   corpus = joins.open_data(own, show=False)
   split = joins.get_split(corpus, joins.final_split(own, corpus))
   retriever = load_placed(checkpoint, mesh)

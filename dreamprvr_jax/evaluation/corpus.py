@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int
 
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.types import VideoEncoding
 
 
@@ -77,7 +77,7 @@ class Layout:
       rows_in_memory: Encoded videos that a device has memory for; it holds
         one batch even if that is more.
     """
-    share = batch // mesh.shape[parallel.CORPUS_AXIS]
+    share = batch // mesh.shape[meshes.CORPUS_AXIS]
     total = -(-num_videos // batch)
     blocks = -(-total * share // max(largest_block, 1))
     # The same block for any number of parts: then products have the same
@@ -100,8 +100,8 @@ class Layout:
   def items(self, part: int, mesh: Mesh) -> Int[np.ndarray, ' rows']:
     """Returns the video of each row of all devices, -1 where there is none."""
     first, end = self.bounds(part)
-    data = mesh.shape[parallel.DATA_AXIS]
-    corpus = mesh.shape[parallel.CORPUS_AXIS]
+    data = mesh.shape[meshes.DATA_AXIS]
+    corpus = mesh.shape[meshes.CORPUS_AXIS]
     videos = first + np.arange(self.batches * self.batch, dtype=np.int32)
     videos = np.where(videos < end, videos, -1)
     # A batch is split over the devices, the corpus axis running faster.
@@ -154,7 +154,7 @@ class EncodedCorpus:
     self._kept: Part | None = None
     self._gather = jax.jit(
       lambda videos, rows: from_bits(jax.tree.map(lambda x: x[rows], videos)),
-      out_shardings=parallel.replicated(mesh),
+      out_shardings=meshes.replicated(mesh),
     )
 
   def __iter__(self) -> Iterator[Part]:

@@ -13,10 +13,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.devices.memory import free_memory
+from dreamprvr_jax.devices.meshes import CORPUS_AXIS, DATA_AXIS
 from dreamprvr_jax.devices.pace import Pace
-from dreamprvr_jax.devices.parallel import CORPUS_AXIS, DATA_AXIS
 from dreamprvr_jax.devices.resident import (
   ResidentSplit,
   read_captions,
@@ -214,7 +214,7 @@ class Encoder:
     for batch in watch(batches(), what, len(rows)):
       # The masks of padding rows play no part.
       used = {k: v for k, v in batch.items() if k not in _ROW_MASKS}
-      yield parallel.shard_rows(used, self._mesh)
+      yield meshes.shard_rows(used, self._mesh)
 
 
 def compile_encoding(

@@ -10,9 +10,9 @@ from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
+from dreamprvr_jax.devices.meshes import DATA_AXIS
 from dreamprvr_jax.devices.pace import Pace
-from dreamprvr_jax.devices.parallel import DATA_AXIS
 from dreamprvr_jax.evaluation.corpus import EncodedCorpus
 from dreamprvr_jax.evaluation.encoder import Encoder, Watch
 from dreamprvr_jax.evaluation.ranker import Ranker, pooled
@@ -61,7 +61,7 @@ class Evaluator:
     self._model, self._task = model, task
     self._encoder = Encoder(model, mesh, task, corpus_share, pace)
     self._ranker = Ranker(model, mesh, task.name, pace)
-    whole = parallel.replicated(mesh)
+    whole = meshes.replicated(mesh)
     self._pick = jax.jit(
       lambda queries, rows: queries.reshape(-1, queries.shape[-1])[rows],
       out_shardings=whole,

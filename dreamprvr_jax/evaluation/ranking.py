@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dreamprvr_jax.devices.parallel import CORPUS_AXIS, DATA_AXIS
+from dreamprvr_jax.devices.meshes import CORPUS_AXIS, DATA_AXIS
 from dreamprvr_jax.evaluation.corpus import from_bits
 from dreamprvr_jax.metrics.ranks import (
   count_ahead,

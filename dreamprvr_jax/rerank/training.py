@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
 from dreamprvr_jax import rng
-from dreamprvr_jax.devices import parallel, resident
+from dreamprvr_jax.devices import meshes, resident
 from dreamprvr_jax.losses.listwise import listwise_entropy
 from dreamprvr_jax.rerank.features import RerankFeatures
 from dreamprvr_jax.rerank.networks import RerankModel
@@ -137,7 +137,7 @@ class ListFeeder:
       **parts: Keyword arguments of `update`.
     """
     self._features = features
-    self._lists = jax.device_put(lists, parallel.replicated(mesh))
+    self._lists = jax.device_put(lists, meshes.replicated(mesh))
     self.steps_per_epoch = steps = steps_of(len(lists), batch_size)
     batch = min(batch_size, len(lists))
 
@@ -146,10 +146,10 @@ class ListFeeder:
       order = resident.epoch_order(len(lists), seed, epoch)
       rows = jax.lax.dynamic_slice_in_dim(order, number * batch, batch)
       if batch % mesh.size == 0:
-        rows = jax.lax.with_sharding_constraint(rows, parallel.by_row(mesh))
+        rows = jax.lax.with_sharding_constraint(rows, meshes.by_row(mesh))
       return update(state, features, rows, lists[rows], seed=seed, **parts)
 
-    whole = parallel.replicated(mesh)
+    whole = meshes.replicated(mesh)
     self._run: Callable[..., Any] = jax.jit(
       run,
       in_shardings=(whole, whole, whole),

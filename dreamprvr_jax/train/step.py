@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from dreamprvr_jax import rng
-from dreamprvr_jax.devices import parallel, resident
+from dreamprvr_jax.devices import meshes, resident
 from dreamprvr_jax.types import Batch
 
 Scalars = dict[str, Float[Array, '...']]
@@ -55,7 +55,7 @@ def init_variables(model: nn.Module, batch: Batch, seed: int) -> dict[str, Any]:
   streams = ('dropout', 'perturbation', 'registers')
   rngs = {name: rng.stream_key(seed, name) for name in streams}
   rngs['params'] = rng.stream_key(seed, 'init')
-  variables = jax.jit(model.init, compiler_options=parallel.compiler_options())(
+  variables = jax.jit(model.init, compiler_options=meshes.compiler_options())(
     rngs, batch
   )
   return {k: v for k, v in variables.items() if k != 'intermediates'}
@@ -153,13 +153,13 @@ def compile_update(mesh: Mesh, **parts: Any) -> TrainStep:
     mesh: The device mesh.
     **parts: Keyword arguments of `update`.
   """
-  whole = parallel.replicated(mesh)
+  whole = meshes.replicated(mesh)
   return jax.jit(
     lambda state, batch: update(state, batch, **parts),
-    in_shardings=(whole, parallel.by_row(mesh)),
+    in_shardings=(whole, meshes.by_row(mesh)),
     out_shardings=(whole, whole),
     donate_argnums=(0,),
-    compiler_options=parallel.compiler_options(mesh),
+    compiler_options=meshes.compiler_options(mesh),
   )
 
 
@@ -181,7 +181,7 @@ def compile_steps(
     most: No count is greater; the length of the stacked scalars.
     **parts: Keyword arguments of `update`.
   """
-  whole = parallel.replicated(mesh)
+  whole = meshes.replicated(mesh)
 
   # Jitted for its own sake: traced once for the shapes and the loop.
   @functools.partial(jax.jit, static_argnums=(3,))
@@ -227,5 +227,5 @@ def compile_steps(
     out_shardings=(whole, whole),
     static_argnums=(3,),
     donate_argnums=(0,),
-    compiler_options=parallel.compiler_options(mesh),
+    compiler_options=meshes.compiler_options(mesh),
   )
