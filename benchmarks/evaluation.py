@@ -23,12 +23,13 @@ from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.devices.pace import Pace
 from dreamprvr_jax.devices.resident import ResidentSplit
 from dreamprvr_jax.evaluation.corpus import Layout, to_bits
-from dreamprvr_jax.evaluation.encoder import Encoder, Watch
+from dreamprvr_jax.evaluation.encoder import Encoder
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.evaluation.ranker import Ranker
 from dreamprvr_jax.evaluation.ranking import compile_ranking
 from dreamprvr_jax.evaluation.task import RetrievalTask
 from dreamprvr_jax.models.template import blank_batch
+from dreamprvr_jax.progress import Watch
 from dreamprvr_jax.train.step import init_variables
 from dreamprvr_jax.types import VideoEncoding, dtype_of
 

@@ -19,8 +19,8 @@ from dreamprvr_jax.cli.retriever import split_features
 from dreamprvr_jax.cli.training import make_evaluator
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.metrics import retrieval, seeds
+from dreamprvr_jax.progress import Watch
 from dreamprvr_jax.rerank import fusion
 from dreamprvr_jax.rerank.candidates import Candidates, best_candidates
 from dreamprvr_jax.rerank.features import RerankFeatures

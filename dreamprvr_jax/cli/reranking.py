@@ -20,8 +20,8 @@ from dreamprvr_jax.cli.retriever import load_placed, split_features
 from dreamprvr_jax.cli.training import check_same_run
 from dreamprvr_jax.devices import leader, meshes
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.metrics import retrieval
+from dreamprvr_jax.progress import Watch
 from dreamprvr_jax.rerank import features as features_room
 from dreamprvr_jax.rerank import training
 from dreamprvr_jax.rerank.candidates import Candidates

@@ -3,8 +3,8 @@
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -30,45 +30,13 @@ from dreamprvr_jax.evaluation.corpus import (
   to_bits,
 )
 from dreamprvr_jax.evaluation.task import Batches, RetrievalTask
-from dreamprvr_jax.progress import bar
+from dreamprvr_jax.progress import Watch
 from dreamprvr_jax.types import VideoEncoding
 
 _log = logging.getLogger(__name__)
 
-T = TypeVar('T')
-
 _GIB = 2**30
 _ROW_MASKS = ('video_mask', 'caption_mask')
-
-
-class Stopped(Exception):
-  """Raised between two calls of a program when the caller asks to stop."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Watch:
-  """Who looks on.
-
-  Attributes:
-    show: Whether progress bars are shown.
-    should_stop: Asked before each item.
-  """
-
-  show: bool = True
-  should_stop: Callable[[], bool] = lambda: False
-
-  def __call__(
-    self, items: Iterable[T], what: str, total: int | None = None
-  ) -> Iterator[T]:
-    """Yields the items under a progress bar.
-
-    Raises:
-      Stopped: If `should_stop` says so.
-    """
-    for item in bar(items, what, total=total, show=self.show):
-      if self.should_stop():
-        raise Stopped(what)
-      yield item
 
 
 @dataclasses.dataclass(frozen=True)

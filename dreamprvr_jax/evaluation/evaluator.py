@@ -14,11 +14,12 @@ from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.devices.meshes import DATA_AXIS
 from dreamprvr_jax.devices.pace import Pace
 from dreamprvr_jax.evaluation.corpus import EncodedCorpus
-from dreamprvr_jax.evaluation.encoder import Encoder, Watch
+from dreamprvr_jax.evaluation.encoder import Encoder
 from dreamprvr_jax.evaluation.ranker import Ranker, pooled
 from dreamprvr_jax.evaluation.ranking import BRANCHES
 from dreamprvr_jax.evaluation.task import RetrievalTask
 from dreamprvr_jax.metrics import retrieval
+from dreamprvr_jax.progress import Watch
 
 
 @struct.dataclass

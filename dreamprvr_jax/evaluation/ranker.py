@@ -14,7 +14,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dreamprvr_jax.devices.pace import Pace
 from dreamprvr_jax.evaluation.corpus import EncodedCorpus, Layout, Part
-from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.evaluation.ranking import (
   BLOCKS,
   BRANCHES,
@@ -23,6 +22,7 @@ from dreamprvr_jax.evaluation.ranking import (
   compile_text_ranking,
 )
 from dreamprvr_jax.numerics import l2_normalize
+from dreamprvr_jax.progress import Watch
 
 T = TypeVar('T')
 
@@ -95,7 +95,7 @@ class Ranker:
       queries: Split over the data axis.
       target: The right video of each query, -1 for padding.
       corpus: The encoded corpus.
-      watch: Who looks on.
+      watch: Progress bars, and whether to stop.
       keep_scores: Whether the fused scores are kept.
     """
     layout = corpus.layout
@@ -181,7 +181,7 @@ class Ranker:
     Args:
       queries: Split over the data axis.
       groups: Group of each query, -1 for padding.
-      watch: Who looks on.
+      watch: Progress bars, and whether to stop.
     """
     count, size = groups.shape
     group = self._group(count, size * queries.size)

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.numerics import inverse_norm
+from dreamprvr_jax.progress import Watch
 from dreamprvr_jax.types import VideoEncoding
 
 

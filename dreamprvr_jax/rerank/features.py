@@ -14,8 +14,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.corpus import EncodedCorpus
-from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.evaluation.evaluator import Evaluator
+from dreamprvr_jax.progress import Watch
 
 TOKENS = ('clip', 'frame', 'all')
 
@@ -62,7 +62,7 @@ def encode(
     evaluator: Of the split.
     variables: The retriever's variables, replicated over the mesh.
     tokens: 'clip', 'frame' or 'all' of them.
-    watch: Who looks on.
+    watch: Progress bars, and whether to stop.
 
   Raises:
     UserError: If `tokens` is unknown.

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from dreamprvr_jax import rng
 from dreamprvr_jax.devices import meshes
-from dreamprvr_jax.evaluation.encoder import Watch
+from dreamprvr_jax.progress import Watch
 from dreamprvr_jax.rerank import features as features_room
 from dreamprvr_jax.rerank.features import RerankFeatures
 from dreamprvr_jax.rerank.networks import RerankModel
@@ -86,7 +86,7 @@ class Reranker:
       how: See `RerankModel.scores`.
       num_steps: Steps of DDIM.
       noise: Number of the noise seed.
-      watch: Who looks on.
+      watch: Progress bars, and whether to stop.
     """
     count, size = len(lists), self._chunk
     watch = watch or Watch(show=False)

@@ -11,10 +11,10 @@ from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.devices.pace import Pace
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation import encoder
-from dreamprvr_jax.evaluation.encoder import Stopped, Watch
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.evaluation.timelines import examine
 from dreamprvr_jax.models.base import similarities
+from dreamprvr_jax.progress import Stopped, Watch
 from dreamprvr_jax.types import VideoEncoding
 from tests.helpers.retrieval import (
   Passing,

@@ -7,9 +7,9 @@ import pytest
 
 from dreamprvr_jax.devices import memory, meshes
 from dreamprvr_jax.evaluation import encoder
-from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.evaluation.ranking import compile_ranking
+from dreamprvr_jax.progress import Watch
 from dreamprvr_jax.types import VideoEncoding
 from tests.helpers.retrieval import (
   Passing,

@@ -10,7 +10,7 @@ import pytest
 
 from dreamprvr_jax.checkpoints import RunCheckpoints, best_info
 from dreamprvr_jax.devices import meshes
-from dreamprvr_jax.evaluation.encoder import Stopped
+from dreamprvr_jax.progress import Stopped
 from dreamprvr_jax.train.feeders import BatchFeeder, HostBatches
 from dreamprvr_jax.train.loop import Loop, LoopOptions
 from dreamprvr_jax.train.metric_log import MetricLog, read_rows
