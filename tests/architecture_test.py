@@ -54,7 +54,7 @@ ALLOWED = {
     'models',
     'train',
   },
-  'trained': {'errors', 'types', 'models', 'checkpoints'},
+  'trained': {'errors', 'folders', 'types', 'models', 'checkpoints'},
   'interop': {
     'errors',
     'host_memory',

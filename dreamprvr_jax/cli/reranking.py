@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from data_pipeline.corpus import Corpus, Split
-from dreamprvr_jax import checkpoints, rng
+from dreamprvr_jax import checkpoints, folders, rng
 from dreamprvr_jax.cli import joins, workdirs
 from dreamprvr_jax.cli.joins import Arguments
 from dreamprvr_jax.cli.retriever import load_placed, split_features
@@ -92,7 +92,7 @@ def _run(
   model = build_reranker(settings, width)
   stored = _stored(config, corpus, features, retriever)
   leader.alone(
-    lambda: checkpoints.write_json(workdir / checkpoints.CONFIG_FILE, stored)
+    lambda: folders.write_json(workdir / checkpoints.CONFIG_FILE, stored)
   )
   variables = jax.device_get(
     model.init(
@@ -272,7 +272,7 @@ def _finish(
   before = retrieval.summary(held.candidates.ranks)
   info = checkpoints.best_info(workdir)
   if jax.process_index() == 0:
-    checkpoints.write_json(
+    folders.write_json(
       workdir / FUSION,
       {
         **dataclasses.asdict(fusion),

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from data_pipeline.corpus import Corpus, Split
-from dreamprvr_jax import checkpoints
+from dreamprvr_jax import checkpoints, folders
 from dreamprvr_jax.cli import feeding, joins, pictures, residency, workdirs
 from dreamprvr_jax.cli.joins import Arguments
 from dreamprvr_jax.devices import leader, meshes
@@ -90,7 +90,7 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   initial = jax.device_get(init_variables(model, blank, config.seed))
   stored = joins.stored_config(config, corpus)
   leader.alone(
-    lambda: checkpoints.write_json(workdir / checkpoints.CONFIG_FILE, stored)
+    lambda: folders.write_json(workdir / checkpoints.CONFIG_FILE, stored)
   )
   evaluator = make_evaluator(settled, mesh, model, val)
   with StopRequest() as stop:
@@ -232,7 +232,7 @@ def _report(
     result['parameters'] = parameter_count(initial)
     if 'untrained' in rows:
       result['untrained'] = rows['untrained']
-    checkpoints.write_json(
+    folders.write_json(
       workdir / f'eval_{split.name}.json', joins.finite(result)
     )
   if config.report.pictures:

@@ -23,6 +23,7 @@ from dreamprvr_jax.rerank.networks import build_reranker
 from dreamprvr_jax.rerank.reranker import Reranker
 from dreamprvr_jax.train.bert_adam import bert_adam, warmup_cosine
 from dreamprvr_jax.train.step import global_norm
+from tests.helpers import disks
 from tests.helpers.golden import distance, load, part
 
 SETTINGS = {
@@ -275,6 +276,16 @@ def test_features_are_kept_and_known_again(tmp_path):
   assert restore(path, 'a') is None
   path.write_bytes(path.read_bytes()[:500])
   assert restore(path, 'a') is None
+
+
+def test_features_that_do_not_fit_on_the_disk_leave_the_former(tmp_path):
+  features, _ = task()
+  path = tmp_path / 'features.npz'
+  save(path, features, 'a')
+  with disks.short_files(1000), pytest.raises(OSError, match='File too large'):
+    save(path, features, 'b')
+  assert [*tmp_path.iterdir()] == [path]
+  assert restore(path, 'a') is not None
 
 
 @pytest.mark.parametrize(
