@@ -1,4 +1,4 @@
-"""Encode a corpus, rank it for every query, report."""
+"""Text-to-video retrieval: encodes, ranks every query, and computes metrics."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,8 +35,8 @@ class Evaluator:
   """Text-to-video retrieval on one task.
 
   The queries are split over the mesh's data axis, the encoded corpus over its
-  corpus axis. Scores are built for a block of queries at a time, products
-  with tokens for a block of queries and one of videos.
+  corpus axis. Scores are computed for one block of queries at a time, products
+  with tokens for one block of queries and one block of videos.
   """
 
   def __init__(
@@ -54,9 +54,9 @@ class Evaluator:
       model: The model.
       mesh: The device mesh.
       task: What is evaluated.
-      corpus_share: Of the free device memory, for the encoded corpus; if that
-        does not do, the corpus is ranked in parts.
-      pace: How much a device does at a time; None for what suits it.
+      corpus_share: Share of the free device memory for the encoded corpus; a
+        corpus that needs more is ranked in parts.
+      pace: How much a device does at a time; None to choose by device.
     """
     pace = pace or Pace.of(mesh)
     self._model, self._task = model, task
@@ -76,7 +76,7 @@ class Evaluator:
   def pooled(
     self, queries: Float[np.ndarray, '... q']
   ) -> Float[np.ndarray, '... d']:
-    """Returns the one vector of each query that stands for all of it."""
+    """Returns one vector for each encoded query."""
     return pooled(self._model, queries)
 
   @property
@@ -98,10 +98,10 @@ class Evaluator:
       variables: The model's variables, replicated over the mesh.
       keep_scores: Whether the fused score matrix comes back, too.
       show: Whether progress bars are shown.
-      should_stop: Asked between two calls of a program.
+      should_stop: Called between two calls of a program; True stops.
 
     Raises:
-      Stopped: If `should_stop` said so.
+      Stopped: If `should_stop` returned True.
     """
     watch = Watch(show, should_stop)
     queries, corpus = self.encode(variables, watch)
@@ -123,8 +123,7 @@ class Evaluator:
   def encode(
     self, variables: Any, watch: Watch
   ) -> tuple[Float[Array, 'k q d'], EncodedCorpus]:
-    """Returns the queries in blocks, padding rows at the end, and the
-    corpus."""
+    """Returns the queries in blocks, and the corpus; see `Encoder`."""
     return (
       self._encoder.queries(variables, watch),
       self._encoder.corpus(variables, watch),
