@@ -32,7 +32,7 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.train.step import compile_update, create_state
 
 _COLLECTIVE = re.compile(
@@ -62,7 +62,7 @@ def described_mesh(topology: str) -> Mesh:
     )
     raise SystemExit(2) from error
   grid = np.asarray(found.devices).reshape(-1, 1)
-  return Mesh(grid, (parallel.DATA_AXIS, parallel.CORPUS_AXIS))
+  return Mesh(grid, (meshes.DATA_AXIS, meshes.CORPUS_AXIS))
 
 
 def compiled_facts(jitted, *arguments) -> tuple[dict[str, float], str]:
@@ -123,7 +123,7 @@ def main() -> int:
       batch.clip_sizes,
       method='encode_video',
     ),
-    in_shardings=(parallel.replicated(mesh), parallel.by_row(mesh)),
+    in_shardings=(meshes.replicated(mesh), meshes.by_row(mesh)),
   )
   encoder, _ = compiled_facts(encode, variables, batch)
   fits = max(step['gib'], encoder['gib']) <= options.limit

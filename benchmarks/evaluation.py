@@ -19,16 +19,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.devices.pace import Pace
 from dreamprvr_jax.devices.resident import ResidentSplit
 from dreamprvr_jax.evaluation.corpus import Layout, to_bits
-from dreamprvr_jax.evaluation.encoder import Encoder, Watch
+from dreamprvr_jax.evaluation.encoder import Encoder
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.evaluation.ranker import Ranker
 from dreamprvr_jax.evaluation.ranking import compile_ranking
 from dreamprvr_jax.evaluation.task import RetrievalTask
 from dreamprvr_jax.models.template import blank_batch
+from dreamprvr_jax.progress import Watch
 from dreamprvr_jax.train.step import init_variables
 from dreamprvr_jax.types import VideoEncoding, dtype_of
 
@@ -53,7 +54,7 @@ def main() -> None:
   if options.width:
     config.model.width = options.width
   model, data = harness.build(config), config.data
-  mesh = parallel.make_mesh(corpus_devices=options.corpus_devices)
+  mesh = meshes.make_mesh(corpus_devices=options.corpus_devices)
   task = made_task(
     config,
     mesh,
@@ -69,7 +70,7 @@ def main() -> None:
     max_frames=data.max_frames,
     max_words=data.max_words,
   )
-  variables = parallel.replicate(init_variables(model, blank, 0), mesh)
+  variables = meshes.replicate(init_variables(model, blank, 0), mesh)
   results = time_stages(model, mesh, task, variables, options.steps)
   medians = {name: results[f'{name}_seconds_median'] for name in STAGES}
   n, v = len(task.caption_ids), len(task.video_ids)
@@ -193,7 +194,7 @@ def made_task(
     video_batches=lambda: (),
     query_batches=lambda: (),
     resident=ResidentSplit(
-      **parallel.replicate(split, mesh), max_frames=frames, max_words=words
+      **meshes.replicate(split, mesh), max_frames=frames, max_words=words
     ),
   )
 
@@ -212,7 +213,7 @@ def ranking_memory(
     struct((rows, data.max_frames), bool),
   )
   tokens = data.num_clips + data.max_frames
-  share = size // mesh.shape[parallel.DATA_AXIS]
+  share = size // mesh.shape[meshes.DATA_AXIS]
   layout = Layout.plan(
     videos,
     mesh.size,
@@ -220,7 +221,7 @@ def ranking_memory(
     largest_block=Pace.of(mesh).products // (share * tokens),
     rows_in_memory=float('inf'),
   )
-  rows = layout.rows * mesh.shape[parallel.CORPUS_AXIS]
+  rows = layout.rows * mesh.shape[meshes.CORPUS_AXIS]
   compiled = (
     compile_ranking(model, mesh, block=layout.block)
     .lower(

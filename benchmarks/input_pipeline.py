@@ -33,7 +33,7 @@ from data_pipeline.corpus import DataOptions, Split, open_corpus
 from data_pipeline.dataset import dataset_dir
 from data_pipeline.prepare import prepare
 from data_pipeline.resident import ResidentSource
-from dreamprvr_jax.devices import parallel, resident
+from dreamprvr_jax.devices import meshes, resident
 from dreamprvr_jax.types import dtype_of
 
 _GB = 1e9
@@ -137,7 +137,7 @@ def host(split: Split, chosen: argparse.Namespace, pipeline: str) -> Any:
 
 def device(split: Split, chosen: argparse.Namespace) -> Any:
   """Returns the figures of gathering batches on the device."""
-  mesh = parallel.make_mesh()
+  mesh = meshes.make_mesh()
   dtype = dtype_of(chosen.dtype)
   placed = resident.place(
     ResidentSource(split, dtype=dtype).arrays(),

@@ -27,7 +27,7 @@ from dreamprvr_jax.archive.index import writer
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.archive.search.program import READS
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.models.base import RetrievalModel
 from dreamprvr_jax.trained.retriever import Retriever
 from dreamprvr_jax.types import VideoEncoding
@@ -81,7 +81,7 @@ def bandwidth(mesh: Any) -> float:
   """Returns the bytes per second of the fastest of five sums over an array
   that all devices share and no cache holds."""
   count = 2**27 * mesh.size
-  array = jax.device_put(jnp.ones(count, jnp.float32), parallel.by_row(mesh))
+  array = jax.device_put(jnp.ones(count, jnp.float32), meshes.by_row(mesh))
   _, seconds = harness.timed(lambda: jax.jit(jnp.sum)(array), 5)
   return 4 * count / min(seconds)
 
@@ -173,7 +173,7 @@ def main() -> None:
     '--tokens_found', type=int, default=1000, help='by FAISS, per branch'
   )
   options = parser.parse_args()
-  mesh = parallel.make_mesh()
+  mesh = meshes.make_mesh()
   retriever = Retriever('made', Made(width=options.width), {}, 'made', {})
   peak = bandwidth(mesh)
   results: dict[str, Any] = {

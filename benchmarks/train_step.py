@@ -15,7 +15,7 @@ import harness
 import jax
 import numpy as np
 
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.train.step import (
   compile_update,
   create_state,
@@ -36,13 +36,13 @@ def main() -> None:
   captions = options.captions or harness.caption_slots(sizes, options.batch)
   batch = harness.made_batch(config, sizes, options.batch, captions)
   parts = harness.training_parts(config)
-  mesh = parallel.make_mesh()
+  mesh = meshes.make_mesh()
   state = create_state(
     init_variables(parts['model'], batch, 0), parts['optimizer']
   )
-  state = parallel.replicate(state, mesh)
+  state = meshes.replicate(state, mesh)
   update = compile_update(mesh, **parts)
-  batch = jax.device_put(batch, parallel.by_row(mesh))
+  batch = jax.device_put(batch, meshes.by_row(mesh))
   flops = harness.product_flops(update, state, batch)
   began = time.perf_counter()
   compiled = update.lower(state, batch).compile()

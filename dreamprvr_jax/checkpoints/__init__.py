@@ -17,7 +17,6 @@ from dreamprvr_jax.checkpoints.files import (
   WEIGHTS,
   CheckpointError,
   read_config,
-  write_json,
 )
 from dreamprvr_jax.checkpoints.series import RunCheckpoints
 from dreamprvr_jax.checkpoints.weights import (
@@ -26,6 +25,7 @@ from dreamprvr_jax.checkpoints.weights import (
   locate_weights,
   save_weights,
 )
+from dreamprvr_jax.folders import write_json
 
 __all__ = [
   'BEST',

@@ -1,7 +1,6 @@
 """Names of a workdir's files, those that are JSON, and orbax's errors."""
 
 import errno
-import json
 import logging
 import os
 import pathlib
@@ -10,7 +9,7 @@ import shutil
 import sys
 from typing import Any
 
-from dreamprvr_jax import folders, text
+from dreamprvr_jax import text
 from dreamprvr_jax.errors import UserError
 
 CONFIG_FILE = 'config.json'
@@ -23,17 +22,6 @@ DAMAGED = 'checkpoints/damaged'
 class CheckpointError(UserError):
   """A checkpoint that is missing, damaged, of another model, or that cannot
   be written."""
-
-
-def write_json(path: os.PathLike[str] | str, value: Any) -> None:
-  """Writes `value` as JSON, replacing the file in one step.
-
-  Raises:
-    OSError: If it cannot be written; a former file is as it was.
-  """
-  text = json.dumps(value, indent=2) + '\n'
-  with folders.replacing(path) as partial:
-    partial.write_text(text, encoding='utf-8')
 
 
 def read_config(directory: os.PathLike[str] | str) -> dict[str, Any]:

@@ -11,8 +11,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-from dreamprvr_jax import text
-from dreamprvr_jax.checkpoints.files import write_json
+from dreamprvr_jax import folders, text
 from dreamprvr_jax.errors import UserError
 
 SEAL = 'seal.json'
@@ -88,7 +87,9 @@ def _sum(path: pathlib.Path) -> list[int]:
 
 
 def _write(folder: pathlib.Path, content: dict[str, Any]) -> None:
-  write_json(folder / SEAL, {'content': content, 'crc32': _own(content)})
+  folders.write_json(
+    folder / SEAL, {'content': content, 'crc32': _own(content)}
+  )
 
 
 def _read(folder: pathlib.Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from dreamprvr_jax import folders
 from dreamprvr_jax.checkpoints.files import (
   BEST,
   CONFIG_FILE,
@@ -19,7 +20,6 @@ from dreamprvr_jax.checkpoints.files import (
   is_of_files,
   not_written,
   read_config,
-  write_json,
 )
 from dreamprvr_jax.checkpoints.seal import SEAL, find_damage, write_seal
 
@@ -95,7 +95,7 @@ def save_weights(
       (root / WEIGHTS).rename(former)
     fresh.rename(root / WEIGHTS)
     write_seal(root, [WEIGHTS])
-    write_json(root / CONFIG_FILE, config)
+    folders.write_json(root / CONFIG_FILE, config)
     shutil.rmtree(former, ignore_errors=True)
 
 

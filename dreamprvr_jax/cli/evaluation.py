@@ -22,7 +22,7 @@ from dreamprvr_jax.cli.joins import Arguments
 from dreamprvr_jax.cli.label_sets import LabelSets
 from dreamprvr_jax.cli.retriever import load_placed
 from dreamprvr_jax.cli.training import make_evaluator
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.metrics import retrieval
 from dreamprvr_jax.trained.inference import load
 
@@ -38,7 +38,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     UserError: If the request cannot be met, or another command is at work in
       the workdir.
   """
-  mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
+  mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
   if not arguments.workdir:
     return _run(config, arguments, mesh)
   with workdirs.held(arguments.workdir, 'folder'):

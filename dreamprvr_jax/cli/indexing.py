@@ -22,7 +22,7 @@ from dreamprvr_jax.archive.jobs.indexing import (
 )
 from dreamprvr_jax.cli import joins
 from dreamprvr_jax.cli.joins import Arguments
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
 
@@ -52,7 +52,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
       '--mode=index makes an index anew with --checkpoint=DIR; to change the '
       f'one in {place}, give --append, --remove=ID,ID or --compact'
     )
-  mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
+  mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
   joins.keep_programs(config)
   retriever = Retriever.load(checkpoint)
   if arguments.all_videos:

@@ -19,7 +19,7 @@ from data_pipeline.corpus import Corpus, DataOptions, Split, open_corpus
 from data_pipeline.errors import DataError
 from dreamprvr_jax import folders
 from dreamprvr_jax.cli import encoder_identity
-from dreamprvr_jax.devices import leader, parallel
+from dreamprvr_jax.devices import leader, meshes
 from dreamprvr_jax.devices.resident import ResidentSplit
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.task import RetrievalTask
@@ -282,7 +282,7 @@ def plain_config(config: ConfigDict) -> dict[str, Any]:
 
 def place(variables: Any, mesh: Mesh) -> Any:
   """Returns the variables replicated over the mesh."""
-  return parallel.replicate(variables, mesh)
+  return meshes.replicate(variables, mesh)
 
 
 def say(text: str) -> None:

@@ -9,11 +9,10 @@ from data_pipeline.corpus import Split
 from dreamprvr_jax.archive.search.moments import find_moments, timelines
 from dreamprvr_jax.cli import joins
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.metrics import moments as metrics
 from dreamprvr_jax.metrics import retrieval
-from dreamprvr_jax.progress import bar
+from dreamprvr_jax.progress import Watch, bar
 
 # Moments of a video that may enter a list.
 _PER_VIDEO = 3

@@ -17,10 +17,10 @@ from dreamprvr_jax.cli import joins, residency
 from dreamprvr_jax.cli.reranking import read_fusion
 from dreamprvr_jax.cli.retriever import split_features
 from dreamprvr_jax.cli.training import make_evaluator
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.metrics import retrieval, seeds
+from dreamprvr_jax.progress import Watch
 from dreamprvr_jax.rerank import fusion
 from dreamprvr_jax.rerank.candidates import Candidates, best_candidates
 from dreamprvr_jax.rerank.features import RerankFeatures
@@ -84,7 +84,7 @@ class Trained:
     shapes = jax.eval_shape(
       lambda: model.init(jax.random.key(0), features.tokens.shape[1], width)
     )
-    whole = parallel.replicated(mesh)
+    whole = meshes.replicated(mesh)
     placed = jax.tree.map(
       lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=whole), shapes
     )

@@ -8,17 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from etils import epath
 from ml_collections import ConfigDict
 
 from configs.rerank import METHODS
-from data_pipeline.records import write_atomically
-from dreamprvr_jax import checkpoints
+from dreamprvr_jax import checkpoints, folders
 from dreamprvr_jax.cli import joins, rerank_evaluation, reranking, workdirs
 from dreamprvr_jax.cli.joins import Arguments
 from dreamprvr_jax.cli.overrides import OF_EACH_RETRIEVER
 from dreamprvr_jax.cli.retriever import load_placed
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.metrics import seeds
 
@@ -116,7 +114,7 @@ def _result(
   )
   if code:
     return code
-  mesh = parallel.make_mesh(own.num_devices, own.corpus_devices)
+  mesh = meshes.make_mesh(own.num_devices, own.corpus_devices)
   corpus = joins.open_data(own, show=False)
   split = joins.get_split(corpus, joins.final_split(own, corpus))
   retriever = load_placed(checkpoint, mesh)
@@ -141,7 +139,7 @@ def _result(
     'videos': len(split.video_ids),
     **joins.environment(),
   }
-  checkpoints.write_json(done, joins.finite(result))
+  folders.write_json(done, joins.finite(result))
   return result
 
 
@@ -248,7 +246,7 @@ def write_table(
     'json': json.dumps(list(rows), indent=2) + '\n',
   }
   for ending, text in texts.items():
-    write_atomically(epath.Path(folder / f'rerank.{ending}'), text.encode())
+    folders.write_text(folder / f'rerank.{ending}', text)
 
 
 def _cell(spread: Mapping[str, Any], sign: str = '') -> str:

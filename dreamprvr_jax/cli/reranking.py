@@ -13,15 +13,15 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from data_pipeline.corpus import Corpus, Split
-from dreamprvr_jax import checkpoints, rng
+from dreamprvr_jax import checkpoints, folders, rng
 from dreamprvr_jax.cli import joins, workdirs
 from dreamprvr_jax.cli.joins import Arguments
 from dreamprvr_jax.cli.retriever import load_placed, split_features
 from dreamprvr_jax.cli.training import check_same_run
-from dreamprvr_jax.devices import leader, parallel
+from dreamprvr_jax.devices import leader, meshes
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.metrics import retrieval
+from dreamprvr_jax.progress import Watch
 from dreamprvr_jax.rerank import features as features_room
 from dreamprvr_jax.rerank import training
 from dreamprvr_jax.rerank.candidates import Candidates
@@ -59,7 +59,7 @@ def run(
     UserError: If it cannot be as configured, or another command is at work in
       the workdir.
   """
-  mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
+  mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
   settings = check_settings(config)
   with workdirs.held(arguments.workdir, 'run'):
     return _run(config, arguments, mesh, settings, encodings)
@@ -92,7 +92,7 @@ def _run(
   model = build_reranker(settings, width)
   stored = _stored(config, corpus, features, retriever)
   leader.alone(
-    lambda: checkpoints.write_json(workdir / checkpoints.CONFIG_FILE, stored)
+    lambda: folders.write_json(workdir / checkpoints.CONFIG_FILE, stored)
   )
   variables = jax.device_get(
     model.init(
@@ -179,7 +179,7 @@ def _train(
     b2=0.98,
   )
   feeder = training.ListFeeder(
-    features_room.place(train, parallel.replicated(mesh)),
+    features_room.place(train, meshes.replicated(mesh)),
     lists,
     mesh,
     batch_size=settings.batch_size,
@@ -215,9 +215,7 @@ def _train(
   try:
     loop = Loop(
       feeder=feeder,
-      state=parallel.replicate(
-        training.create_state(variables, optimizer), mesh
-      ),
+      state=meshes.replicate(training.create_state(variables, optimizer), mesh),
       evaluate=evaluate,
       learning_rate=rate,
       checkpoints=saved,
@@ -258,9 +256,7 @@ def _finish(
 ) -> int:
   """Chooses fusion and steps on what is held out, prints the table."""
   workdir = pathlib.Path(arguments.workdir)
-  weights = checkpoints.load_weights(
-    workdir, parallel.replicate(variables, mesh)
-  )
+  weights = checkpoints.load_weights(workdir, meshes.replicate(variables, mesh))
   ask = Reranker(model, mesh, held.features, seed=config.seed)
   tried = [config.rerank.sampling_steps]
   if config.rerank.tune and model.diffusion:
@@ -276,7 +272,7 @@ def _finish(
   before = retrieval.summary(held.candidates.ranks)
   info = checkpoints.best_info(workdir)
   if jax.process_index() == 0:
-    checkpoints.write_json(
+    folders.write_json(
       workdir / FUSION,
       {
         **dataclasses.asdict(fusion),

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from data_pipeline.corpus import Split
 from dreamprvr_jax.cli import joins, residency
 from dreamprvr_jax.cli.training import make_evaluator
-from dreamprvr_jax.evaluation.encoder import Watch
+from dreamprvr_jax.progress import Watch
 from dreamprvr_jax.rerank import features as features_room
 from dreamprvr_jax.rerank.features import RerankFeatures
 from dreamprvr_jax.trained.retriever import Retriever

@@ -20,7 +20,7 @@ from dreamprvr_jax.archive.videos.finding import find_videos
 from dreamprvr_jax.archive.videos.frames import import_av
 from dreamprvr_jax.cli import joins, query_files, text_queries
 from dreamprvr_jax.cli.joins import Arguments
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.progress import bar
 from dreamprvr_jax.report.search_page import write_page
@@ -54,7 +54,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     raise UserError(
       '--query is one sentence, --queries a file of them; give one of them'
     )
-  mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
+  mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
   joins.keep_programs(config)
   place = arguments.index
   checkpoint = arguments.checkpoint or Manifest.read(place).checkpoint

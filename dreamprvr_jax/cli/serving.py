@@ -9,7 +9,7 @@ from dreamprvr_jax.archive.serving.limits import Limits
 from dreamprvr_jax.archive.videos.finding import find_videos
 from dreamprvr_jax.cli import joins, text_queries
 from dreamprvr_jax.cli.joins import Arguments
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
 
@@ -30,7 +30,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
       f'{_EXTRA}'
     ) from error
   limits = _limits(arguments)
-  mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
+  mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
   joins.keep_programs(config)
   place = arguments.index
   checkpoint = arguments.checkpoint or Manifest.read(place).checkpoint

@@ -10,10 +10,10 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from data_pipeline.corpus import Corpus, Split
-from dreamprvr_jax import checkpoints
+from dreamprvr_jax import checkpoints, folders
 from dreamprvr_jax.cli import feeding, joins, pictures, residency, workdirs
 from dreamprvr_jax.cli.joins import Arguments
-from dreamprvr_jax.devices import leader, parallel
+from dreamprvr_jax.devices import leader, meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.metrics import retrieval
@@ -67,9 +67,9 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     UserError: If the run cannot be as configured, or another command is at
       work in the workdir.
   """
-  mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
+  mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
   for key in ('batch_size', 'caption_multiple'):
-    parallel.check_divisible(config.data[key], f'config.data.{key}', mesh)
+    meshes.check_divisible(config.data[key], f'config.data.{key}', mesh)
   with workdirs.held(arguments.workdir, 'run'):
     return _run(config, arguments, mesh)
 
@@ -90,7 +90,7 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   initial = jax.device_get(init_variables(model, blank, config.seed))
   stored = joins.stored_config(config, corpus)
   leader.alone(
-    lambda: checkpoints.write_json(workdir / checkpoints.CONFIG_FILE, stored)
+    lambda: folders.write_json(workdir / checkpoints.CONFIG_FILE, stored)
   )
   evaluator = make_evaluator(settled, mesh, model, val)
   with StopRequest() as stop:
@@ -149,7 +149,7 @@ def _train(
   try:
     loop = Loop(
       feeder=feeder,
-      state=parallel.replicate(create_state(initial, optimizer), mesh),
+      state=meshes.replicate(create_state(initial, optimizer), mesh),
       evaluate=lambda variables, should_stop: evaluator.run(
         variables, show=arguments.progress, should_stop=should_stop
       )[0],
@@ -209,7 +209,7 @@ def _report(
   workdir = pathlib.Path(arguments.workdir)
   best = outcome.position.best
   assert best is not None
-  template = parallel.replicate(initial, mesh)
+  template = meshes.replicate(initial, mesh)
   weights = checkpoints.load_weights(workdir, template)
   metrics, _ = evaluator.run(weights, show=arguments.progress)
   rows = {}
@@ -232,7 +232,7 @@ def _report(
     result['parameters'] = parameter_count(initial)
     if 'untrained' in rows:
       result['untrained'] = rows['untrained']
-    checkpoints.write_json(
+    folders.write_json(
       workdir / f'eval_{split.name}.json', joins.finite(result)
     )
   if config.report.pictures:

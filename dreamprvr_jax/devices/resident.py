@@ -15,7 +15,7 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.types import Batch, DType
 
 # (split, number, slots) -> batch
@@ -82,7 +82,7 @@ def place(
     for name, value in arrays.items()
   }
   return ResidentSplit(
-    **parallel.replicate(stored, mesh),
+    **meshes.replicate(stored, mesh),
     max_frames=max_frames,
     max_words=max_words,
   )
@@ -145,7 +145,7 @@ def train_batch(
   # Every device works out all indices and takes its share of them: features
   # are gathered where they are needed and nothing travels.
   put = jax.lax.with_sharding_constraint
-  whole, share = parallel.replicated(mesh), parallel.by_row(mesh)
+  whole, share = meshes.replicated(mesh), meshes.by_row(mesh)
   row = step * batch_size + jnp.arange(batch_size)
   videos = jnp.where(row < split.num_videos, order.at[row].get(mode='clip'), -1)
   videos = put(videos, whole)
@@ -184,11 +184,11 @@ def compile_gather(
       slots=slots,
     )
 
-  whole = parallel.replicated(mesh)
+  whole = meshes.replicated(mesh)
   return jax.jit(
     gather,
     in_shardings=(whole, whole),
-    out_shardings=parallel.by_row(mesh),
+    out_shardings=meshes.by_row(mesh),
     static_argnums=(2,),
   )
 

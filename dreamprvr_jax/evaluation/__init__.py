@@ -1,1 +1,1 @@
-"""Encode a corpus, rank it, report."""
+"""Text-to-video retrieval: encoding, ranking and metrics of a split."""

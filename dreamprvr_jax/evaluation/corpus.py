@@ -1,10 +1,10 @@
-"""An encoded corpus: where its rows lie, and the parts it comes in.
+"""An encoded corpus: the order of its rows, and its parts.
 
-Rows are split over the mesh's corpus axis. A batch of videos is encoded by
-all devices; those of one place on the corpus axis then share what they
-encoded, so that tokens never leave their column of the mesh, and append it to
-the rows that they hold. Rows are therefore not in corpus order if that axis is
-longer than one: `Part.items` says which video each row is.
+Rows are split over the mesh's corpus axis. All devices encode a batch of
+videos together. Devices at the same place on the corpus axis then exchange
+what they encoded and append it to their rows, so tokens never leave their
+column of the mesh. If the corpus axis is longer than one, rows are therefore
+not in corpus order: `Part.items` has the video of each row.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int
 
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.types import VideoEncoding
 
 
@@ -26,7 +26,7 @@ class Part:
 
   Attributes:
     videos: Leaves (rows, ...), split over the corpus axis; see `to_bits`.
-    items: Video of each row, -1 where there is none.
+    items: Video of each row, -1 for a padding row.
     first: The part's first video.
     end: The video behind its last one.
   """
@@ -74,14 +74,14 @@ class Layout:
       batch: Videos encoded at a time; the devices share it evenly.
       mesh: The device mesh.
       largest_block: Videos that may be scored at a time on a device.
-      rows_in_memory: Encoded videos that a device has memory for; it holds
-        one batch even if that is more.
+      rows_in_memory: Encoded videos that fit into a device's memory; a part
+        has at least one batch even if that is more.
     """
-    share = batch // mesh.shape[parallel.CORPUS_AXIS]
+    share = batch // mesh.shape[meshes.CORPUS_AXIS]
     total = -(-num_videos // batch)
     blocks = -(-total * share // max(largest_block, 1))
-    # The same block for any number of parts: then products have the same
-    # shapes, and scores the same bits.
+    # The block does not depend on the number of parts: products then have the
+    # same shapes, and scores the same bits.
     block = -(-total * share // blocks)
     parts = 1
     if blocks * block > rows_in_memory:
@@ -98,10 +98,10 @@ class Layout:
     return part * size, min((part + 1) * size, self.num_videos)
 
   def items(self, part: int, mesh: Mesh) -> Int[np.ndarray, ' rows']:
-    """Returns the video of each row of all devices, -1 where there is none."""
+    """Returns the video of each row of all devices, -1 for padding."""
     first, end = self.bounds(part)
-    data = mesh.shape[parallel.DATA_AXIS]
-    corpus = mesh.shape[parallel.CORPUS_AXIS]
+    data = mesh.shape[meshes.DATA_AXIS]
+    corpus = mesh.shape[meshes.CORPUS_AXIS]
     videos = first + np.arange(self.batches * self.batch, dtype=np.int32)
     videos = np.where(videos < end, videos, -1)
     # A batch is split over the devices, the corpus axis running faster.
@@ -112,10 +112,10 @@ class Layout:
 
 
 def to_bits(videos: VideoEncoding) -> VideoEncoding:
-  """Returns what is stored of an encoding: bfloat16 numbers as their bits.
+  """Returns an encoding with bfloat16 numbers as 16-bit integers.
 
-  To read or write a slice of a bfloat16 array, XLA's CPU backend widens all
-  of it; it leaves integers alone.
+  To read or write a slice of a bfloat16 array, XLA's CPU backend widens the
+  whole array. It does not do that to integers.
   """
   return jax.tree.map(
     lambda x: (
@@ -140,10 +140,10 @@ def from_bits(stored: VideoEncoding) -> VideoEncoding:
 
 
 class EncodedCorpus:
-  """The parts of a corpus; iterating twice encodes twice, unless there is
-  only one part, which is kept.
+  """The parts of a corpus.
 
-  A part is valid until the next one is asked for: it reuses the memory.
+  Every iteration encodes them again, unless there is only one part, which is
+  kept. A part is valid until the next one is read, which reuses its memory.
   """
 
   def __init__(
@@ -154,7 +154,7 @@ class EncodedCorpus:
     self._kept: Part | None = None
     self._gather = jax.jit(
       lambda videos, rows: from_bits(jax.tree.map(lambda x: x[rows], videos)),
-      out_shardings=parallel.replicated(mesh),
+      out_shardings=meshes.replicated(mesh),
     )
 
   def __iter__(self) -> Iterator[Part]:
@@ -167,7 +167,7 @@ class EncodedCorpus:
       yield part
 
   def whole(self) -> Iterator[VideoEncoding]:
-    """Yields the encoding of all videos in their order, part by part; numpy."""
+    """Yields all encoded videos in corpus order, part by part; numpy."""
     for part in self:
       rows = np.argsort(part.items, kind='stable')
       rows = rows[np.sum(part.items < 0) :].astype(np.int32)
@@ -177,7 +177,7 @@ class EncodedCorpus:
     """Returns the encoding of a few videos, numpy."""
     found = []
     for part in self:
-      # Row 0 for a video of another part: it is not looked at.
+      # A video of another part gets row 0, which is not used below.
       rows = np.argmax(part.items == videos[:, None], axis=1)
       found.append(jax.tree.map(np.asarray, self._gather(part.videos, rows)))
     number = videos // (self.layout.batches * self.layout.batch)

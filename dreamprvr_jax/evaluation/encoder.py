@@ -3,8 +3,8 @@
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,10 +13,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.devices.memory import free_memory
+from dreamprvr_jax.devices.meshes import CORPUS_AXIS, DATA_AXIS
 from dreamprvr_jax.devices.pace import Pace
-from dreamprvr_jax.devices.parallel import CORPUS_AXIS, DATA_AXIS
 from dreamprvr_jax.devices.resident import (
   ResidentSplit,
   read_captions,
@@ -30,49 +30,19 @@ from dreamprvr_jax.evaluation.corpus import (
   to_bits,
 )
 from dreamprvr_jax.evaluation.task import Batches, RetrievalTask
-from dreamprvr_jax.progress import bar
+from dreamprvr_jax.progress import Watch
 from dreamprvr_jax.types import VideoEncoding
 
 _log = logging.getLogger(__name__)
-
-T = TypeVar('T')
 
 _GIB = 2**30
 _ROW_MASKS = ('video_mask', 'caption_mask')
 
 
-class Stopped(Exception):
-  """Raised between two calls of a program when the caller asks to stop."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Watch:
-  """Who looks on.
-
-  Attributes:
-    show: Whether progress bars are shown.
-    should_stop: Asked before each item.
-  """
-
-  show: bool = True
-  should_stop: Callable[[], bool] = lambda: False
-
-  def __call__(
-    self, items: Iterable[T], what: str, total: int | None = None
-  ) -> Iterator[T]:
-    """Yields the items under a progress bar.
-
-    Raises:
-      Stopped: If `should_stop` says so.
-    """
-    for item in bar(items, what, total=total, show=self.show):
-      if self.should_stop():
-        raise Stopped(what)
-      yield item
-
-
 @dataclasses.dataclass(frozen=True)
 class _Plan:
+  """How the corpus is cut, and memory for one part of it."""
+
   layout: Layout
   blank: Callable[[], VideoEncoding]  # zeros for the rows of all devices
 
@@ -80,8 +50,8 @@ class _Plan:
 class Encoder:
   """Encodes the videos and the queries of a task.
 
-  Features in device memory are encoded in one call, if the pace is such;
-  others as their batches arrive, the next one on its way while one is encoded.
+  Features in device memory are encoded in one call if the pace allows it.
+  Others are encoded batch by batch, while the next batch is copied.
   """
 
   def __init__(
@@ -110,8 +80,18 @@ class Encoder:
     self._plan: _Plan | None = None
 
   def queries(self, variables: Any, watch: Watch) -> Float[Array, 'k q d']:
-    """Returns blocks of query vectors, split over the data axis, padding rows
-    at the end."""
+    """Returns all encoded queries in k blocks of q rows.
+
+    Args:
+      variables: The model's variables, replicated over the mesh.
+      watch: Progress bars, and whether to stop.
+
+    Returns:
+      (k, q, d), split over the data axis, with padding rows at the end.
+
+    Raises:
+      Stopped: If the caller asks to stop.
+    """
     task = self._task
     rows = _batches_of(
       len(task.caption_ids), task.num_query_batches, task.query_batch
@@ -125,8 +105,10 @@ class Encoder:
     return parts[0] if len(parts) == 1 else self._join(parts)
 
   def corpus(self, variables: Any, watch: Watch) -> EncodedCorpus:
-    """Returns the encoded corpus, in parts if it does not fit into memory; it
-    is encoded when they are asked for."""
+    """Returns the encoded corpus, in parts if it does not fit into memory.
+
+    A part is encoded when it is read.
+    """
     if self._plan is None:
       self._plan = self._make_plan(variables)
     plan = self._plan
@@ -135,7 +117,7 @@ class Encoder:
     )
 
   def _make_plan(self, variables: Any) -> _Plan:
-    """Returns the plan that the free memory allows, and logs it."""
+    """Returns the layout that fits into the free memory, and logs it."""
     task, mesh = self._task, self._mesh
     source: Any = np.zeros(1, np.int32)
     if task.resident is None:
@@ -159,11 +141,11 @@ class Encoder:
       rows_in_memory=self._share * free / num_bytes,
     )
     _log.info(
-      '%s: a device holds %.2f GiB of encoded videos (%.2f GiB are free), %s',
+      '%s: a device has %.2f GiB of encoded videos (%.2f GiB are free), %s',
       task.name,
       layout.rows * num_bytes / _GIB,
       free / _GIB,
-      'all that it scores'
+      'its share of the corpus'
       if layout.parts == 1
       else f'one of {layout.parts} parts; all but the last are encoded twice',
     )
@@ -186,7 +168,7 @@ class Encoder:
     sources = self._sources(task.video_batches, rows, group, what, watch)
     videos = plan.blank()
     for part in range(layout.parts):
-      # The last part reads to the end, so that the bar goes.
+      # The last part reads to the end, so that the bar closes.
       is_last = part == layout.parts - 1
       calls = None if is_last else layout.batches // group
       position: Any = np.int32(0)
@@ -206,26 +188,26 @@ class Encoder:
     what: str,
     watch: Watch,
   ) -> Iterator[Any]:
-    """Yields what one call encodes: a batch, or rows of the split."""
+    """Yields the input of each call: a batch, or rows of the split."""
     if self._task.resident is not None:
       groups = [rows[i : i + group] for i in range(0, len(rows), group)]
       yield from watch(groups, what)
       return
     for batch in watch(batches(), what, len(rows)):
-      # The masks of padding rows play no part.
+      # Encoding does not read the masks of padding rows.
       used = {k: v for k, v in batch.items() if k not in _ROW_MASKS}
-      yield parallel.shard_rows(used, self._mesh)
+      yield meshes.shard_rows(used, self._mesh)
 
 
 def compile_encoding(
   model: nn.Module, mesh: Mesh, *, resident: bool
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-  """Returns the two programs that encode, jitted over the mesh.
+  """Returns the programs that encode videos and queries, jitted over the mesh.
 
-  The first: (variables, split, source, videos, position) to the encoded
-  videos with those of `source` written behind `position` on each device, and
-  the position behind them; `videos` is donated. The second: (variables,
-  split, source) to query vectors (batches, q, d).
+  The first takes (variables, split, source, videos, position). It writes the
+  encoded videos of `source` into `videos`, which is donated, from `position`
+  on each device, and returns both, the position moved on. The second takes
+  (variables, split, source) and returns the queries (batches, q, d).
 
   Args:
     model: The model.
@@ -233,6 +215,48 @@ def compile_encoding(
     resident: Whether `split` is a `ResidentSplit` and `source` rows of it,
       (batches, b); else `split` is None and `source` a batch of features.
   """
+
+  whole, corpus = PartitionSpec(), PartitionSpec(CORPUS_AXIS)
+  blocks = PartitionSpec(None, DATA_AXIS)
+  rows = PartitionSpec((DATA_AXIS, CORPUS_AXIS))
+  if resident:
+    rows = PartitionSpec(None, *rows)
+  sharded = lambda spec: NamedSharding(mesh, spec)
+  # Rows of a split come from the host and are the same on all processes.
+  source = sharded(whole if resident else rows)
+  return (
+    jax.jit(
+      jax.shard_map(
+        _video_program(model, resident),
+        mesh=mesh,
+        in_specs=(whole, whole, rows, corpus, whole),
+        out_specs=(corpus, whole),
+        check_vma=False,
+      ),
+      in_shardings=(
+        sharded(whole),
+        sharded(whole),
+        source,
+        sharded(corpus),
+        sharded(whole),
+      ),
+      donate_argnums=(3,),
+    ),
+    jax.jit(
+      jax.shard_map(
+        _query_program(model, resident),
+        mesh=mesh,
+        in_specs=(whole, whole, rows),
+        out_specs=blocks,
+        check_vma=False,
+      ),
+      in_shardings=(sharded(whole), sharded(whole), source),
+    ),
+  )
+
+
+def _video_program(model: Any, resident: bool) -> Callable[..., Any]:
+  """Returns the first program of `compile_encoding`, for one device."""
 
   def videos(variables, split, source, videos, position):
     def append(carry, source):
@@ -255,6 +279,12 @@ def compile_encoding(
       return jax.lax.scan(append, carry, source)[0]
     return append(carry, source)[0]
 
+  return videos
+
+
+def _query_program(model: Any, resident: bool) -> Callable[..., Any]:
+  """Returns the second program of `compile_encoding`, for one device."""
+
   def queries(variables, split, source):
     def encode(source):
       found = _encode_queries(model, variables, split, source)
@@ -264,51 +294,15 @@ def compile_encoding(
       return jax.lax.map(encode, source)
     return encode(source)[None]
 
-  whole, corpus = PartitionSpec(), PartitionSpec(CORPUS_AXIS)
-  blocks = PartitionSpec(None, DATA_AXIS)
-  rows = PartitionSpec((DATA_AXIS, CORPUS_AXIS))
-  if resident:
-    rows = PartitionSpec(None, *rows)
-  sharded = lambda spec: NamedSharding(mesh, spec)
-  # Rows come from the host, the same on all processes.
-  source = sharded(whole if resident else rows)
-  return (
-    jax.jit(
-      jax.shard_map(
-        videos,
-        mesh=mesh,
-        in_specs=(whole, whole, rows, corpus, whole),
-        out_specs=(corpus, whole),
-        check_vma=False,
-      ),
-      in_shardings=(
-        sharded(whole),
-        sharded(whole),
-        source,
-        sharded(corpus),
-        sharded(whole),
-      ),
-      donate_argnums=(3,),
-    ),
-    jax.jit(
-      jax.shard_map(
-        queries,
-        mesh=mesh,
-        in_specs=(whole, whole, rows),
-        out_specs=blocks,
-        check_vma=False,
-      ),
-      in_shardings=(sharded(whole), sharded(whole), source),
-    ),
-  )
+  return queries
 
 
 def _encode_videos(
   model: nn.Module, variables: Any, split: ResidentSplit | None, source: Any
 ) -> VideoEncoding:
-  """Returns what is stored of a batch, or of some rows of the split."""
+  """Returns the encoded videos of a batch, or of some rows of the split."""
   batch = source if split is None else read_videos(split, source)
-  # Only of merged clips.
+  # Only corpora of merged clips have sizes.
   sizes = [batch['clip_sizes']] if 'clip_sizes' in batch else []
   found: Any = model.apply(
     variables,
@@ -324,7 +318,7 @@ def _encode_videos(
 def _encode_queries(
   model: nn.Module, variables: Any, split: ResidentSplit | None, source: Any
 ) -> Float[Array, 'q d']:
-  """Returns the queries of a batch, or of some rows of the split."""
+  """Returns the encoded queries of a batch, or of some rows of the split."""
   batch = source if split is None else read_captions(split, source)
   found: Any = model.apply(
     variables,

@@ -1,4 +1,4 @@
-"""Encode a corpus, rank it for every query, report."""
+"""Text-to-video retrieval: encodes, ranks every query, and computes metrics."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,15 +10,16 @@ from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
+from dreamprvr_jax.devices.meshes import DATA_AXIS
 from dreamprvr_jax.devices.pace import Pace
-from dreamprvr_jax.devices.parallel import DATA_AXIS
 from dreamprvr_jax.evaluation.corpus import EncodedCorpus
-from dreamprvr_jax.evaluation.encoder import Encoder, Watch
+from dreamprvr_jax.evaluation.encoder import Encoder
 from dreamprvr_jax.evaluation.ranker import Ranker, pooled
 from dreamprvr_jax.evaluation.ranking import BRANCHES
 from dreamprvr_jax.evaluation.task import RetrievalTask
 from dreamprvr_jax.metrics import retrieval
+from dreamprvr_jax.progress import Watch
 
 
 @struct.dataclass
@@ -34,8 +35,8 @@ class Evaluator:
   """Text-to-video retrieval on one task.
 
   The queries are split over the mesh's data axis, the encoded corpus over its
-  corpus axis. Scores are built for a block of queries at a time, products
-  with tokens for a block of queries and one of videos.
+  corpus axis. Scores are computed for one block of queries at a time, products
+  with tokens for one block of queries and one block of videos.
   """
 
   def __init__(
@@ -53,15 +54,15 @@ class Evaluator:
       model: The model.
       mesh: The device mesh.
       task: What is evaluated.
-      corpus_share: Of the free device memory, for the encoded corpus; if that
-        does not do, the corpus is ranked in parts.
-      pace: How much a device does at a time; None for what suits it.
+      corpus_share: Share of the free device memory for the encoded corpus; a
+        corpus that needs more is ranked in parts.
+      pace: How much a device does at a time; None to choose by device.
     """
     pace = pace or Pace.of(mesh)
     self._model, self._task = model, task
     self._encoder = Encoder(model, mesh, task, corpus_share, pace)
     self._ranker = Ranker(model, mesh, task.name, pace)
-    whole = parallel.replicated(mesh)
+    whole = meshes.replicated(mesh)
     self._pick = jax.jit(
       lambda queries, rows: queries.reshape(-1, queries.shape[-1])[rows],
       out_shardings=whole,
@@ -75,7 +76,7 @@ class Evaluator:
   def pooled(
     self, queries: Float[np.ndarray, '... q']
   ) -> Float[np.ndarray, '... d']:
-    """Returns the one vector of each query that stands for all of it."""
+    """Returns one vector for each encoded query."""
     return pooled(self._model, queries)
 
   @property
@@ -97,10 +98,10 @@ class Evaluator:
       variables: The model's variables, replicated over the mesh.
       keep_scores: Whether the fused score matrix comes back, too.
       show: Whether progress bars are shown.
-      should_stop: Asked between two calls of a program.
+      should_stop: Called between two calls of a program; True stops.
 
     Raises:
-      Stopped: If `should_stop` said so.
+      Stopped: If `should_stop` returned True.
     """
     watch = Watch(show, should_stop)
     queries, corpus = self.encode(variables, watch)
@@ -122,8 +123,7 @@ class Evaluator:
   def encode(
     self, variables: Any, watch: Watch
   ) -> tuple[Float[Array, 'k q d'], EncodedCorpus]:
-    """Returns the queries in blocks, padding rows at the end, and the
-    corpus."""
+    """Returns the queries in blocks, and the corpus; see `Encoder`."""
     return (
       self._encoder.queries(variables, watch),
       self._encoder.corpus(variables, watch),

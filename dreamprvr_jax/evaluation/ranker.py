@@ -14,7 +14,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dreamprvr_jax.devices.pace import Pace
 from dreamprvr_jax.evaluation.corpus import EncodedCorpus, Layout, Part
-from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.evaluation.ranking import (
   BLOCKS,
   BRANCHES,
@@ -23,18 +22,19 @@ from dreamprvr_jax.evaluation.ranking import (
   compile_text_ranking,
 )
 from dreamprvr_jax.numerics import l2_normalize
+from dreamprvr_jax.progress import Watch
 
 T = TypeVar('T')
 
 
 @dataclasses.dataclass
 class Tally:
-  """What is known so far of n = k q queries in k blocks; numpy.
+  """Counts so far for n = k q queries in k blocks; numpy.
 
   Attributes:
     target: The right video, -1 for padding.
-    own: Its score by branch, -inf until it was met.
-    ahead: Videos ahead of it by branch, of those that were counted.
+    own: Its score by branch, -inf until its part was ranked.
+    ahead: Videos counted so far that are ahead of it, by branch.
     scores: Fused scores; None if they are not kept.
   """
 
@@ -50,8 +50,11 @@ def pooled(model: Any, queries: Any) -> Any:
 
 
 class Ranker:
-  """Ranks blocks of queries, all of them in one call if the pace allows it
-  and the corpus is in memory; its programs are compiled once."""
+  """Ranks blocks of queries; its programs are compiled once.
+
+  All blocks are ranked in one call if the pace allows it and the whole corpus
+  is in memory.
+  """
 
   def __init__(self, model: nn.Module, mesh: Mesh, name: str, pace: Pace):
     self._name, self._work = name, pace.work
@@ -86,16 +89,16 @@ class Ranker:
   ) -> Tally:
     """Returns the tally of the queries over the whole corpus.
 
-    The videos ahead can be counted once the right video's score is known. A
-    part of the corpus is first met by the queries whose right videos are in
-    it or before it; when it comes again, by the others.
+    The videos ahead can be counted once the right video's score is known. In
+    the first pass over the parts, a part counts for the queries whose right
+    videos are in it or before it; in the second pass, for the others.
 
     Args:
       variables: The model's variables, replicated over the mesh.
       queries: Split over the data axis.
       target: The right video of each query, -1 for padding.
       corpus: The encoded corpus.
-      watch: Who looks on.
+      watch: Progress bars, and whether to stop.
       keep_scores: Whether the fused scores are kept.
     """
     layout = corpus.layout
@@ -133,7 +136,7 @@ class Ranker:
     keep: bool,
     watch: Watch,
   ) -> None:
-    """Adds to the tally what a part of the corpus tells of some queries."""
+    """Adds the counts of one part of the corpus to the tally."""
     count, size = counted.shape
     tokens = sum(x.size for x in jax.tree.leaves(part.videos) if x.ndim == 3)
     group = 1
@@ -175,13 +178,15 @@ class Ranker:
     groups: Int[np.ndarray, 'k q'],
     watch: Watch,
   ) -> Int[np.ndarray, 'k q']:
-    """Returns the rank of the best other query of each query's group, by
-    cosine, among all other queries; 0 if there is none.
+    """Returns each query's rank of the best other query of its group.
+
+    Queries are ranked by cosine among all other queries. The rank is 0 if the
+    group has no other query.
 
     Args:
       queries: Split over the data axis.
       groups: Group of each query, -1 for padding.
-      watch: Who looks on.
+      watch: Progress bars, and whether to stop.
     """
     count, size = groups.shape
     group = self._group(count, size * queries.size)
@@ -208,7 +213,7 @@ class Ranker:
     return ranks
 
   def _group(self, count: int, work: float) -> int:
-    """Returns how many of `count` blocks one call ranks: all or one.
+    """Returns how many of `count` blocks one call ranks: all, or one.
 
     Args:
       count: Blocks.
@@ -218,8 +223,10 @@ class Ranker:
 
 
 def _one_behind(call: Callable[[int], T], starts: Iterable[int]) -> Iterator[T]:
-  """Yields the results of the calls, each after the next call was made: the
-  devices work while the host reads."""
+  """Yields the results of the calls, each after the next call was made.
+
+  The devices work while the host reads.
+  """
   before: T | None = None
   for start in starts:
     result = call(start)

@@ -1,8 +1,8 @@
 """Programs that rank blocks of encoded queries.
 
 Each device scores its share of the queries against its share of the corpus.
-Between devices travel the scores of the right videos, the numbers of videos
-ahead of them and, for text to text, the queries.
+Devices exchange the scores of the right videos, the numbers of videos ahead of
+them and, for text to text, the queries.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dreamprvr_jax.devices.parallel import CORPUS_AXIS, DATA_AXIS
+from dreamprvr_jax.devices.meshes import CORPUS_AXIS, DATA_AXIS
 from dreamprvr_jax.evaluation.corpus import from_bits
 from dreamprvr_jax.metrics.ranks import (
   count_ahead,
@@ -22,7 +22,7 @@ from dreamprvr_jax.metrics.ranks import (
 )
 
 BRANCHES = ('clip', 'frame', 'fused')
-# Blocks of queries, rows of the corpus, what is the same everywhere.
+# Shardings of blocks of queries, of rows of the corpus, and of whole copies.
 BLOCKS = PartitionSpec(None, DATA_AXIS)
 ROWS = PartitionSpec(CORPUS_AXIS)
 WHOLE = PartitionSpec()
@@ -34,24 +34,25 @@ def compile_ranking(
   """Returns the program that ranks some blocks of queries, jitted over the
   mesh.
 
-  From (variables, videos, items, queries, start, target, own, counted), with
-  videos and items as in `Part`, all queries (k, q, d), the first block that
-  is ranked, and of g blocks the right videos (g, q), their scores by branch
-  (g, 3, q), -inf where not known, and (g, q) whose videos ahead are counted.
-  It gives the right videos' scores and the numbers of videos ahead of them,
-  (g, 3, q) each, and if `keep_scores` the fused scores (g, q, rows).
+  It takes (variables, videos, items, queries, start, target, own, counted):
+  `videos` and `items` as in `Part`, all queries (k, q, d), and the first of g
+  blocks to rank. For these blocks, `target` (g, q) has the right videos, `own`
+  (g, 3, q) their scores by branch, -inf where unknown, and `counted` (g, q)
+  says for which queries the videos ahead are counted. It returns the right
+  videos' scores and the numbers of videos ahead of them, (g, 3, q) each, and
+  with `keep_scores` the fused scores (g, q, rows).
 
   Args:
     model: The model.
     mesh: The device mesh.
     block: Videos scored at a time; divides the rows of a device.
-    keep_scores: Whether the fused scores are given, too.
+    keep_scores: Whether the fused scores are returned, too.
   """
 
   def score(variables, queries, stored):
     videos = from_bits(stored)
-    # Of a model that computes in bfloat16 queries are bfloat16 numbers, too:
-    # nothing is lost, and the products need no wider tokens.
+    # A model that computes in bfloat16 makes bfloat16 queries: nothing is
+    # lost, and the products need no wider tokens.
     queries = queries.astype(videos.frame_tokens.dtype)
     found: Any = model.apply(variables, queries, videos, method='score')
     fused = model.clip_weight * found.clip + model.frame_weight * found.frame
@@ -63,8 +64,8 @@ def compile_ranking(
     queries = jax.lax.dynamic_slice_in_dim(queries, start, len(target))
 
     def rank_block(queries, target, own, counted):
-      # All scores of the block first, (blocks, 3, q, videos in a block): a
-      # right video's must be the very number that others are compared with.
+      # All scores of the block first, (blocks, 3, q, videos in a block): the
+      # right video's score must be the number that others are compared with.
       scores = jax.lax.map(lambda x: score(variables, queries, x), blocks)
 
       def find(own, block):
@@ -110,7 +111,7 @@ def compile_ranking(
       check_vma=False,
     ),
     in_shardings=(whole, rows, whole, blocks, *[whole] * 4),
-    # A host reads them, of each process.
+    # The host of every process reads them.
     out_shardings=whole,
   )
 
@@ -119,10 +120,10 @@ def compile_text_ranking(mesh: Mesh) -> Callable[..., Any]:
   """Returns the program that ranks some blocks of queries among all queries,
   jitted over the mesh.
 
-  From (queries, start, rows, row_groups, columns, items, groups), with all
-  queries normalized (k, q, d), the first block that is ranked, of g blocks
-  the index and group of each query (g, q), and all queries as columns (n, d)
-  with their indices and groups (n,). It gives the ranks (g, q).
+  It takes (queries, start, rows, row_groups, columns, items, groups): all
+  queries, normalized, (k, q, d), the first of g blocks to rank, the index and
+  group of each query in these blocks (g, q), and all queries again as columns
+  (n, d) with their indices and groups (n,). It returns the ranks (g, q).
 
   Args:
     mesh: The device mesh.

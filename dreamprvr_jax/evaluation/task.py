@@ -1,4 +1,4 @@
-"""What an evaluation needs of a split, whatever it was read from."""
+"""A retrieval task: queries, their right videos, and the corpus."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,11 +25,12 @@ class RetrievalTask:
     video_batch: Videos encoded at a time, over all devices.
     query_batch: Queries encoded and ranked at a time, over all devices.
     video_batches: Starts a pass over the corpus: dicts of `clip_features`,
-      `frame_features`, `frame_mask`, `video_mask`, and `clip_sizes` of merged
-      clips; this process's rows.
+      `frame_features`, `frame_mask`, `video_mask`, and for merged clips
+      `clip_sizes`; this process's rows.
     query_batches: Starts a pass over the queries: dicts of `word_features`,
       `word_mask`, `caption_mask`; this process's rows.
-    resident: The features in device memory; read instead of the batches.
+    resident: The features in device memory; if given, the batches are not
+      read.
   """
 
   name: str

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.numerics import inverse_norm
+from dreamprvr_jax.progress import Watch
 from dreamprvr_jax.types import VideoEncoding
 
 
@@ -46,7 +46,7 @@ def examine(
   """Returns the best matches of some queries with their token scores.
 
   Args:
-    evaluator: Of the split that the queries belong to.
+    evaluator: The evaluator of the queries' split.
     variables: The model's variables.
     chosen: Indices of the queries.
     top: Best videos shown for each.
@@ -91,8 +91,10 @@ def examine(
 def _ranked(
   scores: Float[np.ndarray, ' v'], right: int, top: int
 ) -> tuple[Int[np.ndarray, ' k'], Int[np.ndarray, ' k']]:
-  """Returns the best videos, then the right one if not among them, and their
-  ranks."""
+  """Returns the best videos and their ranks.
+
+  If the right video is not among them, it comes last.
+  """
   order = np.argsort(-scores, kind='stable')
   rank = int(np.flatnonzero(order == right)[0]) + 1
   ranks = np.arange(1, min(top, len(order)) + 1)

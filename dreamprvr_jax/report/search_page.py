@@ -40,9 +40,8 @@ def write_page(found: Mapping[str, Any], path: os.PathLike[str] | str) -> None:
       are NaN.
     path: The file.
   """
-  with folders.replacing(path) as partial:
-    # The path of an index need not be text.
-    partial.write_text(page(found), encoding='utf-8', errors='replace')
+  # The path of an index need not be text.
+  folders.write_text(path, page(found), errors='replace')
 
 
 def page(found: Mapping[str, Any]) -> str:

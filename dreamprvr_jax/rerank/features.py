@@ -1,7 +1,6 @@
 """What a re-ranker sees of a split: a frozen retriever's encodings."""
 
 import dataclasses
-import os
 import pathlib
 import zipfile
 import zlib
@@ -12,10 +11,11 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from dreamprvr_jax import folders
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.corpus import EncodedCorpus
-from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.evaluation.evaluator import Evaluator
+from dreamprvr_jax.progress import Watch
 
 TOKENS = ('clip', 'frame', 'all')
 
@@ -62,7 +62,7 @@ def encode(
     evaluator: Of the split.
     variables: The retriever's variables, replicated over the mesh.
     tokens: 'clip', 'frame' or 'all' of them.
-    watch: Who looks on.
+    watch: Progress bars, and whether to stop.
 
   Raises:
     UserError: If `tokens` is unknown.
@@ -100,11 +100,15 @@ def _tokens(
 
 
 def save(path: pathlib.Path, features: RerankFeatures, origin: str) -> None:
-  """Keeps features in a file, in one step."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f'.{path.name}.{os.getpid()}.tmp.npz')
-  np.savez(partial, origin=origin, **vars(features))
-  partial.replace(path)
+  """Writes features as an NPZ file, replacing the file in one step.
+
+  Args:
+    path: The file.
+    features: Numpy arrays.
+    origin: What `restore` compares: the retriever and the split.
+  """
+  with folders.replacing(path) as partial:
+    np.savez(partial, origin=origin, **vars(features))
 
 
 def restore(path: pathlib.Path, origin: str) -> RerankFeatures | None:

@@ -10,8 +10,8 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from dreamprvr_jax import rng
-from dreamprvr_jax.devices import parallel
-from dreamprvr_jax.evaluation.encoder import Watch
+from dreamprvr_jax.devices import meshes
+from dreamprvr_jax.progress import Watch
 from dreamprvr_jax.rerank import features as features_room
 from dreamprvr_jax.rerank.features import RerankFeatures
 from dreamprvr_jax.rerank.networks import RerankModel
@@ -46,9 +46,9 @@ class Reranker:
     """
     self._mesh, self._seed = mesh, seed
     self._chunk = -(-chunk // mesh.size) * mesh.size
-    whole = parallel.replicated(mesh)
+    whole = meshes.replicated(mesh)
     self._features = features_room.place(features, whole)
-    by_row = parallel.by_row(mesh)
+    by_row = meshes.by_row(mesh)
 
     @functools.partial(
       jax.jit,
@@ -86,7 +86,7 @@ class Reranker:
       how: See `RerankModel.scores`.
       num_steps: Steps of DDIM.
       noise: Number of the noise seed.
-      watch: Who looks on.
+      watch: Progress bars, and whether to stop.
     """
     count, size = len(lists), self._chunk
     watch = watch or Watch(show=False)

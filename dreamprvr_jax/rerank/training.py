@@ -1,6 +1,5 @@
 """Training a re-ranker on the lists of a frozen retriever."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +12,11 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
 from dreamprvr_jax import rng
-from dreamprvr_jax.devices import parallel, resident
+from dreamprvr_jax.devices import meshes, resident
 from dreamprvr_jax.losses.listwise import listwise_entropy
 from dreamprvr_jax.rerank.features import RerankFeatures
 from dreamprvr_jax.rerank.networks import RerankModel
-from dreamprvr_jax.train.step import Scalars, TrainState, global_norm
+from dreamprvr_jax.train.step import Scalars, TrainState, guarded
 
 
 @struct.dataclass
@@ -61,17 +60,18 @@ def update(
 ) -> tuple[RerankState, Scalars]:
   """Returns the next state and the scalars of one update.
 
-  As in `train.step.update`, what is not finite leaves the state as it was.
+  As in training a retriever, a loss or gradient that is not finite leaves the
+  state as it was; see `train.step.guarded`.
 
   Args:
     state: The state.
-    features: Of the training split.
+    features: Those of the training split.
     rows: Queries of the batch.
     lists: Their candidates, the right one first.
     model: The re-ranker.
     optimizer: From `make_optimizer`.
     temperature: Multiplies the scores in the loss.
-    decay: Of the average.
+    decay: Share of the former average in the next one.
     seed: The run's.
   """
   key = rng.stream_key(seed, 'rerank', state.step)
@@ -84,37 +84,19 @@ def update(
     return listwise_entropy(found, mask, temperature).mean()
 
   total, gradients = jax.value_and_grad(loss)(state.params)
-  norm = global_norm(gradients)
-  alive = state.alive & jnp.isfinite(total) & jnp.isfinite(norm)
-  updates, opt_state = optimizer.update(
-    gradients, state.opt_state, state.params
-  )
-  params = optax.apply_updates(state.params, updates)
-  average = jax.tree.map(
-    lambda mean, new: decay * mean + (1 - decay) * new, state.average, params
-  )
-  params, opt_state, average = jax.tree.map(
-    lambda new, old: jnp.where(alive, new, old),
-    (params, opt_state, average),
-    (state.params, state.opt_state, state.average),
-  )
-  scalars = {'loss/total': total, 'gradient_norm': norm, 'alive': alive}
-  return (
-    dataclasses.replace(
-      state,
-      step=state.step + alive.astype(jnp.int32),
-      alive=alive,
-      params=params,
-      opt_state=opt_state,
-      average=average,
-    ),
-    scalars,
-  )
+  average = lambda params: {
+    'average': jax.tree.map(
+      lambda mean, new: decay * mean + (1 - decay) * new, state.average, params
+    )
+  }
+  return guarded(state, optimizer, state.params, total, gradients, average)
 
 
 class ListFeeder:
-  """Makes the updates of a training, in an order of the epoch's own; see
-  `train.feeders.Feeder`."""
+  """Makes the updates of a training, each epoch in an order of its own.
+
+  See `train.feeders.Feeder`.
+  """
 
   def __init__(
     self,
@@ -129,7 +111,7 @@ class ListFeeder:
     """Compiles nothing yet.
 
     Args:
-      features: Of the training split, on the devices.
+      features: Those of the training split, on the devices.
       lists: Candidates of every query.
       mesh: The device mesh.
       batch_size: Lists of an update.
@@ -137,7 +119,7 @@ class ListFeeder:
       **parts: Keyword arguments of `update`.
     """
     self._features = features
-    self._lists = jax.device_put(lists, parallel.replicated(mesh))
+    self._lists = jax.device_put(lists, meshes.replicated(mesh))
     self.steps_per_epoch = steps = steps_of(len(lists), batch_size)
     batch = min(batch_size, len(lists))
 
@@ -146,10 +128,10 @@ class ListFeeder:
       order = resident.epoch_order(len(lists), seed, epoch)
       rows = jax.lax.dynamic_slice_in_dim(order, number * batch, batch)
       if batch % mesh.size == 0:
-        rows = jax.lax.with_sharding_constraint(rows, parallel.by_row(mesh))
+        rows = jax.lax.with_sharding_constraint(rows, meshes.by_row(mesh))
       return update(state, features, rows, lists[rows], seed=seed, **parts)
 
-    whole = parallel.replicated(mesh)
+    whole = meshes.replicated(mesh)
     self._run: Callable[..., Any] = jax.jit(
       run,
       in_shardings=(whole, whole, whole),
@@ -161,7 +143,7 @@ class ListFeeder:
   def advance(
     self, state: RerankState, first: int, count: int
   ) -> tuple[RerankState, Scalars, int]:
-    """See `Feeder`; the state knows the number of its batch."""
+    """See `Feeder`; the state says which batch comes next."""
     del first, count
     state, scalars = self._run(state, self._features, self._lists)
     jax.block_until_ready(self._before)
@@ -173,6 +155,8 @@ class ListFeeder:
 
 
 def steps_of(count: int, batch_size: int) -> int:
-  """Returns the updates of an epoch: the last queries of an order that do not
-  fill a batch wait for another epoch."""
+  """Returns the updates of an epoch.
+
+  The last queries of an epoch that do not fill a batch are left out.
+  """
   return max(count // batch_size, 1)

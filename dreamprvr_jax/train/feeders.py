@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.devices.resident import Gather, ResidentSplit
 from dreamprvr_jax.train.step import Scalars, TrainState, TrainStep, TrainSteps
 from dreamprvr_jax.types import Batch
@@ -65,7 +65,7 @@ class HostBatches:
     self._stream, self._mesh = stream, mesh
 
   def __next__(self) -> Batch:
-    return Batch.from_dict(parallel.shard_rows(next(self._stream), self._mesh))
+    return Batch.from_dict(meshes.shard_rows(next(self._stream), self._mesh))
 
   def close(self) -> None:
     """Ends the stream."""

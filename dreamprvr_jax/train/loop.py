@@ -19,8 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from dreamprvr_jax.checkpoints import RunCheckpoints
-from dreamprvr_jax.evaluation.encoder import Stopped
-from dreamprvr_jax.progress import bar
+from dreamprvr_jax.progress import Stopped, bar
 from dreamprvr_jax.train.feeders import Feeder
 from dreamprvr_jax.train.metric_log import MetricLog
 from dreamprvr_jax.train.signals import StopRequest

@@ -66,10 +66,7 @@ class MetricLog:
     root.mkdir(parents=True, exist_ok=True)
     kept = [row for row in read_rows(root) if row['step'] <= from_step]
     path = root / METRICS_FILE
-    with folders.replacing(path) as partial:
-      partial.write_text(
-        ''.join(json.dumps(row) + '\n' for row in kept), encoding='utf-8'
-      )
+    folders.write_text(path, ''.join(json.dumps(row) + '\n' for row in kept))
     self._file = path.open('a', encoding='utf-8')
     # Slow to import: only a run that trains pays for it.
     from tensorboardX import SummaryWriter

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import flax.linen as nn
 import jax
@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from dreamprvr_jax import rng
-from dreamprvr_jax.devices import parallel, resident
+from dreamprvr_jax.devices import meshes, resident
 from dreamprvr_jax.types import Batch
 
 Scalars = dict[str, Float[Array, '...']]
@@ -49,13 +49,21 @@ class TrainState:
     return {'params': self.params, **self.constants}
 
 
+State = TypeVar('State', bound=TrainState)
+
+
 def init_variables(model: nn.Module, batch: Batch, seed: int) -> dict[str, Any]:
-  """Returns the initial variables of a model; the values of `batch` play no
-  part, its widths do."""
+  """Returns the initial variables of a model.
+
+  Args:
+    model: The model.
+    batch: Only the shapes of its arrays matter.
+    seed: The run's.
+  """
   streams = ('dropout', 'perturbation', 'registers')
   rngs = {name: rng.stream_key(seed, name) for name in streams}
   rngs['params'] = rng.stream_key(seed, 'init')
-  variables = jax.jit(model.init, compiler_options=parallel.compiler_options())(
+  variables = jax.jit(model.init, compiler_options=meshes.compiler_options())(
     rngs, batch
   )
   return {k: v for k, v in variables.items() if k != 'intermediates'}
@@ -80,6 +88,47 @@ def global_norm(tree: Any) -> Float[Array, '']:
   return jnp.sqrt(sum(square))
 
 
+def guarded(
+  state: State,
+  optimizer: optax.GradientTransformation,
+  params: Any,
+  loss: Float[Array, ''],
+  gradients: Any,
+  follow: Callable[[Any], dict[str, Any]] = lambda params: {},
+) -> tuple[State, Scalars]:
+  """Returns the next state, and the scalars of the update.
+
+  A loss or gradient that is not finite leaves the state as it was, and so
+  does every update after it: the caller may look at the scalars late and
+  still finds the last good state.
+
+  Args:
+    state: The state.
+    optimizer: From gradients to updates.
+    params: What is updated: the state's parameters within their bounds.
+    loss: The loss at `params`.
+    gradients: Its gradients.
+    follow: From the next parameters to the other fields of the next state.
+  """
+  norm = global_norm(gradients)
+  alive = state.alive & jnp.isfinite(loss) & jnp.isfinite(norm)
+  updates, opt_state = optimizer.update(gradients, state.opt_state, params)
+  params = optax.apply_updates(params, updates)
+  fresh = {'params': params, 'opt_state': opt_state, **follow(params)}
+  # Selects fuse into the update. A branch would have to be read by the host
+  # on a GPU, which then stands still in every step.
+  kept = jax.tree.map(
+    lambda new, old: jnp.where(alive, new, old),
+    fresh,
+    {name: getattr(state, name) for name in fresh},
+  )
+  step = state.step + alive.astype(jnp.int32)
+  return (
+    dataclasses.replace(state, step=step, alive=alive, **kept),
+    {'loss/total': loss, 'gradient_norm': norm, 'alive': alive},
+  )
+
+
 def update(
   state: TrainState,
   batch: Batch,
@@ -90,12 +139,7 @@ def update(
   seed: int,
   hard_from_step: int,
 ) -> tuple[TrainState, Scalars]:
-  """Returns the next state and the scalars of one update.
-
-  A loss or gradient that is not finite leaves the state as it was, and so
-  does every update after it: the caller may look at the scalars late and
-  still finds the last good state.
-  """
+  """Returns the next state and the scalars of one update; see `guarded`."""
   keys = rng.step_keys(seed, state.step)
   hard = state.step >= hard_from_step
   # Bounds of parameters, where a model has any.
@@ -113,60 +157,37 @@ def update(
     return objective(output, batch, ranks)
 
   (total, terms), gradients = jax.value_and_grad(loss, has_aux=True)(former)
-  norm = global_norm(gradients)
-  alive = state.alive & jnp.isfinite(total) & jnp.isfinite(norm)
-
-  updates, opt_state = optimizer.update(gradients, state.opt_state, former)
-  params = optax.apply_updates(former, updates)
-  # Selects fuse into the update. A branch would have to be read by the host
-  # on a GPU, which then stands still in every step.
-  params, opt_state = jax.tree.map(
-    lambda new, old: jnp.where(alive, new, old),
-    (params, opt_state),
-    (state.params, state.opt_state),
-  )
-  scalars = {
-    'loss/total': total,
+  state, scalars = guarded(state, optimizer, former, total, gradients)
+  return state, {
+    **scalars,
     **{f'loss/{name}': value for name, value in terms.items()},
-    'gradient_norm': norm,
-    'alive': alive,
   }
-  return (
-    dataclasses.replace(
-      state,
-      step=state.step + alive.astype(jnp.int32),
-      alive=alive,
-      params=params,
-      opt_state=opt_state,
-    ),
-    scalars,
-  )
 
 
 def compile_update(mesh: Mesh, **parts: Any) -> TrainStep:
   """Returns `update`, jitted over the mesh; the state is donated.
 
-  Parameters are replicated, the batch is split by row, similarities see the
-  whole global batch.
+  Parameters are replicated and the batch is split by row. Similarities are
+  those of the whole global batch.
 
   Args:
     mesh: The device mesh.
     **parts: Keyword arguments of `update`.
   """
-  whole = parallel.replicated(mesh)
+  whole = meshes.replicated(mesh)
   return jax.jit(
     lambda state, batch: update(state, batch, **parts),
-    in_shardings=(whole, parallel.by_row(mesh)),
+    in_shardings=(whole, meshes.by_row(mesh)),
     out_shardings=(whole, whole),
     donate_argnums=(0,),
-    compiler_options=parallel.compiler_options(mesh),
+    compiler_options=meshes.compiler_options(mesh),
   )
 
 
 def compile_steps(
   mesh: Mesh, *, batch_size: int, steps_per_epoch: int, most: int, **parts: Any
 ) -> TrainSteps:
-  """Returns a program of several updates on a split that the devices hold.
+  """Returns a program of several updates on a split in device memory.
 
   It takes (state, split, count, slots) and makes `count` updates from the
   state's step on, all of one epoch, with `slots` caption slots each (static).
@@ -178,12 +199,12 @@ def compile_steps(
     mesh: The device mesh.
     batch_size: Videos of a batch.
     steps_per_epoch: Updates of an epoch.
-    most: No count is greater; the length of the stacked scalars.
+    most: The greatest count, and the length of the stacked scalars.
     **parts: Keyword arguments of `update`.
   """
-  whole = parallel.replicated(mesh)
+  whole = meshes.replicated(mesh)
 
-  # Jitted for its own sake: traced once for the shapes and the loop.
+  # Jitted so that it is traced once, for the shapes and for the loop.
   @functools.partial(jax.jit, static_argnums=(3,))
   def one(state, split, order, slots):
     batch = resident.train_batch(
@@ -227,5 +248,5 @@ def compile_steps(
     out_shardings=(whole, whole),
     static_argnums=(3,),
     donate_argnums=(0,),
-    compiler_options=parallel.compiler_options(mesh),
+    compiler_options=meshes.compiler_options(mesh),
   )

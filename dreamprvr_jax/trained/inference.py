@@ -10,7 +10,7 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from dreamprvr_jax import checkpoints
+from dreamprvr_jax import checkpoints, folders
 from dreamprvr_jax.checkpoints import CheckpointError
 from dreamprvr_jax.models.registry import build_model
 from dreamprvr_jax.models.template import blank_batch, variable_shapes
@@ -144,10 +144,8 @@ def export(
     stored['config'] = dict(config)
   checkpoints.save_weights(target, variables, stored)
   flat = flax.traverse_util.flatten_dict(variables, sep='.')
-  path = pathlib.Path(target) / SAFETENSORS_FILE
-  partial = path.with_suffix('.tmp')
-  save_file({k: np.asarray(v) for k, v in flat.items()}, partial)
-  partial.replace(path)
+  with folders.replacing(pathlib.Path(target) / SAFETENSORS_FILE) as partial:
+    save_file({k: np.asarray(v) for k, v in flat.items()}, partial)
   return [
     checkpoints.CONFIG_FILE,
     f'{checkpoints.WEIGHTS}/',

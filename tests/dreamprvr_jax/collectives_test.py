@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.diffusion.denoiser import RegisterEstimator
 from dreamprvr_jax.evaluation.encoder import compile_encoding
 from dreamprvr_jax.evaluation.ranking import (
@@ -78,7 +78,7 @@ def ranking_arguments():
 
 @pytest.mark.parametrize('devices', MESHES)
 def test_ranking_sends_only_own_scores_and_counts(devices):
-  mesh = parallel.make_mesh(*devices)
+  mesh = meshes.make_mesh(*devices)
   program = compile_ranking(Passing(), mesh, block=5)
   found = collectives(program.lower(*ranking_arguments()).compile())
   share = QUERIES // mesh.shape['data']
@@ -93,7 +93,7 @@ def test_ranking_sends_only_own_scores_and_counts(devices):
 
 @pytest.mark.parametrize('devices', MESHES)
 def test_kept_scores_are_all_that_is_sent_besides(devices):
-  mesh = parallel.make_mesh(*devices)
+  mesh = meshes.make_mesh(*devices)
   program = compile_ranking(Passing(), mesh, block=5, keep_scores=True)
   found = collectives(program.lower(*ranking_arguments()).compile())
   assert found[0].size <= BLOCKS * QUERIES * VIDEOS
@@ -101,7 +101,7 @@ def test_kept_scores_are_all_that_is_sent_besides(devices):
 
 @pytest.mark.parametrize('devices', MESHES)
 def test_ranking_of_text_sends_no_scores(devices):
-  mesh = parallel.make_mesh(*devices)
+  mesh = meshes.make_mesh(*devices)
   rows = BLOCKS * QUERIES
   arguments = shapes(
     queries=(np.float32, BLOCKS, QUERIES, WIDTH),
@@ -120,7 +120,7 @@ def test_ranking_of_text_sends_no_scores(devices):
 
 @pytest.mark.parametrize('devices', MESHES)
 def test_encoded_videos_stay_with_those_who_score_them(devices):
-  mesh = parallel.make_mesh(*devices)
+  mesh = meshes.make_mesh(*devices)
   data = features(VIDEOS, 5, width=WIDTH)
   task = task_of(data, mesh=mesh)
   stored = shapes(
@@ -222,13 +222,13 @@ def test_training_step_gathers_queries_not_tokens():
       caption_video=(np.int32, CAPTIONS),
     )
   )
-  update = compile_update(parallel.make_mesh(8), **parts)
+  update = compile_update(meshes.make_mesh(8), **parts)
   check_training(update.lower(state, batch).compile(), state)
 
 
 def test_noise_of_all_steps_is_predicted_where_the_videos_are():
   estimator = RegisterEstimator(num_steps=4, num_layers=2, width=8)
-  mesh = parallel.make_mesh(8)
+  mesh = meshes.make_mesh(8)
   by_video = NamedSharding(mesh, PartitionSpec(None, ('data', 'corpus')))
   x = np.zeros((4, 16, 3, 8), np.float32)
   steps = np.zeros((4, 2, 8), np.float32)
@@ -250,7 +250,7 @@ def test_noise_of_all_steps_is_predicted_where_the_videos_are():
 def test_steps_on_resident_features_gather_queries_not_tokens():
   # So many that they are more than the queries.
   state, parts = training_parts(num_registers=3)
-  mesh = parallel.make_mesh(8)
+  mesh = meshes.make_mesh(8)
   data = features(50, 90, width=10, clips=CLIPS, frames=FRAMES)
   steps = compile_steps(
     mesh, batch_size=TRAIN_VIDEOS, steps_per_epoch=4, most=4, **parts

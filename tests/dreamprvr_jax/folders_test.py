@@ -6,10 +6,12 @@ import sys
 import pytest
 
 from dreamprvr_jax import folders
+from tests.helpers import disks
 
 _HOLD = """
 import sys, time
 from dreamprvr_jax import folders
+from tests.helpers import disks
 with folders.held(sys.argv[1], 'run'):
   print('held', flush=True)
   time.sleep(60)
@@ -91,6 +93,20 @@ def test_names_the_file_that_cannot_be_written(tmp_path):
   ):
     partial.write_text('1')
   assert caught.value.filename == str(tmp_path)
+
+
+def test_json_is_whole_or_as_before(tmp_path):
+  path = tmp_path / 'deep/metrics.json'
+  folders.write_json(path, {'SumR': 1})
+  before = path.read_text()
+  with (
+    disks.short_files(1000),
+    pytest.raises(OSError, match='File too large') as e,
+  ):
+    folders.write_json(path, {'scores': list(range(1000))})
+  assert e.value.filename == str(path)
+  assert path.read_text() == before
+  assert list(path.parent.iterdir()) == [path]
 
 
 def test_waits_for_the_end_of_the_holder(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from dreamprvr_jax.archive.index import writer
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.archive.serving.server import serve
 from dreamprvr_jax.archive.serving.service import Service
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from tests.helpers.searching import WIDTH, made, retriever, videos_of
 
 VIDEOS = 45
@@ -31,7 +31,7 @@ def open_index(folder):
   place = folder / 'index'
   if not place.exists():
     writer.create(place, retriever(), videos_of(made(VIDEOS, 3)))
-  return Index.open(place, retriever(), mesh=parallel.make_mesh(1, 1))
+  return Index.open(place, retriever(), mesh=meshes.make_mesh(1, 1))
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from dreamprvr_jax.archive.index.quantization import quantize
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
 
@@ -32,8 +32,8 @@ def encoded_rows(
   Raises:
     UserError: If tokens are not finite as float16.
   """
-  mesh = mesh or parallel.make_mesh()
-  variables = parallel.replicate(retriever.variables, mesh)
+  mesh = mesh or meshes.make_mesh()
+  variables = meshes.replicate(retriever.variables, mesh)
 
   def encode(variables, arrays):
     encoding, shown = retriever.model.apply(
@@ -43,7 +43,7 @@ def encoded_rows(
     return encoding, registers and registers[0].tokens
 
   program = jax.jit(
-    encode, in_shardings=(parallel.replicated(mesh), parallel.by_row(mesh))
+    encode, in_shardings=(meshes.replicated(mesh), meshes.by_row(mesh))
   )
   names = ('clip_features', 'frame_features', 'frame_mask', 'clip_sizes')
   start = 0

@@ -14,7 +14,7 @@ from data_pipeline.corpus import DataOptions, Split, open_corpus
 from data_pipeline.prefetch import Prefetcher
 from dreamprvr_jax.archive.index.writer import Elsewhere, Videos, write_part
 from dreamprvr_jax.archive.jobs.engine import Engine
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
 
@@ -35,7 +35,7 @@ class Plan:
     options: Of the corpus.
     split: Of the corpus; '' for all videos of the features.
     batch: Videos encoded at a time.
-    num_devices: Of a worker's mesh, see `parallel.make_mesh`.
+    num_devices: Of a worker's mesh, see `meshes.make_mesh`.
     corpus_devices: Of a worker's mesh.
     programs: Folder that keeps compiled programs; '' for none.
   """
@@ -140,7 +140,7 @@ def work(part: Part) -> None:
     videos_of(split, np.asarray(part.rows, int), plan.batch),
     tokens=part.tokens,
     registers=part.registers,
-    mesh=parallel.make_mesh(plan.num_devices, plan.corpus_devices),
+    mesh=meshes.make_mesh(plan.num_devices, plan.corpus_devices),
   )
 
 

@@ -13,7 +13,7 @@ from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.index.writer import check_retriever
 from dreamprvr_jax.archive.search.moments import Moment, find_moments, timelines
 from dreamprvr_jax.archive.search.searcher import Candidates, Searcher
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.trained.retriever import Retriever
 
 
@@ -70,7 +70,7 @@ class Index:
     store = Store(directory)
     retriever = retriever or Retriever.load(store.manifest.checkpoint)
     check_retriever(directory, store.manifest, retriever)
-    return cls(retriever, store, mesh or parallel.make_mesh(), **options)
+    return cls(retriever, store, mesh or meshes.make_mesh(), **options)
 
   @property
   def manifest(self) -> Manifest:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from dreamprvr_jax.archive.index import product
 from dreamprvr_jax.archive.index.quantization import dequantize
-from dreamprvr_jax.devices.parallel import CORPUS_AXIS, DATA_AXIS
+from dreamprvr_jax.devices.meshes import CORPUS_AXIS, DATA_AXIS
 from dreamprvr_jax.numerics import l2_normalize
 from dreamprvr_jax.types import DType, VideoEncoding
 

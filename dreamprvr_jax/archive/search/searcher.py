@@ -19,7 +19,7 @@ from dreamprvr_jax.archive.search.program import (
   compile_scores,
   compile_search,
 )
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
 
@@ -68,15 +68,15 @@ class Searcher:
       products=products,
       units=retriever.is_plain and _is_float32(retriever.model),
     )
-    self._variables = parallel.replicate(retriever.variables, mesh)
-    self._codebooks = parallel.replicate(store.codebooks, mesh)
+    self._variables = meshes.replicate(retriever.variables, mesh)
+    self._codebooks = meshes.replicate(store.codebooks, mesh)
     model = retriever.model
     self._encode = jax.jit(
       lambda variables, words, mask: model.apply(
         variables, words, mask, method='encode_query'
       ),
-      in_shardings=parallel.replicated(mesh),
-      out_shardings=parallel.replicated(mesh),
+      in_shardings=meshes.replicated(mesh),
+      out_shardings=meshes.replicated(mesh),
     )
     self._program = functools.cache(
       lambda kind, block, k: compile_search(

@@ -19,7 +19,7 @@ from dreamprvr_jax.checkpoints import (
   load_weights,
   series,
 )
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from tests.helpers import disks, runs
 
 LATEST = pathlib.Path('checkpoints/latest')
@@ -28,9 +28,9 @@ LATEST = pathlib.Path('checkpoints/latest')
 def make_state(step, rows=500):
   """A state whose values depend on the step; 40 kB, not compressible."""
   bits = np.random.default_rng(step).standard_normal((rows, 20))
-  return parallel.replicate(
+  return meshes.replicate(
     {'params': {'kernel': bits.astype(np.float32)}, 'step': jnp.int32(step)},
-    parallel.make_mesh(),
+    meshes.make_mesh(),
   )
 
 

@@ -13,7 +13,6 @@ from dreamprvr_jax.checkpoints import (
   load_weights,
   read_config,
   save_weights,
-  write_json,
 )
 from tests.helpers import disks
 
@@ -94,20 +93,6 @@ def test_no_best_epoch_yet(tmp_path):
   assert best_info(tmp_path) is None
   with pytest.raises(CheckpointError, match='no epoch has been evaluated'):
     load_weights(tmp_path, weights(0))
-
-
-def test_json_is_whole_or_as_before(tmp_path):
-  path = tmp_path / 'deep/metrics.json'
-  write_json(path, {'SumR': 1})
-  before = path.read_text()
-  with (
-    disks.short_files(1000),
-    pytest.raises(OSError, match='File too large') as e,
-  ):
-    write_json(path, {'scores': list(range(1000))})
-  assert e.value.filename == str(path)
-  assert path.read_text() == before
-  assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize('content', ['{"width": 3}', '[]', '{'])

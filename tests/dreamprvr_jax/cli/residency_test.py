@@ -10,7 +10,7 @@ import pytest
 
 from data_pipeline.options import DataOptions
 from dreamprvr_jax.cli import residency
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 
 GIB = 2**30
@@ -119,5 +119,5 @@ def test_dtype_of_features_on_the_device():
 def test_only_the_device_pipeline_places(pipeline):
   config = importlib.import_module('configs.tvr').get_config()
   config.data.pipeline = pipeline
-  mesh = parallel.make_mesh(1)
+  mesh = meshes.make_mesh(1)
   assert residency.place_split(TRAIN, config, mesh) is None

@@ -11,7 +11,7 @@ from data_pipeline import batching, iterators
 from data_pipeline.corpus import Split
 from data_pipeline.options import DataOptions
 from data_pipeline.resident import ResidentSource
-from dreamprvr_jax.devices import parallel, resident
+from dreamprvr_jax.devices import meshes, resident
 from dreamprvr_jax.types import Batch
 
 VIDEOS, WORDS, VISUAL, TEXT = 21, 5, 6, 4
@@ -106,7 +106,7 @@ def test_orders_on_device_and_host_agree(seed):
 
 @pytest.mark.parametrize('devices', [1, 8])
 def test_batches_are_those_of_the_host(split, devices):
-  mesh = parallel.make_mesh(devices)
+  mesh = meshes.make_mesh(devices)
   held, program = placed(split, mesh), gather(mesh)
   plan = batching.TrainPlan(
     split.caption_video,
@@ -128,12 +128,12 @@ def test_batches_are_those_of_the_host(split, devices):
     for name, value in theirs.items():
       array = getattr(ours, name)
       assert array.dtype == value.dtype, name
-      assert array.sharding.is_equivalent_to(parallel.by_row(mesh), array.ndim)
+      assert array.sharding.is_equivalent_to(meshes.by_row(mesh), array.ndim)
       np.testing.assert_array_equal(array, value, err_msg=name)
 
 
 def test_features_do_not_travel(split):
-  mesh = parallel.make_mesh(8)
+  mesh = meshes.make_mesh(8)
   text = (
     gather(mesh).lower(placed(split, mesh), np.int32(0), 40).compile().as_text()
   )
@@ -148,7 +148,7 @@ def test_features_do_not_travel(split):
 
 
 def test_dtype_of_the_copy(split):
-  mesh = parallel.make_mesh(1)
+  mesh = meshes.make_mesh(1)
   whole = placed(split, mesh)
   half = placed(split, mesh, jnp.bfloat16)
   for name in ('clips', 'frames', 'words'):
@@ -160,7 +160,7 @@ def test_dtype_of_the_copy(split):
 
 
 def test_rows_that_are_padding(split):
-  held = placed(split, parallel.make_mesh(1))
+  held = placed(split, meshes.make_mesh(1))
   videos = resident.read_videos(held, jnp.array([4, -1, 0]))
   captions = resident.read_captions(held, jnp.array([-1, 5, 2]))
   assert videos['video_mask'].tolist() == [True, False, True]

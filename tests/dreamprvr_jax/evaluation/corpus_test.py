@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.evaluation.corpus import Layout, from_bits, to_bits
 from dreamprvr_jax.types import VideoEncoding
 
@@ -20,7 +20,7 @@ PLANS = [
 
 @pytest.mark.parametrize('devices', [(1, 1), (8, 2), (8, 8)])
 def test_every_video_has_one_row(devices):
-  mesh = parallel.make_mesh(*devices)
+  mesh = meshes.make_mesh(*devices)
   share = mesh.shape['corpus']
   for num_videos, batch, largest, rows in PLANS:
     layout = Layout.plan(
@@ -47,14 +47,14 @@ def test_every_video_has_one_row(devices):
 
 def test_enough_memory_means_one_part_and_little_padding():
   layout = Layout.plan(
-    4917, 128, parallel.make_mesh(1), largest_block=400, rows_in_memory=5100
+    4917, 128, meshes.make_mesh(1), largest_block=400, rows_in_memory=5100
   )
   assert layout.parts == 1
   assert 4917 <= layout.rows < 5100
 
 
 def test_as_few_parts_as_memory_allows():
-  mesh = parallel.make_mesh(1)
+  mesh = meshes.make_mesh(1)
   for rows in (2000, 4000, 9000):
     layout = Layout.plan(
       10_000, 100, mesh, largest_block=50, rows_in_memory=rows
@@ -65,7 +65,7 @@ def test_as_few_parts_as_memory_allows():
 def test_the_block_does_not_depend_on_the_parts():
   blocks = {
     Layout.plan(
-      1000, 8, parallel.make_mesh(1), largest_block=90, rows_in_memory=rows
+      1000, 8, meshes.make_mesh(1), largest_block=90, rows_in_memory=rows
     ).block
     for rows in (50, 300, 5000)
   }

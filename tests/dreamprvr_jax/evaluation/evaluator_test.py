@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.devices.pace import Pace
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation import encoder
-from dreamprvr_jax.evaluation.encoder import Stopped, Watch
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.evaluation.timelines import examine
 from dreamprvr_jax.models.base import similarities
+from dreamprvr_jax.progress import Stopped, Watch
 from dreamprvr_jax.types import VideoEncoding
 from tests.helpers.retrieval import (
   Passing,
@@ -63,7 +63,7 @@ def check(ranking, data):
 @pytest.mark.parametrize('devices', MESHES)
 @pytest.mark.parametrize('resident', [False, True])
 def test_ranks_and_scores(data, devices, resident):
-  mesh = parallel.make_mesh(*devices)
+  mesh = meshes.make_mesh(*devices)
   evaluator = Evaluator(
     Passing(),
     mesh,
@@ -87,7 +87,7 @@ def test_ranks_and_scores(data, devices, resident):
 def test_a_corpus_in_parts(devices, resident):
   # A third of the scores are ties.
   data = features(VIDEOS, QUERIES, ties=True)
-  mesh = parallel.make_mesh(*devices)
+  mesh = meshes.make_mesh(*devices)
   evaluator = Evaluator(
     Passing(),
     mesh,
@@ -102,7 +102,7 @@ def test_a_corpus_in_parts(devices, resident):
 def test_kept_scores(data, parts, request):
   if parts:
     request.getfixturevalue('little_memory')
-  evaluator = Evaluator(Passing(), parallel.make_mesh(8, 2), task_of(data))
+  evaluator = Evaluator(Passing(), meshes.make_mesh(8, 2), task_of(data))
   ranking = evaluator.run({}, keep_scores=True, show=False)[1]
   assert ranking.scores.shape == (QUERIES, VIDEOS)
   check(ranking, data)
@@ -124,7 +124,7 @@ def test_bfloat16_tokens_are_kept_and_scored_as_such(data):
       assert queries.dtype == videos.clip_tokens.dtype == jnp.bfloat16
       return super().score(queries, videos)
 
-  evaluator = Evaluator(Half(), parallel.make_mesh(1), task_of(data))
+  evaluator = Evaluator(Half(), meshes.make_mesh(1), task_of(data))
   (part,) = evaluator.encode({}, Watch(show=False))[1]
   assert part.videos.frame_tokens.dtype == jnp.uint16
   ranking = evaluator.run({}, keep_scores=True, show=False)[1]
@@ -142,11 +142,11 @@ def test_sizes_of_merged_clips_reach_the_model(data, devices, resident):
       return VideoEncoding(clips + clip_sizes[..., None], frames, frame_mask)
 
   sizes = np.random.default_rng(1).integers(1, 4, data['clips'].shape[:2])
-  mesh = parallel.make_mesh(*devices)
+  mesh = meshes.make_mesh(*devices)
   task = task_of(data, mesh=mesh if resident else None)
   if resident:
     plan = np.stack([sizes, np.zeros_like(sizes)], axis=1).astype(np.int8)
-    held = task.resident.replace(clip_plan=parallel.replicate(plan, mesh))
+    held = task.resident.replace(clip_plan=meshes.replicate(plan, mesh))
     task = dataclasses.replace(task, resident=held)
   else:
     start = task.video_batches
@@ -167,7 +167,7 @@ def test_sizes_of_merged_clips_reach_the_model(data, devices, resident):
 def test_text_to_text(data, devices):
   evaluator = Evaluator(
     Passing(),
-    parallel.make_mesh(*devices),
+    meshes.make_mesh(*devices),
     task_of(data),
     pace=AT_ONCE if devices == (8, 2) else None,
   )
@@ -189,7 +189,7 @@ def test_text_to_text(data, devices):
 def test_asked_to_stop(data, calls):
   """Asked before each call: the queries take five, then come the videos."""
   evaluator = Evaluator(
-    Passing(), parallel.make_mesh(1), task_of(data), pace=STEP_BY_STEP
+    Passing(), meshes.make_mesh(1), task_of(data), pace=STEP_BY_STEP
   )
   asked = iter([False] * 4 * calls)
   with pytest.raises(Stopped):
@@ -199,9 +199,7 @@ def test_asked_to_stop(data, calls):
 @pytest.mark.parametrize('share', [0, -0.5, 1.5])
 def test_share_of_memory_that_is_none(data, share):
   with pytest.raises(UserError, match=f'corpus_share is {share}'):
-    Evaluator(
-      Passing(), parallel.make_mesh(1), task_of(data), corpus_share=share
-    )
+    Evaluator(Passing(), meshes.make_mesh(1), task_of(data), corpus_share=share)
 
 
 @pytest.mark.parametrize('parts', [False, True])
@@ -209,7 +207,7 @@ def test_share_of_memory_that_is_none(data, share):
 def test_timelines(data, devices, parts, request):
   if parts:
     request.getfixturevalue('little_memory')
-  evaluator = Evaluator(Passing(), parallel.make_mesh(*devices), task_of(data))
+  evaluator = Evaluator(Passing(), meshes.make_mesh(*devices), task_of(data))
   clip, _, fused = expected_scores(data)
   ranks = ranks_of(fused, data['right'])
   for match in examine(evaluator, {}, np.asarray([0, 7]), top=3):

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamprvr_jax.devices import memory, parallel
+from dreamprvr_jax.devices import memory, meshes
 from dreamprvr_jax.evaluation import encoder
-from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.evaluation.ranking import compile_ranking
+from dreamprvr_jax.progress import Watch
 from dreamprvr_jax.types import VideoEncoding
 from tests.helpers.retrieval import (
   Passing,
@@ -39,7 +39,7 @@ def temporary_bytes(videos, dtype):
     shape((2, 3, QUERIES), np.float32),
     shape((2, QUERIES), bool),
   )
-  program = compile_ranking(Passing(), parallel.make_mesh(1), block=BLOCK)
+  program = compile_ranking(Passing(), meshes.make_mesh(1), block=BLOCK)
   compiled = program.lower(*arguments).compile()
   return compiled.memory_analysis().temp_size_in_bytes
 
@@ -64,7 +64,7 @@ def test_memory_is_that_of_blocks(dtype):
 def test_a_hundred_thousand_videos(devices, parts, monkeypatch):
   videos = 100_000
   data = features(videos, 700, width=8, clips=2, frames=3, ties=True)
-  mesh = parallel.make_mesh(*devices)
+  mesh = meshes.make_mesh(*devices)
   num_bytes = 4 * 5 * 8 + 3
   # Half of it is for the corpus.
   free = 2.1 * num_bytes * videos / parts / mesh.shape['corpus']
@@ -82,7 +82,7 @@ def test_a_hundred_thousand_videos(devices, parts, monkeypatch):
 
 def test_free_memory_is_known_here():
   # Eight devices share the host's memory.
-  one, eight = (memory.free_memory(parallel.make_mesh(n)) for n in (1, 8))
+  one, eight = (memory.free_memory(meshes.make_mesh(n)) for n in (1, 8))
   assert one == pytest.approx(8 * eight, rel=0.2)
   assert 2**20 < one < 2**50
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamprvr_jax.devices.parallel import by_row, make_mesh, replicated
+from dreamprvr_jax.devices.meshes import by_row, make_mesh, replicated
 from dreamprvr_jax.layers.dropout import Dropout, hashed_bits
 from dreamprvr_jax.rng import stream_key
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.metrics.ranks import (
   count_ahead,
   own_score,
@@ -120,7 +120,7 @@ def test_best_sibling_equals_a_loop(shares):
   whole, column = PartitionSpec(), PartitionSpec('corpus')
   got = jax.shard_map(
     functools.partial(rank_of_best_sibling, axis='corpus'),
-    mesh=parallel.make_mesh(shares, shares),
+    mesh=meshes.make_mesh(shares, shares),
     in_specs=(PartitionSpec(None, 'corpus'), whole, whole, column, column),
     out_specs=whole,
     check_vma=False,

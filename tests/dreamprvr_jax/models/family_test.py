@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.common import MODELS as CONFIGS
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.models import base, registry
 from dreamprvr_jax.models.registry import MODELS, build_model
 from dreamprvr_jax.objectives.registry import build_objective
@@ -66,7 +66,7 @@ def small(name):
 def course(name, devices):
   """Returns the losses of three updates."""
   model, data = small(name), batch()
-  mesh = parallel.make_mesh(devices)
+  mesh = meshes.make_mesh(devices)
   loss = dict(CONFIGS[name]('tvr')['loss'])
   update = compile_update(
     mesh,
@@ -79,8 +79,8 @@ def course(name, devices):
   state = create_state(
     init_variables(model, data, 0), bert_adam(warmup_linear(0.01, 10, 0.3))
   )
-  state = parallel.replicate(state, mesh)
-  data = jax.device_put(data, parallel.by_row(mesh))
+  state = meshes.replicate(state, mesh)
+  data = jax.device_put(data, meshes.by_row(mesh))
   losses = []
   for _ in range(3):
     state, scalars = update(state, data)

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.diffusion.process import q_sample_rows
 from dreamprvr_jax.diffusion.schedule import cosine_schedule
 from dreamprvr_jax.errors import UserError
@@ -23,6 +23,7 @@ from dreamprvr_jax.rerank.networks import build_reranker
 from dreamprvr_jax.rerank.reranker import Reranker
 from dreamprvr_jax.train.bert_adam import bert_adam, warmup_cosine
 from dreamprvr_jax.train.step import global_norm
+from tests.helpers import disks
 from tests.helpers.golden import distance, load, part
 
 SETTINGS = {
@@ -163,12 +164,12 @@ def task(videos=24, per_video=2, width=16, seed=0):
 
 def train(settings, updates, devices=1, features=None, batch_size=16):
   features, right = features or task()
-  mesh = parallel.make_mesh(devices)
+  mesh = meshes.make_mesh(devices)
   model = build_reranker({**SETTINGS, **settings}, features.queries.shape[1])
   optimizer = bert_adam(lambda _: 3e-3, weight_decay=0.0, b2=0.98)
   variables = model.init(jax.random.key(1), 4, features.queries.shape[1])
   feeder = training.ListFeeder(
-    jax.device_put(features.on_device(), parallel.replicated(mesh)),
+    jax.device_put(features.on_device(), meshes.replicated(mesh)),
     training_lists(features.scores, right, 10),
     mesh,
     batch_size=batch_size,
@@ -178,7 +179,7 @@ def train(settings, updates, devices=1, features=None, batch_size=16):
     temperature=100.0,
     decay=0.9,
   )
-  state = parallel.replicate(training.create_state(variables, optimizer), mesh)
+  state = meshes.replicate(training.create_state(variables, optimizer), mesh)
   losses = []
   for number in range(updates):
     state, scalars, done = feeder.advance(state, number, 1)
@@ -204,7 +205,7 @@ def test_with_diffusion_lists_come_into_order():
   model, state, losses = train({}, 300)
   assert np.mean(losses[-20:]) < 0.3 * losses[0]
   candidates = best_candidates(features.scores, right, 24)
-  ask = Reranker(model, parallel.make_mesh(1), features, seed=0)
+  ask = Reranker(model, meshes.make_mesh(1), features, seed=0)
   found = ask(state.variables(), candidates.videos, num_steps=5)
   best = candidates.videos[np.arange(len(right)), found.argmax(axis=1)]
   assert np.mean(best == right) > 0.8
@@ -230,14 +231,14 @@ def test_results_depend_on_neither_chunks_nor_devices():
   lists = best_candidates(features.scores, right, 6).videos
   variables = jax.device_get(state.variables())
   runs = [
-    Reranker(model, parallel.make_mesh(devices), features, seed=7, chunk=chunk)(
+    Reranker(model, meshes.make_mesh(devices), features, seed=7, chunk=chunk)(
       variables, lists, num_steps=4
     )
     for devices, chunk in ((1, 64), (1, 5), (8, 16))
   ]
   for other in runs[1:]:
     np.testing.assert_allclose(other, runs[0], atol=1e-6)
-  noisy = Reranker(model, parallel.make_mesh(1), features, seed=7)
+  noisy = Reranker(model, meshes.make_mesh(1), features, seed=7)
   again = noisy(variables, lists, num_steps=4, noise=1)
   assert np.abs(again - runs[0]).max() > 1e-5
   single = noisy(variables, lists, how='single')
@@ -252,7 +253,7 @@ def test_eta_draws_noise_of_its_own():
   found = []
   for eta in (0.0, 1.0):
     model, state, _ = train({'eta': eta}, 2)
-    ask = Reranker(model, parallel.make_mesh(1), features, seed=7)
+    ask = Reranker(model, meshes.make_mesh(1), features, seed=7)
     found.append(ask(state.variables(), lists, num_steps=4))
   assert np.isfinite(found[1]).all()
   assert np.abs(found[0] - found[1]).max() > 1e-6
@@ -275,6 +276,16 @@ def test_features_are_kept_and_known_again(tmp_path):
   assert restore(path, 'a') is None
   path.write_bytes(path.read_bytes()[:500])
   assert restore(path, 'a') is None
+
+
+def test_features_that_do_not_fit_on_the_disk_leave_the_former(tmp_path):
+  features, _ = task()
+  path = tmp_path / 'features.npz'
+  save(path, features, 'a')
+  with disks.short_files(1000), pytest.raises(OSError, match='File too large'):
+    save(path, features, 'b')
+  assert [*tmp_path.iterdir()] == [path]
+  assert restore(path, 'a') is not None
 
 
 @pytest.mark.parametrize(

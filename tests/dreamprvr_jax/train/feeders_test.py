@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.train.feeders import (
   BatchFeeder,
   GatheredBatches,
@@ -43,7 +43,7 @@ def host(diary):
     diary.append(f'issued {int(batch.clip_features[0])}')
     return state + 1, {'loss': jnp.zeros(())}
 
-  mesh = parallel.make_mesh(1)
+  mesh = meshes.make_mesh(1)
   return BatchFeeder(
     update, lambda position: HostBatches(Stream(position, diary), mesh)
   )

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax.checkpoints import RunCheckpoints, best_info
-from dreamprvr_jax.devices import parallel
-from dreamprvr_jax.evaluation.encoder import Stopped
+from dreamprvr_jax.devices import meshes
+from dreamprvr_jax.progress import Stopped
 from dreamprvr_jax.train.feeders import BatchFeeder, HostBatches
 from dreamprvr_jax.train.loop import Loop, LoopOptions
 from dreamprvr_jax.train.metric_log import MetricLog, read_rows
@@ -94,7 +94,7 @@ def make_loop(
   log_every=1,
   checkpoint_every=0,
 ):
-  mesh = parallel.make_mesh(1)
+  mesh = meshes.make_mesh(1)
   state = TrainState(
     step=jnp.zeros((), jnp.int32),
     alive=jnp.ones((), bool),
@@ -117,7 +117,7 @@ def make_loop(
 
   loop = Loop(
     feeder=feeder or BatchFeeder(step, lambda at: HostBatches(Feed(at), mesh)),
-    state=parallel.replicate(state, mesh),
+    state=meshes.replicate(state, mesh),
     evaluate=evaluate,
     learning_rate=lambda count: 0.1,
     checkpoints=RunCheckpoints(folder),

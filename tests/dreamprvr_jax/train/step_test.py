@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dreamprvr_jax.devices import parallel, resident
+from dreamprvr_jax.devices import meshes, resident
 from dreamprvr_jax.train.step import (
   compile_steps,
   compile_update,
@@ -81,7 +81,7 @@ class Setting:
   """Both kinds of program and a fresh state."""
 
   def __init__(self, devices=1, most=STEPS, hard_from_step=99):
-    self.mesh = parallel.make_mesh(devices)
+    self.mesh = meshes.make_mesh(devices)
     self.split = split_on(self.mesh)
     self.optimizer = optax.adamw(1e-2)
     parts = {
@@ -105,9 +105,7 @@ class Setting:
 
   def state(self):
     variables = Bilinear().init(jax.random.key(0), self.batch(0), train=False)
-    return parallel.replicate(
-      create_state(variables, self.optimizer), self.mesh
-    )
+    return meshes.replicate(create_state(variables, self.optimizer), self.mesh)
 
   def one_by_one(self, count):
     state, rows = self.state(), []
@@ -148,7 +146,7 @@ def test_many_a_call_are_one_after_the_other():
 def test_eight_devices():
   one, eight = Setting(), Setting(devices=8)
   state, rows = eight.together((3, 2))
-  whole = parallel.replicated(eight.mesh)
+  whole = meshes.replicated(eight.mesh)
   assert all(
     leaf.sharding.is_equivalent_to(whole, leaf.ndim)
     for leaf in jax.tree.leaves(state)

@@ -8,7 +8,7 @@ import pytest
 from dreamprvr_jax.archive.index import product, writer
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.models.base import RetrievalModel
 from tests.helpers.searching import made, retriever, videos_of
@@ -98,7 +98,7 @@ def test_search_of_codes_alone(place, data, devices, rows):
   index = Index.open(
     place,
     retriever(),
-    mesh=parallel.make_mesh(*devices),
+    mesh=meshes.make_mesh(*devices),
     device_bytes=room,
     products=64 * 8 * 2,
   )

@@ -8,7 +8,7 @@ from dreamprvr_jax.archive.index import writer
 from dreamprvr_jax.archive.index.quantization import dequantize, quantize
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
-from dreamprvr_jax.devices import parallel
+from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.train.step import init_variables
 from dreamprvr_jax.trained.inference import blank_of, model_of
@@ -50,7 +50,7 @@ def check(index, data, k, **options):
 @pytest.mark.parametrize('devices', [(1, 1), (8, 1), (8, 4)])
 @pytest.mark.parametrize('rows', [None, 2])
 def test_exact_search(place, data, devices, rows):
-  mesh = parallel.make_mesh(*devices)
+  mesh = meshes.make_mesh(*devices)
   # Two parts are in memory at a time; a few videos are scored at a time.
   room = None if rows is None else 2 * rows * ROW
   index = Index.open(
@@ -69,7 +69,7 @@ def test_tokens_in_the_form_that_memory_allows(data, tokens, tmp_path):
   place = tmp_path / 'x'
   writer.create(place, retriever(), videos_of(data), tokens=tokens)
   wide = 4 * 8 * WIDTH
-  one = parallel.make_mesh(1, 1)
+  one = meshes.make_mesh(1, 1)
   open_with = lambda room: Index.open(
     place, retriever(), mesh=one, device_bytes=room
   )
