@@ -52,7 +52,7 @@ ALLOWED = {
     'models',
     'train',
   },
-  'trained': {'errors', 'types', 'models', 'checkpoints'},
+  'trained': {'errors', 'text', 'types', 'models', 'checkpoints'},
   'interop': {'errors', 'devices', 'types', 'models', 'checkpoints', 'trained'},
   'archive': BASE
   | {
