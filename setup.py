@@ -101,8 +101,9 @@ setup(
     'videos': VIDEOS,
     # The server, for --mode=serve; thumbnails need `videos`, too.
     'serve': SERVE,
-    # CLIP and SigLIP, for --encoder=clip and siglip.
+    # CLIP and SigLIP, for --encoder=clip and siglip; models by name.
     'hub': [
+      'huggingface_hub>=0.26',
       'torch>=2.2',
       'transformers>=4.49',
       # CVE-2026-1260: memory outside of a model's file.

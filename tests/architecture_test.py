@@ -54,7 +54,7 @@ ALLOWED = {
     'models',
     'train',
   },
-  'trained': {'errors', 'folders', 'types', 'models', 'checkpoints'},
+  'trained': {'errors', 'folders', 'text', 'types', 'models', 'checkpoints'},
   'interop': {
     'errors',
     'host_memory',

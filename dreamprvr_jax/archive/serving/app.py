@@ -260,7 +260,11 @@ def _add_videos(app: FastAPI, service: Service) -> None:
 
 
 def _add_page(app: FastAPI, service: Service) -> None:
-  page = importlib.resources.files('serving') / 'page' / 'index.html'
+  page = (
+    importlib.resources.files('dreamprvr_jax.archive.serving')
+    / 'page'
+    / 'index.html'
+  )
   content = page.read_text(encoding='utf-8')
 
   @app.get('/', include_in_schema=False)

@@ -1,0 +1,42 @@
+"""`dreamprvr push`: a trained model goes to the Hugging Face hub."""
+
+from typing import Protocol
+
+from ml_collections import ConfigDict
+
+from dreamprvr_jax.cli import joins
+from dreamprvr_jax.trained import hub
+
+
+class Arguments(Protocol):
+  """What the command line gives.
+
+  Attributes:
+    checkpoint: A run's workdir, an import or an export.
+    repo: Where to on the hub, 'user/name'.
+    private: Whether only the owner can see it.
+    license: Licence of the weights, in the words of the hub.
+  """
+
+  checkpoint: str
+  repo: str
+  private: bool
+  license: str
+
+
+def run(config: ConfigDict, arguments: Arguments) -> int:
+  """Uploads weights, config and model card; prints the address.
+
+  Raises:
+    UserError: If there is no checkpoint, or the hub refuses it.
+  """
+  del config
+  address = hub.push(
+    arguments.checkpoint,
+    arguments.repo,
+    private=arguments.private,
+    license=arguments.license,
+  )
+  joins.say(f'{arguments.checkpoint} is at {address}')
+  joins.say(f"load it: dreamprvr_jax.load('{arguments.repo}')")
+  return 0
