@@ -18,7 +18,7 @@ from typing import Any
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from dreamprvr_jax.devices.host_memory import keep_freed_pages
+from dreamprvr_jax.host_memory import keep_freed_pages
 
 keep_freed_pages()
 

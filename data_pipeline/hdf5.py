@@ -10,8 +10,8 @@ from data_pipeline.errors import ArrayError
 from data_pipeline.hdf5_claims import Stored
 from data_pipeline.hdf5_file import Hdf5File
 from data_pipeline.limits import Limits, disk_size, memory_problem
-from data_pipeline.resident import available_memory
 from dreamprvr_jax import text
+from dreamprvr_jax.host_memory import available_memory
 
 
 class Hdf5Store:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_pipeline.errors import ArrayError, DataError
-from data_pipeline.resident import available_memory
+from dreamprvr_jax.host_memory import available_memory
 
 # Nothing up to this size is too much, however well it packs.
 FREE_BYTES = 256 << 20

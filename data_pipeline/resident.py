@@ -1,7 +1,6 @@
 """A whole split as arrays in host memory."""
 
 import logging
-import os
 from collections.abc import Sequence
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ import numpy as np
 import tqdm
 
 from data_pipeline.errors import DataError
+from dreamprvr_jax.host_memory import available_memory
 
 _log = logging.getLogger(__name__)
 
@@ -29,29 +29,6 @@ def split_bytes(split: 'Split', itemsize: int = 4) -> int:
   return itemsize * (
     int(clips + frames) * split.visual_width + int(words) * split.text_width
   )
-
-
-def available_memory() -> int | None:
-  """Returns the bytes of host memory that arrays may take, if known."""
-  names = getattr(os, 'sysconf_names', {})
-  if not {'SC_AVPHYS_PAGES', 'SC_PAGE_SIZE'} <= names.keys():
-    return None
-  free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-  return free + _cached_memory()
-
-
-def _cached_memory() -> int:
-  """Returns the bytes of the page cache, which gives way to arrays."""
-  try:
-    with open('/proc/meminfo') as file:
-      lines = file.read().splitlines()
-  except OSError:
-    # Not Linux: what is cached is not known.
-    return 0
-  for line in lines:
-    if line.startswith('Cached:'):
-      return int(line.split()[1]) * 1024
-  return 0
 
 
 def _offsets(lengths: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PICTURE = ROOT / 'docs' / 'import_structure.svg'
 PACKAGES = ('main', 'configs', 'data_pipeline', 'dreamprvr_jax')
 # Everybody may import them: they need the standard library alone.
-SMALL = ('errors', 'folders', 'text')
+SMALL = ('errors', 'folders', 'host_memory', 'text')
 # The files of dreamprvr_jax that are no folders, drawn as one box.
 FILES = 'single files'
 # Where boxes stand from left to right, so that no arrow crosses one. A box

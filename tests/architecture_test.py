@@ -14,6 +14,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 BASE = {
   'errors',
   'folders',
+  'host_memory',
   'text',
   'types',
   'rng',
@@ -27,12 +28,13 @@ RUNS = {'metrics', 'checkpoints', 'evaluation', 'train', 'rerank', 'report'}
 ALLOWED = {
   'errors': set(),
   'folders': {'errors'},
+  'host_memory': set(),
   'text': {'errors'},
   'numerics': set(),
   'progress': set(),
   'types': {'errors'},
   'rng': {'errors'},
-  'devices': {'errors', 'types'},
+  'devices': {'errors', 'host_memory', 'types'},
   'checkpoints': {'errors', 'folders', 'devices', 'text'},
   'layers': {'errors', 'types', 'numerics'},
   'diffusion': {'errors', 'types', 'numerics', 'layers'},
@@ -42,7 +44,7 @@ ALLOWED = {
   'metrics': set(),
   'evaluation': BASE | {'models', 'metrics', 'checkpoints'},
   'report': {'folders'},
-  'train': BASE | {'checkpoints', 'evaluation', 'metrics', 'models', 'losses'},
+  'train': BASE | {'checkpoints', 'metrics', 'models', 'losses'},
   'rerank': BASE
   | {
     'diffusion',
@@ -53,7 +55,14 @@ ALLOWED = {
     'train',
   },
   'trained': {'errors', 'types', 'models', 'checkpoints'},
-  'interop': {'errors', 'devices', 'types', 'models', 'checkpoints', 'trained'},
+  'interop': {
+    'errors',
+    'host_memory',
+    'types',
+    'models',
+    'checkpoints',
+    'trained',
+  },
   'archive': BASE
   | {
     'checkpoints',
@@ -77,7 +86,7 @@ ARCHIVE = {
 }
 # Files of dreamprvr_jax that need nothing but the standard library: every
 # package may import them, those too that know nothing of models.
-SMALL = {'errors', 'folders', 'text'}
+SMALL = {'errors', 'folders', 'host_memory', 'text'}
 # Folders that know nothing of models: they start quickly, in many processes.
 NO_MODELS = ('archive/videos', 'archive/encoders', 'archive/extraction')
 _NO_DATA = {

@@ -22,8 +22,8 @@ from data_pipeline.hdf5_file import Hdf5Arrays
 from data_pipeline.importers import layout
 from data_pipeline.limits import Claim, Limits, disk_size, memory_problem
 from data_pipeline.npz import Npz, npy_claim, read_npy
-from data_pipeline.resident import available_memory
 from dreamprvr_jax import text
+from dreamprvr_jax.host_memory import available_memory
 
 # Names in an .npz of one item; the second is that of CLIP's words in the
 # features released with QVHighlights.

@@ -14,8 +14,8 @@ from absl.flags import FlagValues
 from dreamprvr_jax.cli import flags
 from dreamprvr_jax.cli import help as help_texts
 from dreamprvr_jax.cli.variants import split_overrides
-from dreamprvr_jax.devices.host_memory import keep_freed_pages
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.host_memory import keep_freed_pages
 
 
 def _run(values: FlagValues, argv: list[str]) -> int:

@@ -15,9 +15,9 @@ from data_pipeline.limits import (
   shape_text,
 )
 from data_pipeline.npz import Npz
-from data_pipeline.resident import available_memory
 from dreamprvr_jax import text
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.host_memory import available_memory
 
 _ENDINGS = ('.npz', '.h5', '.hdf5')
 _SENTENCES = ('.txt', '.jsonl')

@@ -9,15 +9,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from data_pipeline.corpus import Split
-from data_pipeline.resident import (
-  ResidentSource,
-  available_memory,
-  split_bytes,
-)
+from data_pipeline.resident import ResidentSource, split_bytes
 from dreamprvr_jax.devices import resident
 from dreamprvr_jax.devices.memory import free_memory
 from dreamprvr_jax.devices.resident import ResidentSplit
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.host_memory import available_memory
 from dreamprvr_jax.types import dtype_of
 
 _log = logging.getLogger(__name__)

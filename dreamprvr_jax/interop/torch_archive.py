@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
-from dreamprvr_jax.devices.host_memory import available_bytes
+from dreamprvr_jax.host_memory import available_memory
 from dreamprvr_jax.interop.inert_pickle import (
   PickleError,
   Record,
@@ -119,7 +119,7 @@ class _Reader:
   def __init__(self, archive: zipfile.ZipFile, size: int):
     self._archive = archive
     self._size = size
-    self._room = available_bytes()
+    self._room = available_memory()
     names = archive.namelist()
     roots = [n for n in names if n == 'data.pkl' or n.endswith('/data.pkl')]
     if len(roots) != 1:
