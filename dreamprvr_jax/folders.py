@@ -1,4 +1,6 @@
-"""Folders that a command writes: claimed by a marker, held by one process.
+"""Folders that a command writes, and files that are replaced in one step.
+
+A folder is claimed by a marker and held by one process.
 
 It needs nothing but the standard library, so every package may use it.
 """
@@ -12,7 +14,7 @@ import pathlib
 import shutil
 import socket
 from collections.abc import Iterable, Iterator
-from typing import TextIO
+from typing import Any, TextIO
 
 from dreamprvr_jax.errors import UserError
 
@@ -201,8 +203,7 @@ def claim(
       'another folder'
     )
   if found is None:
-    with replacing(root / MARKER) as partial:
-      partial.write_text(json.dumps({'kind': kind}) + '\n', encoding='utf-8')
+    write_json(root / MARKER, {'kind': kind})
   return root
 
 
@@ -241,3 +242,31 @@ def replacing(path: os.PathLike[str] | str) -> Iterator[pathlib.Path]:
     raise
   finally:
     partial.unlink(missing_ok=True)
+
+
+def write_text(
+  path: os.PathLike[str] | str, content: str, *, errors: str = 'strict'
+) -> None:
+  """Writes a text as UTF-8, replacing the file in one step.
+
+  Args:
+    path: The file; a missing folder is made.
+    content: The text.
+    errors: What becomes of characters that UTF-8 lacks, see `str.encode`.
+
+  Raises:
+    OSError: If it cannot be written; a former file is as it was.
+  """
+  with replacing(path) as partial:
+    partial.write_bytes(content.encode('utf-8', errors))
+
+
+def write_json(
+  path: os.PathLike[str] | str, value: Any, *, indent: int = 2
+) -> None:
+  """Writes a value as JSON, replacing the file in one step.
+
+  Raises:
+    OSError: If it cannot be written; a former file is as it was.
+  """
+  write_text(path, json.dumps(value, indent=indent) + '\n')

@@ -1,14 +1,12 @@
 """--mode=import of features, and --mode=inspect of them before."""
 
 import dataclasses
-import json
 import pathlib
 import shutil
 from collections.abc import Iterator
 
 import numpy as np
 import tqdm
-from etils import epath
 
 from data_pipeline.errors import DataError
 from data_pipeline.importers import layout
@@ -16,7 +14,6 @@ from data_pipeline.importers.annotations import Annotated, id_problem
 from data_pipeline.importers.features import Features
 from data_pipeline.importers.sources import Report, Sources
 from data_pipeline.limits import MAX_INFLATION, Limits
-from data_pipeline.records import write_atomically
 from dreamprvr_jax import folders, text
 from dreamprvr_jax.cli.columns import aligned
 from dreamprvr_jax.errors import UserError
@@ -60,8 +57,7 @@ def run_inspect(request: Request) -> int:
     raise UserError(f'--out={request.out}: of inspect it is a .json file')
   report = _open(request).report()
   if request.out:
-    found = json.dumps(report.as_json(), indent=1)
-    write_atomically(epath.Path(request.out), found.encode())
+    folders.write_json(request.out, report.as_json(), indent=1)
   _show(report)
   _refuse(report, request.out)
   return 0
@@ -117,9 +113,7 @@ def _write(
   counts = {}
   if sources.annotated:
     counts = _write_texts(folder, name, sources, progress)
-  write_atomically(
-    epath.Path(folder / _RECORD), json.dumps(identity, indent=1).encode()
-  )
+  folders.write_json(folder / _RECORD, identity, indent=1)
   return counts
 
 

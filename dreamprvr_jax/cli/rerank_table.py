@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from etils import epath
 from ml_collections import ConfigDict
 
 from configs.rerank import METHODS
-from data_pipeline.records import write_atomically
-from dreamprvr_jax import checkpoints
+from dreamprvr_jax import checkpoints, folders
 from dreamprvr_jax.cli import joins, rerank_evaluation, reranking, workdirs
 from dreamprvr_jax.cli.joins import Arguments
 from dreamprvr_jax.cli.overrides import OF_EACH_RETRIEVER
@@ -141,7 +139,7 @@ def _result(
     'videos': len(split.video_ids),
     **joins.environment(),
   }
-  checkpoints.write_json(done, joins.finite(result))
+  folders.write_json(done, joins.finite(result))
   return result
 
 
@@ -248,7 +246,7 @@ def write_table(
     'json': json.dumps(list(rows), indent=2) + '\n',
   }
   for ending, text in texts.items():
-    write_atomically(epath.Path(folder / f'rerank.{ending}'), text.encode())
+    folders.write_text(folder / f'rerank.{ending}', text)
 
 
 def _cell(spread: Mapping[str, Any], sign: str = '') -> str:

@@ -11,10 +11,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from etils import epath
-
 from configs import published
-from data_pipeline.records import write_atomically
+from dreamprvr_jax import folders
 from dreamprvr_jax.cli import series, variants
 from dreamprvr_jax.cli.series import ConfigOf, Run
 from dreamprvr_jax.devices import processes
@@ -171,7 +169,6 @@ def _difference(row: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 def write_table(table: dict[str, Any], folder: pathlib.Path) -> None:
   """Writes table.md, table.tex, table.csv and table.json."""
-  folder.mkdir(parents=True, exist_ok=True)
   texts = {
     'md': comparison.markdown(table),
     'tex': comparison.latex(table),
@@ -179,7 +176,7 @@ def write_table(table: dict[str, Any], folder: pathlib.Path) -> None:
     'json': json.dumps(table, indent=2) + '\n',
   }
   for ending, text in texts.items():
-    write_atomically(epath.Path(folder / f'table.{ending}'), text.encode())
+    folders.write_text(folder / f'table.{ending}', text)
 
 
 def draw_sweep(runs: Sequence[Run], key: str, folder: pathlib.Path) -> None:
