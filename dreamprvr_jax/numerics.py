@@ -1,17 +1,32 @@
-"""Norms that layers, scores and losses share."""
+"""Norms and mask values that layers, scores and losses share.
+
+All mask values are finite, so that a row without any real entry gives numbers
+rather than NaN; the caller's mask removes them. Next to a real entry, a masked
+one has a weight of exactly 0 in float32.
+"""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 NORM_FLOOR = 1e-12
 
+# Replaces the score of a masked entry in softmax, log-sum-exp, maxima and
+# sorts. The released programs use -1e9, -1e10, -9e15 and -1e18 in such places,
+# which gives the same weights: 0, or equal ones if nothing is real.
+MASKED = -1e30
+# Added to the logit of a masked key in attention, as released (BERT's value).
+# Being added, it is part of the result where a row has no real key.
+ATTENTION_PENALTY = -1e4
+# The same in the temporal transformer, as released (CLIP4Clip's value).
+TEMPORAL_PENALTY = -1e6
+
 
 def inverse_norm(x: Float[Array, '... d']) -> Float[Array, '... 1']:
   """Returns 1 / max(|x|, 1e-12) over the last axis, in float32.
 
   The square is floored before the root, so that the gradient at x = 0 is
-  finite: padded tokens are exactly zero and the mask makes their gradient
-  zero only if it is a number.
+  finite. Padded tokens are exactly zero; a mask turns their gradient into 0
+  only if it is a number.
   """
   square = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
   return jnp.reciprocal(jnp.sqrt(jnp.maximum(square, NORM_FLOOR**2)))

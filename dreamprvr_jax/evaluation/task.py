@@ -45,11 +45,6 @@ class RetrievalTask:
   resident: ResidentSplit | None = None
 
   @property
-  def num_video_batches(self) -> int:
-    """Length of a pass over the corpus."""
-    return -(-len(self.video_ids) // self.video_batch)
-
-  @property
   def num_query_batches(self) -> int:
     """Length of a pass over the queries."""
     return -(-len(self.caption_ids) // self.query_batch)

@@ -9,11 +9,8 @@ from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers import initializers
 from dreamprvr_jax.layers.dropout import Dropout
 from dreamprvr_jax.layers.linear import Linear
+from dreamprvr_jax.numerics import ATTENTION_PENALTY
 from dreamprvr_jax.types import DType
-
-# Added to masked logits. Far below every real logit, so a masked key has
-# weight exactly 0 in float32; finite, so an all-masked row gives no NaN.
-MASKED_LOGIT = -10000.0
 
 
 def head_width(width: int, num_heads: int) -> int:
@@ -65,7 +62,7 @@ class Attention(nn.Module):
     if table is not None:
       logits = logits * table
     if mask is not None:
-      logits = logits + jnp.where(mask, 0.0, MASKED_LOGIT)[:, None]
+      logits = logits + jnp.where(mask, 0.0, ATTENTION_PENALTY)[:, None]
     if key_bias is not None:
       logits = logits + key_bias[:, None, None]
     weights = jax.nn.softmax(logits, axis=-1).astype(self.dtype)
@@ -110,7 +107,7 @@ class SingleQueryAttention(nn.Module):
       'bhd,absd->abhs', q, keys, preferred_element_type=jnp.float32
     )
     if mask is not None:
-      logits = logits + jnp.where(mask, 0.0, MASKED_LOGIT)[:, None]
+      logits = logits + jnp.where(mask, 0.0, ATTENTION_PENALTY)[:, None]
     weights = jax.nn.softmax(logits, axis=-1).astype(self.dtype)
     weights = Dropout(self.dropout)(weights, train=train)
     pooled = jnp.einsum('abhs,absd->abhd', weights, keys)

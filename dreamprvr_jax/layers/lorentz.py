@@ -18,12 +18,11 @@ from dreamprvr_jax.layers.attention import head_width
 from dreamprvr_jax.layers.blocks import FeedForward
 from dreamprvr_jax.layers.dropout import Dropout
 from dreamprvr_jax.layers.projection import InputProjection
+from dreamprvr_jax.numerics import MASKED
 from dreamprvr_jax.types import DType
 
 # What the Gaussian window of a block may act on.
 WINDOWS = ('distances', 'weights')
-# What a masked key's logit is set to.
-_NEVER = -1e18
 # Slope of the released guards where they are active.
 _LEAK = 1e-8
 # Bound of a tangent vector's length in `curved_exponential`.
@@ -158,7 +157,7 @@ class LorentzAttention(nn.Module):
     elif table is not None:
       logits = logits + jnp.log(jnp.maximum(table, 1e-30))
     if mask is not None:
-      logits = jnp.where(mask[:, None], logits, _NEVER)
+      logits = jnp.where(mask[:, None], logits, MASKED)
     weights = jax.nn.softmax(logits, axis=-1)
     mixed = weights @ values
     sign = jnp.ones(mixed.shape[-1]).at[0].set(-1)

@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float
 
 from dreamprvr_jax.layers.linear import linear
 from dreamprvr_jax.layers.sinusoids import sinusoid_table
+from dreamprvr_jax.numerics import MASKED
 from dreamprvr_jax.types import DType
 
 
@@ -22,8 +23,7 @@ class ScoredPooling(nn.Module):
     scores = linear(1, self.dtype, 'score', use_bias=False)(x)[..., 0].astype(
       jnp.float32
     )
-    # Finite, so that a padding row (nothing real) gives numbers, not NaN.
-    weights = jax.nn.softmax(jnp.where(mask, scores, -1e10), axis=-1)
+    weights = jax.nn.softmax(jnp.where(mask, scores, MASKED), axis=-1)
     return jnp.einsum('nl,nld->nd', weights.astype(self.dtype), x)
 
 

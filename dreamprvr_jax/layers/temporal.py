@@ -8,9 +8,8 @@ from jaxtyping import Array, Bool, Float
 from dreamprvr_jax.layers import initializers
 from dreamprvr_jax.layers.attention import head_width
 from dreamprvr_jax.layers.linear import linear
+from dreamprvr_jax.numerics import TEMPORAL_PENALTY
 from dreamprvr_jax.types import DType
-
-_MASKED = -1e6
 
 
 def quick_gelu(x: Float[Array, '...']) -> Float[Array, '...']:
@@ -46,7 +45,7 @@ class TemporalBlock(nn.Module):
       k,
       preferred_element_type=jnp.float32,
     )
-    logits = logits + jnp.where(mask, 0.0, _MASKED)[:, None, None]
+    logits = logits + jnp.where(mask, 0.0, TEMPORAL_PENALTY)[:, None, None]
     weights = jax.nn.softmax(logits, axis=-1).astype(self.dtype)
     mixed = jnp.einsum('bhqs,bshk->bqhk', weights, v).reshape(x.shape)
     x = x + linear(width, self.dtype, 'output')(mixed)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dreamprvr_jax.losses.reduction import NOT_A_CANDIDATE
+from dreamprvr_jax.numerics import MASKED
 
 _EPSILON = 1e-8
 
@@ -63,7 +63,7 @@ def cross_branch(
   stop = jax.lax.stop_gradient
 
   def exponentials(logits, mask, axis):
-    logits = jnp.where(mask, logits, NOT_A_CANDIDATE)
+    logits = jnp.where(mask, logits, MASKED)
     return jnp.exp(logits - stop(jnp.max(logits, axis=axis, keepdims=True)))
 
   mask = jnp.broadcast_to(real[:, None], own.shape)

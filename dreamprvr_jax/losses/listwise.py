@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-_MASKED = -1e9
+from dreamprvr_jax.numerics import MASKED
 
 
 def listwise_entropy(
@@ -20,5 +20,5 @@ def listwise_entropy(
     mask: Real candidates.
     temperature: Multiplies the scores (d_temp).
   """
-  logits = jnp.where(mask, temperature * scores, _MASKED)
+  logits = jnp.where(mask, temperature * scores, MASKED)
   return -jax.nn.log_softmax(logits, axis=-1)[:, 0]

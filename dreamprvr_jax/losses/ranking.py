@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from dreamprvr_jax.losses.reduction import NOT_A_CANDIDATE, same_video
+from dreamprvr_jax.losses.reduction import same_video
+from dreamprvr_jax.numerics import MASKED
 
 
 def draw_negative_ranks(
@@ -81,7 +82,7 @@ def triplet(
 
   negative_video = ~own & video_mask[None]
   order = jnp.argsort(
-    -jnp.where(negative_video, fixed, NOT_A_CANDIDATE), axis=1
+    -jnp.where(negative_video, fixed, MASKED), axis=1
   )
   chosen = jnp.take_along_axis(order, t2v_rank[:, None] - 1, axis=1)
   negative = jnp.take_along_axis(scores, chosen, axis=1)[:, 0]
@@ -94,7 +95,7 @@ def triplet(
 
   negative_caption = ~own & caption_mask[:, None]
   order = jnp.argsort(
-    -jnp.where(negative_caption, fixed, NOT_A_CANDIDATE), axis=0
+    -jnp.where(negative_caption, fixed, MASKED), axis=0
   )
   chosen = jnp.take_along_axis(order, v2t_rank[None], axis=0)
   negative = jnp.take_along_axis(scores, chosen, axis=0)[0]
@@ -156,7 +157,7 @@ def paired_triplet(
   positive = jnp.diagonal(scores)
 
   def side(table, rank):
-    fixed = jnp.where(others, jax.lax.stop_gradient(table), NOT_A_CANDIDATE)
+    fixed = jnp.where(others, jax.lax.stop_gradient(table), MASKED)
     order = jnp.argsort(-fixed, axis=1)
     chosen = jnp.take_along_axis(order, rank[:, None] - 1, axis=1)
     negative = jnp.take_along_axis(table, chosen, axis=1)[:, 0]

@@ -4,9 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-# Stands for "not a candidate" in maxima and sorts; finite, so that an empty
-# candidate list gives a number that the mask can remove.
-NOT_A_CANDIDATE = -1e30
+from dreamprvr_jax.numerics import MASKED
 
 
 def masked_mean(
@@ -24,7 +22,7 @@ def masked_logsumexp(
 
   A row without any gives a large negative number, with gradient 0.
   """
-  return jax.nn.logsumexp(jnp.where(mask, values, NOT_A_CANDIDATE), axis=axis)
+  return jax.nn.logsumexp(jnp.where(mask, values, MASKED), axis=axis)
 
 
 def same_video(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dreamprvr_jax.losses.reduction import NOT_A_CANDIDATE
+from dreamprvr_jax.numerics import MASKED
 
 
 def stretched(
@@ -64,7 +64,7 @@ def transport_labels(
   logits = jnp.concatenate(
     [x, jnp.broadcast_to(dustbin[..., None], (videos, 1, clips))], axis=1
   )
-  logits = jnp.where(rows[..., None], logits / scale, NOT_A_CANDIDATE)
+  logits = jnp.where(rows[..., None], logits / scale, MASKED)
   mass = jnp.log((clips + count).astype(jnp.float32))[:, None]
   dust = (jnp.arange(captions + 1) == captions)[None]
   log_mu = jnp.where(dust, jnp.log(float(clips)), 0.0) - mass

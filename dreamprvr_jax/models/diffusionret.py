@@ -16,7 +16,7 @@ from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers.linear import linear
 from dreamprvr_jax.layers.temporal import TemporalTransformer
 from dreamprvr_jax.models import base
-from dreamprvr_jax.numerics import l2_normalize
+from dreamprvr_jax.numerics import MASKED, l2_normalize
 from dreamprvr_jax.types import (
   Batch,
   BranchScores,
@@ -27,7 +27,6 @@ from dreamprvr_jax.types import (
 
 # CLIP's logit scale begins near it, and never exceeds it.
 _MOST_LOGIT_SCALE = math.log(100.0)
-_MASKED = -9e15
 
 
 class DiffusionRet(base.RetrievalModel):
@@ -178,4 +177,4 @@ class Gate(nn.Module):
     tokens = tokens.astype(jnp.float32)
     hidden = linear(2 * tokens.shape[-1], jnp.float32, 'hidden')(tokens)
     scores = linear(1, jnp.float32, 'score')(jax.nn.relu(hidden))[..., 0]
-    return jax.nn.softmax(jnp.where(mask, scores, _MASKED), axis=-1)
+    return jax.nn.softmax(jnp.where(mask, scores, MASKED), axis=-1)

@@ -18,11 +18,10 @@ from jaxtyping import Array, Bool, Float, Int
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers import initializers
 from dreamprvr_jax.layers.sinusoids import sinusoid_table
-from dreamprvr_jax.numerics import l2_normalize
+from dreamprvr_jax.numerics import MASKED, l2_normalize
 
 MASK_MODES = ('before', 'after')
 FEATURE_NORMS = ('raw', 'unit', 'scaled')
-_MASKED = -1e9
 
 
 @struct.dataclass
@@ -127,7 +126,7 @@ class ScoreGenerator(nn.Module):
     logits = lists.content + compare(lists.candidates, steps.key) + x
     if lists.pooled is not None:
       logits = logits + compare(lists.pooled, steps.pooled_key)
-    logits = jnp.where(lists.mask, logits, _MASKED)
+    logits = jnp.where(lists.mask, logits, MASKED)
     weights = jax.nn.softmax(logits, axis=-1)
     whole = jnp.einsum('bn,bnd->bd', weights, lists.candidates)
     of_list = self._of_list(whole) + steps.hidden
@@ -184,7 +183,7 @@ class ScoreGenerator(nn.Module):
   ) -> Float[Array, 'b n f']:
     logits = logits / self.pool_temperature
     if self.mask_mode == 'before':
-      logits = jnp.where(mask, logits, _MASKED)
+      logits = jnp.where(mask, logits, MASKED)
     return jnp.where(mask, jax.nn.softmax(logits, axis=-1), 0.0)
 
 
@@ -272,7 +271,7 @@ class CrossAttentionScorer(nn.Module):
     keys = split(self._kernel('k_proj'))
     seen = jnp.einsum('bhk,dhk->bhd', q, keys)
     logits = jnp.einsum('bhd,bnfd->bnhf', seen, frames) * (d // heads) ** -0.5
-    logits = jnp.where(frame_mask[:, :, None], logits, _MASKED)
+    logits = jnp.where(frame_mask[:, :, None], logits, MASKED)
     pooled = jnp.einsum(
       'bnhf,bnfd->bnhd', jax.nn.softmax(logits, axis=-1), frames
     )

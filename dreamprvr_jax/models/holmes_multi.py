@@ -14,7 +14,7 @@ from dreamprvr_jax.layers.pooling import ScoredPooling
 from dreamprvr_jax.layers.projection import InputProjection, TokenInput
 from dreamprvr_jax.models import base
 from dreamprvr_jax.models.consolidated import Holmes
-from dreamprvr_jax.numerics import l2_normalize
+from dreamprvr_jax.numerics import MASKED, l2_normalize
 from dreamprvr_jax.types import (
   BranchScores,
   DType,
@@ -162,6 +162,5 @@ class WordWeights(nn.Module):
     hidden = jax.nn.relu(linear(tokens.shape[-1], self.dtype, 'hidden')(tokens))
     scores = linear(1, self.dtype, 'score')(hidden)[..., 0]
     real = jnp.any(tokens != 0, axis=-1)
-    # Finite, so that a padding row gives numbers, not NaN.
-    scores = jnp.where(real, scores.astype(jnp.float32), -1e10)
+    scores = jnp.where(real, scores.astype(jnp.float32), MASKED)
     return jax.nn.softmax(scores, axis=-1)

@@ -11,11 +11,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dreamprvr_jax.diffusion import sampler
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.layers.attention import MASKED_LOGIT
 from dreamprvr_jax.layers.blocks import CrossAttentionBlock
 from dreamprvr_jax.layers.parallel_blocks import ParallelBlocks
 from dreamprvr_jax.models.dreamprvr import DreamPRVR
 from dreamprvr_jax.models.perturbation import perturb_queries
+from dreamprvr_jax.numerics import ATTENTION_PENALTY
 
 
 @struct.dataclass
@@ -166,7 +166,7 @@ def attention_weights(
   if table is not None:
     logits = logits * table
   if mask is not None:
-    logits = logits + jnp.where(mask, 0.0, MASKED_LOGIT)[:, None]
+    logits = logits + jnp.where(mask, 0.0, ATTENTION_PENALTY)[:, None]
   return jax.nn.softmax(logits, axis=-1)
 
 

@@ -8,16 +8,18 @@ from dreamprvr_jax.layers.blocks import ProjectedAttentionBlock
 from dreamprvr_jax.layers.linear import linear
 from dreamprvr_jax.layers.windows import window_means
 from dreamprvr_jax.models import base
-from dreamprvr_jax.numerics import inverse_norm, l2_normalize
+from dreamprvr_jax.numerics import (
+  MASKED,
+  NORM_FLOOR,
+  inverse_norm,
+  l2_normalize,
+)
 from dreamprvr_jax.types import (
   Batch,
   BranchScores,
   Similarities,
   VideoEncoding,
 )
-
-# A padded frame's logit.
-_MASKED = -1e9
 
 
 class MSSL(base.RetrievalModel):
@@ -83,7 +85,7 @@ class MSSL(base.RetrievalModel):
     along = jnp.einsum('nd,bfd->nbf', queries, values)
     gram = jnp.einsum('bfd,bgd->bfg', values, values)
     square = jnp.einsum('nbf,bfg,nbg->nb', weights, gram, weights)
-    norm = jnp.sqrt(jnp.maximum(square, 1e-24))
+    norm = jnp.sqrt(jnp.maximum(square, NORM_FLOOR**2))
     frame = jnp.einsum('nbf,nbf->nb', weights, along) / norm
     return BranchScores(clip=clip, frame=frame * inverse_norm(queries))
 
@@ -148,4 +150,4 @@ def best_windows(
 def _frame_weights(
   logits: Float[Array, '... f'], mask: Bool[Array, '... f']
 ) -> Float[Array, '... f']:
-  return jax.nn.softmax(jnp.where(mask, logits, _MASKED), axis=-1)
+  return jax.nn.softmax(jnp.where(mask, logits, MASKED), axis=-1)

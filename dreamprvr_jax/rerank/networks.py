@@ -41,11 +41,6 @@ class RerankModel:
   negative: float = 0.0
   eta: float = 0.0
 
-  @property
-  def is_generator(self) -> bool:
-    """Whether terms can be taken out of the loop over steps."""
-    return isinstance(self.network, TextToVideoGenerator)
-
   def init(self, key: Key[Array, ''], tokens_per_video: int, width: int) -> Any:
     """Returns the initial variables."""
     lists = (
