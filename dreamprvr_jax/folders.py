@@ -78,9 +78,10 @@ def made(
     return
   place = target.with_name(f'.{target.name}.partial')
   # The lock is the first thing that is made there, so it marks what is ours.
-  if place.exists() and os.listdir(place) and not (place / LOCK).exists():
+  names = _names(place)
+  if names and LOCK not in names:
     raise FolderError(
-      f'{place} holds other files ({min(os.listdir(place))}) and is where the '
+      f'{place} holds other files ({min(names)}) and is where the '
       f'{what} {folder} has to be made; move it away'
     )
   with _locked(place, f'the {what} {folder}', wait):
@@ -103,12 +104,27 @@ def made(
         _remove_if_empty(place)
 
 
+def _names(folder: pathlib.Path) -> list[str]:
+  """Returns what a folder has; nothing if another process has just moved it."""
+  try:
+    return os.listdir(folder)
+  except FileNotFoundError:
+    return []
+
+
 @contextlib.contextmanager
 def _locked(root: pathlib.Path, name: str, wait: bool) -> Iterator[TextIO]:
   """Holds the lock file of a folder, which is open and signed."""
   while True:
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / LOCK).open('a+') as file:
+    try:
+      root.mkdir(parents=True, exist_ok=True)
+      opened = (root / LOCK).open('a+')
+    except (FileNotFoundError, FileExistsError):
+      # The process that held it has just moved or removed the folder.
+      if _is_blocked(root):
+        raise
+      continue
+    with opened as file:
       _lock(file, root, name, wait)
       # The process that held it may have removed it just before it let go.
       if not _is_there(file, root / LOCK):
@@ -116,6 +132,14 @@ def _locked(root: pathlib.Path, name: str, wait: bool) -> Iterator[TextIO]:
       sign(file.fileno(), os.getpid())
       yield file
       return
+
+
+def _is_blocked(root: pathlib.Path) -> bool:
+  """Returns whether something that stays keeps a folder from being made, or its
+  lock from being opened."""
+  if os.path.lexists(root) and not root.is_dir():
+    return True
+  return not root.parent.is_dir() or (root / LOCK).is_symlink()
 
 
 def _lock(file: TextIO, root: pathlib.Path, name: str, wait: bool) -> None:

@@ -90,6 +90,7 @@ class Rebuilder:
     self._storage_rule = storage_rule
     self._lenient = lenient
     self._done: dict[int, Any] = {}
+    self._texts: dict[int, tuple[Any, Any]] = {}
     self._depth = 0
 
   def plain(self, value: Any) -> Any:
@@ -213,10 +214,20 @@ class Rebuilder:
       'builtins.bytes': _bytes,
       'builtins.bytearray': _bytes,
       'builtins.complex': _complex,
-      '_codecs.encode': _bytes,
+      '_codecs.encode': self._encoded,
       'numpy.core.multiarray._reconstruct': self._numpy_array,
       'numpy._core.multiarray._reconstruct': self._numpy_array,
     }
+
+  def _encoded(self, record: Record, text='', encoding: str = 'latin1') -> Any:
+    """Returns bytes, once for all objects that are made of one text."""
+    if id(text) not in self._texts:
+      made = _bytes(record, text, encoding)
+      if not isinstance(made, bytes):
+        return made
+      # The text is kept, too: another one could get its id.
+      self._texts[id(text)] = text, made
+    return self._texts[id(text)][1]
 
   def _dict(self, record: Record, *args: Any) -> dict:
     # The first argument of defaultdict is its factory, which has no use here.

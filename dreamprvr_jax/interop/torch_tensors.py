@@ -79,7 +79,7 @@ class Tensors:
     """
     self._member = member
     self._order = order
-    self._numbers: dict[tuple[str, str], np.ndarray] = {}
+    self._numbers: dict[tuple[str, str, tuple[str, ...]], np.ndarray] = {}
 
   def rules(self, call: Callable[[Record], Any]) -> dict[str, Rule]:
     """Returns the rules of torch's names; `call` applies one to a record."""
@@ -90,7 +90,9 @@ class Tensors:
       # arguments, attributes. Calling the function makes one more record.
       match record.args:
         case (Name(module=module, name=name), _, tuple(args), *_):
-          return call(Record(module, name, args))
+          # torch nests none of these, and a file may nest any number.
+          if name != '_rebuild_from_type_v2':
+            return call(Record(module, name, args))
       return NotImplemented
 
     return {
@@ -111,12 +113,28 @@ class Tensors:
       return self._elements(storage, _STORAGES[storage.kind])
     return Opaque('torch', storage.kind, (storage.key, storage.numel))
 
-  def _elements(self, storage: Storage, dtype: str) -> np.ndarray:
+  def _elements(
+    self, storage: Storage, dtype: str, late: tuple[str, ...] = ()
+  ) -> np.ndarray:
     """Returns all numbers of a storage, read only and in this machine's order.
 
-    Widening happens here, once for all views, and so is bounded by the file.
+    Widening, conjugation and negation happen here, once for all views, so the
+    memory that they take is bounded by the file.
     """
-    if (storage.key, dtype) not in self._numbers:
+    if (storage.key, dtype, late) in self._numbers:
+      return self._numbers[storage.key, dtype, late]
+    if late:
+      numbers = self._elements(storage, dtype)
+      if numbers.dtype == np.bool_:
+        raise ArchiveError(
+          f'storage {storage.key!r} has elements of type bool; '
+          f'{" and ".join(late)} do not apply to these'
+        )
+      for name in late:
+        numbers = np.conj(numbers) if name == 'conj' else np.negative(numbers)
+      numbers.flags.writeable = False
+      self._numbers[storage.key, dtype, late] = numbers
+    else:
       if dtype not in _DTYPES:
         raise ArchiveError(
           f'storage {storage.key!r} has elements of type {dtype}; expected one '
@@ -131,8 +149,8 @@ class Tensors:
         )
       stored = np.dtype(self._order + _DTYPES[dtype])
       numbers = np.frombuffer(raw, stored, size // stored.itemsize)
-      self._numbers[storage.key, dtype] = _widen(numbers, dtype)
-    return self._numbers[storage.key, dtype]
+      self._numbers[storage.key, dtype, late] = _widen(numbers, dtype)
+    return self._numbers[storage.key, dtype, late]
 
   def _tensor(self, storage, offset, shape, strides, dtype, late) -> np.ndarray:
     """Returns a read-only view of a storage, its bounds checked.
@@ -166,7 +184,7 @@ class Tensors:
     size = math.prod(shape)
     if size > _MAX_ELEMENTS:
       raise ArchiveError(f'{what}; expected at most {_MAX_ELEMENTS} elements')
-    elements = self._elements(storage, dtype)
+    elements = self._elements(storage, dtype, _late(late))
     if not size:
       # The other axes would count for a copy of it.
       if max(shape) > _MAX_ELEMENTS:
@@ -183,11 +201,6 @@ class Tensors:
       raise ArchiveError(
         f'{what} declares {size} elements; found {elements.size} stored'
       )
-    # Applied to the storage rather than to the view, which may be far larger.
-    if isinstance(late, dict) and late.get('conj'):
-      elements = np.conj(elements)
-    if isinstance(late, dict) and late.get('neg'):
-      elements = np.negative(elements)
     return np.lib.stride_tricks.as_strided(
       elements[offset:],
       shape,
@@ -215,6 +228,13 @@ class Tensors:
     del record, grad, hooks
     dtype = dtype.removeprefix('torch.') if isinstance(dtype, str) else '?'
     return self._tensor(storage, offset, shape, strides, dtype, late)
+
+
+def _late(given: Any) -> tuple[str, ...]:
+  """Returns the operations that torch had put off for a tensor."""
+  if not isinstance(given, dict):
+    return ()
+  return tuple(name for name in ('conj', 'neg') if given.get(name))
 
 
 def _size(record: Record, shape: Any = ()) -> Any:

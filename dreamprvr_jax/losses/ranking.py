@@ -81,9 +81,7 @@ def triplet(
   fixed = jax.lax.stop_gradient(scores)
 
   negative_video = ~own & video_mask[None]
-  order = jnp.argsort(
-    -jnp.where(negative_video, fixed, MASKED), axis=1
-  )
+  order = jnp.argsort(-jnp.where(negative_video, fixed, MASKED), axis=1)
   chosen = jnp.take_along_axis(order, t2v_rank[:, None] - 1, axis=1)
   negative = jnp.take_along_axis(scores, chosen, axis=1)[:, 0]
   positive = jnp.sum(jnp.where(own, scores, 0.0), axis=1)
@@ -94,9 +92,7 @@ def triplet(
   )
 
   negative_caption = ~own & caption_mask[:, None]
-  order = jnp.argsort(
-    -jnp.where(negative_caption, fixed, MASKED), axis=0
-  )
+  order = jnp.argsort(-jnp.where(negative_caption, fixed, MASKED), axis=0)
   chosen = jnp.take_along_axis(order, v2t_rank[None], axis=0)
   negative = jnp.take_along_axis(scores, chosen, axis=0)[0]
   count = jnp.maximum(jnp.sum(own, axis=0), 1)

@@ -196,3 +196,35 @@ def test_makes_nothing_where_somebody_elses_files_are(tmp_path):
   with pytest.raises(folders.FolderError, match=r'other files \(note\.txt\)'):
     make()
   assert note.exists()
+
+
+_MAKE = """
+import pathlib, sys
+from dreamprvr_jax import folders
+for number in range(int(sys.argv[2])):
+  target = pathlib.Path(sys.argv[1]) / str(number)
+  with folders.made(target, 'corpus', wait=True) as fresh:
+    if fresh is not None:
+      (fresh / 'content').touch()
+  assert (target / 'content').exists()
+"""
+
+
+def test_processes_that_wait_for_each_other_all_succeed(tmp_path):
+  command = [sys.executable, '-c', _MAKE, str(tmp_path), '200']
+  processes = [
+    subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    for _ in range(4)
+  ]
+  for process in processes:
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+
+
+def test_a_lock_that_cannot_be_made_is_an_error(tmp_path):
+  (tmp_path / folders.LOCK).symlink_to(tmp_path / 'gone' / 'lock')
+  with pytest.raises(FileNotFoundError), folders.held(tmp_path, 'run'):
+    pass
+  (tmp_path / 'file').touch()
+  with pytest.raises(FileExistsError), folders.held(tmp_path / 'file', 'run'):
+    pass

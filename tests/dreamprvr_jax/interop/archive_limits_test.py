@@ -115,6 +115,20 @@ def test_pickles_that_cannot_be_read(path, code):
     read_archive(write(path, code))
 
 
+def test_bytes_of_one_text_are_made_once(path):
+  """Else a small file could ask for any amount of memory."""
+  text = b'X' + struct.pack('<I', 9) + b'some text' + b'q\x01'
+  first = opcodes(Name('_codecs', 'encode'))
+  encoded = first + text + opcodes('latin1') + b'\x86R'
+  again = first + b'h\x01' + opcodes('latin1') + b'\x86R'
+  one, two = read_archive(write(path, b']' + encoded + b'a' + again + b'a'))
+  assert one == b'some text'
+  assert one is two
+
+
+FROM_TYPE = opcodes(Name('torch._tensor', '_rebuild_from_type_v2'))
+
+
 @pytest.mark.parametrize(
   'deep',
   [
@@ -122,6 +136,7 @@ def test_pickles_that_cannot_be_read(path, code):
     b')' + b'\x85' * 100_000,
     opcodes(Name('a', 'B')) * 3000 + b')' + b'\x85R' * 3000,
     (b'}' + opcodes('k')) * 3000 + b'N' + b's' * 3000,
+    FROM_TYPE + (b'(' + FROM_TYPE + b'N') * 3000 + b')' + b't' * 3000 + b'R',
   ],
 )
 def test_deep_nesting_is_one_sentence_or_passed_over(path, deep):

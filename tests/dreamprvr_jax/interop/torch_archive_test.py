@@ -170,6 +170,9 @@ def test_lazy_conjugate(path):
   place = storage(0, 'ComplexFloat', 1)
   value = tensor(place, (1,), (1,), 0, {'conj': True})
   assert read_archive(write(path, value, members)) == [1 - 2j]
+  # Once for all views of the storage.
+  again = tensor(place, (1, 1), (1, 1), 0, {'conj': True})
+  assert np.shares_memory(*read_archive(write(path, [value, again], members)))
 
 
 def test_numpy_values(path):
@@ -283,6 +286,7 @@ def test_bytes_of_a_length_stay_opaque(path):
     (tensor(storage(1), (1,), (1,)), 'expected a member data/1; found none'),
     (tensor(storage(0, 'QInt8'), (1,), (1,)), 'type QInt8Storage'),
     (tensor({}, (1,), (1,)), 'a tensor of dict'),
+    (tensor(storage(0, 'Bool'), (1,), (1,), 0, {'neg': True}), 'neg do not'),
     (tensor(storage(0), 3, 4), 'cannot rebuild torch._utils'),
     (Pid(('module', 'x')), 'unknown kind of external object'),
     (opcodes(storage(0)) + b'}b', 'a storage has no state'),
