@@ -22,6 +22,10 @@ from data_pipeline.limits import Claim, require_memory
 _LOCK = threading.Lock()
 
 
+# Bytes read at a time: macOS refuses 2 GiB.
+_PART = 2**30
+
+
 class Hdf5File:
   """Root-level datasets of one file, see `hdf5_claims` for what is refused.
 
@@ -33,6 +37,9 @@ class Hdf5File:
   def __init__(self, path: pathlib.Path):
     """Opens nothing yet."""
     self.path = path
+    # Of the file that was opened first: what is known of its datasets holds
+    # for no other one.
+    self._state: tuple[int, ...] | None = None
     self._handles()
 
   def _handles(self):
@@ -115,17 +122,18 @@ class Hdf5File:
 
   def __getstate__(self):
     # Another process opens its own handles.
-    return {'path': self.path}
+    return {'path': self.path, 'state': self._state}
 
   def __setstate__(self, state):
     self.__init__(state['path'])
+    self._state = state['state']
 
   def _opened(self) -> h5py.File:
     """Returns the open file; the caller holds the lock."""
     if self._file is None:
       try:
         # No lock: the file may lie on a read-only or network disk.
-        self._file = h5py.File(self.path, 'r', locking=False)
+        file = h5py.File(self.path, 'r', locking=False)
       except FileNotFoundError:
         raise DataError(
           f'{self.path} is missing; unpack the release again'
@@ -136,7 +144,24 @@ class Hdf5File:
         ) from None
       except HDF5_ERRORS as error:
         raise self._damaged(error) from None
+      try:
+        self._require_same(self.path.stat())
+      except BaseException:
+        file.close()
+        raise
+      self._file = file
     return self._file
+
+  def _require_same(self, stat: os.stat_result) -> None:
+    """Raises DataError unless a file is the one that was opened first."""
+    # Not its device, whose number differs between machines.
+    state = stat.st_ino, stat.st_size, stat.st_mtime_ns
+    self._state = self._state or state
+    if state != self._state:
+      raise DataError(
+        f'{self.path} was written again after it was opened; start the command '
+        'again'
+      )
 
   def _damaged(self, error: Exception) -> DataError:
     return DataError(
@@ -149,7 +174,13 @@ class Hdf5File:
       with self._opening:
         if self._descriptor is None:
           flags = os.O_RDONLY | getattr(os, 'O_BINARY', 0)
-          self._descriptor = os.open(self.path, flags)
+          descriptor = os.open(self.path, flags)
+          try:
+            self._require_same(os.fstat(descriptor))
+          except BaseException:
+            os.close(descriptor)
+            raise
+          self._descriptor = descriptor
     parts = []
     while size > 0:
       part = self._read_part(self._descriptor, offset, size)
@@ -165,10 +196,10 @@ class Hdf5File:
   def _read_part(self, descriptor: int, offset: int, size: int) -> bytes:
     try:
       if hasattr(os, 'pread'):
-        return os.pread(descriptor, size, offset)
+        return os.pread(descriptor, min(size, _PART), offset)
       with self._opening:
         os.lseek(descriptor, offset, os.SEEK_SET)
-        return os.read(descriptor, size)
+        return os.read(descriptor, min(size, _PART))
     except MemoryError:
       raise _no_memory(size) from None
 

@@ -6,6 +6,7 @@ to a tenth, so there is room between what people have and what does harm.
 """
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -105,8 +106,14 @@ def disk_size(path: pathlib.Path) -> int:
   """Returns the bytes that a file takes on the disk, without its holes."""
   stat = path.stat()
   # Some network disks say 0, other systems nothing.
-  blocks = getattr(stat, 'st_blocks', 0)
-  return min(stat.st_size, blocks * 512) if blocks else stat.st_size
+  stored = getattr(stat, 'st_blocks', 0) * 512
+  if not 0 < stored < stat.st_size or not hasattr(os, 'SEEK_HOLE'):
+    return stat.st_size
+  # Fewer blocks are no proof of holes: the disk may compress the file, or not
+  # have written all of it yet.
+  with path.open('rb') as file:
+    hole = os.lseek(file.fileno(), 0, os.SEEK_HOLE)
+  return stored if hole < stat.st_size else stat.st_size
 
 
 def memory_problem(claim: Claim, available: int | None) -> str:

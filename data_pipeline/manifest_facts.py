@@ -16,6 +16,7 @@ _KINDS = {
   'versions': dict,
 }
 _SHARD_FACTS = ('shard_lengths', 'shard_bytes', 'shard_crc32c')
+_SOURCE_FACTS = {'size', 'mtime_ns', 'sample', 'sha256'}
 _SPLIT_FACTS = {'videos', 'captions', *_SHARD_FACTS}
 
 
@@ -24,9 +25,10 @@ def is_whole(content: dict[str, Any]) -> bool:
   return (
     content.keys() == _KINDS.keys()
     and all(isinstance(content[key], kind) for key, kind in _KINDS.items())
+    and all(_is_count(content[key]) for key in ('visual_width', 'text_width'))
     and all(map(_is_split, content['splits'].values()))
     and all(
-      isinstance(facts, dict) and {'size', 'mtime_ns', 'sample'} <= facts.keys()
+      isinstance(facts, dict) and facts.keys() >= _SOURCE_FACTS
       for facts in content['sources'].values()
     )
     and all(
@@ -43,6 +45,8 @@ def _is_split(facts: Any) -> bool:
   if not all(isinstance(values, list) for values in lists):
     return False
   numbers = [facts['videos'], facts['captions'], *itertools.chain(*lists)]
-  return len(set(map(len, lists))) == 1 and all(
-    type(number) is int and 0 <= number < 1 << 63 for number in numbers
-  )
+  return len(set(map(len, lists))) == 1 and all(map(_is_count, numbers))
+
+
+def _is_count(value: Any) -> bool:
+  return type(value) is int and 0 <= value < 1 << 63

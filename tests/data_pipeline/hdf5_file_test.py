@@ -248,3 +248,23 @@ def test_what_has_no_room_is_named(tmp_path, monkeypatch):
   monkeypatch.setattr(hdf5, 'available_memory', lambda: 100)
   store = Hdf5Store(tmp_path / 'a.h5', ['v'])
   assert 'of memory where 100 bytes are free' in store.problem('v')
+
+
+@pytest.mark.parametrize('chunks', [None, (1, 4)])
+@pytest.mark.parametrize('is_pickled', [False, True])
+def test_a_file_that_is_written_again_is_not_read(tmp_path, chunks, is_pickled):
+  """Its values lie elsewhere."""
+  path = tmp_path / 'a.h5'
+  with h5py.File(path, 'w') as file:
+    for name in ('v1', 'v2'):
+      file.create_dataset(name, data=_ROWS, chunks=chunks)
+  store = Hdf5Store(path, ['v1', 'v2'])
+  np.testing.assert_array_equal(store.read('v1'), _ROWS)
+  store.close()
+  if is_pickled:
+    store = pickle.loads(pickle.dumps(store))
+  with h5py.File(path, 'w') as file:
+    for name in ('u', 'v1', 'v2'):
+      file.create_dataset(name, data=_ROWS + 100, chunks=chunks)
+  with pytest.raises(DataError, match=r'a\.h5 was written again after'):
+    store.read('v1')

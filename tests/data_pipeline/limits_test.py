@@ -1,8 +1,13 @@
 """Tests of how far a file may unpack."""
 
+import os
+import pathlib
+import types
+
 import numpy as np
 import pytest
 
+from data_pipeline import limits
 from data_pipeline.errors import DataError
 from data_pipeline.limits import Claim, Limits, memory_problem
 
@@ -61,3 +66,23 @@ def test_memory():
   assert 'takes 1.5 GiB of memory where 1.0 GiB are free' in (
     memory_problem(half, _GIB)
   )
+
+
+def test_fewer_blocks_count_only_with_holes(tmp_path, monkeypatch):
+  whole, sparse = tmp_path / 'whole', tmp_path / 'sparse'
+  whole.write_bytes(b'x' * 2**20)
+  sparse.touch()
+  os.truncate(sparse, 2**30)
+  with sparse.open('r+b') as file:
+    file.write(b'x' * 2**16)
+  assert limits.disk_size(sparse) < 2**20
+  stat = pathlib.Path.stat
+
+  def early(path):
+    """Before the disk has written the file."""
+    found = stat(path)
+    return types.SimpleNamespace(st_size=found.st_size, st_blocks=1)
+
+  monkeypatch.setattr(pathlib.Path, 'stat', early)
+  assert limits.disk_size(whole) == 2**20
+  assert limits.disk_size(sparse) == 512

@@ -187,6 +187,9 @@ def test_damaged_manifest(content, options, tmp_path):
     lambda facts: facts['splits']['train'].update(videos='5'),
     lambda facts: facts['splits']['train']['shard_lengths'].pop(),
     lambda facts: facts['sources'].update(x=None),
+    lambda facts: next(iter(facts['sources'].values())).pop('sha256'),
+    lambda facts: facts.update(visual_width=-1),
+    lambda facts: facts.update(text_width=True),
   ],
 )
 def test_a_manifest_of_other_facts(content, options, tmp_path, change):
