@@ -27,7 +27,7 @@ import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 
-from dreamprvr_jax.cli import joins
+from dreamprvr_jax.cli import provenance
 from dreamprvr_jax.objectives.registry import build_objective
 from dreamprvr_jax.train.bert_adam import bert_adam, warmup_linear
 from dreamprvr_jax.trained.inference import model_of
@@ -99,7 +99,7 @@ def config_of(options: argparse.Namespace) -> Any:
 
 def build(config: Any) -> Any:
   """Returns the model of a config."""
-  return model_of(joins.plain_config(config))
+  return model_of(provenance.plain_config(config))
 
 
 def training_parts(config: Any) -> dict[str, Any]:
@@ -216,5 +216,5 @@ def memory_gib() -> dict[str, float]:
 
 def report(options: argparse.Namespace, **results: Any) -> None:
   """Prints one JSON line: options, versions, device, results."""
-  environment = joins.environment()
+  environment = provenance.environment()
   print(json.dumps({**vars(options), **environment, **results}))

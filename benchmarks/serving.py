@@ -33,7 +33,7 @@ import numpy as np
 from dreamprvr_jax import checkpoints
 from dreamprvr_jax.archive.encoders import build
 from dreamprvr_jax.archive.index import writer
-from dreamprvr_jax.cli import joins
+from dreamprvr_jax.cli import provenance
 from dreamprvr_jax.train.step import init_variables
 from dreamprvr_jax.trained.inference import blank_of
 from dreamprvr_jax.trained.retriever import Retriever
@@ -47,7 +47,7 @@ def made_index(options: Any, folder: pathlib.Path) -> pathlib.Path:
   sizes = harness.DATASETS[options.dataset]
   config = harness.config_of(options)
   encoder = build('embedded')
-  plain = joins.plain_config(config)
+  plain = provenance.plain_config(config)
   blank = blank_of(plain, sizes.visual, encoder.text_width)
   stored = {
     'config': plain,

@@ -1,8 +1,9 @@
-"""Every key of a config, once, with its default and what it means."""
+"""The keys of every config, each with its default and what it means."""
 
 from ml_collections import ConfigDict
 
 from configs import rerank
+from configs.keys import Keys, key
 from configs.models import (
   diffusionret,
   dreamprvr,
@@ -29,137 +30,197 @@ MODELS = {
 
 def base_config() -> ConfigDict:
   """Returns the config that all datasets start from."""
-  config = ConfigDict()
-  # Of everything random: values, order, dropout, negatives
-  config.seed = 0
-  # Compute dtype, 'float32' or 'bfloat16'; parameters and scores are float32
-  config.dtype = 'float32'
-  # Devices to use, 0 for all
-  config.num_devices = 0
-  # Of them, how many share the corpus in evaluation; the others share the
-  # queries
-  config.corpus_devices = 1
+  config = Keys()
+  config.seed = key(
+    0, 'Seed of everything random: values, order, dropout, negatives'
+  )
+  config.dtype = key(
+    'float32',
+    "Compute dtype, 'float32' or 'bfloat16'; parameters and scores are float32",
+  )
+  config.num_devices = key(0, 'Devices to use, 0 for all')
+  config.corpus_devices = key(
+    1,
+    'How many of the devices share the corpus in evaluation; the others '
+    'share the queries',
+  )
 
-  # Folder where compiled programs are kept for the next start; empty: none
-  config.compilation_cache = ''
-
-  config.data = ConfigDict()
-  # Folder that holds <collection>/FeatureData/...
-  config.data.root = 'data'
-  # Name of the dataset's folder and files
-  config.data.collection = 'activitynet'
-  # Folder under FeatureData
-  config.data.feature = 'i3d'
-  # Word-feature file in TextData; empty:
-  # roberta_<collection>_query_feat.hdf5, or the only one
-  config.data.text_feature = ''
-  # Files with time spans of the captions, comma separated; empty: look in the
-  # release
-  config.data.moments = ''
-  # Folder or bucket of the prepared records; empty:
-  # <root>/<collection>/prepared
-  config.data.prepared = ''
-  # 'records' (prepared), 'release' (straight from the files), 'auto' (prepare
-  # if possible)
-  config.data.storage = 'auto'
-  # Where features are read from while training: 'device' (splits in device
-  # memory), 'resident' (splits in host memory), 'streaming' (tf.data), 'auto'
-  # (the first of them that has room; 'device' not on a CPU)
-  config.data.pipeline = 'auto'
-  # Share of the free device memory that splits may take with 'auto'
-  config.data.device_share = 0.5
-  # Of the features on the device: 'float32', 'bfloat16', or 'auto', the
-  # compute dtype
-  config.data.device_dtype = 'auto'
-  # Leave out items that are missing or broken, and list them
-  config.data.skip_bad = False
-  # How many times its size an official file may unpack to, above 256 MiB
-  config.data.max_inflation = 64.0
-  # Check of the sources at start: 'fast' (size, time, samples) or 'full'
-  # (hash of everything)
-  config.data.verify = 'fast'
-  # Processes for reading and preparing, 0 for one per core
-  config.data.workers = 0
-  # Videos in a training batch, over all devices
-  config.data.batch_size = 128
-  # Videos encoded at a time in evaluation
-  config.data.eval_video_batch = 128
-  # Queries encoded and ranked at a time
-  config.data.eval_query_batch = 512
-  # Caption slots of a batch are a multiple of this; the devices must divide
-  # it
-  config.data.caption_multiple = 16
-  # Clips of a video
-  config.data.num_clips = 32
-  # How clips are made: 'pooled' (means of equal segments) or 'merged'
-  # (neighbouring frames that are alike, MSC; 32 clips of 128 frames)
-  config.data.clips = 'pooled'
-  # Cosine above which two merged clips are linked: the more are, the further
-  # training merges them
-  config.data.merge_threshold = 0.8
-  # Frames of a video
-  config.data.max_frames = 128
-  # Words of a caption
-  config.data.max_words = 30
-  # Split that picks the epoch
-  config.data.val_split = 'val'
-  # Split of --mode=evaluate and of the final table; empty: test if there is
-  # one, else val_split
-  config.data.eval_split = ''
-
-  config.simulated = ConfigDict()
-  # Write a generated corpus to data.root first, if it is not there
-  config.simulated.enabled = False
-  # Of the splits train, val, test
-  config.simulated.videos = (480, 96, 128)
-  # Of the generated corpus
-  config.simulated.seed = 0
-
-  config.train = ConfigDict()
-  # Epochs at most
-  config.train.epochs = 100
-  # Stop after more than this many epochs without a new best SumR
-  config.train.patience = 10
-  # First epoch (from 0) with hard negatives
-  config.train.hard_negative_epoch = 20
-  # Steps between two logged rows
-  config.train.log_every = 10
-  # Steps between two checkpoints within an epoch, 0 for none
-  config.train.checkpoint_every = 200
-  # Updates issued together at most, with data.pipeline 'device'; 0 for one on
-  # a CPU, else up to the next row or checkpoint, but no more than 32. One at a
-  # time gives the numbers of the other pipelines bit for bit, several give
-  # them to rounding
-  config.train.steps_per_dispatch = 0
-
-  config.eval = ConfigDict()
-  # Share of the free device memory for the encoded corpus; a corpus that takes
-  # more is encoded and ranked in parts
-  config.eval.corpus_share = 0.5
-
-  config.optimizer = ConfigDict()
-  # Peak learning rate
-  config.optimizer.lr = 2.5e-4
-  # Share of all steps over which the rate rises
-  config.optimizer.warmup = 0.01
-  # Added to the direction, not to the gradient
-  config.optimizer.weight_decay = 0.01
-  # Norm that each tensor's gradient is clipped to
-  config.optimizer.max_norm = 1.0
-
-  config.report = ConfigDict()
-  # Write curves.png and timelines.png at the end
-  config.report.pictures = True
-  # Queries shown in timelines.png
-  config.report.queries = 4
-  # Evaluate the untrained model, too, and put it into the table
-  config.report.untrained = False
-
+  config.compilation_cache = key(
+    '',
+    'Folder where compiled programs are kept for the next start; empty: none',
+  )
+  config.data = _data_keys()
+  config.simulated = _simulated_keys()
+  config.train = _train_keys()
+  config.eval = Keys('eval')
+  config.eval.corpus_share = key(
+    0.5,
+    'Share of the free device memory for the encoded corpus; a corpus '
+    'that takes more is encoded and ranked in parts',
+  )
+  config.optimizer = _optimizer_keys()
+  config.report = _report_keys()
   config.rerank = rerank.rerank_keys()
+  config.model, config.loss = Keys('model'), Keys('loss')
+  return config.config
 
-  config.model = ConfigDict()
-  config.loss = ConfigDict()
-  return config
+
+def _data_keys() -> Keys:
+  """Returns the keys of `config.data`: files, and how they become batches."""
+  data = Keys('data')
+  _file_keys(data)
+  _batch_keys(data)
+  return data
+
+
+def _file_keys(data: Keys) -> None:
+  """Adds the keys that say what is read from where."""
+  data.root = key('data', 'Folder that contains <collection>/FeatureData/...')
+  data.collection = key('activitynet', "Name of the dataset's folder and files")
+  data.feature = key('i3d', 'Folder under FeatureData')
+  data.text_feature = key(
+    '',
+    'Word-feature file in TextData; empty: '
+    'roberta_<collection>_query_feat.hdf5, or the only one',
+  )
+  data.moments = key(
+    '',
+    'Files with time spans of the captions, comma separated; empty: look '
+    'in the release',
+  )
+  data.prepared = key(
+    '',
+    'Folder or bucket of the prepared records; empty: '
+    '<root>/<collection>/prepared',
+  )
+  data.storage = key(
+    'auto',
+    "'records' (prepared), 'release' (straight from the files), 'auto' "
+    '(prepare if possible)',
+  )
+  data.pipeline = key(
+    'auto',
+    "Where features are read from while training: 'device' (splits in "
+    "device memory), 'resident' (splits in host memory), 'streaming' "
+    "(tf.data), 'auto' (the first of them that has room; 'device' not on "
+    'a CPU)',
+  )
+  data.device_share = key(
+    0.5, "Share of the free device memory that splits may take with 'auto'"
+  )
+  data.device_dtype = key(
+    'auto',
+    "Type of the features on the device: 'float32', 'bfloat16', or "
+    "'auto', the compute dtype",
+  )
+  data.skip_bad = key(
+    False, 'Leave out items that are missing or broken, and list them'
+  )
+  data.max_inflation = key(
+    64.0,
+    'How many times its size an official file may unpack to, above 256 MiB',
+  )
+  data.verify = key(
+    'fast',
+    "Check of the sources at start: 'fast' (size, time, samples) or "
+    "'full' (hash of everything)",
+  )
+  data.workers = key(
+    0, 'Processes for reading and preparing, 0 for one per core'
+  )
+
+
+def _batch_keys(data: Keys) -> None:
+  """Adds the keys of batches, of their arrays and of the splits."""
+  data.batch_size = key(128, 'Videos in a training batch, over all devices')
+  data.eval_video_batch = key(128, 'Videos encoded at a time in evaluation')
+  data.eval_query_batch = key(512, 'Queries encoded and ranked at a time')
+  data.caption_multiple = key(
+    16,
+    'Caption slots of a batch are a multiple of this; the devices must '
+    'divide it',
+  )
+  data.num_clips = key(32, 'Clips of a video')
+  data.clips = key(
+    'pooled',
+    "How clips are made: 'pooled' (means of equal segments) or 'merged' "
+    '(neighbouring frames that are alike, MSC; 32 clips of 128 frames)',
+  )
+  data.merge_threshold = key(
+    0.8,
+    'Cosine above which two merged clips are linked: the more are, the '
+    'further training merges them',
+  )
+  data.max_frames = key(128, 'Frames of a video')
+  data.max_words = key(30, 'Words of a caption')
+  data.val_split = key('val', 'Split that picks the epoch')
+  data.eval_split = key(
+    '',
+    'Split of evaluate and of the final table; empty: test if there is '
+    'one, else val_split',
+  )
+
+
+def _simulated_keys() -> Keys:
+  """Returns the keys of `config.simulated`, the generated corpus."""
+  simulated = Keys('simulated')
+  simulated.enabled = key(
+    False, 'Write a generated corpus to data.root first, unless it exists'
+  )
+  simulated.videos = key(
+    (480, 96, 128), 'Videos of the splits train, val and test'
+  )
+  simulated.seed = key(0, 'Seed of the generated corpus')
+  return simulated
+
+
+def _train_keys() -> Keys:
+  """Returns the keys of `config.train`."""
+  train = Keys('train')
+  train.epochs = key(100, 'Epochs at most')
+  train.patience = key(
+    10, 'Stop after more than this many epochs without a new best SumR'
+  )
+  train.hard_negative_epoch = key(
+    20, 'First epoch (from 0) with hard negatives'
+  )
+  train.log_every = key(10, 'Steps between two logged rows')
+  train.checkpoint_every = key(
+    200, 'Steps between two checkpoints within an epoch, 0 for none'
+  )
+  train.steps_per_dispatch = key(
+    0,
+    "Updates issued together at most, with data.pipeline 'device'; 0 for "
+    'one on a CPU, else up to the next row or checkpoint, but no more '
+    'than 32. One at a time gives the numbers of the other pipelines bit '
+    'for bit, several give them to rounding',
+  )
+  return train
+
+
+def _optimizer_keys() -> Keys:
+  """Returns the keys of `config.optimizer`."""
+  optimizer = Keys('optimizer')
+  optimizer.lr = key(2.5e-4, 'Peak learning rate')
+  optimizer.warmup = key(0.01, 'Share of all steps over which the rate rises')
+  optimizer.weight_decay = key(
+    0.01, 'Added to the direction, not to the gradient'
+  )
+  optimizer.max_norm = key(
+    1.0, "Norm that each tensor's gradient is clipped to"
+  )
+  return optimizer
+
+
+def _report_keys() -> Keys:
+  """Returns the keys of `config.report`, what is shown at the end."""
+  report = Keys('report')
+  report.pictures = key(True, 'Write curves.png and timelines.png at the end')
+  report.queries = key(4, 'Queries shown in timelines.png')
+  report.untrained = key(
+    False, 'Evaluate the untrained model, too, and put it into the table'
+  )
+  return report
 
 
 def with_model(config: ConfigDict, model: str) -> ConfigDict:

@@ -3,6 +3,7 @@ collections than ActivityNet are those of MSR-VTT."""
 
 from ml_collections import ConfigDict
 
+from configs.keys import key
 from configs.models import family
 
 
@@ -12,10 +13,8 @@ def settings(collection: str) -> dict[str, ConfigDict]:
   A dataset of the family reads the features of CLIP of MSC's release.
   """
   model, loss = family.model_keys('diffusionret'), family.loss_keys()
-  # Layers of the temporal transformer
-  model.num_layers = 4
-  # Rows of its position table; frames at most
-  model.num_positions = 77
+  model.num_layers = key(4, 'Layers of the temporal transformer')
+  model.num_positions = key(77, 'Rows of its position table; frames at most')
   model.width, model.num_heads = 512, 8
   model.input_dropout = model.dropout = 0.0
   model.query_encodings = 1

@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from configs.keys import key
 from configs.models import family
 
 DATASETS = {
@@ -45,25 +46,24 @@ def settings(collection: str) -> dict[str, ConfigDict]:
   family.lorentz_keys(model)
   model.block_widths = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
   model.clip_weight, model.frame_weight = 0.6, 0.4
-  # K; 0: the system without registers
-  model.num_registers = 4
-  # 'diffusion', 'sampler' (no diffusion estimator), 'adaptive_pooling'
-  model.register_source = 'diffusion'
-  # 'mean' (released: deterministic), 'stochastic' (paper), 'random' (noise,
-  # no sampler)
-  model.register_start = 'mean'
-  # T
-  model.diffusion_steps = 10
-  # Layers of the estimator
-  model.diffusion_layers = 2
-  # 'released' (fixed random table) or 'sinusoidal' (paper)
-  model.time_embedding = 'released'
-  # 'ddpm' or 'ddim'
-  model.sampling_method = 'ddpm'
-  # Steps of ddim; 0: all
-  model.sampling_steps = 0
-  # Gamma of the text perturbation sampler
-  model.perturbation_scale = 0.1
+  model.num_registers = key(4, 'K; 0: the system without registers')
+  model.register_source = key(
+    'diffusion',
+    "'diffusion', 'sampler' (no diffusion estimator), 'adaptive_pooling'",
+  )
+  model.register_start = key(
+    'mean',
+    "'mean' (released: deterministic), 'stochastic' (paper), 'random' "
+    '(noise, no sampler)',
+  )
+  model.diffusion_steps = key(10, 'T')
+  model.diffusion_layers = key(2, 'Layers of the estimator')
+  model.time_embedding = key(
+    'released', "'released' (fixed random table) or 'sinusoidal' (paper)"
+  )
+  model.sampling_method = key('ddpm', "'ddpm' or 'ddim'")
+  model.sampling_steps = key(0, 'Steps of ddim; 0: all')
+  model.perturbation_scale = key(0.1, 'Gamma of the text perturbation sampler')
 
   loss.diversity = 0.003
   loss.structure = 0.01

@@ -5,143 +5,162 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from configs.keys import Keys, key
+
 Numbers = Mapping[str, Mapping[str, Any]]
 
 
-def model_keys(name: str) -> ConfigDict:
+def model_keys(name: str) -> Keys:
   """Returns the keys of `config.model` that every model has."""
-  model = ConfigDict()
-  # Which model
-  model.name = ''
-  # D, width of all tokens
-  model.width = 384
-  # Attention heads
-  model.num_heads = 4
-  # Dropout on inputs and positions
-  model.input_dropout = 0.2
-  # Dropout inside the blocks
-  model.dropout = 0.2
-  # Encodings of the queries in a training step: 2 (released) or 1
-  model.query_encodings = 2
-  # Weight of the clip branch's score
-  model.clip_weight = 0.7
-  # Weight of the frame branch's score
-  model.frame_weight = 0.3
+  model = Keys('model')
+  model.name = key('', 'Which model')
+  model.width = key(384, 'D, width of all tokens')
+  model.num_heads = key(4, 'Attention heads')
+  model.input_dropout = key(0.2, 'Dropout on inputs and positions')
+  model.dropout = key(0.2, 'Dropout inside the blocks')
+  model.query_encodings = key(
+    2, 'Encodings of the queries in a training step: 2 (released) or 1'
+  )
+  model.clip_weight = key(0.7, "Weight of the clip branch's score")
+  model.frame_weight = key(0.3, "Weight of the frame branch's score")
   model.name = name
   return model
 
 
-def block_keys(model: ConfigDict) -> None:
+def block_keys(model: Keys) -> None:
   """Adds the keys of models with parallel blocks."""
-  # Gaussian width of each parallel block; 0: none
-  model.block_widths = (0.0, 0.5, 1.0, 5.0)
-  # How the parallel blocks are computed: 'batched', 'unrolled' (on a CPU
-  # faster, but longer to compile), 'scan', or 'auto': 'unrolled' on a CPU,
-  # else 'batched'; the numbers differ by float rounding
-  model.parallel_execution = 'auto'
-  # Compute the blocks' insides again for the gradient instead of keeping
-  # them: a third of the memory for a quarter more work
-  model.remat = False
+  model.block_widths = key(
+    (0.0, 0.5, 1.0, 5.0), 'Gaussian width of each parallel block; 0: none'
+  )
+  model.parallel_execution = key(
+    'auto',
+    "How the parallel blocks are computed: 'batched', 'unrolled' (on a "
+    "CPU faster, but longer to compile), 'scan', or 'auto': 'unrolled' on "
+    "a CPU, else 'batched'; the numbers differ by float rounding",
+  )
+  model.remat = key(
+    False,
+    "Compute the blocks' insides again for the gradient instead of "
+    'keeping them: a third of the memory for a quarter more work',
+  )
 
 
-def merger_keys(model: ConfigDict) -> None:
+def merger_keys(model: Keys) -> None:
   """Adds the keys of models with a learned aggregation of the blocks."""
-  # Softmax temperature of the learned aggregation (sft_factor)
-  model.merge_temperature = 0.6
-  # Add the map into the space where loss.alignment compares the branches
-  model.alignment = False
-  # Merged clips count by their size in attention; needs data.clips='merged'
-  model.proportional_attention = False
+  model.merge_temperature = key(
+    0.6, 'Softmax temperature of the learned aggregation (sft_factor)'
+  )
+  model.alignment = key(
+    False,
+    'Add the map into the space where loss.alignment compares the branches',
+  )
+  model.proportional_attention = key(
+    False,
+    "Merged clips count by their size in attention; needs data.clips='merged'",
+  )
 
 
-def lorentz_keys(model: ConfigDict) -> None:
+def lorentz_keys(model: Keys) -> None:
   """Adds the keys of models that may have blocks in the Lorentz model."""
-  # Gaussian width of each block in the Lorentz model; 0: none
-  model.lorentz_widths = ()
-  # Dimension of the Lorentz blocks' tangent space
-  model.lorentz_dim = 127
-  # What the Gaussian multiplies in a Lorentz block: 'distances' (released: far
-  # keys come nearer) or 'weights' (far keys fade, as it was meant)
-  model.lorentz_window = 'distances'
+  model.lorentz_widths = key(
+    (), 'Gaussian width of each block in the Lorentz model; 0: none'
+  )
+  model.lorentz_dim = key(127, "Dimension of the Lorentz blocks' tangent space")
+  model.lorentz_window = key(
+    'distances',
+    "What the Gaussian multiplies in a Lorentz block: 'distances' "
+    "(released: far keys come nearer) or 'weights' (far keys fade, as it "
+    'was meant)',
+  )
 
 
-def loss_keys() -> ConfigDict:
+def loss_keys() -> Keys:
   """Returns `config.loss`: factors of all losses of the family, 0 for those
   that a model does not use, and what they go by."""
-  loss = ConfigDict()
-  # Factor of the NCE on clip scores
-  loss.clip_nce = 0.02
-  # Factor of the NCE on frame scores
-  loss.frame_nce = 0.04
-  # Factor of the triplet loss on clip scores
-  loss.clip_triplet = 1.0
-  # Factor of the triplet loss on frame scores
-  loss.frame_triplet = 1.0
-  # Factor of MS-SL's NCE between captions and the frames they are guided to
-  loss.guided_nce = 0.0
-  # Factor of MS-SL's triplet loss on the same scores
-  loss.guided_triplet = 0.0
-  # Factor of the query diversity L_div; with structure, DreamPRVR's L_tssl
-  loss.diversity = 0.0
-  # Factor of the query structure preservation L_qsp (DreamPRVR)
-  loss.structure = 0.0
-  # Factor of the variational term L_pvs (DreamPRVR)
-  loss.variational = 0.0
-  # Factor of the diffusion estimator's L_dre (DreamPRVR)
-  loss.diffusion = 0.0
-  # Factor of the optimal matching of captions and clips (GMMFormer v2)
-  loss.matching = 0.0
-  # Factor of the cone loss (HLFormer)
-  loss.cone = 0.0
-  # Factor of the evidential loss between videos (Holmes)
-  loss.inter_evidence = 0.0
-  # Factor of the evidential loss inside a video (Holmes)
-  loss.intra_evidence = 0.0
-  # Factor of text correlation preservation, distances (MSC); the teacher is
-  # the last word vector, which of CLIP is the end of text
-  loss.distances = 0.0
-  # Factor of text correlation preservation, angles (MSC)
-  loss.angles = 0.0
-  # Factor of the cross-branch alignment (MSC); needs clips of merged frames
-  loss.alignment = 0.0
-  # Factor of the two-way cross-entropy of DiffusionRet's retriever
-  loss.interaction = 0.0
-  # Of the triplet losses
-  loss.margin = 0.2
-  # Hard negatives are drawn from this many
-  loss.hard_pool = 20
-  # 2, or 1 for that of the first GMMFormer
-  loss.diversity_version = 2
-  # Delta of L_div
-  loss.diversity_delta = 0.2
-  # Alpha of L_div
-  loss.diversity_alpha = 32.0
-  # Lambda of L_div, version 2
-  loss.diversity_power = 1.0
-  # Tau of L_qsp
-  loss.structure_temperature = 0.08
-  # Captions of a video, at most, that matching and intra_evidence see
-  loss.max_captions = 32
-  # Tau of inter_evidence
-  loss.inter_temperature = 0.04
-  # Tau of intra_evidence
-  loss.intra_temperature = 0.08
-  # Bound of the thresholds of doubt and consistency (division_beta)
-  loss.doubt_margin = 0.3
-  # Share of a polysemous caption's label that is smoothed (smooth_beta)
-  loss.label_smoothing = 0.2
-  # Quantile of the dustbin's value in the transport (pot_prompt_ratio)
-  loss.transport_quantile = 0.3
-  # Softness of the transport (pot_scale)
-  loss.transport_scale = 0.1
-  # Rounds of the transport
-  loss.transport_iterations = 50
+  loss = Keys('loss')
+  loss.clip_nce = key(0.02, 'Factor of the NCE on clip scores')
+  loss.frame_nce = key(0.04, 'Factor of the NCE on frame scores')
+  loss.clip_triplet = key(1.0, 'Factor of the triplet loss on clip scores')
+  loss.frame_triplet = key(1.0, 'Factor of the triplet loss on frame scores')
+  loss.guided_nce = key(
+    0.0,
+    "Factor of MS-SL's NCE between captions and the frames they are guided to",
+  )
+  loss.guided_triplet = key(
+    0.0, "Factor of MS-SL's triplet loss on the same scores"
+  )
+  loss.diversity = key(
+    0.0,
+    "Factor of the query diversity L_div; with structure, DreamPRVR's L_tssl",
+  )
+  loss.structure = key(
+    0.0, 'Factor of the query structure preservation L_qsp (DreamPRVR)'
+  )
+  loss.variational = key(
+    0.0, 'Factor of the variational term L_pvs (DreamPRVR)'
+  )
+  loss.diffusion = key(
+    0.0, "Factor of the diffusion estimator's L_dre (DreamPRVR)"
+  )
+  loss.matching = key(
+    0.0, 'Factor of the optimal matching of captions and clips (GMMFormer v2)'
+  )
+  loss.cone = key(0.0, 'Factor of the cone loss (HLFormer)')
+  loss.inter_evidence = key(
+    0.0, 'Factor of the evidential loss between videos (Holmes)'
+  )
+  loss.intra_evidence = key(
+    0.0, 'Factor of the evidential loss inside a video (Holmes)'
+  )
+  loss.distances = key(
+    0.0,
+    'Factor of text correlation preservation, distances (MSC); the '
+    'teacher is the last word vector, which of CLIP is the end of text',
+  )
+  loss.angles = key(
+    0.0, 'Factor of text correlation preservation, angles (MSC)'
+  )
+  loss.alignment = key(
+    0.0,
+    'Factor of the cross-branch alignment (MSC); needs clips of merged frames',
+  )
+  loss.interaction = key(
+    0.0, "Factor of the two-way cross-entropy of DiffusionRet's retriever"
+  )
+  _parameter_keys(loss)
   return loss
 
 
+def _parameter_keys(loss: Keys) -> None:
+  """Adds the keys of the losses beside their factors."""
+  loss.margin = key(0.2, 'Margin of the triplet losses')
+  loss.hard_pool = key(20, 'Hard negatives are drawn from this many')
+  loss.diversity_version = key(2, '2, or 1 for that of the first GMMFormer')
+  loss.diversity_delta = key(0.2, 'Delta of L_div')
+  loss.diversity_alpha = key(32.0, 'Alpha of L_div')
+  loss.diversity_power = key(1.0, 'Lambda of L_div, version 2')
+  loss.structure_temperature = key(0.08, 'Tau of L_qsp')
+  loss.max_captions = key(
+    32, 'Captions of a video, at most, that matching and intra_evidence see'
+  )
+  loss.inter_temperature = key(0.04, 'Tau of inter_evidence')
+  loss.intra_temperature = key(0.08, 'Tau of intra_evidence')
+  loss.doubt_margin = key(
+    0.3, 'Bound of the thresholds of doubt and consistency (division_beta)'
+  )
+  loss.label_smoothing = key(
+    0.2, "Share of a polysemous caption's label that is smoothed (smooth_beta)"
+  )
+  loss.transport_quantile = key(
+    0.3, "Quantile of the dustbin's value in the transport (pot_prompt_ratio)"
+  )
+  loss.transport_scale = key(0.1, 'Softness of the transport (pot_scale)')
+  loss.transport_iterations = key(50, 'Rounds of the transport')
+
+
 def with_numbers(
-  model: ConfigDict,
-  loss: ConfigDict,
+  model: Keys,
+  loss: Keys,
   datasets: Mapping[str, Numbers],
   collection: str,
 ) -> dict[str, ConfigDict]:
@@ -150,11 +169,11 @@ def with_numbers(
   A collection without published numbers gets those of ActivityNet.
   """
   numbers = datasets.get(collection, datasets['activitynet'])
-  model.update(numbers.get('model', {}))
-  loss.update(numbers.get('loss', {}))
+  model.config.update(numbers.get('model', {}))
+  loss.config.update(numbers.get('loss', {}))
   return {
-    'model': model,
-    'loss': loss,
+    'model': model.config,
+    'loss': loss.config,
     'optimizer': ConfigDict(dict(numbers.get('optimizer', {}))),
     'train': ConfigDict(dict(numbers.get('train', {}))),
     'data': ConfigDict(dict(numbers.get('data', {}))),

@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from configs.keys import key
 from configs.models import family
 
 # Beyond every epoch: hard negatives never come.
@@ -34,9 +35,11 @@ def settings(collection: str) -> dict[str, ConfigDict]:
   """Returns {section: values} of GMMFormer for a dataset."""
   model, loss = family.model_keys('gmmformer'), family.loss_keys()
   family.block_keys(model)
-  # Length that the frames' Gaussian tables are made for: 'fixed', or 'batch',
-  # the longest video of the batch (released; for published numbers also set
-  # data.eval_video_batch=100)
-  model.frame_length = 'fixed'
+  model.frame_length = key(
+    'fixed',
+    "Length that the frames' Gaussian tables are made for: 'fixed', or "
+    "'batch', the longest video of the batch (released; for published "
+    'numbers also set data.eval_video_batch=100)',
+  )
   loss.diversity_version = 1
   return family.with_numbers(model, loss, DATASETS, collection)

@@ -14,7 +14,7 @@ FOLDER = (
   _CHECKOUT if (_CHECKOUT / 'common.py').is_file() else _PACKAGE / 'configs'
 )
 # Files of the folder that are no config by themselves.
-_PARTS = ('__init__', 'common', 'published', 'rerank')
+_PARTS = ('__init__', 'common', 'keys', 'published', 'rerank')
 
 
 def make_importable() -> None:

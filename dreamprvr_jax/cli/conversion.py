@@ -1,5 +1,6 @@
 """--mode=import and --mode=export: weights from and to other programs."""
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +11,7 @@ from ml_collections import ConfigDict
 
 from configs.rerank import METHODS
 from dreamprvr_jax import checkpoints
-from dreamprvr_jax.cli import joins, overrides
-from dreamprvr_jax.cli.joins import Arguments
+from dreamprvr_jax.cli import console, overrides, provenance
 from dreamprvr_jax.cli.reranking import FUSION
 from dreamprvr_jax.interop import official, released_config
 from dreamprvr_jax.interop.released_file import Released, read_released
@@ -21,7 +21,23 @@ from dreamprvr_jax.trained import inference
 from dreamprvr_jax.types import parameter_count
 
 
-def run_import(config: ConfigDict, arguments: Arguments) -> int:
+@dataclasses.dataclass(frozen=True)
+class ImportArguments:
+  """The flags of import, with --official; `options.py` says what each is."""
+
+  official: str
+  workdir: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportArguments:
+  """The flags of export; `options.py` says what each is."""
+
+  checkpoint: str
+  out: str
+
+
+def run_import(config: ConfigDict, arguments: ImportArguments) -> int:
   """Turns a released checkpoint into ours; `config` already has its sizes.
 
   Raises:
@@ -32,7 +48,7 @@ def run_import(config: ConfigDict, arguments: Arguments) -> int:
   released = read_released(arguments.official)
   state = released.state
   found = released_config.overrides(released.config, state)
-  plain = joins.plain_config(config)
+  plain = provenance.plain_config(config)
   check_sizes(plain, found, released)
   visual, text = released_config.feature_widths(state)
   model = inference.model_of(plain)
@@ -46,20 +62,20 @@ def run_import(config: ConfigDict, arguments: Arguments) -> int:
       'visual_width': visual,
       'text_width': text,
       'imported_from': {'file': arguments.official, **released.facts},
-      **joins.environment(),
+      **provenance.environment(),
     },
   )
-  joins.say(
+  console.say(
     f'{len(state)} tensors, {parameter_count(variables):,} numbers: '
     f'{arguments.workdir}'
   )
   for line in remarks(plain, found):
-    joins.say(line)
+    console.say(line)
   reranker = ''
   if any('diffusion_model.' in name for name in state):
     reranker = import_generator(config, arguments, state, visual)
-    joins.say(f'its generator: {reranker}')
-  joins.say(
+    console.say(f'its generator: {reranker}')
+  console.say(
     'evaluate it: python main.py --mode=evaluate '
     f'--checkpoint={arguments.workdir} --config.data.root=DIR'
     + (f' --rerank={reranker}' if reranker else '')
@@ -140,13 +156,13 @@ def remarks(
 
 def import_generator(
   config: ConfigDict,
-  arguments: Arguments,
+  arguments: ImportArguments,
   state: Mapping[str, np.ndarray],
   width: int,
 ) -> str:
   """Writes the text-to-video generator of a state dict as a re-ranker with
   the released settings, beside the retriever; returns its folder."""
-  plain = joins.plain_config(config)
+  plain = provenance.plain_config(config)
   plain['rerank'] |= {**METHODS['released'], 'tokens': 'frame'}
   settings = plain['rerank']
   model = build_reranker(settings, width)
@@ -159,7 +175,7 @@ def import_generator(
       'config': plain,
       'reranker': {'width': width, 'retriever': '', 'retriever_digest': ''},
       'imported_from': {'file': arguments.official},
-      **joins.environment(),
+      **provenance.environment(),
     },
   )
   checkpoints.write_json(
@@ -174,12 +190,12 @@ def import_generator(
   return str(folder)
 
 
-def run_export(config: ConfigDict, arguments: Arguments) -> int:
+def run_export(config: ConfigDict, arguments: ExportArguments) -> int:
   """Writes the inference weights alone."""
   written = inference.export(
     arguments.checkpoint,
     arguments.out,
     overrides.applied(config, arguments.checkpoint),
   )
-  joins.say(f'{arguments.out}: {", ".join(written)}')
+  console.say(f'{arguments.out}: {", ".join(written)}')
   return 0

@@ -1,12 +1,23 @@
 """--mode=export --index: an index goes into a vector database."""
 
+import dataclasses
+
 from dreamprvr_jax.archive.index import database
 from dreamprvr_jax.archive.index.manifest import Manifest
 from dreamprvr_jax.archive.index.store import Store
-from dreamprvr_jax.cli import joins
-from dreamprvr_jax.cli.joins import Arguments
+from dreamprvr_jax.cli import console
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+  """The flags of export, with --index; `options.py` says what each is."""
+
+  index: str
+  checkpoint: str
+  out: str
+  progress: bool
 
 
 def run(arguments: Arguments) -> int:
@@ -22,7 +33,7 @@ def run(arguments: Arguments) -> int:
   count = database.export(
     arguments.out, Store(arguments.index), show=arguments.progress
   )
-  joins.say(
+  console.say(
     f'{arguments.out}: {count:,} videos; search them with --mode=search '
     f'--index={arguments.index} --database={arguments.out}'
   )

@@ -1,5 +1,6 @@
 """--mode=evaluate: metrics of a checkpoint on a split."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -10,21 +11,36 @@ from ml_collections import ConfigDict
 
 from dreamprvr_jax import checkpoints, folders
 from dreamprvr_jax.cli import (
-  joins,
+  console,
+  data,
   label_sets,
   moment_metrics,
   overrides,
+  provenance,
   rerank_evaluation,
   residency,
   workdirs,
 )
-from dreamprvr_jax.cli.joins import Arguments
 from dreamprvr_jax.cli.label_sets import LabelSets
 from dreamprvr_jax.cli.retriever import load_placed
 from dreamprvr_jax.cli.training import make_evaluator
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.metrics import retrieval
 from dreamprvr_jax.trained.inference import load
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+  """The flags of evaluate; `options.py` says what each is."""
+
+  checkpoint: str
+  workdir: str
+  scores: str
+  labels: str
+  labelled_only: bool
+  moments: bool
+  rerank: str
+  progress: bool
 
 
 def run(config: ConfigDict, arguments: Arguments) -> int:
@@ -46,13 +62,12 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
 
 
 def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
-  joins.keep_programs(config)
   plain = overrides.applied(config, arguments.checkpoint)
   model, variables = load(arguments.checkpoint, plain)
   stored = checkpoints.read_config(arguments.checkpoint)
-  corpus = joins.open_data(config, show=arguments.progress)
-  joins.check_widths(stored, corpus, arguments.checkpoint)
-  split = joins.get_split(corpus, joins.final_split(config, corpus))
+  corpus = data.open_data(config, show=arguments.progress)
+  data.check_widths(stored, corpus, arguments.checkpoint)
+  split = data.get_split(corpus, data.final_split(config, corpus))
   labels = None
   if arguments.labels:
     labels = LabelSets(
@@ -62,7 +77,7 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
     moment_metrics.check_spans(split)
   settled = residency.with_pipeline(config, [split], mesh)
   evaluator = make_evaluator(settled, mesh, model, split)
-  placed = joins.place(variables, mesh)
+  placed = meshes.replicate(variables, mesh)
   wanted = bool(arguments.scores or labels) and not arguments.rerank
   metrics, ranking = evaluator.run(
     placed,
@@ -85,10 +100,10 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   text = metrics['text_to_text']
   if text['queries']:
     rows[f'text to text, {text["queries"]:,} queries'] = text
-  joins.say(joins.count_line(metrics, chosen))
-  joins.say(retrieval.format_table(rows, joins.TABLE_COLUMNS))
+  console.say(console.count_line(metrics, chosen))
+  console.say(retrieval.format_table(rows, console.TABLE_COLUMNS))
   if corpus.skipped:
-    joins.say(f'{len(corpus.skipped)} bad items were left out')
+    console.say(f'{len(corpus.skipped)} bad items were left out')
   moments = None
   if arguments.moments:
     moments = moment_metrics.evaluate(
@@ -116,7 +131,7 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   if jax.process_index() == 0:
     workdir = pathlib.Path(arguments.workdir or arguments.checkpoint)
     path = workdir / f'eval_{split.name}.json'
-    result = {**metrics, **joins.environment()}
+    result = {**metrics, **provenance.environment()}
     if labels:
       result['labels'] = labels.metrics(scores)
       label_sets.show(result['labels'])
@@ -126,11 +141,11 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
       result['rerank'] = reranked
     if best:
       result |= {'epoch': best['epoch'], 'chosen_on': best['split']}
-    checkpoints.write_json(path, joins.finite(result))
-    joins.say(f'metrics: {path}')
+    checkpoints.write_json(path, provenance.finite(result))
+    console.say(f'metrics: {path}')
     if arguments.scores:
       write_scores(arguments.scores, scores, split.caption_ids, split.video_ids)
-      joins.say(f'scores: {arguments.scores}')
+      console.say(f'scores: {arguments.scores}')
   return 0
 
 

@@ -1,5 +1,6 @@
 """--mode=index: encode a split, or all videos, once; store it for search."""
 
+import dataclasses
 import pathlib
 from collections.abc import Iterable
 
@@ -20,11 +21,28 @@ from dreamprvr_jax.archive.jobs.indexing import (
   elsewhere,
   videos_of,
 )
-from dreamprvr_jax.cli import joins
-from dreamprvr_jax.cli.joins import Arguments
+from dreamprvr_jax.cli import console, data
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+  """The flags of index; `options.py` says what each is."""
+
+  index: str
+  checkpoint: str
+  append: bool
+  remove: str
+  compact: bool
+  all_videos: bool
+  tokens: str
+  sub_vectors: int
+  engine: str
+  engine_options: str
+  workers: int
+  progress: bool
 
 
 def run(config: ConfigDict, arguments: Arguments) -> int:
@@ -53,21 +71,20 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
       f'one in {place}, give --append, --remove=ID,ID or --compact'
     )
   mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
-  joins.keep_programs(config)
   retriever = Retriever.load(checkpoint)
   if arguments.all_videos:
-    split = corpus = open_archive(joins.data_options(config))
+    split = corpus = open_archive(data.data_options(config))
   else:
-    corpus = joins.open_data(config, show=arguments.progress)
-    split = joins.get_split(corpus, joins.final_split(config, corpus))
-  joins.check_widths(retriever.stored, corpus, checkpoint)
+    corpus = data.open_data(config, show=arguments.progress)
+    split = data.get_split(corpus, data.final_split(config, corpus))
+  data.check_widths(retriever.stored, corpus, checkpoint)
   rows = np.arange(len(split.video_ids))
   options = {'mesh': mesh, 'show': arguments.progress}
   if arguments.append:
     there = {text.normal(video) for video in Store(place).rows_of()}
     rows = np.asarray([i for i in rows if split.video_ids[i] not in there], int)
     which = 'all' if arguments.all_videos else f'the split {split.name}'
-    joins.say(
+    console.say(
       f'{len(there):,} videos are in the index, {len(rows):,} of {which} are '
       'not'
     )
@@ -77,7 +94,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     plan = Plan(
       str(pathlib.Path(checkpoint).absolute()),
       retriever.digest,
-      anywhere(joins.data_options(config)),
+      anywhere(data.data_options(config)),
       '' if arguments.all_videos else split.name,
       config.data.eval_video_batch,
       config.num_devices,
@@ -125,7 +142,7 @@ def named(flag: str, there: Iterable[str]) -> list[str]:
 
 def show(place: str, manifest: Manifest) -> None:
   """Prints what an index holds."""
-  joins.say(
+  console.say(
     f'{place}: {manifest.num_videos:,} videos in {len(manifest.segments)} '
     f'segments, {stored_bytes(manifest) / 2**20:,.1f} MiB of '
     f'{manifest.tokens} tokens, '

@@ -14,9 +14,8 @@ from data_pipeline.corpus import (
   open_release_corpus,
 )
 from dreamprvr_jax import checkpoints
-from dreamprvr_jax.cli import joins
+from dreamprvr_jax.cli import console, data
 from dreamprvr_jax.cli.columns import aligned
-from dreamprvr_jax.cli.joins import Arguments
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.train.metric_log import read_rows
 from dreamprvr_jax.trained import inference
@@ -25,14 +24,23 @@ from dreamprvr_jax.types import parameter_count
 SHOWN_SKIPPED = 50
 
 
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+  """The flags of inspect; `options.py` says what each is."""
+
+  checkpoint: str
+  workdir: str
+  out: str
+
+
 def run(config: ConfigDict, arguments: Arguments) -> int:
   """Prints what is in a checkpoint or workdir, or else in the data root."""
   place = arguments.checkpoint or arguments.workdir
   if place:
-    joins.say(aligned(describe_checkpoint(place)))
+    console.say(aligned(describe_checkpoint(place)))
     return 0
-  joins.write_simulated(config)
-  return _check_corpus(joins.data_options(config), arguments.out)
+  data.write_simulated(config)
+  return _check_corpus(data.data_options(config), arguments.out)
 
 
 def _check_corpus(options: DataOptions, out: str) -> int:
@@ -70,12 +78,12 @@ def _check_corpus(options: DataOptions, out: str) -> int:
 def show_corpus(corpus: Corpus) -> int:
   """Prints what is in a corpus, and what was left out of it."""
   rows = corpus.describe()
-  joins.say(aligned([(key, *(row[key] for row in rows)) for key in rows[0]]))
+  console.say(aligned([(key, *(row[key] for row in rows)) for key in rows[0]]))
   for name, reason in corpus.skipped[:SHOWN_SKIPPED]:
-    joins.say(f'left out: {name}: {reason}')
+    console.say(f'left out: {name}: {reason}')
   more = len(corpus.skipped) - SHOWN_SKIPPED
   if more > 0:
-    joins.say(f'left out: {more} more')
+    console.say(f'left out: {more} more')
   return 0
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from data_pipeline import labels
 from data_pipeline.corpus import Split
 from data_pipeline.moments import plain
-from dreamprvr_jax.cli import joins
+from dreamprvr_jax.cli import console
 from dreamprvr_jax.metrics import multi_label, retrieval
 
 _log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def show(found: dict[str, Any]) -> None:
     f'{found[name]["positives"]:,} {name}'
     for name in ('single', 'released', 'closed')
   )
-  joins.say(
+  console.say(
     f'\nright videos of {found["single"]["queries"]:,} queries: {counts}'
   )
-  joins.say(retrieval.format_table(rows, (*joins.TABLE_COLUMNS, 'mAP')))
+  console.say(retrieval.format_table(rows, (*console.TABLE_COLUMNS, 'mAP')))

@@ -32,11 +32,12 @@ def _run(values: FlagValues, argv: list[str]) -> int:
   # Here, not at the top: help and typos are answered without waiting for JAX.
   from dreamprvr_jax.cli import (
     conversion,
+    data,
     databases,
     evaluation,
     indexing,
     inspection,
-    joins,
+    provenance,
     rerank_table,
     reranking,
     searching,
@@ -50,39 +51,41 @@ def _run(values: FlagValues, argv: list[str]) -> int:
   mode, config, workdir = values.mode, values.config, values.workdir
   if mode == 'train' and not workdir:
     workdir = str(pathlib.Path('runs') / _run_name(flags.peek(argv, 'config')))
-  arguments = _request(joins.Arguments, values, workdir=workdir)
+  provenance.keep_programs(config)
+  filled = lambda kind: _request(kind, values, workdir=workdir)
   if mode == 'train':
-    return training.run(config, arguments)
+    return training.run(config, filled(training.Arguments))
   if mode == 'evaluate':
-    return evaluation.run(config, arguments)
+    return evaluation.run(config, filled(evaluation.Arguments))
   if mode == 'index':
-    return indexing.run(config, arguments)
+    return indexing.run(config, filled(indexing.Arguments))
   if mode == 'search':
-    return searching.run(config, arguments)
+    return searching.run(config, filled(searching.Arguments))
   if mode == 'serve':
-    return serving.run(config, arguments)
+    return serving.run(config, filled(serving.Arguments))
   if mode == 'rerank-train':
-    return reranking.run(config, arguments)
+    return reranking.run(config, filled(reranking.Arguments))
   if mode == 'rerank-table':
-    return rerank_table.run(config, arguments, values.seeds, values.methods)
+    return rerank_table.run(config, filled(rerank_table.Arguments))
   if mode == 'prepare':
-    corpus = joins.open_data(config, show=arguments.progress)
+    corpus = data.open_data(config, show=values.progress)
     return inspection.show_corpus(corpus)
   if mode == 'inspect':
-    return inspection.run(config, arguments)
+    return inspection.run(config, filled(inspection.Arguments))
   if mode == 'import':
     with workdirs.held(workdir, 'checkpoint'):
-      return conversion.run_import(config, arguments)
-  if arguments.index:
-    return databases.run(arguments)
-  with workdirs.held(arguments.out, 'export'):
-    return conversion.run_export(config, arguments)
+      return conversion.run_import(config, filled(conversion.ImportArguments))
+  if values.index:
+    return databases.run(filled(databases.Arguments))
+  with workdirs.held(values.out, 'export'):
+    return conversion.run_export(config, filled(conversion.ExportArguments))
 
 
 def _request(kind: type, values: FlagValues, **others: Any) -> Any:
   """Returns the dataclass `kind`, its fields from the flags of their names."""
-  names = {field.name for field in dataclasses.fields(kind)} - others.keys()
-  return kind(**{name: values[name].value for name in names}, **others)
+  names = {field.name for field in dataclasses.fields(kind)}
+  given = {name: values[name].value for name in names - others.keys()}
+  return kind(**given, **{k: v for k, v in others.items() if k in names})
 
 
 def _run_series(values: FlagValues, argv: list[str]) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 
 from data_pipeline.corpus import Split
 from dreamprvr_jax.archive.search.moments import find_moments, timelines
-from dreamprvr_jax.cli import joins
+from dreamprvr_jax.cli import console
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.metrics import moments as metrics
@@ -116,12 +116,12 @@ def show(found: dict[str, Any]) -> None:
     for name, values in found.items()
     if name != 'queries'
   }
-  joins.say(
+  console.say(
     f'\nmoments in the whole corpus, {found["queries"]:,} queries, learned '
     'without spans'
   )
   columns = tuple(f'R@{k}' for k in metrics.CUTOFFS)
-  joins.say(retrieval.format_table(rows, columns))
+  console.say(retrieval.format_table(rows, columns))
 
 
 def _with_span(split: Split) -> np.ndarray:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from configs.rerank import METHODS
 from dreamprvr_jax import checkpoints
-from dreamprvr_jax.cli import base_config, joins
+from dreamprvr_jax.cli import base_config, provenance
 from dreamprvr_jax.errors import UserError
 
 # Modes that take another model than the stored one, if the weights fit it.
@@ -128,8 +128,8 @@ def _changes(
 def _differing(
   base: ConfigDict, config: ConfigDict, section: str
 ) -> dict[str, tuple[Any, Any]]:
-  before = joins.plain_config(base[section])
-  now = joins.plain_config(config[section])
+  before = provenance.plain_config(base[section])
+  now = provenance.plain_config(config[section])
   return {
     key: (before.get(key), now[key])
     for key in now

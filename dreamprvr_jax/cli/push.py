@@ -4,7 +4,7 @@ from typing import Protocol
 
 from ml_collections import ConfigDict
 
-from dreamprvr_jax.cli import joins
+from dreamprvr_jax.cli import console
 from dreamprvr_jax.trained import hub
 
 
@@ -37,6 +37,6 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     private=arguments.private,
     license=arguments.license,
   )
-  joins.say(f'{arguments.checkpoint} is at {address}')
-  joins.say(f"load it: dreamprvr_jax.load('{arguments.repo}')")
+  console.say(f'{arguments.checkpoint} is at {address}')
+  console.say(f"load it: dreamprvr_jax.load('{arguments.repo}')")
   return 0

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.corpus import Corpus, Split
 from dreamprvr_jax import checkpoints
-from dreamprvr_jax.cli import joins, residency
+from dreamprvr_jax.cli import console, data, residency
 from dreamprvr_jax.cli.reranking import read_fusion
 from dreamprvr_jax.cli.retriever import split_features
 from dreamprvr_jax.cli.training import make_evaluator
@@ -179,7 +179,7 @@ def _bank(
 ) -> np.ndarray:
   """Returns the scores of the training queries in the corpus of `split`."""
   watch = Watch(show)
-  train = joins.get_split(corpus, 'train')
+  train = data.get_split(corpus, 'train')
   settled = residency.with_pipeline(config, [train, split], mesh)
   of_train, of_split = (
     make_evaluator(settled, mesh, retriever.model, part)
@@ -224,23 +224,25 @@ def show_table(found: dict[str, Any]) -> None:
   steps = (
     f'{found["sampling_steps"]} steps' if found['diffusion'] else 'one pass'
   )
-  joins.say(
+  console.say(
     f'\nre-ranking {found["candidates"]} candidates by {found["network"]} '
     f'({steps}), temperature {found["temperature"]:g}, weight '
     f'{found["weight"]:g}'
   )
   if found['correction']:
-    joins.say(f'all rows after {found["correction"]}, which sees other queries')
-  joins.say(retrieval.format_table(rows, joins.TABLE_COLUMNS))
+    console.say(
+      f'all rows after {found["correction"]}, which sees other queries'
+    )
+  console.say(retrieval.format_table(rows, console.TABLE_COLUMNS))
   spread = found['by_noise']['SumR']
   if spread['std'] is not None:
-    joins.say(
+    console.say(
       f'SumR over {len(spread["values"])} draws of noise: '
       f'{spread["mean"]:.2f}, deviation {spread["std"]:.2f}'
     )
   if 'milliseconds' in found:
     times = found['milliseconds']
-    joins.say(
+    console.say(
       ', '.join(
         f'{ms:.2f} ms a query, {batch} at a time' for batch, ms in times.items()
       )

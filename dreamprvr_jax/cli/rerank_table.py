@@ -1,6 +1,7 @@
 """--mode=rerank-table: re-rankers of several retrievers, with the controls."""
 
 import csv
+import dataclasses
 import io
 import json
 import pathlib
@@ -12,8 +13,14 @@ from ml_collections import ConfigDict
 
 from configs.rerank import METHODS
 from dreamprvr_jax import checkpoints, folders
-from dreamprvr_jax.cli import joins, rerank_evaluation, reranking, workdirs
-from dreamprvr_jax.cli.joins import Arguments
+from dreamprvr_jax.cli import (
+  console,
+  data,
+  provenance,
+  rerank_evaluation,
+  reranking,
+  workdirs,
+)
 from dreamprvr_jax.cli.overrides import OF_EACH_RETRIEVER
 from dreamprvr_jax.cli.retriever import load_placed
 from dreamprvr_jax.devices import meshes
@@ -24,9 +31,17 @@ COLUMNS = ('R@1', 'R@5', 'R@10', 'R@100', 'SumR')
 _DONE = 'evaluated.json'
 
 
-def run(
-  config: ConfigDict, arguments: Arguments, num_seeds: int, methods: str
-) -> int:
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+  """The flags of rerank-table; `options.py` says what each is."""
+
+  checkpoint: str
+  workdir: str
+  seeds: int
+  methods: str
+
+
+def run(config: ConfigDict, arguments: Arguments) -> int:
   """Trains and evaluates what is not finished, writes the table after each;
   returns the exit code.
 
@@ -34,6 +49,7 @@ def run(
     UserError: If a method is unknown, or another command is at work in the
       workdir.
   """
+  methods, num_seeds = arguments.methods, arguments.seeds
   names = methods.split(',') if methods else list(METHODS)
   unknown = sorted(set(names) - set(METHODS))
   if unknown or num_seeds < 1:
@@ -44,31 +60,26 @@ def run(
   if jax.process_count() > 1:
     raise UserError('a re-ranking table is made by one process')
   with workdirs.held(arguments.workdir, 'table'):
-    return _run(config, arguments, num_seeds, names)
+    return _run(config, arguments, names)
 
 
-def _run(
-  config: ConfigDict,
-  arguments: Arguments,
-  num_seeds: int,
-  names: Sequence[str],
-) -> int:
+def _run(config: ConfigDict, arguments: Arguments, names: Sequence[str]) -> int:
   workdir = pathlib.Path(arguments.workdir)
   results: list[dict[str, Any]] = []
   for checkpoint in arguments.checkpoint.split(','):
-    for seed in range(config.seed, config.seed + num_seeds):
+    for seed in range(config.seed, config.seed + arguments.seeds):
       for name in names:
         folder = workdir / f'{_label(checkpoint)}-{name}-seed-{seed}'
-        result = _result(config, arguments, checkpoint, name, seed, folder)
+        result = _result(config, checkpoint, name, seed, folder)
         if isinstance(result, int):
           return result
         results.append(result)
         write_table(table_of(results), summary_of(results), workdir)
-        joins.say(
+        console.say(
           f'{_label(checkpoint)}, {name}, seed {seed}: SumR '
           f'{result["before"]["SumR"]:.1f} to {result["after"]["SumR"]:.1f}'
         )
-  joins.say(f'\n{(workdir / "rerank.md").read_text(encoding="utf-8")}')
+  console.say(f'\n{(workdir / "rerank.md").read_text(encoding="utf-8")}')
   return 0
 
 
@@ -80,7 +91,6 @@ def _label(checkpoint: str) -> str:
 
 def _result(
   config: ConfigDict,
-  arguments: Arguments,
   checkpoint: str,
   name: str,
   seed: int,
@@ -102,21 +112,16 @@ def _result(
   own.lock()
   code = reranking.run(
     own,
-    joins.Arguments(
-      **{
-        **vars(arguments),
-        'checkpoint': checkpoint,
-        'workdir': str(folder),
-        'progress': False,
-      }
+    reranking.Arguments(
+      checkpoint=checkpoint, workdir=str(folder), progress=False
     ),
     encodings,
   )
   if code:
     return code
   mesh = meshes.make_mesh(own.num_devices, own.corpus_devices)
-  corpus = joins.open_data(own, show=False)
-  split = joins.get_split(corpus, joins.final_split(own, corpus))
+  corpus = data.open_data(own, show=False)
+  split = data.get_split(corpus, data.final_split(own, corpus))
   retriever = load_placed(checkpoint, mesh)
   found, _ = rerank_evaluation.evaluate(
     own,
@@ -137,9 +142,9 @@ def _result(
     'split': split.name,
     'queries': len(split.caption_ids),
     'videos': len(split.video_ids),
-    **joins.environment(),
+    **provenance.environment(),
   }
-  folders.write_json(done, joins.finite(result))
+  checkpoints.write_json(done, provenance.finite(result))
   return result
 
 

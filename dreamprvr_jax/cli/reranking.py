@@ -14,8 +14,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.corpus import Corpus, Split
 from dreamprvr_jax import checkpoints, folders, rng
-from dreamprvr_jax.cli import joins, workdirs
-from dreamprvr_jax.cli.joins import Arguments
+from dreamprvr_jax.cli import console, data, provenance, workdirs
 from dreamprvr_jax.cli.retriever import load_placed, split_features
 from dreamprvr_jax.cli.training import check_same_run
 from dreamprvr_jax.devices import leader, meshes
@@ -42,6 +41,15 @@ _log = logging.getLogger(__name__)
 FUSION = 'fusion.json'
 # Numbers of DDIM steps that are tried.
 _STEPS = (2, 5, 10, 50)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+  """The flags of rerank-train; `options.py` says what each is."""
+
+  checkpoint: str
+  workdir: str
+  progress: bool
 
 
 def run(
@@ -74,11 +82,10 @@ def _run(
 ) -> int:
   workdir = pathlib.Path(arguments.workdir)
   check_same_run(workdir, config, with_rerank=True)
-  joins.keep_programs(config)
   retriever = load_placed(arguments.checkpoint, mesh)
-  corpus = joins.open_data(config, show=arguments.progress)
-  joins.check_widths(retriever.stored, corpus, arguments.checkpoint)
-  split = joins.get_split(corpus, 'train')
+  corpus = data.open_data(config, show=arguments.progress)
+  data.check_widths(retriever.stored, corpus, arguments.checkpoint)
+  split = data.get_split(corpus, 'train')
   features = split_features(
     config,
     mesh,
@@ -104,7 +111,7 @@ def _run(
       config, arguments, split, features, model, variables, mesh, stop
     )
   if outcome.status == 'interrupted':
-    joins.say(
+    console.say(
       f'stopped after step {outcome.position.step}; everything is saved in '
       f'{workdir}. The same command continues from there.'
     )
@@ -118,7 +125,7 @@ def check_settings(config: ConfigDict) -> dict[str, Any]:
   Raises:
     UserError: If a number is out of its range.
   """
-  settings = joins.plain_config(config.rerank)
+  settings = provenance.plain_config(config.rerank)
   for name in ('candidates', 'batch_size', 'epochs', 'noise_seeds'):
     if settings[name] < 1:
       raise UserError(
@@ -141,7 +148,7 @@ def _stored(
   retriever: Retriever,
 ) -> dict[str, Any]:
   return {
-    **joins.stored_config(config, corpus),
+    **provenance.stored_config(config, corpus),
     'reranker': {
       'width': features.queries.shape[1],
       'tokens_per_video': features.tokens.shape[1],
@@ -284,15 +291,15 @@ def _finish(
       },
     )
   videos, queries = len(held.features.tokens), len(held.features.queries)
-  joins.say(
+  console.say(
     f'\nheld out of train: {queries:,} queries, {videos:,} videos (the '
     'retriever was trained on them); temperature '
     f'{fusion.temperature:g}, weight {fusion.weight:g}, {steps} steps, epoch '
     f'{info["epoch"] if info else 0}'
   )
   rows = {'the retriever': before, 're-ranked': metrics}
-  joins.say(retrieval.format_table(rows, joins.TABLE_COLUMNS))
-  joins.say(
+  console.say(retrieval.format_table(rows, console.TABLE_COLUMNS))
+  console.say(
     f'evaluate it: python main.py --mode=evaluate '
     f'--checkpoint={arguments.checkpoint} --rerank={workdir}'
   )

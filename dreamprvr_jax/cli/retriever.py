@@ -12,9 +12,10 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from data_pipeline.corpus import Split
-from dreamprvr_jax.cli import joins, residency
+from dreamprvr_jax.cli import residency
 from dreamprvr_jax.cli.training import make_evaluator
-from dreamprvr_jax.progress import Watch
+from dreamprvr_jax.devices import meshes
+from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.rerank import features as features_room
 from dreamprvr_jax.rerank.features import RerankFeatures
 from dreamprvr_jax.trained.retriever import Retriever
@@ -29,7 +30,7 @@ def load_placed(
   the mesh; built from a plain `config`, or the stored one."""
   found = Retriever.load(checkpoint, config)
   return dataclasses.replace(
-    found, variables=joins.place(found.variables, mesh)
+    found, variables=meshes.replicate(found.variables, mesh)
   )
 
 

@@ -1,5 +1,6 @@
 """--mode=search: the best videos of an index, and when in them."""
 
+import dataclasses
 import itertools
 import logging
 import pathlib
@@ -18,8 +19,13 @@ from dreamprvr_jax.archive.serving.files import VideoFiles
 from dreamprvr_jax.archive.serving.thumbnails import Thumbnails
 from dreamprvr_jax.archive.videos.finding import find_videos
 from dreamprvr_jax.archive.videos.frames import import_av
-from dreamprvr_jax.cli import joins, query_files, text_queries
-from dreamprvr_jax.cli.joins import Arguments
+from dreamprvr_jax.cli import (
+  console,
+  data,
+  provenance,
+  query_files,
+  text_queries,
+)
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.progress import bar
@@ -40,6 +46,26 @@ _log = logging.getLogger(__name__)
 Query = tuple[dict[str, Any], np.ndarray, np.ndarray]
 
 
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+  """The flags of search; `options.py` says what each is."""
+
+  index: str
+  checkpoint: str
+  query: str | None
+  queries: str
+  caption: int | None
+  k: int
+  first_pass: str
+  database: str
+  rescore: int
+  encoder: str
+  device: str
+  videos: str
+  out: str
+  progress: bool
+
+
 def run(config: ConfigDict, arguments: Arguments) -> int:
   """Searches an index for the queries of a file or a split."""
   if jax.process_count() > 1:
@@ -55,7 +81,6 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
       '--query is one sentence, --queries a file of them; give one of them'
     )
   mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
-  joins.keep_programs(config)
   place = arguments.index
   checkpoint = arguments.checkpoint or Manifest.read(place).checkpoint
   retriever = Retriever.load(checkpoint)
@@ -97,22 +122,22 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
       for fact, row in zip(facts, hits, strict=True)
     ]
   if out.suffix == '.json':
-    checkpoints.write_json(out, joins.finite(found))
+    checkpoints.write_json(out, provenance.finite(found))
   elif out.suffix == '.html':
     if arguments.videos:
       add_thumbnails(found['queries'], arguments.videos, arguments.progress)
     write_page(found, out)
   else:
-    joins.say(table(found))
+    console.say(table(found))
   if 'recall' in found:
     recall = found['recall']
-    joins.say(
+    console.say(
       f'first pass in {found["first_pass"]}: recall@{recall["k"]} '
       f'{recall["value"]:.4f} of the exact search, over {recall["queries"]} '
       'queries'
     )
   if arguments.out:
-    joins.say(f'{len(found["queries"]):,} queries: {out}')
+    console.say(f'{len(found["queries"]):,} queries: {out}')
   return 0
 
 
@@ -182,9 +207,9 @@ def from_split(
   config: ConfigDict, arguments: Arguments, retriever: Retriever
 ) -> tuple[Iterator[Query], int]:
   """Returns the captions of a split, or one of them, and their number."""
-  corpus = joins.open_data(config, show=arguments.progress)
-  joins.check_widths(retriever.stored, corpus, retriever.checkpoint)
-  split = joins.get_split(corpus, joins.final_split(config, corpus))
+  corpus = data.open_data(config, show=arguments.progress)
+  data.check_widths(retriever.stored, corpus, retriever.checkpoint)
+  split = data.get_split(corpus, data.final_split(config, corpus))
   total = len(split.caption_ids)
   chosen = range(total)
   if arguments.caption is not None:

@@ -169,7 +169,7 @@ def carry_out(
 
 
 def say(text: str) -> None:
-  """Prints a line at once. Unlike `joins.say`, it asks no device who speaks."""
+  """Prints a line at once; unlike `console.say`, needs no device."""
   print(text, flush=True)
 
 

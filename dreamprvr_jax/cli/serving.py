@@ -1,5 +1,7 @@
 """--mode=serve: search over HTTP, with a page."""
 
+import dataclasses
+
 import jax
 from ml_collections import ConfigDict
 
@@ -7,13 +9,28 @@ from dreamprvr_jax.archive.index.manifest import Manifest
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.archive.serving.limits import Limits
 from dreamprvr_jax.archive.videos.finding import find_videos
-from dreamprvr_jax.cli import joins, text_queries
-from dreamprvr_jax.cli.joins import Arguments
+from dreamprvr_jax.cli import console, text_queries
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
 
 _EXTRA = "pip install 'dreamprvr_jax[serve]' (or -e '.[serve]' in a checkout)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+  """The flags of serve; `options.py` says what each is."""
+
+  index: str
+  checkpoint: str
+  encoder: str
+  device: str
+  videos: str
+  host: str
+  port: int
+  max_connections: int
+  max_connections_per_address: int
+  request_seconds: float
 
 
 def run(config: ConfigDict, arguments: Arguments) -> int:
@@ -31,7 +48,6 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     ) from error
   limits = _limits(arguments)
   mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
-  joins.keep_programs(config)
   place = arguments.index
   checkpoint = arguments.checkpoint or Manifest.read(place).checkpoint
   retriever = Retriever.load(checkpoint)
@@ -45,7 +61,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   if arguments.videos:
     files = VideoFiles(arguments.videos, find_videos(arguments.videos))
   if not encoder.semantic:
-    joins.say(
+    console.say(
       f'the text encoder {encoder.name} does not know what words mean: queries '
       'are matched by how they are written'
     )
@@ -58,7 +74,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     on_failure=stop,
   )
   host = arguments.host or '127.0.0.1'
-  serve(make, host=host, port=arguments.port, say=joins.say)
+  serve(make, host=host, port=arguments.port, say=console.say)
   return 0
 
 

@@ -1,5 +1,6 @@
 """--mode=train: prepare if due, train, keep the best, report."""
 
+import dataclasses
 import logging
 import pathlib
 import signal
@@ -11,8 +12,15 @@ from ml_collections import ConfigDict
 
 from data_pipeline.corpus import Corpus, Split
 from dreamprvr_jax import checkpoints, folders
-from dreamprvr_jax.cli import feeding, joins, pictures, residency, workdirs
-from dreamprvr_jax.cli.joins import Arguments
+from dreamprvr_jax.cli import (
+  console,
+  data,
+  feeding,
+  pictures,
+  provenance,
+  residency,
+  workdirs,
+)
 from dreamprvr_jax.devices import leader, meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.evaluator import Evaluator
@@ -60,6 +68,14 @@ FREE_KEYS = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+  """The flags of train; `options.py` says what each is."""
+
+  workdir: str
+  progress: bool
+
+
 def run(config: ConfigDict, arguments: Arguments) -> int:
   """Trains, evaluates the best epoch, prints the table; returns exit code.
 
@@ -77,18 +93,17 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
 def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   workdir = pathlib.Path(arguments.workdir)
   check_same_run(workdir, config)
-  joins.keep_programs(config)
-  corpus = joins.open_data(config, show=arguments.progress)
-  train = joins.get_split(corpus, 'train')
-  val = joins.get_split(corpus, config.data.val_split)
-  final = joins.get_split(corpus, joins.final_split(config, corpus))
+  corpus = data.open_data(config, show=arguments.progress)
+  train = data.get_split(corpus, 'train')
+  val = data.get_split(corpus, config.data.val_split)
+  final = data.get_split(corpus, data.final_split(config, corpus))
   settled = residency.with_pipeline(config, [train, val, final], mesh)
-  plain = joins.plain_config(config)
+  plain = provenance.plain_config(config)
   model = model_of(plain)
   blank = blank_of(plain, corpus.visual_width, corpus.text_width)
   # On the host: the training state is donated, these values are used again.
   initial = jax.device_get(init_variables(model, blank, config.seed))
-  stored = joins.stored_config(config, corpus)
+  stored = provenance.stored_config(config, corpus)
   leader.alone(
     lambda: folders.write_json(workdir / checkpoints.CONFIG_FILE, stored)
   )
@@ -179,7 +194,7 @@ def make_evaluator(
   return Evaluator(
     model,
     mesh,
-    joins.make_task(split, config, mesh, placed),
+    data.make_task(split, config, mesh, placed),
     corpus_share=config.eval.corpus_share,
   )
 
@@ -188,7 +203,7 @@ def _interrupted(
   stop: StopRequest, outcome: Outcome, workdir: pathlib.Path
 ) -> int:
   name = stop.signal.name if stop.signal else 'another process'
-  joins.say(
+  console.say(
     f'stopped by {name} after step {outcome.position.step}; everything is '
     f'saved in {workdir}. The same command continues from there.'
   )
@@ -222,22 +237,22 @@ def _report(
     f'{best["split"]} by SumR'
   )
   ending = {'finished': 'all epochs done', 'early': 'stopped early'}
-  joins.say(f'\n{ending[outcome.status]}.')
-  joins.say(joins.count_line(metrics, chosen))
-  joins.say(retrieval.format_table(rows, joins.TABLE_COLUMNS))
+  console.say(f'\n{ending[outcome.status]}.')
+  console.say(console.count_line(metrics, chosen))
+  console.say(retrieval.format_table(rows, console.TABLE_COLUMNS))
   if corpus.skipped:
-    joins.say(f'{len(corpus.skipped)} bad items were left out')
+    console.say(f'{len(corpus.skipped)} bad items were left out')
   if jax.process_index() == 0:
     result = {**metrics, 'epoch': best['epoch'], 'chosen_on': best['split']}
     result['parameters'] = parameter_count(initial)
     if 'untrained' in rows:
       result['untrained'] = rows['untrained']
-    folders.write_json(
-      workdir / f'eval_{split.name}.json', joins.finite(result)
+    checkpoints.write_json(
+      workdir / f'eval_{split.name}.json', provenance.finite(result)
     )
   if config.report.pictures:
     pictures.draw(workdir, evaluator, weights, split, config.report.queries)
-  joins.say(f'everything is in {workdir}')
+  console.say(f'everything is in {workdir}')
   return 0
 
 
@@ -254,7 +269,7 @@ def check_same_run(
   if not (workdir / checkpoints.CONFIG_FILE).exists():
     return
   former = _flat(checkpoints.read_config(workdir)['config'])
-  now = _flat(joins.plain_config(config))
+  now = _flat(provenance.plain_config(config))
   changed = [
     f'config.{key}: {former.get(key)!r} there, {now.get(key)!r} now'
     for key in sorted(former.keys() | now.keys())

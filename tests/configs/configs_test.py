@@ -10,7 +10,7 @@ import pytest
 from configs.common import MODELS
 from dreamprvr_jax import rng
 from dreamprvr_jax.cli.help import config_keys
-from dreamprvr_jax.cli.joins import plain_config
+from dreamprvr_jax.cli.provenance import plain_config
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.objectives.registry import build_objective
 from dreamprvr_jax.objectives.terms import TERMS

@@ -3,7 +3,7 @@
 import pytest
 
 from configs import qvhighlights
-from dreamprvr_jax.cli.joins import data_options
+from dreamprvr_jax.cli.data import data_options
 
 
 @pytest.mark.parametrize('model', ['', 'msc'])

@@ -5,7 +5,7 @@ import pathlib
 import main
 from data_pipeline.corpus import Corpus
 from dreamprvr_jax import checkpoints
-from dreamprvr_jax.cli import flags, joins
+from dreamprvr_jax.cli import data, flags, provenance
 from dreamprvr_jax.train.step import init_variables
 from dreamprvr_jax.trained.inference import blank_of, model_of
 from tests.helpers import runs
@@ -34,12 +34,12 @@ def untrained(
       *others,
     ]
   ).config
-  corpus = joins.open_data(config, show=False)
-  plain = joins.plain_config(config)
+  corpus = data.open_data(config, show=False)
+  plain = provenance.plain_config(config)
   blank = blank_of(plain, corpus.visual_width, corpus.text_width)
   variables = init_variables(model_of(plain), blank, 0)
   place = folder / 'checkpoint'
   checkpoints.save_weights(
-    place, variables, joins.stored_config(config, corpus)
+    place, variables, provenance.stored_config(config, corpus)
   )
   return place, corpus

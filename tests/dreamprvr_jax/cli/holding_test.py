@@ -14,7 +14,7 @@ import pytest
 import main
 from data_pipeline import simulated
 from dreamprvr_jax import folders
-from dreamprvr_jax.cli import flags, joins
+from dreamprvr_jax.cli import data, flags
 from tests.helpers import runs
 from tests.helpers.released import write_place
 
@@ -154,8 +154,8 @@ def test_two_trainings_share_the_generated_corpus(tmp_path, monkeypatch):
 
   monkeypatch.setattr(simulated, 'write_corpus', write)
   monkeypatch.setattr(folders._log, 'info', note)
-  second = threading.Thread(target=joins.write_simulated, args=[config])
-  joins.write_simulated(config)
+  second = threading.Thread(target=data.write_simulated, args=[config])
+  data.write_simulated(config)
   second.join(60)
   assert not second.is_alive()
   assert len(written) == 1

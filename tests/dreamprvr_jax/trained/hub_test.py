@@ -16,7 +16,7 @@ import yaml
 import dreamprvr_jax
 from configs import quickstart
 from dreamprvr_jax import checkpoints
-from dreamprvr_jax.cli import joins, push
+from dreamprvr_jax.cli import provenance, push
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained import card, hub, inference
 from tests.helpers import fake_hub
@@ -46,12 +46,12 @@ def stored_config():
   config.compilation_cache = 'secret_cache'
   config.data.moments = '/secret/moments.json'
   return {
-    'config': joins.plain_config(config),
+    'config': provenance.plain_config(config),
     'visual_width': VISUAL,
     'text_width': TEXT,
     'encoder': {'name': 'clip', 'model': '/secret/clip', 'weights': 'abc'},
     'imported_from': {'file': '/secret/best.ckpt'},
-    **joins.environment(),
+    **provenance.environment(),
     'command': 'python main.py --secret',
   }
 

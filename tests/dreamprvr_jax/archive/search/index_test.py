@@ -179,7 +179,7 @@ FAMILY = ('ms_sl', 'holmes_multi', 'diffusionret', 'gmmformer')
 @pytest.mark.parametrize('name', FAMILY)
 def test_scores_are_those_of_the_model(name, tmp_path):
   from configs.quickstart import get_config
-  from dreamprvr_jax.cli.joins import plain_config
+  from dreamprvr_jax.cli.provenance import plain_config
 
   config = plain_config(get_config(name))
   config['model'] |= {'width': 16, 'num_heads': 2}

@@ -1,16 +1,10 @@
-"""What several modes need: the data, the mesh, the model, the task."""
+"""The data of a command: its options, corpus, splits and retrieval task."""
 
-import dataclasses
-import importlib.metadata
 import logging
 import pathlib
-import platform
-import sys
-from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -19,66 +13,16 @@ from data_pipeline.corpus import Corpus, DataOptions, Split, open_corpus
 from data_pipeline.errors import DataError
 from dreamprvr_jax import folders
 from dreamprvr_jax.cli import encoder_identity
-from dreamprvr_jax.devices import leader, meshes
+from dreamprvr_jax.devices import leader
 from dreamprvr_jax.devices.resident import ResidentSplit
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.task import RetrievalTask
 
 _log = logging.getLogger(__name__)
 
-TABLE_COLUMNS = ('R@1', 'R@5', 'R@10', 'R@100', 'SumR', 'MedR')
-LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
-
-
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-  """The command line beside the config; see `main.py --help`."""
-
-  workdir: str
-  checkpoint: str
-  official: str
-  out: str
-  scores: str
-  labels: str
-  labelled_only: bool
-  rerank: str
-  progress: bool
-  moments: bool = False
-  index: str = ''
-  append: bool = False
-  remove: str = ''
-  tokens: str = 'float16'
-  sub_vectors: int = 0
-  compact: bool = False
-  queries: str = ''
-  caption: int | None = None
-  k: int = 10
-  first_pass: str = ''
-  database: str = ''
-  rescore: int = 4
-  query: str | None = None
-  encoder: str = ''
-  device: str = ''
-  all_videos: bool = False
-  workers: int = 0
-  engine: str = ''
-  engine_options: str = ''
-  videos: str = ''
-  host: str = '127.0.0.1'
-  port: int = 8000
-  max_connections: int = 1000
-  max_connections_per_address: int = 256
-  request_seconds: float = 10.0
-
-
-def keep_programs(config: ConfigDict) -> None:
-  """Keeps compiled programs in a folder, if the config names one."""
-  if config.compilation_cache:
-    jax.config.update('jax_compilation_cache_dir', config.compilation_cache)
-
 
 def data_options(config: ConfigDict) -> DataOptions:
-  """Returns the options of the data room."""
+  """Returns the options of `data_pipeline`."""
   data = config.data
   given = {
     'root': data.root,
@@ -235,79 +179,6 @@ def make_task(
 def _shared(size: int, devices: int) -> int:
   """Returns `size` rounded up to a multiple of the devices."""
   return -(-size // devices) * devices
-
-
-def stored_config(config: ConfigDict, corpus: Corpus) -> dict[str, Any]:
-  """Returns what `config.json` holds: settings, widths, the encoder of the
-  features if it is known, versions, device."""
-  identity = encoder_identity.identity_of(corpus)
-  return {
-    'config': _plain(config),
-    'visual_width': corpus.visual_width,
-    'text_width': corpus.text_width,
-    **({'encoder': identity} if identity else {}),
-    **environment(),
-  }
-
-
-def environment() -> dict[str, Any]:
-  """Returns the versions and the device that results depend on."""
-  versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
-  device = jax.devices()[0]
-  return {
-    'versions': {'python': platform.python_version(), **versions},
-    'device': {
-      'platform': device.platform,
-      'kind': device.device_kind,
-      'count': jax.device_count(),
-      'processes': jax.process_count(),
-    },
-    'command': ' '.join(sys.argv),
-  }
-
-
-def _plain(value: Any) -> Any:
-  """Returns a config as plain JSON values."""
-  if isinstance(value, ConfigDict | Mapping):
-    return {key: _plain(value[key]) for key in value}
-  if isinstance(value, tuple | list):
-    return [_plain(item) for item in value]
-  return value
-
-
-def plain_config(config: ConfigDict) -> dict[str, Any]:
-  """Returns the config as plain JSON values."""
-  return _plain(config)
-
-
-def place(variables: Any, mesh: Mesh) -> Any:
-  """Returns the variables replicated over the mesh."""
-  return meshes.replicate(variables, mesh)
-
-
-def say(text: str) -> None:
-  """Prints a result, on the process that speaks for the run."""
-  if jax.process_index() == 0:
-    print(text, flush=True)
-
-
-def count_line(metrics: Mapping[str, Any], chosen_by: str) -> str:
-  """Returns the line above a table: split, sizes, who chose the epoch."""
-  return (
-    f'split {metrics["split"]}: {metrics["num_queries"]:,} queries, '
-    f'{metrics["num_videos"]:,} videos; {chosen_by}'
-  )
-
-
-def finite(value: Any) -> Any:
-  """Returns what is written with NaN as None, which JSON can hold."""
-  if isinstance(value, dict):
-    return {key: finite(item) for key, item in value.items()}
-  if isinstance(value, list | tuple):
-    return [finite(item) for item in value]
-  if isinstance(value, float) and not np.isfinite(value):
-    return None
-  return value
 
 
 def check_widths(

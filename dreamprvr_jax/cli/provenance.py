@@ -1,0 +1,76 @@
+"""What a run stores about itself: config, versions, device; its programs."""
+
+import importlib.metadata
+import platform
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from data_pipeline.corpus import Corpus
+from dreamprvr_jax.cli import encoder_identity
+
+LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+
+
+def keep_programs(config: ConfigDict) -> None:
+  """Keeps compiled programs in a folder, if the config names one."""
+  if config.compilation_cache:
+    jax.config.update('jax_compilation_cache_dir', config.compilation_cache)
+
+
+def stored_config(config: ConfigDict, corpus: Corpus) -> dict[str, Any]:
+  """Returns the contents of `config.json`: settings, widths, the encoder of
+  the features if it is known, versions, device."""
+  identity = encoder_identity.identity_of(corpus)
+  return {
+    'config': _plain(config),
+    'visual_width': corpus.visual_width,
+    'text_width': corpus.text_width,
+    **({'encoder': identity} if identity else {}),
+    **environment(),
+  }
+
+
+def environment() -> dict[str, Any]:
+  """Returns the versions and the device that results depend on."""
+  versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+  device = jax.devices()[0]
+  return {
+    'versions': {'python': platform.python_version(), **versions},
+    'device': {
+      'platform': device.platform,
+      'kind': device.device_kind,
+      'count': jax.device_count(),
+      'processes': jax.process_count(),
+    },
+    'command': ' '.join(sys.argv),
+  }
+
+
+def plain_config(config: ConfigDict) -> dict[str, Any]:
+  """Returns the config as plain JSON values."""
+  return _plain(config)
+
+
+def _plain(value: Any) -> Any:
+  """Returns a config as plain JSON values."""
+  if isinstance(value, ConfigDict | Mapping):
+    return {key: _plain(value[key]) for key in value}
+  if isinstance(value, tuple | list):
+    return [_plain(item) for item in value]
+  return value
+
+
+def finite(value: Any) -> Any:
+  """Returns JSON values with NaN and infinity replaced by None."""
+  if isinstance(value, dict):
+    return {key: finite(item) for key, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [finite(item) for item in value]
+  if isinstance(value, float) and not np.isfinite(value):
+    return None
+  return value
