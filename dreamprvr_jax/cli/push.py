@@ -1,27 +1,27 @@
 """`dreamprvr push`: a trained model goes to the Hugging Face hub."""
 
-from typing import Protocol
+import dataclasses
 
 from ml_collections import ConfigDict
 
-from dreamprvr_jax.cli import joins
 from dreamprvr_jax.trained import hub
 
 
-class Arguments(Protocol):
+@dataclasses.dataclass(frozen=True)
+class Arguments:
   """What the command line gives.
 
   Attributes:
     checkpoint: A run's workdir, an import or an export.
-    repo: Where to on the hub, 'user/name'.
-    private: Whether only the owner can see it.
+    repo: Name on the hub, 'user/name'.
+    private: Whether only the owner can see a new repository.
     license: Licence of the weights, in the words of the hub.
   """
 
   checkpoint: str
   repo: str
-  private: bool
-  license: str
+  private: bool = False
+  license: str = 'apache-2.0'
 
 
 def run(config: ConfigDict, arguments: Arguments) -> int:
@@ -37,6 +37,6 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     private=arguments.private,
     license=arguments.license,
   )
-  joins.say(f'{arguments.checkpoint} is at {address}')
-  joins.say(f"load it: dreamprvr_jax.load('{arguments.repo}')")
+  print(f'{arguments.checkpoint} is at {address}')
+  print(f"load it: dreamprvr_jax.load('{arguments.repo}')", flush=True)
   return 0
