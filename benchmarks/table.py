@@ -1,4 +1,4 @@
-"""Writes the results in benchmarks/results/ as the table of the docs.
+"""Writes the results in benchmarks/results/ as the list of the docs.
 
 python benchmarks/table.py          prints it
 python benchmarks/table.py --write  puts it into docs/benchmarks.md
@@ -10,12 +10,14 @@ python benchmarks/train_step.py ... >> benchmarks/results/NAME.jsonl
 import argparse
 import json
 import pathlib
+import textwrap
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / 'docs' / 'benchmarks.md'
 START, END = '<!-- results: benchmarks/table.py -->', '<!-- end of results -->'
-# What a row says of itself already, or what only its reader may want.
+_WIDTH = 116
+# What the command says already, or what is of no interest in the docs.
 _UNSAID = {
   'command',
   'versions',
@@ -47,7 +49,7 @@ def _machine(result: dict[str, Any]) -> str:
 
 
 def _figures(result: dict[str, Any]) -> str:
-  """Returns what was measured, options left out."""
+  """Returns what was measured, without what the command says."""
   options = {
     item.lstrip('-').partition('=')[0].replace('-', '_')
     for item in result['command'].split()[1:]
@@ -70,20 +72,33 @@ def _plain(value: Any) -> str:
 
 
 def table() -> str:
-  """Returns the table in Markdown."""
-  lines = ['| command | machine | figures |', '|---|---|---|']
-  lines += [f'| `{a}` | {b} | {c} |' for a, b, c in rows()]
-  return '\n'.join(lines)
+  """Returns the list of results, a code block in Markdown."""
+  lines = ['```text']
+  for command, machine, figures in rows():
+    lines += _wrapped(command, '') + _wrapped(f'{machine}: {figures}', '  ')
+    lines.append('')
+  return '\n'.join([*lines[:-1], '```'])
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+  return textwrap.wrap(
+    text,
+    _WIDTH,
+    initial_indent=indent,
+    subsequent_indent=f'{indent}  ',
+    break_long_words=False,
+    break_on_hyphens=False,
+  )
 
 
 def with_table(text: str) -> str:
-  """Returns the docs with the table of the results in its place."""
+  """Returns the docs with the current list of results."""
   before, _, rest = text.partition(START)
   return f'{before}{START}\n{table()}\n{END}{rest.partition(END)[2]}'
 
 
 def main() -> None:
-  """Prints or writes the table."""
+  """Prints or writes the list."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )

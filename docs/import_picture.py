@@ -2,8 +2,8 @@
 
 python docs/import_picture.py
 
-writes docs/import_structure.svg. An arrow leads from what imports to what is
-imported; those that follow from others are left out.
+writes docs/import_structure.svg. An arrow leads from the importing box to the
+imported one; arrows that follow from others are left out.
 """
 
 import ast
@@ -20,12 +20,12 @@ from matplotlib.text import Text
 ROOT = pathlib.Path(__file__).parents[1]
 PICTURE = ROOT / 'docs' / 'import_structure.svg'
 PACKAGES = ('main', 'configs', 'data_pipeline', 'dreamprvr_jax')
-# Everybody may import them: they need the standard library alone.
+# Every folder may import them: they need the standard library alone.
 SMALL = ('errors', 'folders', 'host_memory', 'text')
-# The files of dreamprvr_jax that are no folders, drawn as one box.
+# The files of dreamprvr_jax beside its folders, drawn as one box.
 FILES = 'single files'
-# Where boxes stand from left to right, so that no arrow crosses one. A box
-# without a place is put at the right end.
+# Places of the boxes from left to right, so that no arrow crosses one. A box
+# that is not listed is put at the right end.
 COLUMNS = {
   'main': 2.2,
   'dreamprvr_jax': 2.2,
@@ -79,43 +79,43 @@ def package_graph() -> Graph:
   """Returns which packages each package imports."""
   graph: Graph = {}
   for package in PACKAGES:
-    folder = ROOT / package
-    files = folder.rglob('*.py') if folder.is_dir() else [ROOT / 'main.py']
+    place = ROOT / package
+    files = place.rglob('*.py') if place.is_dir() else [ROOT / 'main.py']
     names = itertools.chain.from_iterable(map(imported, files))
     found = {name.partition('.')[0] for name in names if not is_small(name)}
     graph[package] = found & set(PACKAGES) - {package}
   return graph
 
 
-def room_graph(name: str = 'dreamprvr_jax') -> Graph:
-  """Returns which rooms of a package each of its rooms imports."""
+def folder_graph(name: str = 'dreamprvr_jax') -> Graph:
+  """Returns which folders of a package each of its folders imports."""
   package = ROOT / name.replace('.', '/')
-  rooms = {path.parent.name for path in package.glob('*/__init__.py')}
-  graph: Graph = {room: set() for room in sorted(rooms)}
+  folders = {path.parent.name for path in package.glob('*/__init__.py')}
+  graph: Graph = {folder: set() for folder in sorted(folders)}
   for path in package.rglob('*.py'):
     parts = path.relative_to(package).parts
-    room = parts[0] if len(parts) > 1 else FILES
-    # The package itself hands on what is in it.
+    folder = parts[0] if len(parts) > 1 else FILES
+    # The package itself imports what it hands on.
     if path == package / '__init__.py':
       continue
-    others = graph.setdefault(room, set())
+    others = graph.setdefault(folder, set())
     for imported_name in imported(path):
       if imported_name.startswith(f'{name}.'):
         other = imported_name.removeprefix(f'{name}.').partition('.')[0]
         # A value of the package, such as its version.
-        if other in rooms or (package / f'{other}.py').exists():
-          others.add(other if other in rooms else FILES)
-  return {room: others - {room} for room, others in graph.items()}
+        if other in folders or (package / f'{other}.py').exists():
+          others.add(other if other in folders else FILES)
+  return {folder: others - {folder} for folder, others in graph.items()}
 
 
 def graphs() -> tuple[Graph, Graph, Graph]:
-  """Returns what is drawn: packages, rooms, and those of the archive."""
-  archive = room_graph('dreamprvr_jax.archive')
-  return package_graph(), room_graph(), archive
+  """Returns the three graphs: packages, folders, folders of the archive."""
+  archive = folder_graph('dreamprvr_jax.archive')
+  return package_graph(), folder_graph(), archive
 
 
 def levels(graph: Mapping[str, set[str]]) -> dict[str, int]:
-  """Returns how many imports lead from each node down to one without any.
+  """Returns the length of the longest chain of imports from each node.
 
   Raises:
     ValueError: If nodes import each other in a circle.
@@ -164,8 +164,8 @@ def edge_names(graph: Mapping[str, set[str]]) -> set[str]:
 def draw_boxes(
   axes: Axes, graph: Mapping[str, set[str]], title: str
 ) -> dict[str, Text]:
-  """Draws boxes in rows, those that import nothing at the bottom; returns
-  them."""
+  """Draws boxes in rows, with those that import nothing at the bottom; returns
+  the boxes by name."""
   level = levels(graph)
   free = itertools.count(max(COLUMNS.values()) + 1)
   boxes = {}
@@ -206,7 +206,7 @@ def draw_arrows(
 
 def main() -> None:
   """Writes the picture."""
-  # Text as text, and the same file for the same imports.
+  # Text stays text, and the same imports give the same file.
   style = {
     'svg.fonttype': 'none',
     'svg.hashsalt': 'imports',
@@ -225,7 +225,7 @@ def main() -> None:
       (axes, graph, draw_boxes(axes, graph, title))
       for axes, graph, title in parts
     ]
-    # Boxes have their sizes only once they were drawn.
+    # Boxes have no sizes before they are drawn.
     figure.draw_without_rendering()
     for part in drawn:
       draw_arrows(*part)

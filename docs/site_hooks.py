@@ -1,8 +1,8 @@
 """Links of the docs to files that the site does not have.
 
-In a checkout `[configs/rerank.py](../configs/rerank.py)` leads to the file. On
-the site it would lead nowhere: there the name stays, without the link. A file
-that is not there at all is an error in both.
+In a checkout `[configs/rerank.py](../configs/rerank.py)` leads to the file. The
+site does not have that file, so it shows the name without the link. A link to
+a file that does not exist is an error.
 """
 
 import pathlib
@@ -25,8 +25,8 @@ def plain_names(markdown: str, folder: pathlib.Path) -> str:
   """Returns Markdown whose links out of the docs are plain names.
 
   Args:
-    markdown: Of a page.
-    folder: Where the page lies.
+    markdown: The text of a page.
+    folder: The folder of the page.
 
   Raises:
     FileNotFoundError: If a link leads to no file.
@@ -35,7 +35,7 @@ def plain_names(markdown: str, folder: pathlib.Path) -> str:
   def replaced(link: re.Match[str]) -> str:
     target = folder / link[2]
     if not target.exists():
-      raise FileNotFoundError(f'{link[0]}: {target} is not there')
+      raise FileNotFoundError(f'{link[0]}: {target} does not exist')
     return link[1] if link[1].startswith('`') else f'`{link[1]}`'
 
   return _LINK.sub(replaced, markdown)

@@ -1,6 +1,6 @@
 """`dreamprvr push`: a trained model goes to the Hugging Face hub."""
 
-from typing import Protocol
+import dataclasses
 
 from ml_collections import ConfigDict
 
@@ -8,20 +8,21 @@ from dreamprvr_jax.cli import console
 from dreamprvr_jax.trained import hub
 
 
-class Arguments(Protocol):
+@dataclasses.dataclass(frozen=True)
+class Arguments:
   """What the command line gives.
 
   Attributes:
     checkpoint: A run's workdir, an import or an export.
-    repo: Where to on the hub, 'user/name'.
-    private: Whether only the owner can see it.
+    repo: Name on the hub, 'user/name'.
+    private: Whether only the owner can see a new repository.
     license: Licence of the weights, in the words of the hub.
   """
 
   checkpoint: str
   repo: str
-  private: bool
-  license: str
+  private: bool = False
+  license: str = 'apache-2.0'
 
 
 def run(config: ConfigDict, arguments: Arguments) -> int:

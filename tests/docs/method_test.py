@@ -73,16 +73,16 @@ def test_sections_that_the_page_names_exist():
 
 
 def quoted():
-  """What stands between backticks, in lines of prose; without the table of
-  numbers, whose keys are the config's."""
+  """The texts between backticks in prose, without the table of numbers, which
+  has keys of the config."""
   text = TEXT[: TEXT.index('## Numbers by dataset')]
   prose = re.sub(r'```.*?```', '', text, flags=re.DOTALL)
   return sorted(set(re.findall(r'`([^`\n]+)`', prose)))
 
 
 def module_file(parts):
-  """The file of the longest module that a dotted name begins with, and what
-  is left of the name."""
+  """The file of the longest module that a dotted name begins with, and the
+  rest of the name."""
   for count in range(len(parts), 0, -1):
     path = ROOT / 'dreamprvr_jax' / pathlib.Path(*parts[:count])
     for candidate in (path.with_suffix('.py'), path / '__init__.py'):
@@ -113,11 +113,11 @@ def test_files_that_the_page_names_exist():
 
 
 def test_names_that_the_page_gives_exist():
-  rooms = {path.name for path in (ROOT / 'dreamprvr_jax').iterdir()}
+  folders = {path.name for path in (ROOT / 'dreamprvr_jax').iterdir()}
   dotted = [
     name.partition('(')[0]
     for name in quoted()
-    if re.match(r'\w+(\.\w+)+', name) and name.partition('.')[0] in rooms
+    if re.match(r'\w+(\.\w+)+', name) and name.partition('.')[0] in folders
   ]
   assert len(dotted) > 30
   for name in dotted:

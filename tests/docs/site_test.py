@@ -1,4 +1,4 @@
-"""The documentation site: its picture of the imports, its pages, its links."""
+"""The documentation site: the picture of the imports, pages and links."""
 
 import importlib.util
 import pathlib
@@ -12,7 +12,7 @@ DOCS = ROOT / 'docs'
 
 
 def script(name):
-  """A script of the docs, which is no package."""
+  """A script of the docs, which is not a package."""
   spec = importlib.util.spec_from_file_location(name, DOCS / f'{name}.py')
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -41,11 +41,11 @@ def test_circles_are_refused():
     picture.levels({'a': {'b'}, 'b': {'a'}})
 
 
-def test_every_room_and_package_is_described():
+def test_every_folder_and_package_is_described():
   text = (DOCS / 'architecture.md').read_text('utf-8')
-  _, rooms_, archive = picture.graphs()
-  rooms = {*rooms_, *archive} - {picture.FILES}
-  assert rooms <= set(re.findall(r'^\| `(\w+)` \|', text, re.MULTILINE))
+  _, inside, archive = picture.graphs()
+  folders = {*inside, *archive} - {picture.FILES}
+  assert folders <= set(re.findall(r'^\| `(\w+)` \|', text, re.MULTILINE))
   for package in picture.PACKAGES:
     assert f'`{package}/`' in text or f'`{package}.py`' in text
 
@@ -74,5 +74,5 @@ def test_links_out_of_the_docs_become_names():
 def test_links_out_of_the_docs_lead_somewhere():
   for path in DOCS.glob('*.md'):
     hooks.plain_names(path.read_text('utf-8'), DOCS)
-  with pytest.raises(FileNotFoundError, match=r'gone\.py is not there'):
+  with pytest.raises(FileNotFoundError, match=r'gone\.py does not exist'):
     hooks.plain_names('[a](../gone.py)', DOCS)

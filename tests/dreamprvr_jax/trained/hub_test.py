@@ -6,7 +6,6 @@ import json
 import pathlib
 import re
 import sys
-import types
 
 import jax
 import numpy as np
@@ -16,7 +15,7 @@ import yaml
 import dreamprvr_jax
 from configs import quickstart
 from dreamprvr_jax import checkpoints
-from dreamprvr_jax.cli import provenance, push
+from dreamprvr_jax.cli import push
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained import card, hub, inference
 from tests.helpers import fake_hub
@@ -46,12 +45,13 @@ def stored_config():
   config.compilation_cache = 'secret_cache'
   config.data.moments = '/secret/moments.json'
   return {
-    'config': provenance.plain_config(config),
+    'config': json.loads(config.to_json()),
     'visual_width': VISUAL,
     'text_width': TEXT,
     'encoder': {'name': 'clip', 'model': '/secret/clip', 'weights': 'abc'},
     'imported_from': {'file': '/secret/best.ckpt'},
-    **provenance.environment(),
+    'versions': {'jax': jax.__version__},
+    'device': {'kind': 'secret'},
     'command': 'python main.py --secret',
   }
 
@@ -138,9 +138,7 @@ def test_weights_without_a_run_have_a_card(trained):
 
 
 def test_command_says_where_the_model_is(trained, fake, capsys):
-  arguments = types.SimpleNamespace(
-    checkpoint=str(trained), repo='anna/x', private=False, license='mit'
-  )
+  arguments = push.Arguments(checkpoint=str(trained), repo='anna/x')
   assert push.run(quickstart.get_config(), arguments) == 0
   assert 'https://huggingface.co/anna/x' in capsys.readouterr().out
 

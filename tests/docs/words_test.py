@@ -1,0 +1,82 @@
+"""Words and widths of what people read: pages, docstrings, comments, errors."""
+
+import ast
+import io
+import pathlib
+import re
+import tokenize
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+WIDEST = 120
+# Folders and modules are called so; other words have plainer forms.
+FORBIDDEN = ('rooms', 'anew', 'whose lie', 'common notes', 'quirk Q')
+_PATTERN = re.compile('|'.join(rf'\b{word}' for word in FORBIDDEN))
+SOURCES = ('dreamprvr_jax', 'data_pipeline', 'configs', 'benchmarks', 'docs')
+PAGES = sorted(
+  [
+    *(ROOT / name for name in ('README.md', 'CHANGELOG.md', 'CONTRIBUTING.md')),
+    *(ROOT / 'docs').glob('*.md'),
+  ]
+)
+
+
+def name_of(path):
+  return path.relative_to(ROOT).as_posix()
+
+
+def texts(path):
+  """(line, text) of comments and docstrings; outside of the tests also of the
+  other strings."""
+  source = path.read_text('utf-8')
+  for token in tokenize.generate_tokens(io.StringIO(source).readline):
+    if token.type == tokenize.COMMENT:
+      yield token.start[0], token.string
+  tree = ast.parse(source)
+  if path.is_relative_to(ROOT / 'tests'):
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef
+    for node in ast.walk(tree):
+      if isinstance(node, kinds) and (text := ast.get_docstring(node)):
+        yield node.body[0].lineno, text
+  else:
+    for node in ast.walk(tree):
+      if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.lineno, node.value
+
+
+def forbidden(text):
+  """The forbidden words of a text; a line may end in one."""
+  return _PATTERN.findall(' '.join(text.split()))
+
+
+@pytest.mark.parametrize('path', PAGES, ids=name_of)
+def test_tables_are_not_too_wide(path):
+  wide = [
+    (number, len(line))
+    for number, line in enumerate(path.read_text('utf-8').splitlines(), 1)
+    if line.lstrip().startswith('|') and len(line) > WIDEST
+  ]
+  assert not wide
+
+
+@pytest.mark.parametrize('path', PAGES, ids=name_of)
+def test_pages_have_plain_words(path):
+  assert not forbidden(path.read_text('utf-8'))
+
+
+@pytest.mark.parametrize('folder', [*SOURCES, 'tests'])
+def test_sources_have_plain_words(folder):
+  found = [
+    (name_of(path), line, words)
+    for path in sorted((ROOT / folder).rglob('*.py'))
+    if path != pathlib.Path(__file__)
+    for line, text in texts(path)
+    if (words := forbidden(text))
+  ]
+  assert not found
+
+
+def test_words_are_found():
+  assert forbidden('two\nrooms; make it anew') == ['rooms', 'anew']
+  assert not forbidden('mushrooms have manewers')
