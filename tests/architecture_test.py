@@ -50,9 +50,11 @@ ALLOWED = {
     'diffusion',
     'evaluation',
     'losses',
+    'checkpoints',
     'metrics',
     'models',
     'train',
+    'trained',
   },
   'trained': {'errors', 'folders', 'text', 'types', 'models', 'checkpoints'},
   'interop': {

@@ -12,11 +12,11 @@ from ml_collections import ConfigDict
 from configs.rerank import METHODS
 from dreamprvr_jax import checkpoints
 from dreamprvr_jax.cli import console, overrides, provenance
-from dreamprvr_jax.cli.reranking import FUSION
 from dreamprvr_jax.interop import official, released_config
 from dreamprvr_jax.interop.released_file import Released, read_released
 from dreamprvr_jax.interop.rules import WeightsError
 from dreamprvr_jax.rerank.networks import build_reranker
+from dreamprvr_jax.rerank.trained import FUSION
 from dreamprvr_jax.trained import inference
 from dreamprvr_jax.types import parameter_count
 

@@ -26,7 +26,6 @@ from dreamprvr_jax.cli.retriever import load_placed
 from dreamprvr_jax.cli.training import make_evaluator
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.metrics import retrieval
-from dreamprvr_jax.trained.inference import load
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +62,10 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
 
 def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   plain = overrides.applied(config, arguments.checkpoint)
-  model, variables = load(arguments.checkpoint, plain)
-  stored = checkpoints.read_config(arguments.checkpoint)
+  retriever = load_placed(arguments.checkpoint, mesh, plain)
+  model, placed = retriever.model, retriever.variables
   corpus = data.open_data(config, show=arguments.progress)
-  data.check_widths(stored, corpus, arguments.checkpoint)
+  data.check_widths(retriever.stored, corpus, arguments.checkpoint)
   split = data.get_split(corpus, data.final_split(config, corpus))
   labels = None
   if arguments.labels:
@@ -77,7 +76,6 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
     moment_metrics.check_spans(split)
   settled = residency.with_pipeline(config, [split], mesh)
   evaluator = make_evaluator(settled, mesh, model, split)
-  placed = meshes.replicate(variables, mesh)
   wanted = bool(arguments.scores or labels) and not arguments.rerank
   metrics, ranking = evaluator.run(
     placed,
@@ -121,7 +119,7 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
     reranked, scores = rerank_evaluation.evaluate(
       config,
       mesh,
-      load_placed(arguments.checkpoint, mesh, plain),
+      retriever,
       corpus,
       split,
       arguments.rerank,

@@ -1,21 +1,20 @@
-"""--mode=evaluate --moments: the right video and when in it, of a retriever
-that was never told when."""
+"""evaluate --moments: finding the right video and the moment in it.
+
+The retriever was trained without moments.
+"""
 
 from typing import Any
 
 import numpy as np
 
 from data_pipeline.corpus import Split
-from dreamprvr_jax.archive.search.moments import find_moments, timelines
+from dreamprvr_jax.archive.search.moment_lists import moment_lists
 from dreamprvr_jax.cli import console
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.metrics import moments as metrics
 from dreamprvr_jax.metrics import retrieval
 from dreamprvr_jax.progress import Watch, bar
-
-# Moments of a video that may enter a list.
-_PER_VIDEO = 3
 
 
 def check_spans(split: Split) -> None:
@@ -40,12 +39,9 @@ def evaluate(
 ) -> dict[str, Any]:
   """Returns the metrics of the captions that have a span, ready for JSON.
 
-  A query's list: the moments of its best videos, by falling score of the
-  moment; see `dreamprvr_jax.archive.search.moments`.
-
   Args:
-    evaluator: Of the split.
-    model: What it evaluates.
+    evaluator: The split's evaluator.
+    model: The model that it evaluates.
     variables: The model's variables.
     split: The split.
     scores: (n, v) of all captions.
@@ -53,56 +49,27 @@ def evaluate(
     progress: Whether a progress bar is shown.
   """
   chosen = _with_span(split)
-  depth = min(max(metrics.CUTOFFS), len(split.video_ids))
-  scores = scores[chosen]
-  best = np.argsort(-scores, axis=1, kind='stable')[:, :depth]
   queries, corpus = evaluator.encode(variables, Watch(show=False))
   vectors = evaluator.pooled(evaluator.pick(queries, chosen.astype(np.int32)))
-  edges = _clip_edges(split)
-  shape = (len(chosen), depth, _PER_VIDEO)
-  spans = np.full((*shape, 2), np.nan)
-  heights = np.full(shape, -np.inf)
-  # Where in the lists each video is.
-  listed = np.argsort(best, axis=None, kind='stable')
-  ends = np.searchsorted(
-    best.ravel()[listed], np.arange(len(split.video_ids)), side='right'
-  )
   encoded = (
     (part.clip_tokens[i], part.frame_tokens[i], part.frame_mask[i])
     for part in corpus.whole()
     for i in range(len(part.frame_mask))
   )
-  watched = bar(encoded, 'moments', total=len(ends), show=progress)
-  for video, tokens in enumerate(watched):
-    here = listed[ends[video - 1] if video else 0 : ends[video]]
-    rows, places = np.unravel_index(here, best.shape)
-    lines = timelines(
-      np.asarray(vectors)[rows],
-      *tokens,
-      edges[video],
-      model.clip_weight,
-      model.frame_weight,
-    )
-    for row, place, line in zip(rows, places, lines, strict=True):
-      found = find_moments(
-        line, float(split.durations[video]), scores[row, video], _PER_VIDEO
-      )
-      for number, moment in enumerate(found):
-        spans[row, place, number] = moment.start, moment.end
-        heights[row, place, number] = moment.score
-  # Videos of equal score: the order of the videos, then of their moments.
-  flat = heights.reshape(len(chosen), -1)
-  order = np.argsort(-flat, axis=1, kind='stable')[:, : max(metrics.CUTOFFS)]
-  right = best == split.caption_video[chosen][:, None]
-  right = np.repeat(right, _PER_VIDEO, axis=1)
-  spans = np.take_along_axis(
-    spans.reshape(len(chosen), -1, 2), order[..., None], axis=1
+  found = moment_lists(
+    model,
+    np.asarray(vectors),
+    bar(encoded, 'moments', total=len(split.video_ids), show=progress),
+    scores[chosen],
+    _clip_edges(split),
+    split.durations,
+    max(metrics.CUTOFFS),
   )
   return {
     'queries': len(chosen),
     **metrics.summary(
-      spans,
-      np.take_along_axis(right, order, axis=1),
+      found.spans,
+      found.videos == split.caption_video[chosen][:, None],
       split.moments[chosen],
       ranks[chosen],
     ),

@@ -1,7 +1,6 @@
 """--mode=rerank-train: a re-ranker on the lists of a trained retriever."""
 
 import dataclasses
-import json
 import logging
 import pathlib
 import signal
@@ -29,6 +28,7 @@ from dreamprvr_jax.rerank.fusion import Fusion, ranks_after, tune
 from dreamprvr_jax.rerank.holdout import HeldOut, divide
 from dreamprvr_jax.rerank.networks import RerankModel, build_reranker
 from dreamprvr_jax.rerank.reranker import Reranker
+from dreamprvr_jax.rerank.trained import FUSION
 from dreamprvr_jax.train.bert_adam import bert_adam, warmup_cosine
 from dreamprvr_jax.train.loop import Loop, LoopOptions, Outcome
 from dreamprvr_jax.train.metric_log import MetricLog
@@ -38,7 +38,6 @@ from dreamprvr_jax.types import parameter_count
 
 _log = logging.getLogger(__name__)
 
-FUSION = 'fusion.json'
 # Numbers of DDIM steps that are tried.
 _STEPS = (2, 5, 10, 50)
 
@@ -304,18 +303,3 @@ def _finish(
     f'--checkpoint={arguments.checkpoint} --rerank={workdir}'
   )
   return 0
-
-
-def read_fusion(directory: str) -> dict[str, Any]:
-  """Returns what a training has chosen.
-
-  Raises:
-    UserError: If it has not ended.
-  """
-  path = pathlib.Path(directory) / FUSION
-  if not path.exists():
-    raise UserError(
-      f'{path} is not there: the training of the re-ranker has not ended; '
-      'give the command of --mode=rerank-train again'
-    )
-  return json.loads(path.read_text(encoding='utf-8'))

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
 
 from dreamprvr_jax.devices.meshes import CORPUS_AXIS, DATA_AXIS
 from dreamprvr_jax.evaluation.corpus import from_bits
@@ -20,12 +21,31 @@ from dreamprvr_jax.metrics.ranks import (
   own_score,
   rank_of_best_sibling,
 )
+from dreamprvr_jax.types import BranchScores, VideoEncoding
 
 BRANCHES = ('clip', 'frame', 'fused')
 # Shardings of blocks of queries, of rows of the corpus, and of whole copies.
 BLOCKS = PartitionSpec(None, DATA_AXIS)
 ROWS = PartitionSpec(CORPUS_AXIS)
 WHOLE = PartitionSpec()
+
+
+def score_videos(
+  model: Any,
+  variables: Any,
+  queries: Float[Array, 'n q'],
+  videos: VideoEncoding,
+) -> BranchScores:
+  """Returns the scores (n, v) of encoded queries with encoded videos."""
+  # A model that computes in bfloat16 makes bfloat16 queries: nothing is lost,
+  # and the products need no wider tokens.
+  queries = queries.astype(videos.frame_tokens.dtype)
+  return model.apply(variables, queries, videos, method='score')
+
+
+def fused(model: Any, scores: BranchScores) -> Float[Array, 'n v']:
+  """Returns the scores by which videos are ranked: both branches, weighted."""
+  return model.clip_weight * scores.clip + model.frame_weight * scores.frame
 
 
 def compile_ranking(
@@ -50,13 +70,8 @@ def compile_ranking(
   """
 
   def score(variables, queries, stored):
-    videos = from_bits(stored)
-    # A model that computes in bfloat16 makes bfloat16 queries: nothing is
-    # lost, and the products need no wider tokens.
-    queries = queries.astype(videos.frame_tokens.dtype)
-    found: Any = model.apply(variables, queries, videos, method='score')
-    fused = model.clip_weight * found.clip + model.frame_weight * found.frame
-    return jnp.stack([found.clip, found.frame, fused])
+    found = score_videos(model, variables, queries, from_bits(stored))
+    return jnp.stack([found.clip, found.frame, fused(model, found)])
 
   def rank(variables, videos, items, queries, start, target, own, counted):
     blocks = jax.tree.map(lambda x: x.reshape(-1, block, *x.shape[1:]), videos)
@@ -82,15 +97,15 @@ def compile_ranking(
       ahead = jnp.where(counted, jax.lax.psum(ahead, CORPUS_AXIS), 0)
       if not keep_scores:
         return own, ahead
-      fused = jnp.moveaxis(scores[:, BRANCHES.index('fused')], 0, 1)
-      return own, ahead, fused.reshape(len(queries), -1)
+      kept = jnp.moveaxis(scores[:, BRANCHES.index('fused')], 0, 1)
+      return own, ahead, kept.reshape(len(queries), -1)
 
     return jax.lax.map(
       lambda x: rank_block(*x), (queries, target, own, counted)
     )
 
   by_branch = PartitionSpec(None, None, DATA_AXIS)
-  fused = (PartitionSpec(None, DATA_AXIS, CORPUS_AXIS),) if keep_scores else ()
+  kept = (PartitionSpec(None, DATA_AXIS, CORPUS_AXIS),) if keep_scores else ()
   whole = NamedSharding(mesh, WHOLE)
   rows, blocks = NamedSharding(mesh, ROWS), NamedSharding(mesh, BLOCKS)
   return jax.jit(
@@ -107,7 +122,7 @@ def compile_ranking(
         by_branch,
         BLOCKS,
       ),
-      out_specs=(by_branch, by_branch, *fused),
+      out_specs=(by_branch, by_branch, *kept),
       check_vma=False,
     ),
     in_shardings=(whole, rows, whole, blocks, *[whole] * 4),

@@ -12,8 +12,9 @@ from jaxtyping import Array, Float, Int
 from dreamprvr_jax.archive.index import product
 from dreamprvr_jax.archive.index.quantization import dequantize
 from dreamprvr_jax.devices.meshes import CORPUS_AXIS, DATA_AXIS
+from dreamprvr_jax.evaluation.ranking import fused, score_videos
 from dreamprvr_jax.numerics import l2_normalize
-from dreamprvr_jax.types import DType, VideoEncoding
+from dreamprvr_jax.types import BranchScores, DType, VideoEncoding
 
 # Rows of an index are split over all devices, in their order.
 ROWS = PartitionSpec((DATA_AXIS, CORPUS_AXIS))
@@ -65,10 +66,7 @@ def fused_scores(
   model: Any, variables: Any, queries: Any, videos: VideoEncoding
 ) -> Float[Array, 'n b']:
   """Returns the scores by which videos are ranked, float32."""
-  # Of a model that computes in bfloat16 queries are bfloat16 numbers, too.
-  queries = queries.astype(videos.frame_tokens.dtype)
-  found: Any = model.apply(variables, queries, videos, method='score')
-  return model.clip_weight * found.clip + model.frame_weight * found.frame
+  return fused(model, score_videos(model, variables, queries, videos))
 
 
 def prepared(kind: str, held: Any, queries: Any) -> Any:
@@ -108,7 +106,7 @@ def scores_of(
     )
   else:
     return fused_scores(model, held, queries, decode(stored, kind, dtype))
-  return model.clip_weight * clip + model.frame_weight * frame
+  return fused(model, BranchScores(clip, frame))
 
 
 def _best_products(

@@ -9,10 +9,10 @@ import pytest
 import dreamprvr_jax
 import main
 from dreamprvr_jax import checkpoints
-from dreamprvr_jax.cli.reranking import read_fusion
 from dreamprvr_jax.interop import official
 from dreamprvr_jax.interop.layouts import LAYOUTS
 from dreamprvr_jax.rerank.networks import build_reranker
+from dreamprvr_jax.rerank.trained import read_fusion
 from tests.dreamprvr_jax.interop.official_test import FILES, released
 from tests.helpers.torch_archives import (
   state_dict,

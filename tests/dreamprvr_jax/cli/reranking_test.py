@@ -213,7 +213,7 @@ def test_bad_settings(flags, sentence, retriever, capsys, tmp_path):
 def test_what_is_no_reranker(retriever, reranker, capsys, tmp_path):
   evaluate = ('--mode=evaluate', f'--checkpoint={retriever}')
   assert call(*evaluate, f'--rerank={retriever}') == 2
-  assert 'holds no re-ranker' in capsys.readouterr().err
+  assert 'has no re-ranker' in capsys.readouterr().err
   assert call(*evaluate, f'--rerank={tmp_path}') == 2
   assert 'config.json' in capsys.readouterr().err
   code = call(
@@ -240,4 +240,4 @@ def test_another_retriever_is_refused(retriever, reranker, capsys, tmp_path):
   )
   (reranker / 'config.json').write_text(before)
   assert code == 2
-  assert 'whose weights are others' in capsys.readouterr().err
+  assert 'weights differ from those of' in capsys.readouterr().err
