@@ -16,7 +16,7 @@ _DTYPE = np.dtype('<f4')
 _MAX_BYTES = 200
 # Ids may hold other white space, such as a no-break space.
 _SPACE = re.compile('[ \t\r\n\x0b\x0c]+')
-_FILES = ('feature.bin', 'id.txt', 'shape.txt', 'video2frames.txt')
+FILES = ('feature.bin', 'id.txt', 'shape.txt', 'video2frames.txt')
 
 
 def parse_literal_dict(text: str, where: str) -> dict[str, list[str]]:
@@ -109,11 +109,11 @@ class BigFileStore:
     self._matrix = None
     self._problems: dict[str, str] = {}
     self._rows: dict[str, slice | np.ndarray] = {}
-    missing = [n for n in _FILES if not (self.folder / n).is_file()]
+    missing = [n for n in FILES if not (self.folder / n).is_file()]
     if missing:
       raise DataError(
         f'{self.folder} lacks {", ".join(missing)}; a feature folder holds '
-        f'either feature.hdf5 or all of {", ".join(_FILES)}: unpack the '
+        f'either feature.hdf5 or all of {", ".join(FILES)}: unpack the '
         'release again'
       )
     self._read_shape()
@@ -216,7 +216,7 @@ class BigFileStore:
 
   def files(self) -> Sequence[pathlib.Path]:
     """Returns the files that the numbers come from."""
-    return [self.folder / name for name in _FILES]
+    return [self.folder / name for name in FILES]
 
   def close(self):
     self._matrix = None

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from data_pipeline.archive import open_archive
-from data_pipeline.corpus import open_release_corpus
 from data_pipeline.errors import BadItemError, DataError
+from data_pipeline.opening import open_release_corpus
 from dreamprvr_jax.errors import UserError
 
 

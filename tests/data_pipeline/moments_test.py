@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from data_pipeline.captions import Caption
-from data_pipeline.corpus import open_corpus
 from data_pipeline.errors import DataError
 from data_pipeline.moments import Moments, plain
+from data_pipeline.opening import open_corpus
 from data_pipeline.options import DataOptions
 from dreamprvr_jax.errors import UserError
 

@@ -9,9 +9,11 @@ import pytest
 from data_pipeline import merging, pooling
 from data_pipeline.archive import open_archive
 from data_pipeline.bigfile import parse_literal_dict
-from data_pipeline.corpus import DataOptions, open_corpus
 from data_pipeline.errors import DataError
+from data_pipeline.opening import open_corpus
+from data_pipeline.options import DataOptions
 from data_pipeline.prepare import prepare
+from data_pipeline.resident import resident_source
 from dreamprvr_jax.errors import UserError
 
 
@@ -195,7 +197,7 @@ def test_each_video_is_merged_once(content, options, tmp_path, monkeypatch):
   monkeypatch.setattr(
     merging, 'merge_video', lambda *args: merged.append(1) or merge(*args)
   )
-  resident = split.resident(progress=False)
+  resident = resident_source(split)
   split.read_videos([1, 2, 2], resident)
   plan = split.clip_plan
   assert len(merged) == len(split.video_ids)

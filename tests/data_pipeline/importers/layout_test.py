@@ -8,7 +8,6 @@ import h5py
 import numpy as np
 import pytest
 
-from data_pipeline.corpus import DataOptions, open_corpus
 from data_pipeline.errors import DataError
 from data_pipeline.importers.annotations import Annotated
 from data_pipeline.importers.layout import (
@@ -17,6 +16,8 @@ from data_pipeline.importers.layout import (
   write_texts,
 )
 from data_pipeline.labels import columns_of, read_labels
+from data_pipeline.opening import open_corpus
+from data_pipeline.options import DataOptions
 
 _WORDS = 'imported_mine_query_feat.hdf5'
 _ANNOTATED = [

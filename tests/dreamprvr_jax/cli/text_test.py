@@ -9,7 +9,8 @@ import pytest
 
 import main
 from data_pipeline.captions import read_captions
-from data_pipeline.corpus import DataOptions, open_corpus
+from data_pipeline.opening import open_corpus
+from data_pipeline.options import DataOptions
 from tests.helpers.videos import make_video
 
 COMPOSED, DECOMPOSED = 'caf\u00e9', 'cafe\u0301'
