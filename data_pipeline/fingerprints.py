@@ -19,10 +19,10 @@ _SAMPLES = 8
 
 
 def source_files(options: DataOptions) -> dict[str, pathlib.Path | epath.Path]:
-  """Returns the files that records are made of, by a name for each.
+  """Returns the files that records are made of, by name.
 
   Raises:
-    DataError: if the release is not whole.
+    DataError: If the release is incomplete.
   """
   visual = find_visual(options)
   files: list[Any] = list(caption_files(options).values())
@@ -34,7 +34,7 @@ def source_files(options: DataOptions) -> dict[str, pathlib.Path | epath.Path]:
   moments = find_moments(options)
   files += [*moments, *companions(moments)]
   root = f'{options.folder}/'
-  # Names that stay when the folder moves.
+  # Relative names stay the same when the folder moves.
   return {
     str(f).removeprefix(root) if str(f).startswith(root) else f.name: f
     for f in files
@@ -53,7 +53,7 @@ def _sample(file, size: int) -> str:
 
 
 def sha256(source: Any, stop: threading.Event | None = None) -> str:
-  """Returns the hash of a whole file; '' if stopped before the end."""
+  """Returns the hash of a whole file; '' if `stop` was set before its end."""
   digest = hashlib.sha256()
   with source.open('rb') as file:
     while block := file.read(1 << 22):
@@ -64,7 +64,8 @@ def sha256(source: Any, stop: threading.Event | None = None) -> str:
 
 
 def fingerprint(source: Any) -> dict[str, Any]:
-  """Returns what can be seen of a file without reading all of it."""
+  """Returns size, time and a sample's hash of a file, without reading all of
+  it."""
   stat, size = source.stat(), file_size(source)
   mtime = getattr(stat, 'st_mtime_ns', None) or getattr(stat, 'mtime', 0)
   with source.open('rb') as file:

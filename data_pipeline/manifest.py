@@ -1,4 +1,4 @@
-"""The manifest of prepared records: what they were made of, and how."""
+"""The manifest of prepared records: their sources, options and shards."""
 
 import dataclasses
 import itertools
@@ -14,7 +14,7 @@ from data_pipeline.paths import manifest_path, replacing
 from dreamprvr_jax import text
 
 FORMAT = 1
-# The options that change what a record holds.
+# The options that change the content of records.
 _OPTIONS = (
   'collection',
   'feature',
@@ -49,16 +49,16 @@ class Manifest:
   """Facts about prepared records.
 
   Attributes:
-    format: version of the layout.
-    name: of the dataset.
-    options: the options that the records depend on.
-    visual_width: width of the frame features.
-    text_width: width of the word features.
-    splits: by name: videos, captions, shard_lengths, shard_bytes,
+    format: Version of the layout.
+    name: Name of the dataset.
+    options: The options that the records depend on.
+    visual_width: Width of the frame features.
+    text_width: Width of the word features.
+    splits: For each split videos, captions, shard_lengths, shard_bytes and
       shard_crc32c.
-    skipped: (item, reason) of what was left out.
-    sources: by name: size, mtime_ns, sample, sha256.
-    versions: of the libraries that wrote the records.
+    skipped: (item, reason) of each item that was left out.
+    sources: For each official file size, mtime_ns, sample and sha256.
+    versions: Versions of the libraries that wrote the records.
   """
 
   format: int
@@ -82,14 +82,14 @@ def load(options: DataOptions) -> Manifest:
   """Returns the manifest.
 
   Raises:
-    DataError: if it is missing, damaged or of another format.
+    DataError: If it is missing, damaged or of another format.
   """
   source = manifest_path(options)
   try:
     content = text.parse_json(text.read(source), str(source))
   except FileNotFoundError:
     raise DataError(
-      f'{source} is missing: there are no prepared records; prepare them '
+      f'{source} is missing, so there are no prepared records; prepare them '
       '(--mode=prepare) or set storage to release'
     ) from None
   except (OSError, text.TextError) as error:
@@ -104,8 +104,8 @@ def load(options: DataOptions) -> Manifest:
     )
   if not _is_whole(content):
     raise DataError(
-      f'{source} lacks facts that a manifest holds, or has some of another '
-      'kind; prepare the records again'
+      f'{source} lacks facts of a manifest, or has some of another type; '
+      'prepare the records again'
     )
   content['skipped'] = [tuple(pair) for pair in content['skipped']]
   return Manifest(**content)
@@ -130,7 +130,7 @@ def versions() -> dict[str, str]:
 
 
 def _is_whole(content: dict[str, Any]) -> bool:
-  """Returns whether all facts of a manifest are there, each of its kind."""
+  """Returns whether a manifest has all its facts, each of the right type."""
   return (
     content.keys() == _KINDS.keys()
     and all(isinstance(content[key], kind) for key, kind in _KINDS.items())

@@ -23,7 +23,6 @@ from data_pipeline.paths import is_remote
 from data_pipeline.source import Threads
 
 _FLOAT = np.dtype('<f4')
-_HEADER = struct.Struct('<QI')
 _FOOTER = struct.Struct('<I')
 # Clips and frames are next to each other; a gap up to this many bytes is read
 # with them.
@@ -40,30 +39,6 @@ def frame_record(data: bytes) -> tuple[bytes, int]:
   length = struct.pack('<Q', len(data))
   header = length + _FOOTER.pack(_masked_crc(length))
   return header + data + _FOOTER.pack(_masked_crc(data)), len(header)
-
-
-def iterate_records(path: epath.Path) -> Iterator[bytes]:
-  """Yields the records of a shard, checking every checksum.
-
-  Raises:
-    DataError: If the shard is truncated or a checksum does not match.
-  """
-  with path.open('rb') as file:
-    end = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    while header := file.read(_HEADER.size):
-      size, crc = _HEADER.unpack(header.ljust(_HEADER.size, b'\0'))
-      if len(header) < _HEADER.size or crc != _masked_crc(header[:8]):
-        raise _damaged(path)
-      # A damaged size may be any number: compare it before reading.
-      if size > end - file.tell():
-        raise _damaged(path)
-      data, footer = file.read(size), file.read(_FOOTER.size)
-      if len(footer) < _FOOTER.size or _FOOTER.unpack(footer)[0] != (
-        _masked_crc(data)
-      ):
-        raise _damaged(path)
-      yield data
 
 
 def _damaged(path: Any) -> DataError:

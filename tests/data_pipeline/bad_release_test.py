@@ -243,11 +243,11 @@ _FILE_ERRORS = {
   ),
   'bad shape.txt': (
     lambda folder: (folder / 'shape.txt').write_text('511\n'),
-    r"shape.txt:1 holds '511' where two integers",
+    r"shape.txt:1 has '511' where two integers",
   ),
   'short id.txt': (
     lambda folder: (folder / 'id.txt').write_text('a b'),
-    'id.txt holds 2 frame ids but shape.txt says 511',
+    'id.txt has 2 frame ids but shape.txt says 511',
   ),
   'duplicate frame id': (
     lambda folder: (folder / 'id.txt').write_text(
@@ -267,11 +267,11 @@ _FILE_ERRORS = {
   ),
   'no dict': (
     lambda folder: (folder / 'video2frames.txt').write_text('[1]'),
-    'video2frames.txt holds a list',
+    'video2frames.txt has a list',
   ),
   'negative shape.txt': (
     lambda folder: (folder / 'shape.txt').write_text('-511 -6\n'),
-    r"shape.txt:1 holds '-511 -6' where two integers",
+    r"shape.txt:1 has '-511 -6' where two integers",
   ),
   'absurd shape.txt': (
     lambda folder: (folder / 'shape.txt').write_text('511 ' + '6' * 99),
