@@ -29,8 +29,10 @@ import numpy as np
 
 from data_pipeline import iterators, simulated
 from data_pipeline.batching import TrainPlan
-from data_pipeline.corpus import DataOptions, Split, open_corpus
-from data_pipeline.dataset import dataset_dir
+from data_pipeline.corpus import Split
+from data_pipeline.opening import open_corpus
+from data_pipeline.options import DataOptions
+from data_pipeline.paths import dataset_dir
 from data_pipeline.prepare import prepare
 from data_pipeline.resident import ResidentSource
 from dreamprvr_jax.devices import meshes, resident

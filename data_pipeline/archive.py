@@ -13,6 +13,7 @@ from data_pipeline.hdf5_claims import GroupError
 from data_pipeline.hdf5_file import Hdf5File
 from data_pipeline.moments import Moments
 from data_pipeline.options import DataOptions
+from data_pipeline.paths import is_remote
 from data_pipeline.release import (
   PREFIX,
   Release,
@@ -26,21 +27,21 @@ from data_pipeline.release import (
 from data_pipeline.source import ReleaseSource
 from dreamprvr_jax import text
 
-# {video: seconds}, of videos that no annotation names.
+# Has {video: seconds} for videos without annotations.
 DURATIONS = 'durations.json'
 
 
 def open_archive(options: DataOptions) -> Split:
   """Returns all videos of a collection's features as a split without
-  captions, sorted by id; values are read when they are asked for.
+  captions, sorted by id; values are not read yet.
 
   Raises:
     DataError: If the features are missing or damaged, or one matrix is bad
       and `skip_bad` is not set.
   """
-  if '://' in str(options.root):
+  if is_remote(options.root):
     raise DataError(
-      f'all videos are read from the official files, which cannot lie in '
+      f'all videos are read from the official files, which cannot be read from '
       f'{options.root}; give a local data root'
     )
   path = find_visual(options)
@@ -51,7 +52,7 @@ def open_archive(options: DataOptions) -> Split:
   for name in ids:
     reason = matrix_problem(visual, name, width, 'frame')
     if text.surrogate(name):
-      reason = f'its id in {path} is no UTF-8 text; rename it'
+      reason = f'its id in {path} is not UTF-8 text; rename it'
     if reason and not options.skip_bad:
       raise BadItemError(f'video {name!r}', reason)
     if reason:
@@ -59,7 +60,7 @@ def open_archive(options: DataOptions) -> Split:
     else:
       kept.append(name)
   if not kept:
-    raise DataError(f'{path} holds no usable video; extract features first')
+    raise DataError(f'{path} has no usable video; extract features first')
   part = ReleaseSplit('all', path, kept, [])
   release = Release(visual, None, {'all': part}, width, 0, skipped)
   return Split(
@@ -80,7 +81,7 @@ def open_archive(options: DataOptions) -> Split:
 
 
 def _names(path: pathlib.Path, options: DataOptions) -> list[str]:
-  """Returns the ids of all matrices, as captions spell them."""
+  """Returns the ids of all matrices, spelt as in the captions."""
   if path.is_file():
     names = _dataset_names(path)
   else:
@@ -92,17 +93,17 @@ def _names(path: pathlib.Path, options: DataOptions) -> list[str]:
     for file in caption_files(options).values()
     for caption in read_captions(file, skip_bad=True)[0]
   }
-  there = set(names)
+  found = set(names)
   return [
     f'{PREFIX}{name}'
-    if f'{PREFIX}{name}' in captioned - there and name not in captioned
+    if f'{PREFIX}{name}' in captioned - found and name not in captioned
     else name
     for name in names
   ]
 
 
 def _dataset_names(path: pathlib.Path) -> list[str]:
-  """Returns the names of the datasets of an HDF5 file, bad ones too."""
+  """Returns the names of all datasets of an HDF5 file, even of bad ones."""
   file = Hdf5File(path)
   names = []
   for name in file.names():
@@ -112,7 +113,7 @@ def _dataset_names(path: pathlib.Path) -> list[str]:
     except GroupError:
       continue
     except ArrayError:
-      # Whoever opens it will say what is wrong.
+      # Opening it will raise the same error, with more words.
       pass
     names.append(name)
   file.close()
@@ -120,19 +121,19 @@ def _dataset_names(path: pathlib.Path) -> list[str]:
 
 
 def _durations(ids: list[str], options: DataOptions) -> np.ndarray:
-  """Returns (v,) float64 seconds, nan if neither an annotation nor
-  durations.json says."""
+  """Returns the durations of annotations and durations.json, (v,) float64
+  seconds, nan if unknown."""
   found = Moments(options).join([], ids)[1]
   path = pathlib.Path(options.folder) / DURATIONS
   if not path.exists():
     return found
   try:
-    said = rows.given(text.parse_json(text.read(path), str(path)), 'it')
-    names = text.by_normal(said, str(path))
-    seconds = {name: rows.seconds(said[key]) for name, key in names.items()}
+    content = rows.given(text.parse_json(text.read(path), str(path)), 'it')
+    names = text.by_normal(content, str(path))
+    seconds = {name: rows.seconds(content[key]) for name, key in names.items()}
   except rows.RowError as error:
     raise DataError(
-      f'{path} does not hold {{video: seconds}} ({error}); delete it'
+      f'{path} is not {{video: seconds}} ({error}); delete it'
     ) from None
   stated = np.array([seconds.get(name, np.nan) for name in ids], np.float64)
   return np.where(np.isnan(found), stated, found)

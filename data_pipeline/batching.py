@@ -1,7 +1,7 @@
-"""Which videos and captions make up which batch: numbers only, no features.
+"""Which videos and captions each batch has: numbers only, no features.
 
 Everything here is a pure function of the caption counts, the batch size, the
-seed and the number of the batch, so that every process works out the same
+seed and the number of the batch, so that every process computes the same
 global batch and a run resumes anywhere at once.
 """
 
@@ -18,7 +18,9 @@ from data_pipeline.errors import DataError
 _GROWTH = 1.5
 _DEVIATIONS = 4.0
 _WORD = 2**32 - 1
-# Where the two keys of the shuffle begin.
+# The caption axis of a batch is a multiple of this, unless told otherwise.
+CAPTION_MULTIPLE = 16
+# Initial values of the two keys of the shuffle.
 _SHUFFLE = (zlib.crc32(b'shuffle'), zlib.crc32(b'shuffle again'))
 
 
@@ -30,13 +32,15 @@ def steps_per_epoch(num_videos: int, batch_size: int) -> int:
 
 
 def caption_slots(
-  counts: Sequence[int] | np.ndarray, batch_size: int, multiple: int = 16
+  counts: Sequence[int] | np.ndarray,
+  batch_size: int,
+  multiple: int = CAPTION_MULTIPLE,
 ) -> list[int]:
   """Returns the few sizes that the caption axis of a batch may have.
 
   Each size is one compiled program. The first covers nearly every batch (mean
-  plus four standard deviations of a batch's sum); then they grow by half up to
-  the largest sum there can be, so that no caption is ever dropped.
+  plus four standard deviations of a batch's sum); the others grow by half up
+  to the largest possible sum, so that no caption is ever dropped.
 
   Args:
     counts: (v,) captions of each video.
@@ -47,7 +51,7 @@ def caption_slots(
     Sizes, smallest first.
 
   Raises:
-    DataError: if an argument is not positive or there is no video.
+    DataError: If an argument is not positive or the split has no video.
   """
   counts = np.asarray(counts, np.int64)
   if not counts.size or batch_size < 1 or multiple < 1:
@@ -73,10 +77,10 @@ def caption_slots(
 
 @dataclasses.dataclass(frozen=True)
 class BatchIndices:
-  """What stands in each row of a global batch; -1 is padding.
+  """The videos and captions of a global batch; -1 is padding.
 
   Attributes:
-    videos: (b,) int64 indices of videos, real ones first.
+    videos: (b,) int64 indices of videos, padding last.
     captions: (n,) int64 indices of captions, adjacent by video.
     caption_video: (n,) int32 row of each caption's video, 0 for padding.
   """
@@ -90,7 +94,7 @@ def process_rows(size: int, index: int, count: int, what: str) -> slice:
   """Returns the rows of an axis that belong to one process.
 
   Raises:
-    DataError: if the axis cannot be divided.
+    DataError: If the axis cannot be divided.
   """
   if not 0 <= index < count:
     raise DataError(f'process {index} of {count} does not exist')
@@ -134,6 +138,29 @@ def _mix(x: np.ndarray) -> np.ndarray:
   return x ^ (x >> 16)
 
 
+def starts_of(lengths: np.ndarray) -> np.ndarray:
+  """Returns where each of v runs of these lengths begins when they lie end to
+  end, and where the last one ends, (v + 1,) int64."""
+  return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def captions_by_video(
+  caption_video: np.ndarray, num_videos: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the captions sorted by video, and where each video's begin.
+
+  Args:
+    caption_video: (n,) video of each caption, in any order.
+    num_videos: v.
+
+  Returns:
+    (n,) int64 captions, (v + 1,) int64 starts: those of video i are
+    `captions[starts[i] : starts[i + 1]]`.
+  """
+  counts = np.bincount(caption_video, minlength=num_videos)
+  return np.argsort(caption_video, kind='stable'), starts_of(counts)
+
+
 class TrainPlan:
   """The global batches of training, by number."""
 
@@ -144,27 +171,24 @@ class TrainPlan:
     *,
     batch_size: int,
     seed: int,
-    multiple: int = 16,
+    multiple: int = CAPTION_MULTIPLE,
   ):
-    """Plans batches.
+    """Plans the batches.
 
     Args:
       caption_video: (n,) video of each caption.
       num_videos: v.
       batch_size: videos in a global batch.
-      seed: of the order.
+      seed: decides the order.
       multiple: see `caption_slots`.
     """
-    counts = np.bincount(caption_video, minlength=num_videos)
+    self._captions, self._starts = captions_by_video(caption_video, num_videos)
+    counts = np.diff(self._starts)
     self._counts = counts
-    self.num_videos = num_videos
     self.batch_size = batch_size
     self.seed = seed
     self.slots = caption_slots(counts, batch_size, multiple)
     self.steps_per_epoch = steps_per_epoch(num_videos, batch_size)
-    # Captions of a video may stand anywhere in the file.
-    self._captions = np.argsort(caption_video, kind='stable')
-    self._starts = np.concatenate([[0], np.cumsum(counts)])
     self._order = functools.lru_cache(maxsize=4)(
       functools.partial(epoch_order, num_videos, seed)
     )
@@ -201,6 +225,7 @@ class TrainPlan:
 
 
 def padded_range(number: int, batch_size: int, total: int) -> np.ndarray:
-  """Returns batch `number` of 0..total-1 in order; -1 behind the end."""
+  """Returns batch `number` of the rows 0 to total - 1 in order, (b,) int64;
+  -1 after the end."""
   rows = number * batch_size + np.arange(batch_size)
   return np.where(rows < total, rows, -1)

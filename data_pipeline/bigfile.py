@@ -4,7 +4,7 @@ import ast
 import json
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -12,23 +12,28 @@ from data_pipeline.errors import DataError
 from dreamprvr_jax import text as texts
 
 _DTYPE = np.dtype('<f4')
-# Of shape.txt, which is one line.
+# The most that is read of shape.txt, which is one line.
 _MAX_BYTES = 200
-# Ids may hold other white space, such as a no-break space.
+# Ids may contain other white space, such as a no-break space.
 _SPACE = re.compile('[ \t\r\n\x0b\x0c]+')
-_FILES = ('feature.bin', 'id.txt', 'shape.txt', 'video2frames.txt')
+# The files of a folder.
+FILES = ('feature.bin', 'id.txt', 'shape.txt', 'video2frames.txt')
 
 
 def parse_literal_dict(text: str, where: str) -> dict[str, list[str]]:
   """Returns the one dict literal of a text; nothing in it is ever run.
 
+  Args:
+    text: The text.
+    where: The name of the text in errors.
+
   Raises:
-    DataError: if it is not a literal of {str: [str, ...]}.
+    DataError: If it is not a literal of {str: [str, ...]}.
   """
   parsed = None
   if '"' not in text and '\\' not in text:
-    # The files as released hold plain single-quoted strings. JSON reads those
-    # many times faster than the literal parser and to the same result.
+    # The released files have plain single-quoted strings, which JSON reads many
+    # times faster than the literal parser, with the same result.
     try:
       parsed = json.loads(text.replace("'", '"'))
     except (ValueError, RecursionError):
@@ -36,7 +41,7 @@ def parse_literal_dict(text: str, where: str) -> dict[str, list[str]]:
   if parsed is None:
     try:
       parsed = ast.literal_eval(text.strip())
-    # All that it raises by its documentation.
+    # All errors that it documents.
     except (
       ValueError,
       TypeError,
@@ -52,7 +57,7 @@ def parse_literal_dict(text: str, where: str) -> dict[str, list[str]]:
       ) from None
   if not isinstance(parsed, dict):
     raise DataError(
-      f'{where} holds a {type(parsed).__name__} where a dict literal '
+      f'{where} has a {type(parsed).__name__} where a dict literal '
       '{video id: [frame ids]} was expected; unpack the release again'
     )
   for video, frames in parsed.items():
@@ -65,17 +70,17 @@ def parse_literal_dict(text: str, where: str) -> dict[str, list[str]]:
     others = [frame for frame in frames if not isinstance(frame, str)]
     if others:
       raise DataError(
-        f'{where}: the entry of {video[:60]!r} holds {str(others[0])[:60]} '
+        f'{where}: the entry of {video[:60]!r} has {str(others[0])[:60]} '
         'where frame ids were expected; unpack the release again'
       )
   return parsed
 
 
 def read_table(path: pathlib.Path) -> dict[str, list[str]]:
-  """Returns what a video2frames.txt holds, {video id: [frame ids]} in NFC.
+  """Returns the content of a video2frames.txt, {video id: [frame ids]} in NFC.
 
   Raises:
-    DataError, TextError: if it is malformed, not UTF-8, or two ids are the
+    DataError, TextError: If it is malformed, not UTF-8, or two ids are the
       same in NFC.
   """
   text = texts.read(path)
@@ -86,7 +91,7 @@ def read_table(path: pathlib.Path) -> dict[str, list[str]]:
   for name, stored in texts.by_normal(table, str(path)).items():
     where = f'{path}: an id of the video {name!r}'
     composed[texts.check(name, where)] = [
-      # What is no id is found to be missing in id.txt.
+      # Anything else will not be found in id.txt.
       texts.check(frame, where) if isinstance(frame, str) else frame
       for frame in table[stored]
     ]
@@ -100,7 +105,7 @@ class BigFileStore:
     """Reads the tables of the folder and keeps the rows of the videos `ids`.
 
     Raises:
-      DataError, TextError: if a file is missing, malformed or not UTF-8, if
+      DataError, TextError: If a file is missing, malformed or not UTF-8, if
         feature.bin is not as long as shape.txt says, or if a frame id comes
         twice.
     """
@@ -109,11 +114,11 @@ class BigFileStore:
     self._matrix = None
     self._problems: dict[str, str] = {}
     self._rows: dict[str, slice | np.ndarray] = {}
-    missing = [n for n in _FILES if not (self.folder / n).is_file()]
+    missing = [n for n in FILES if not (self.folder / n).is_file()]
     if missing:
       raise DataError(
-        f'{self.folder} lacks {", ".join(missing)}; a feature folder holds '
-        f'either feature.hdf5 or all of {", ".join(_FILES)}: unpack the '
+        f'{self.folder} lacks {", ".join(missing)}; a feature folder has '
+        f'either feature.hdf5 or all of {", ".join(FILES)}: unpack the '
         'release again'
       )
     self._read_shape()
@@ -130,7 +135,7 @@ class BigFileStore:
       self._count = self._width = 0
     if min(self._count, self._width) < 1:
       raise DataError(
-        f'{path}:1 holds {" ".join(first)[:60]!r} where two integers (number '
+        f'{path}:1 has {" ".join(first)[:60]!r} where two integers (number '
         'of frame vectors, width) from 1 on were expected; unpack the release '
         'again'
       )
@@ -154,14 +159,14 @@ class BigFileStore:
       names = list(map(texts.normal, names))
     if len(names) != self._count:
       raise DataError(
-        f'{path} holds {len(names)} frame ids but shape.txt says '
+        f'{path} has {len(names)} frame ids but shape.txt says '
         f'{self._count}; unpack the release again'
       )
     rows = {name: row for row, name in enumerate(names)}
     if len(rows) != len(names):
       twice = next(n for i, n in enumerate(names) if rows[n] != i)
       raise DataError(
-        f'{path} holds the duplicate frame id {twice!r}, so its features are '
+        f'{path} has the duplicate frame id {twice!r}, so its features are '
         'ambiguous; unpack the release again'
       )
     return rows
@@ -196,7 +201,8 @@ class BigFileStore:
     return name in self._rows or name in self._problems
 
   def problem(self, name: str) -> str | None:
-    """Returns what is wrong with the matrix of an id that the folder has."""
+    """Returns what is wrong with the matrix of an id in the folder, if
+    anything."""
     return self._problems.get(name)
 
   def shape(self, name: str) -> tuple[int, int]:
@@ -213,13 +219,6 @@ class BigFileStore:
       self._matrix = np.memmap(self.path, _DTYPE, 'r', shape=shape)
     rows = self._rows[name]
     return np.asarray(self._matrix[rows][:max_rows]).astype(np.float32)
-
-  def files(self) -> Sequence[pathlib.Path]:
-    """Returns the files that the numbers come from."""
-    return [self.folder / name for name in _FILES]
-
-  def close(self):
-    self._matrix = None
 
   def __getstate__(self):
     return {**self.__dict__, '_matrix': None}

@@ -7,7 +7,8 @@ import re
 from data_pipeline.errors import BadItemError, DataError
 from dreamprvr_jax import text
 
-_CONTROL = re.compile('[\x00-\x1f\x7f-\x9f]')
+# Characters that no id may contain.
+CONTROL = re.compile('[\x00-\x1f\x7f-\x9f]')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Caption:
 
   @property
   def video(self) -> str:
-    """The id of the video: what stands before the first '#'."""
+    """The id of the video: the part before the first '#'."""
     return self.id.split('#', 1)[0]
 
   @property
@@ -39,7 +40,7 @@ def _parse(
   if text.is_blank(line):
     raise BadItemError(where, 'blank line, a caption was expected')
   name, *rest = text.normal(line).split(None, 1)
-  if not name.split('#', 1)[0] or '#' not in name or _CONTROL.search(name):
+  if not name.split('#', 1)[0] or '#' not in name or CONTROL.search(name):
     raise BadItemError(
       where,
       f'malformed line, it begins with {name[:60]!r} where a caption id such '
@@ -53,21 +54,21 @@ def _parse(
 def read_captions(
   path: pathlib.Path, skip_bad: bool = False
 ) -> tuple[list[Caption], list[tuple[str, str]]]:
-  """Returns the captions of a file in file order, and what was left out.
+  """Returns the captions of a file in file order, and the lines left out.
 
   Args:
-    path: the file in UTF-8, `<caption id> <sentence>` on each line; blank
+    path: The file in UTF-8, `<caption id> <sentence>` on each line; blank
       lines at the end are fine. Ids and sentences are read in NFC.
-    skip_bad: leave bad lines out instead of raising.
+    skip_bad: Whether to leave out bad lines instead of raising.
 
   Returns:
     The captions, and (where, reason) for each line left out.
 
   Raises:
-    BadItemError: for a line that is malformed or not UTF-8, a caption without
-      text, or an id that was seen before, with the file and the line number.
-    DataError: if nothing is left.
-    TextError: if the whole file is in another encoding than UTF-8.
+    BadItemError: For a line that is malformed or not UTF-8, a caption without
+      text, or a repeated id, with the file and the line number.
+    DataError: If nothing is left.
+    TextError: If the whole file is in another encoding than UTF-8.
   """
   captions, skipped, seen = [], [], {}
   lines = text.read_each_row(path)

@@ -1,7 +1,6 @@
 """A corpus: its splits, their ids and counts, and access to their arrays."""
 
 import dataclasses
-import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,17 +8,11 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.errors import DataError
-from data_pipeline.moments import Moments
-from data_pipeline.options import SPLITS, DataOptions
-from data_pipeline.release import Release, ReleaseSplit, open_release
-from data_pipeline.source import ReleaseSource, Source
+from data_pipeline.options import DataOptions
+from data_pipeline.source import Source
 
-_log = logging.getLogger(__name__)
-
-# In float32 numbers: 64 bytes.
+# 64 bytes, counted in float32 numbers.
 _ALIGNMENT = 16
-
-__all__ = ['Corpus', 'DataOptions', 'Split', 'open_corpus']
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -38,7 +31,7 @@ class Split:
     moments: (n, 2) float64 seconds, nan if unknown.
     visual_width: width e of the frame features.
     text_width: width e of the word features.
-    source: where the arrays come from.
+    source: reads the arrays.
     options: how an item is made.
   """
 
@@ -55,18 +48,17 @@ class Split:
   text_width: int
   source: Source
   options: DataOptions
-  _resident: Source | None = dataclasses.field(default=None, init=False)
 
   @property
   def captions_per_video(self) -> np.ndarray:
-    """(v,) int64."""
+    """Number of captions of each video, (v,) int64."""
     return np.bincount(self.caption_video, minlength=len(self.video_ids))
 
   @property
   def clip_plan(self) -> np.ndarray | None:
-    """(v, 2, c) int8, the frames of each clip and the merged clip that it
-    becomes a part of; None unless clips are merged. An official release is
-    read for it."""
+    """The number of frames of each clip and the merged clip that it joins,
+    (v, 2, c) int8; None unless clips are merged. On an official release this
+    reads all videos."""
     if not self.options.merged:
       return None
     return self.source.plans(range(len(self.video_ids)))
@@ -77,17 +69,18 @@ class Split:
     """Returns the features of some videos, padded to static shapes.
 
     Args:
-      indices: r rows of the split in any order; -1 gives a row of zeros.
-      source: where to read; the split's own source if not given.
+      indices: r videos of the split in any order; -1 gives a row of zeros.
+      source: reads the arrays; the split's own source if not given.
 
     Returns:
       clip_features (r, c, e) float32, frame_features (r, f, e) float32 with
-      zeros behind the last frame, frame_mask (r, f) bool. Of merged clips
+      zeros behind the last frame, frame_mask (r, f) bool. If clips are merged
       also clip_sizes and clip_groups (r, c) int32, see `clip_plan`; in a row
-      of zeros all clips are of one size and each is its own group.
+      of zeros all clips have one size and each is its own group.
 
     Raises:
-      DataError: if a value is not finite or a file is damaged.
+      DataError: If a value is not finite or a file is damaged.
+      IndexError: If an index is out of range.
     """
     rows = _rows(indices, len(self.video_ids), 'video')
     real = np.flatnonzero(rows >= 0)
@@ -113,7 +106,7 @@ class Split:
       size = options.max_frames // options.num_clips
       sizes = np.full(shape, size, np.int32)
       groups = np.tile(np.arange(shape[1], dtype=np.int32), (len(rows), 1))
-      # Behind the videos: an official release plans as it makes their clips.
+      # After the videos: an official release plans when it makes the clips.
       plan = source.plans(rows[real])
       sizes[real], groups[real] = plan[:, 0], plan[:, 1]
       arrays |= {'clip_sizes': sizes, 'clip_groups': groups}
@@ -126,13 +119,14 @@ class Split:
 
     Args:
       indices: r captions of the split in any order; -1 gives a row of zeros.
-      source: where to read; the split's own source if not given.
+      source: reads the arrays; the split's own source if not given.
 
     Returns:
       word_features (r, l, e) float32, word_mask (r, l) bool.
 
     Raises:
-      DataError: if a value is not finite or a file is damaged.
+      DataError: If a value is not finite or a file is damaged.
+      IndexError: If an index is out of range.
     """
     rows = _rows(indices, len(self.caption_ids), 'caption')
     real = np.flatnonzero(rows >= 0)
@@ -150,17 +144,10 @@ class Split:
       'word_mask': np.arange(max_words) < lengths[:, None],
     }
 
-  def resident(self, progress: bool = True) -> Source:
-    """Returns the split's arrays in host memory, read on the first call."""
-    from data_pipeline.resident import ResidentSource
-
-    if self._resident is None:
-      self._resident = ResidentSource(self, progress)
-    return self._resident
-
 
 class Splits(dict):
-  """Splits by name; asking for one that is not there says what there is."""
+  """Splits by name; a name that is missing raises a DataError that lists
+  them."""
 
   def __init__(self, splits: dict[str, Split], options: DataOptions):
     super().__init__(splits)
@@ -170,8 +157,8 @@ class Splits(dict):
     options = self._options
     path = f'{options.folder}/TextData/{options.collection}{name}.caption.txt'
     raise DataError(
-      f'the split {name!r} is missing: there is no {path}; the corpus has '
-      f'{", ".join(self)}: add the file or ask for one of these'
+      f'the split {name!r} is missing: {path} does not exist; the corpus has '
+      f'{", ".join(self)}: add the file or choose one of these'
     )
 
 
@@ -180,12 +167,12 @@ class Corpus:
   """All splits of a collection.
 
   Attributes:
-    options: what was asked for.
-    storage: 'release' or 'records', where the arrays come from.
+    options: the options that it was opened with.
+    storage: 'release' or 'records', the files that the arrays come from.
     visual_width: width of the frame features.
     text_width: width of the word features.
     splits: by name; only those that have a caption file.
-    skipped: (item, reason) for everything that was left out.
+    skipped: (item, reason) of each item that was left out.
   """
 
   options: DataOptions
@@ -196,7 +183,7 @@ class Corpus:
   skipped: list[tuple[str, str]]
 
   def describe(self) -> list[dict[str, Any]]:
-    """Returns one row of facts per split."""
+    """Returns one row of counts and sizes for each split."""
     rows = []
     for split in self.splits.values():
       counts = split.captions_per_video
@@ -222,9 +209,9 @@ class Corpus:
 
 
 def _empty(shape: tuple[int, ...]) -> np.ndarray:
-  """Returns float32 memory at an address that TensorFlow need not copy from.
+  """Returns an uninitialised float32 array.
 
-  Not zeros: most of it is written over at once.
+  Its address is aligned, so that TensorFlow need not copy it.
   """
   size = math.prod(shape)
   buffer = np.empty(size + _ALIGNMENT, np.float32)
@@ -240,107 +227,3 @@ def _rows(indices, count: int, what: str) -> np.ndarray:
       f'{count}'
     )
   return rows
-
-
-def open_corpus(options: DataOptions) -> Corpus:
-  """Returns the corpus; ids and counts are read, the arrays are not.
-
-  Raises:
-    DataError: if files are missing or bad, or prepared records are asked for
-      and do not match.
-  """
-  if options.storage == 'release':
-    return open_release_corpus(options)
-  from data_pipeline import manifest, prepared
-
-  problem = manifest.problem(options)
-  if problem is None:
-    return prepared.open_record_corpus(options)
-  if options.storage == 'records':
-    raise DataError(problem)
-  if not manifest.path(options).exists():
-    _log.info('reading the release: %s', problem)
-  else:
-    _log.warning('%s; reading the release instead', problem)
-  return open_release_corpus(options)
-
-
-def open_release_corpus(options: DataOptions) -> Corpus:
-  """Returns the corpus, its arrays made from the official files on the fly."""
-  release = open_release(options)
-  moments = Moments(options)
-  splits = {}
-  for name in SPLITS:
-    if name in release.splits:
-      splits[name] = _release_split(
-        release, release.splits[name], moments, options
-      )
-  return Corpus(
-    options=options,
-    storage='release',
-    visual_width=release.visual_width,
-    text_width=release.text_width,
-    splits=Splits(splits, options),
-    skipped=release.skipped,
-  )
-
-
-def _release_split(
-  release: Release,
-  part: ReleaseSplit,
-  moments: Moments,
-  options: DataOptions,
-) -> Split:
-  if options.skip_bad:
-    part = _without_bad_values(release, part, options)
-  index = {video: i for i, video in enumerate(part.video_ids)}
-  spans, durations = moments.join(part.captions, part.video_ids)
-  frames = [release.visual.shape(video)[0] for video in part.video_ids]
-  assert release.text is not None
-  words = [release.text.shape(c.id)[0] for c in part.captions]
-  return Split(
-    name=part.name,
-    video_ids=part.video_ids,
-    caption_ids=[c.id for c in part.captions],
-    captions=[c.text for c in part.captions],
-    caption_video=np.array([index[c.video] for c in part.captions], np.int32),
-    num_frames=np.array(frames, np.int32),
-    num_words=np.minimum(words, options.max_words).astype(np.int32),
-    durations=durations,
-    moments=spans,
-    visual_width=release.visual_width,
-    text_width=release.text_width,
-    source=ReleaseSource(release, part, options),
-    options=options,
-  )
-
-
-def _without_bad_values(
-  release: Release, part: ReleaseSplit, options: DataOptions
-) -> ReleaseSplit:
-  """Returns the split without what holds NaN; reads every value once."""
-  videos, captions = ReleaseSource(release, part, options).bad_values()
-  bad = {part.video_ids[i] for i in videos}
-  new = [(f'video {part.video_ids[i]!r}', why) for i, why in videos.items()]
-  new += [
-    (f'caption {part.captions[i].id!r}', why) for i, why in captions.items()
-  ]
-  for name, reason in new:
-    _log.debug('left out %s: %s', name, reason)
-  release.skipped += new
-  kept = [
-    caption
-    for i, caption in enumerate(part.captions)
-    if i not in captions and caption.video not in bad
-  ]
-  if not kept:
-    raise DataError(
-      f'nothing is left of {part.path}: every item of it is bad, the last one '
-      f'because it {new[-1][1]}'
-    )
-  return ReleaseSplit(
-    part.name,
-    part.path,
-    list(dict.fromkeys(caption.video for caption in kept)),
-    kept,
-  )

@@ -1,46 +1,24 @@
 """The prepared records as a dataset of TensorFlow Datasets.
 
 The shards are ours and the metadata is theirs: a `GeneratorBasedBuilder` would
-shuffle the examples, write in one process and begin anew after every stop.
+shuffle the examples, write in one process and start over after every stop.
 """
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
-from etils import epath
 from tensorflow_datasets.core import example_serializer
 
+from data_pipeline.batching import captions_by_video
 from data_pipeline.corpus import Split
 from data_pipeline.options import DataOptions
+from data_pipeline.paths import VERSION, dataset_dir, dataset_name
 
-VERSION = '1.0.0'
 _DESCRIPTION = (
   'Partially relevant video retrieval: one example is one video with all its '
   'captions. Features are pooled, normalised and cut, ready to be batched.'
 )
-
-
-def dataset_name(options: DataOptions) -> str:
-  """Returns the collection's name as TensorFlow Datasets allows it."""
-  name = re.sub(r'[^a-z0-9_]+', '_', options.collection.lower()).strip('_')
-  return name if name[:1].isalpha() else f'corpus_{name}'
-
-
-def dataset_dir(options: DataOptions) -> epath.Path:
-  """Returns the folder of the shards."""
-  return options.prepared / dataset_name(options) / VERSION
-
-
-def index_path(options: DataOptions, split: str) -> epath.Path:
-  """Returns where the index of a split lies."""
-  return dataset_dir(options) / f'index-{split}.npz'
-
-
-def shard_name(name: str, split: str, shard: int, count: int) -> str:
-  """Returns the file name of a shard."""
-  return f'{name}-{split}.tfrecord-{shard:05d}-of-{count:05d}'
 
 
 def features(
@@ -85,9 +63,9 @@ class Serializer:
     self._serializer = example_serializer.ExampleSerializer(
       info  # pyright: ignore[reportArgumentType]
     )
-    self._order = np.argsort(split.caption_video, kind='stable')
-    counts = split.captions_per_video
-    self._starts = np.concatenate([[0], np.cumsum(counts)])
+    self._order, self._starts = captions_by_video(
+      split.caption_video, len(split.video_ids)
+    )
 
   def __call__(self, video: int) -> tuple[bytes, list[bytes]]:
     """Returns the example of a video and its raw clips, frames and words."""
@@ -114,8 +92,8 @@ class Serializer:
         **merged,
       }
     )
-    # Deterministic: the same features always give the same bytes, and sorted
-    # keys put clips and frames side by side.
+    # Deterministic: the same features always give the same bytes. Sorted keys
+    # put clips and frames next to each other.
     data = self._serializer.get_tf_example(example).SerializeToString(
       deterministic=True
     )
@@ -128,7 +106,14 @@ def write_metadata(
   shard_lengths: dict[str, Sequence[int]],
   num_bytes: dict[str, int],
 ) -> None:
-  """Writes what `tfds.load` needs to know next to the shards."""
+  """Writes the metadata that `tfds.load` reads, next to the shards.
+
+  Args:
+    options: The collection.
+    widths: Of frame and word features.
+    shard_lengths: Videos in each shard, by split.
+    num_bytes: Of all shards, by split.
+  """
   folder = dataset_dir(options)
   template = tfds.core.ShardedFileTemplate(
     dataset_name=dataset_name(options),

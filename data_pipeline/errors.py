@@ -1,22 +1,21 @@
-"""Errors about somebody's files."""
+"""Errors about files and items of data."""
 
 from dreamprvr_jax.errors import UserError
 
 
 class DataError(UserError):
-  """A file, an item or an option of the data is not as it has to be.
+  """A file, an item or an option of the data is wrong.
 
-  The message is written for the person who owns the files: it names the thing
-  and where it was found, says what was found and what was expected, and ends
-  with what to do.
+  The message is for the owner of the files: it names the thing and its place,
+  says what was found and what was expected, and ends with what to do.
   """
 
 
 class BadItemError(DataError):
-  """One video or one caption is bad; the rest of the corpus may be used.
+  """One video or one caption is bad; the rest of the corpus may be good.
 
   Attributes:
-    item: What is bad, such as "video 'v_1'" or 'FILE:3'.
+    item: The item, such as "video 'v_1'" or 'FILE:3'.
     reason: What is wrong with it.
   """
 
@@ -35,13 +34,13 @@ class BadItemError(DataError):
 class ArrayError(DataError):
   """One array of a file cannot be used.
 
-  The message is what stands behind the array's name in a sentence, such as
-  'holds object where floats were expected'; who knows the name puts it there.
+  The message continues a sentence that begins with the array's name, such as
+  'has object where floats were expected'; the caller adds the name.
   """
 
 
 def unreadable(error: BaseException) -> str:
-  """Returns how a message goes on behind the name of what a library could
-  not read."""
+  """Returns the message for an array that a library could not read; it
+  continues a sentence that begins with the array's name."""
   what = ' '.join(str(error).split())[:160] or type(error).__name__
   return f'cannot be read: {what}; copy or write it again'

@@ -1,7 +1,7 @@
 """Feature matrices in an HDF5 file, one root-level dataset per id."""
 
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import tqdm
@@ -17,8 +17,7 @@ from dreamprvr_jax.host_memory import available_memory
 class Hdf5Store:
   """Random access to the (rows, width) matrices of one file.
 
-  The place of every matrix is looked up once; see `Hdf5File` for how they are
-  read.
+  The place of every matrix is looked up once; `Hdf5File` reads them.
   """
 
   def __init__(
@@ -31,16 +30,16 @@ class Hdf5Store:
     """Looks up `ids`; those without a dataset are simply absent.
 
     Args:
-      path: the file.
-      ids: which matrices; a name in the file may be another normal form of
-        its id.
-      optional_prefix: of the ids; the file's own names may lack it.
-      limits: how far they may unpack; the defaults if not given.
+      path: The file.
+      ids: Ids of the matrices; a name in the file may be another normal form
+        of its id.
+      optional_prefix: A prefix of ids that names in the file may lack.
+      limits: How far the matrices may unpack; the defaults if not given.
 
     Raises:
-      DataError: if the file is missing, truncated or not HDF5, or if it
-        claims too much in all.
-      TextError: if two names in it are the same id in NFC.
+      DataError: If the file is missing, truncated or not HDF5, or if its
+        matrices together unpack too far.
+      TextError: If two names in it are the same id in NFC.
     """
     self.path = pathlib.Path(path)
     self._file = Hdf5File(self.path)
@@ -49,7 +48,7 @@ class Hdf5Store:
     try:
       self._locate(ids, optional_prefix)
     finally:
-      # It may be written anew while nothing is read.
+      # It may be replaced while nothing is read.
       self._file.close()
     claims = {name: stored.claim for name, stored in self._entries.items()}
     excess = (limits or Limits()).excess(
@@ -70,7 +69,7 @@ class Hdf5Store:
       try:
         found = self._first(forms)
         if spellings is None and not (found and name.isascii()):
-          # Names are listed only if they may be composed in another way.
+          # Names are listed only if one may have another normal form.
           spellings = text.by_normal(self._file.names(), str(self.path))
         if found is None and spellings:
           found = self._first(spellings.get(form, form) for form in forms)
@@ -81,7 +80,7 @@ class Hdf5Store:
         self._keep(name, found, available)
 
   def _first(self, names: Iterable[str]) -> Stored | None:
-    """Returns the first dataset that there is of some names."""
+    """Returns the first dataset with one of these names, if any."""
     return next(filter(None, map(self._file.find, names)), None)
 
   def _keep(self, name: str, found: Stored, available: int | None) -> None:
@@ -101,7 +100,8 @@ class Hdf5Store:
     return name in self._entries or name in self._problems
 
   def problem(self, name: str) -> str | None:
-    """Returns what is wrong with the matrix of an id that the file has."""
+    """Returns what is wrong with the matrix of an id in the file, if
+    anything."""
     return self._problems.get(name)
 
   def shape(self, name: str) -> tuple[int, int]:
@@ -113,18 +113,10 @@ class Hdf5Store:
     """Returns the first rows of a matrix in its stored precision.
 
     Raises:
-      ArrayError: if its values are damaged or do not fit into memory.
-      DataError: if the file ends before the matrix does.
+      ArrayError: If its values are damaged or do not fit into memory.
+      DataError: If the file ends before the matrix does.
     """
     try:
       return self._file.read(self._entries[name], max_rows)
     except ArrayError as error:
       raise ArrayError(f'{error} (in {self.path})') from None
-
-  def files(self) -> Sequence[pathlib.Path]:
-    """Returns the files that the numbers come from."""
-    return [self.path]
-
-  def close(self):
-    """Closes the file."""
-    self._file.close()

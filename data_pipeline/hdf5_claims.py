@@ -1,14 +1,13 @@
-"""What a dataset of an HDF5 file claims, and whether the file holds it.
+"""The claims of datasets in HDF5 files, checked without reading values.
 
-HDF5 lets a name stand for a dataset of another file, and a dataset keep its
-values in other files. Both are refused, so that reading a file gives nothing
+HDF5 lets a name refer to a dataset of another file, and lets a dataset keep its
+values in other files. Both are refused, so that reading a file reads nothing
 but that file. Values that were never written, which the library reads as
 zeros, are refused too.
 """
 
 import collections
 import math
-import sys
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,14 +16,14 @@ import h5py
 from h5py import h5l, h5o  # pyright: ignore[reportAttributeAccessIssue]
 
 from data_pipeline.errors import ArrayError, unreadable
-from data_pipeline.limits import Claim, shape_text
+from data_pipeline.limits import Claim, require_possible, shape_text
 
-# What h5py makes of the errors of the HDF5 library, by the kind of each.
+# h5py turns errors of the HDF5 library into these, by their kind.
 HDF5_ERRORS = (OSError, RuntimeError, ValueError, TypeError, KeyError)
 # Soft links that are followed for one name, as many as HDF5 itself follows.
 _MAX_LINKS = 16
-# A packed chunk from this size on is unpacked in steps first. Smaller ones
-# cannot unpack to more than about a GiB.
+# A packed chunk of at least this size is first unpacked in steps. Smaller ones
+# unpack to about a GiB at most.
 _PROBED = 1 << 20
 # Bytes that a filter may add to a chunk.
 _SLACK = 4096
@@ -36,8 +35,8 @@ class GroupError(ArrayError):
 
 
 class Stored(NamedTuple):
-  """A dataset: its name in the file, what it claims, and where its values lie
-  if they lie in one piece (else -1)."""
+  """A dataset: its name in the file, its claim, and the offset of its values
+  if they are in one piece (else -1)."""
 
   name: str
   claim: Claim
@@ -45,7 +44,7 @@ class Stored(NamedTuple):
 
 
 def ask(call: Callable, *arguments: Any) -> Any:
-  """Returns the answer of the HDF5 library.
+  """Returns the result of a call to the HDF5 library.
 
   Raises:
     ArrayError: If it finds the file damaged.
@@ -57,10 +56,10 @@ def ask(call: Callable, *arguments: Any) -> Any:
 
 
 def open_dataset(file: h5py.File, name: str) -> h5py.h5d.DatasetID | None:
-  """Returns the dataset of a name; None if there is no such name.
+  """Returns the dataset with a name; None if the file has no such name.
 
-  h5py itself follows links to other files without a word, so every part of
-  the name is looked at before it is opened.
+  h5py follows links to other files silently, so every part of the name is
+  checked before it is opened.
 
   Raises:
     ArrayError: If the name leads to another file, to a group or nowhere.
@@ -109,7 +108,7 @@ def _target(group: Any, part: bytes, kind: int) -> str:
 
 
 def examine(dataset: Any, name: str, size: int) -> Stored:
-  """Returns what is known of a dataset, without reading values.
+  """Returns a dataset's claim and place, without reading values.
 
   Args:
     dataset: The open dataset.
@@ -121,17 +120,13 @@ def examine(dataset: Any, name: str, size: int) -> Stored:
   """
   space = ask(dataset.get_space)
   if ask(space.get_simple_extent_type) == h5py.h5s.NULL:
-    raise ArrayError('holds no array: its dataset is null; write its values')
+    raise ArrayError('has no values: its dataset is null; write its values')
   shape = tuple(ask(getattr, dataset, 'shape'))
   dtype = ask(getattr, dataset, 'dtype')
   if dtype.kind not in _NUMBERS:
-    # Who asked refuses it; the rest is about numbers.
+    # The caller refuses it; the rest is about numbers.
     return Stored(name, Claim(shape, dtype, 0, 0), -1)
-  if math.prod(n for n in shape if n) * dtype.itemsize > sys.maxsize:
-    raise ArrayError(
-      f'claims the shape {shape_text(shape)}, which no machine can hold; write '
-      'it again'
-    )
+  require_possible(shape, dtype)
   unpacked = math.prod(shape) * dtype.itemsize
   if not unpacked:
     return Stored(name, Claim(shape, dtype, 0, 0), -1)
@@ -140,7 +135,7 @@ def examine(dataset: Any, name: str, size: int) -> Stored:
   if offset is None:
     offset = -1
     unpacked, pieces = _laid_out(dataset, unpacked, packed)
-  # Packing adds a little to what cannot be packed.
+  # Packing adds a little to values that do not pack.
   most = unpacked + unpacked // 8 + pieces * _SLACK
   if packed > min(most, size) or (offset >= 0 and offset + unpacked > size):
     raise ArrayError(
@@ -152,21 +147,21 @@ def examine(dataset: Any, name: str, size: int) -> Stored:
 
 
 def _laid_out(dataset: Any, size: int, packed: int) -> tuple[int, int]:
-  """Returns how many bytes reading a dataset makes, and of how many pieces.
+  """Returns the bytes in memory of a dataset that is read, and its pieces.
 
   Args:
-    dataset: One that does not lie in one piece.
+    dataset: A dataset that is not stored in one piece.
     size: Bytes of its values.
-    packed: Bytes that are stored.
+    packed: Bytes in the file.
 
   Raises:
-    ArrayError: If values lie in other files, or some were never written.
+    ArrayError: If values are in other files, or some were never written.
   """
   plan = ask(dataset.get_create_plist)
   layout = ask(plan.get_layout)
   if layout == h5py.h5d.VIRTUAL:
     raise ArrayError(
-      'is a virtual dataset, whose values lie elsewhere; copy them into a '
+      'is a virtual dataset, with values in other datasets; copy them into a '
       'dataset of this file'
     )
   if ask(plan.get_external_count):
@@ -181,9 +176,9 @@ def _laid_out(dataset: Any, size: int, packed: int) -> tuple[int, int]:
   chunk = ask(plan.get_chunk)
   shape, dtype = dataset.shape, dataset.dtype
   count = math.prod(-(-n // m) for n, m in zip(shape, chunk, strict=True))
-  there = ask(dataset.get_num_chunks)
-  if there < count:
-    raise ArrayError(_never_written(f'{count:,} chunks', f'{there:,}'))
+  stored = ask(dataset.get_num_chunks)
+  if stored < count:
+    raise ArrayError(_never_written(f'{count:,} chunks', f'{stored:,}'))
   return count * math.prod(chunk) * dtype.itemsize, count
 
 
@@ -195,9 +190,12 @@ def _never_written(claimed: str, stored: str) -> str:
 
 
 def require_honest_chunks(dataset: Any) -> None:
-  """Raises ArrayError if a packed chunk holds more than a chunk.
+  """Checks that no packed chunk contains more than a chunk.
 
-  The library would unpack all of it before it sees that.
+  The library would only notice after it has unpacked all of it.
+
+  Raises:
+    ArrayError: If one does.
   """
   plan = ask(dataset.get_create_plist)
   if ask(plan.get_layout) != h5py.h5d.CHUNKED:
@@ -219,10 +217,10 @@ def require_honest_chunks(dataset: Any) -> None:
     try:
       found = len(zlib.decompressobj().decompress(packed, most + 1))
     except zlib.error:
-      # Another filter was applied behind it: the library will see.
+      # Another filter was applied after it: the library will report it.
       continue
     if found > most:
       raise ArrayError(
-        f'holds a chunk of {len(packed):,} bytes that unpacks to more than the '
+        f'has a chunk of {len(packed):,} bytes that unpacks to more than the '
         f'{most - _SLACK:,} of a chunk; it is damaged, write it again'
       )

@@ -1,4 +1,4 @@
-"""Datasets of an HDF5 file, by any number of threads and processes."""
+"""Datasets of an HDF5 file, read by any number of threads and processes."""
 
 import math
 import os
@@ -16,9 +16,11 @@ from data_pipeline.hdf5_claims import (
   open_dataset,
   require_honest_chunks,
 )
-from data_pipeline.limits import Claim, require_memory
+from data_pipeline.limits import Claim, no_memory, require_memory
 
-# One lock for the process: HDF5 itself has no other way to be shared.
+# File endings.
+HDF5_SUFFIXES = ('.h5', '.hdf5')
+# One lock for the process: HDF5 cannot be shared in any other way.
 _LOCK = threading.Lock()
 
 
@@ -27,11 +29,11 @@ _PART = 2**30
 
 
 class Hdf5File:
-  """Root-level datasets of one file, see `hdf5_claims` for what is refused.
+  """The root-level datasets of one file; `hdf5_claims` says which are refused.
 
-  Values in one piece, which is how the releases are written, are read at their
-  byte offset without the HDF5 library and its global lock; chunked or
-  compressed ones go through h5py.
+  Values in one piece, as in the releases, are read at their byte offset without
+  the HDF5 library and its global lock; chunked or compressed ones go through
+  h5py.
   """
 
   def __init__(self, path: pathlib.Path):
@@ -48,8 +50,8 @@ class Hdf5File:
     self._opening = threading.Lock()
 
   def names(self) -> list[str]:
-    """Returns the names at the root, those of groups and links too; bytes
-    that are not UTF-8 become lone surrogates.
+    """Returns the names at the root, including groups and links; bytes that
+    are not UTF-8 become lone surrogates.
 
     Raises:
       DataError: If the file is missing, damaged or not HDF5.
@@ -69,11 +71,11 @@ class Hdf5File:
     ]
 
   def find(self, name: str) -> Stored | None:
-    """Returns the dataset of a name; None if the file has no such name.
+    """Returns the dataset with a name; None if the file has no such name.
 
     Raises:
-      ArrayError: If it is no dataset of this file, or claims values that the
-        file does not hold.
+      ArrayError: If it is not a dataset of this file, or claims values that
+        the file does not have.
       DataError: If the file is missing, damaged or not HDF5.
     """
     with _LOCK:
@@ -121,7 +123,7 @@ class Hdf5File:
       os.close(descriptor)
 
   def __getstate__(self):
-    # Another process opens its own handles.
+    # Another process opens the file itself.
     return {'path': self.path, 'state': self._state}
 
   def __setstate__(self, state):
@@ -132,7 +134,7 @@ class Hdf5File:
     """Returns the open file; the caller holds the lock."""
     if self._file is None:
       try:
-        # No lock: the file may lie on a read-only or network disk.
+        # Not locked: the file may be on a read-only or network disk.
         file = h5py.File(self.path, 'r', locking=False)
       except FileNotFoundError:
         raise DataError(
@@ -201,11 +203,11 @@ class Hdf5File:
         os.lseek(descriptor, offset, os.SEEK_SET)
         return os.read(descriptor, min(size, _PART))
     except MemoryError:
-      raise _no_memory(size) from None
+      raise no_memory(size) from None
 
   def _read_locked(self, stored: Stored, max_rows: int | None) -> np.ndarray:
     with _LOCK:
-      # The name again, link by link: the file may have changed.
+      # Follow the name again, link by link: the file may have changed.
       found = open_dataset(self._opened(), stored.name)
       if found is None:
         raise ArrayError('is no longer in the file; start again')
@@ -216,14 +218,14 @@ class Hdf5File:
       except HDF5_ERRORS as error:
         raise ArrayError(unreadable(error)) from None
       except MemoryError:
-        raise _no_memory(stored.claim.unpacked) from None
+        raise no_memory(stored.claim.unpacked) from None
 
 
 class Hdf5Arrays:
-  """All root-level datasets of a file, as `npz.Npz` has those of its kind.
+  """All root-level datasets of a file, with the methods of `npz.Npz`.
 
   Attributes:
-    ids: Names of the datasets; groups and links too, which cannot be read.
+    ids: Names of the datasets, and of groups and links, which cannot be read.
     size: Bytes of the file.
   """
 
@@ -239,19 +241,19 @@ class Hdf5Arrays:
     self._found: dict[str, Stored] = {}
 
   def claim(self, name: str) -> Claim:
-    """Returns what the file says of a dataset.
+    """Returns the claim of a dataset.
 
     Raises:
-      ArrayError: If it is none, or not all of it is in the file.
+      ArrayError: If it is not one, or not all of it is in the file.
     """
     found = self._file.find(name)
     if found is None:
-      raise ArrayError('is no dataset; remove it')
+      raise ArrayError('is not a dataset; remove it')
     self._found[name] = found
     return found.claim
 
   def read(self, name: str) -> np.ndarray:
-    """Returns a dataset whose claim was asked for.
+    """Returns a dataset; its claim must have been read before.
 
     Raises:
       ArrayError: If it is damaged or does not fit into memory.
@@ -268,10 +270,3 @@ class Hdf5Arrays:
 
   def __exit__(self, *_):
     self.close()
-
-
-def _no_memory(size: int) -> ArrayError:
-  return ArrayError(
-    f'takes {size:,} bytes, for which there is no memory now; end other '
-    'programs, or cut it into smaller arrays'
-  )

@@ -1,11 +1,13 @@
-"""Iterators over batches: resident or streaming, the same bits either way."""
+"""Iterators over batches; both pipelines give the same bits."""
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from data_pipeline.batching import (
+  CAPTION_MULTIPLE,
   TrainPlan,
   padded_range,
   process_rows,
@@ -14,10 +16,13 @@ from data_pipeline.batching import (
 from data_pipeline.corpus import Split
 from data_pipeline.errors import DataError
 from data_pipeline.prefetch import Prefetcher
+from data_pipeline.resident import resident_source
 from data_pipeline.source import Source
 
 Batch = dict[str, np.ndarray]
 _PIPELINES = ('resident', 'streaming')
+# Batches that are made ahead of time.
+_PREFETCH = 2
 
 
 def _start(
@@ -41,15 +46,15 @@ def _source(split: Split, pipeline: str) -> Source:
     raise DataError(
       f'pipeline={pipeline!r} is not one of {", ".join(_PIPELINES)}'
     )
-  return split.resident() if pipeline == 'resident' else split.source
+  return resident_source(split) if pipeline == 'resident' else split.source
 
 
 class TrainIterator:
   """Endless training batches.
 
   Batch k is a pure function of the split, the batch size, the seed and k;
-  `position`, the number of batches handed out so far, is all that a checkpoint
-  has to keep.
+  `position`, the number of batches returned so far, is all that a checkpoint
+  has to store.
   """
 
   def __init__(
@@ -67,7 +72,7 @@ class TrainIterator:
     self.steps_per_epoch = plan.steps_per_epoch
 
     def make(number: int) -> Batch:
-      return train_batch(split, source, plan, number, *process)
+      return train_batch(split, source, plan, number, process)
 
     self._batches = _start(make, position, None, pipeline, prefetch)
 
@@ -95,17 +100,13 @@ def train_batch(
   source: Source,
   plan: TrainPlan,
   number: int,
-  process_index: int = 0,
-  process_count: int = 1,
+  process: tuple[int, int],
 ) -> Batch:
-  """Returns one process's rows of global training batch `number`."""
+  """Returns one process's rows of global training batch `number`; see
+  `train_batches`."""
   indices = plan.batch(number)
-  rows = process_rows(
-    len(indices.videos), process_index, process_count, 'a batch'
-  )
-  slots = process_rows(
-    len(indices.captions), process_index, process_count, 'a caption axis'
-  )
+  rows = process_rows(len(indices.videos), *process, 'a batch')
+  slots = process_rows(len(indices.captions), *process, 'a caption axis')
   videos, captions = indices.videos[rows], indices.captions[slots]
   return {
     **split.read_videos(videos, source),
@@ -125,31 +126,31 @@ def train_batches(
   pipeline: str = 'resident',
   process_index: int = 0,
   process_count: int = 1,
-  multiple: int = 16,
-  prefetch: int = 2,
+  multiple: int = CAPTION_MULTIPLE,
+  prefetch: int = _PREFETCH,
 ) -> TrainIterator:
-  """Returns endless training batches, every epoch in an order of its own.
+  """Returns endless training batches; every epoch has its own order.
 
   Args:
-    split: what to train on.
-    batch_size: videos b in a global batch.
-    seed: of the order.
-    position: batches already seen; the first one returned is this one.
-    pipeline: 'resident' (the split in host memory) or 'streaming' (read as
+    split: The training split.
+    batch_size: Videos b in a global batch.
+    seed: Decides the order.
+    position: Number of the first batch that is returned.
+    pipeline: 'resident' (the split in host memory) or 'streaming' (read when
       needed, through tf.data).
-    process_index: which process this is.
-    process_count: how many there are; each gets equal slices of the rows.
-    multiple: the caption axis n is a multiple of this, see `caption_slots`.
-    prefetch: batches made ahead of time; 0 makes them in the caller's thread.
+    process_index: The number of this process.
+    process_count: The number of processes; each gets equal slices of the rows.
+    multiple: The caption axis n is a multiple of this, see `caption_slots`.
+    prefetch: Batches made ahead of time; 0 makes them in the caller's thread.
 
   Yields:
     clip_features (b, c, e), frame_features (b, f, e), frame_mask (b, f),
     video_mask (b,), word_features (n, l, e), word_mask (n, l), caption_mask
-    (n,), caption_video (n,) int32: float32 features, bool masks; of merged
-    clips also clip_sizes and clip_groups (b, c) int32.
+    (n,), caption_video (n,) int32: float32 features, bool masks; if clips
+    are merged also clip_sizes and clip_groups (b, c) int32.
 
   Raises:
-    DataError: if b or a size of n cannot be divided among the processes.
+    DataError: If b or a size of n cannot be divided among the processes.
   """
   source = _source(split, pipeline)
   plan = TrainPlan(
@@ -159,17 +160,12 @@ def train_batches(
     seed=seed,
     multiple=multiple,
   )
-  process_rows(batch_size, process_index, process_count, 'batch_size')
+  process = (process_index, process_count)
+  process_rows(batch_size, *process, 'batch_size')
   for size in plan.slots:
-    process_rows(
-      size,
-      process_index,
-      process_count,
-      f'a caption axis (multiple={multiple})',
-    )
+    process_rows(size, *process, f'a caption axis (multiple={multiple})')
   if position < 0:
     raise DataError(f'position={position} must not be negative')
-  process = (process_index, process_count)
   return TrainIterator(
     split, plan, source, position, pipeline, process, prefetch
   )
@@ -182,24 +178,23 @@ def video_batches(
   pipeline: str = 'resident',
   process_index: int = 0,
   process_count: int = 1,
-  prefetch: int = 2,
 ) -> Iterator[Batch]:
-  """Yields all videos in corpus order; the last batch is padded.
+  """Returns batches of all videos in corpus order; the last one is padded.
+
+  See `train_batches` for the arguments.
 
   Yields:
     clip_features (b, c, e), frame_features (b, f, e), frame_mask (b, f),
-    video_mask (b,); of merged clips also clip_sizes and clip_groups (b, c).
+    video_mask (b,); if clips are merged also clip_sizes and clip_groups (b,
+    c).
   """
   source = _source(split, pipeline)
-  total = len(split.video_ids)
-  mine = process_rows(batch_size, process_index, process_count, 'batch_size')
 
-  def make(number: int) -> Batch:
-    rows = padded_range(number, batch_size, total)[mine]
-    return {**split.read_videos(rows, source), 'video_mask': rows >= 0}
+  def read(videos: np.ndarray) -> Batch:
+    return {**split.read_videos(videos, source), 'video_mask': videos >= 0}
 
-  steps = steps_per_epoch(total, batch_size)
-  return _finite(_start(make, 0, steps, pipeline, prefetch))
+  process = (process_index, process_count)
+  return _in_order(read, len(split.video_ids), batch_size, pipeline, process)
 
 
 def query_batches(
@@ -209,28 +204,54 @@ def query_batches(
   pipeline: str = 'resident',
   process_index: int = 0,
   process_count: int = 1,
-  prefetch: int = 2,
 ) -> Iterator[Batch]:
-  """Yields all captions in file order; the last batch is padded.
+  """Returns batches of all captions in file order; the last one is padded.
+
+  See `train_batches` for the arguments.
 
   Yields:
     word_features (n, l, e), word_mask (n, l), caption_mask (n,).
   """
   source = _source(split, pipeline)
-  total = len(split.caption_ids)
-  mine = process_rows(batch_size, process_index, process_count, 'batch_size')
 
-  def make(number: int) -> Batch:
-    rows = padded_range(number, batch_size, total)[mine]
-    return {**split.read_captions(rows, source), 'caption_mask': rows >= 0}
+  def read(captions: np.ndarray) -> Batch:
+    return {
+      **split.read_captions(captions, source),
+      'caption_mask': captions >= 0,
+    }
 
-  steps = steps_per_epoch(total, batch_size)
-  return _finite(_start(make, 0, steps, pipeline, prefetch))
+  process = (process_index, process_count)
+  return _in_order(read, len(split.caption_ids), batch_size, pipeline, process)
 
 
-def _finite(batches) -> Iterator[Batch]:
+def _in_order(
+  read: Callable[[np.ndarray], Batch],
+  total: int,
+  batch_size: int,
+  pipeline: str,
+  process: tuple[int, int],
+) -> Iterator[Batch]:
+  """Returns one process's rows of the batches of items 0 to total - 1.
+
+  Args:
+    read: Returns the arrays of some items; -1 is padding.
+    total: Number of items.
+    batch_size: Items in a global batch.
+    pipeline: 'resident' or 'streaming'.
+    process: Which process this is, and how many there are.
+  """
+  mine = process_rows(batch_size, *process, 'batch_size')
+  batches = _start(
+    lambda number: read(padded_range(number, batch_size, total)[mine]),
+    0,
+    steps_per_epoch(total, batch_size),
+    pipeline,
+    _PREFETCH,
+  )
+  return _closing(batches)
+
+
+def _closing(batches) -> Iterator[Batch]:
   """Yields batches and ends the background work, even if left early."""
-  try:
+  with contextlib.closing(batches):
     yield from batches
-  finally:
-    batches.close()

@@ -1,7 +1,7 @@
-"""Labels that name every video a query may mean, not only its own.
+"""Labels that name every video that fits a query, not only its own.
 
-One JSON object a line, plain or gzipped: {"query_id": caption id, "caption":
-its sentence, "gt_video_ids": its own video first, then the others}.
+A file has one JSON object a line and may be gzipped: {"query_id": caption id,
+"caption": its sentence, "gt_video_ids": its own video first, then the others}.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ def read_labels(path: str) -> dict[str, Label]:
 
   Raises:
     DataError, TextError: If the file is missing or damaged, or a line of it is
-      not as it has to be.
+      not a label.
   """
   labels: dict[str, Label] = {}
   for number, line in enumerate(_lines(epath.Path(path)), 1):
@@ -58,7 +58,7 @@ def read_labels(path: str) -> dict[str, Label]:
       )
     labels[label.query_id] = label
   if not labels:
-    raise DataError(f'{path} holds no label; expected lines {_EXPECTED}')
+    raise DataError(f'{path} has no label; expected lines {_EXPECTED}')
   return labels
 
 
@@ -99,7 +99,7 @@ def _values(row: dict[str, Any]) -> tuple[str, str, list[str]]:
   query, caption, videos = (row[key] for key in _KEYS)
   texts = [query, *videos] if isinstance(videos, list) else [None]
   if not all(isinstance(item, str) for item in texts):
-    raise rows.RowError('it holds something else than text')
+    raise rows.RowError('it has a value that is not text')
   return (
     rows.name(query, 'query_id'),
     rows.sentence(caption),
@@ -112,15 +112,15 @@ def columns_of(
   query_ids: Sequence[str],
   video_ids: Sequence[str],
 ) -> list[np.ndarray]:
-  """Returns the columns of each query's right videos, rising.
+  """Returns the columns of each query's right videos, in ascending order.
 
   Args:
-    labels: By query id; those of other queries are passed over.
+    labels: Labels by query id; those of other queries are ignored.
     query_ids: The queries.
     video_ids: The candidates, by column.
 
   Raises:
-    DataError: If a query has no label, or a label names a video that is no
+    DataError: If a query has no label, or a label names a video that is not a
       candidate.
   """
   bare = [query for query in query_ids if query not in labels]
@@ -140,7 +140,7 @@ def columns_of(
   ]
   if unknown:
     raise DataError(
-      f'{len(unknown)} labels name a video that is none of the '
+      f'{len(unknown)} labels name a video that is not one of the '
       f'{len(video_ids)} of the split: {_some(unknown)}; give the labels of '
       'this split (config.data.eval_split)'
     )
@@ -155,12 +155,13 @@ def close_over_sentences(
   sentences: Sequence[str],
   own: Sequence[int] | np.ndarray,
 ) -> list[np.ndarray]:
-  """Returns the columns with all videos that have a query of the same
-  sentence, rising.
+  """Returns the columns, extended by all videos that have a query with the
+  same sentence, in ascending order.
 
   Args:
     columns: Right videos of each query.
-    sentences: Of each query; white space is normalised, case is kept.
+    sentences: The sentence of each query; white space is normalised, case is
+      kept.
     own: Column of each query's own video.
   """
   plain = [' '.join(sentence.split()) for sentence in sentences]

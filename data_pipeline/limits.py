@@ -1,13 +1,15 @@
-"""What a file may claim: how far it unpacks, and what fits into memory.
+"""Limits on arrays in files: how far they unpack, and what memory can take.
 
-A small file can hold a large array: a gigabyte of zeros packs into a megabyte,
-and a shape is only a few digits. Features pack to a half at best, padded ones
-to a tenth, so there is room between what people have and what does harm.
+A small file can contain a large array: a gigabyte of zeros packs into a
+megabyte, and a shape is only a few digits. Features pack to a half at best,
+padded ones to a tenth, so a limit far above that refuses no real file.
 """
 
 import dataclasses
+import math
 import os
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,22 +18,23 @@ import numpy as np
 from data_pipeline.errors import ArrayError, DataError
 from dreamprvr_jax.host_memory import available_memory
 
-# Nothing up to this size is too much, however well it packs.
+# An array up to this size is never refused, however well it packs.
 FREE_BYTES = 256 << 20
+# The default of `Limits.max_inflation`.
 MAX_INFLATION = 64.0
-# Bytes that one value takes beside its own while it is looked at: a copy in
-# float64, or one in float32 and two masks.
+# Extra bytes for each value while it is checked: a copy in float64, or one in
+# float32 and two masks.
 _WORKING_BYTES = 8
 
 
 class Claim(NamedTuple):
-  """What a file says of one array.
+  """The size of one array, as its file states it.
 
   Attributes:
     shape: Its shape.
     dtype: Its type.
-    unpacked: Bytes that reading it makes, at least those of its values.
-    packed: Bytes that it takes in the file.
+    unpacked: Bytes in memory once it is read, at least those of its values.
+    packed: Bytes in the file.
   """
 
   shape: tuple[int, ...]
@@ -42,12 +45,12 @@ class Claim(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """Bounds of what is unpacked.
+  """How far the arrays of a source may unpack.
 
   Attributes:
-    max_inflation: How many times its size a source may unpack to, and one
-      array of it, once that is more than `FREE_BYTES`.
-    option: What sets it, for messages.
+    max_inflation: The most times its size that a source may unpack to, and
+      each of its arrays, once that is more than `FREE_BYTES`.
+    option: The option that sets it, for messages.
   """
 
   max_inflation: float = MAX_INFLATION
@@ -63,16 +66,16 @@ class Limits:
   def excess(
     self, claims: Mapping[str, Claim], size: int, source: str
   ) -> dict[str, str]:
-    """Returns what is wrong with the arrays that unpack too far, by name.
+    """Returns {name: problem} of the arrays that unpack too far.
 
     Args:
-      claims: Of all arrays of the source.
+      claims: Claims of all arrays of the source.
       size: Bytes of the source, see `disk_size`.
-      source: What errors call it.
+      source: The name of the source in errors.
 
     Raises:
-      DataError: If the source claims too much in all, though no single array
-        does: many names stand for the same bytes, or the file has a hole.
+      DataError: If all arrays together unpack too far although no single one
+        does: many names share the same bytes, or the file has a hole.
     """
     total = sum(claim.unpacked for claim in claims.values())
     whole = self._is_too_much(total, size)
@@ -117,11 +120,11 @@ def disk_size(path: pathlib.Path) -> int:
 
 
 def memory_problem(claim: Claim, available: int | None) -> str:
-  """Returns why an array cannot be in memory at all; '' if it can.
+  """Returns why an array does not fit into memory; '' if it does.
 
   Args:
-    claim: Of the array.
-    available: See `available_memory`.
+    claim: The array's claim.
+    available: Free bytes, see `available_memory`.
   """
   needed = claim.unpacked
   if claim.dtype.itemsize:
@@ -136,7 +139,11 @@ def memory_problem(claim: Claim, available: int | None) -> str:
 
 
 def require_memory(claim: Claim) -> None:
-  """Raises ArrayError if an array cannot be in memory now."""
+  """Checks that an array fits into free memory.
+
+  Raises:
+    ArrayError: If it does not.
+  """
   # Asking the system costs more than reading a small array.
   if claim.unpacked > FREE_BYTES // 16:
     problem = memory_problem(claim, available_memory())
@@ -144,8 +151,29 @@ def require_memory(claim: Claim) -> None:
       raise ArrayError(problem)
 
 
+def require_possible(shape: Sequence[int], dtype: np.dtype) -> None:
+  """Checks that an array of this shape could exist.
+
+  Raises:
+    ArrayError: If it has more bytes than any machine.
+  """
+  if math.prod(n for n in shape if n) * max(dtype.itemsize, 1) > sys.maxsize:
+    raise ArrayError(
+      f'claims the shape {shape_text(shape)}, which no machine can hold; write '
+      'it again'
+    )
+
+
+def no_memory(size: int) -> ArrayError:
+  """Returns the error for an array that cannot be allocated."""
+  return ArrayError(
+    f'takes {size:,} bytes, and there is not enough memory now; end other '
+    'programs, or cut it into smaller arrays'
+  )
+
+
 def shape_text(shape: Sequence[int]) -> str:
-  """Returns a shape as text of a bounded length."""
+  """Returns a shape as text of at most 83 characters."""
   text = str(tuple(shape))
   return text if len(text) <= 80 else f'{text[:80]}...'
 

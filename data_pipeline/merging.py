@@ -1,12 +1,12 @@
 """Clips of merged frames, and the plan to merge them further (MSC).
 
-A video is sampled to 128 frames; in three rounds neighbouring frames that are
-most alike are merged, which leaves 32 clips in order. Training merges the
-clips of a homogeneous video once more, alike ones wherever they stand, and
-needs to know which: that depends on the features alone, so it is planned here.
-Everything runs in float64. Scores that differ by rounding only are ties, which
-go to what stands first: short videos repeat frames, and their plan must not
-hang on how a machine sums.
+A video is sampled to 128 frames. Three rounds merge the most similar
+neighbouring frames, which leaves 32 clips in order. Training merges the clips
+of a homogeneous video further, similar ones at any distance. Which ones depends
+on the features alone, so it is planned here (docs/method.md, "Merged clips").
+Everything runs in float64. Scores that differ only by rounding are ties, and
+the first one wins: short videos repeat frames, and their plan must not depend
+on how a machine sums.
 """
 
 import numpy as np
@@ -14,30 +14,30 @@ import numpy as np
 from data_pipeline import pooling
 
 NUM_FRAMES, NUM_CLIPS = 128, 32
-# Tokens that each round of merging neighbours leaves.
+# Number of tokens after each round that merges neighbours.
 NEIGHBOUR_ROUNDS = (80, 52, 32)
-# Clips before, and tokens that each further round leaves.
+# Number of clips, and of tokens after each further round.
 BUDGETS = (32, 20, 12, 8, 5)
 _DIGITS = 10
 _TINY = 1e-12
 
-# (n, e) tokens, (n,) sizes, (m,) new place of each of the m tokens before
+# (n, e) tokens, (n,) sizes, (m,) new place of each of the m former tokens
 Merged = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def merge_video(
   frames: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Returns what is stored of a video whose clips are merged frames.
+  """Returns the clips, the frames and the plan of a video with merged clips.
 
   Args:
     frames: (n, e) frame vectors of any float type and any n.
-    threshold: see `connected_pairs`.
+    threshold: See `connected_pairs`.
 
   Returns:
     (32, e) float32 clips and (128, e) float32 frames, both of unit length, and
-    the plan, (2, 32) int8: how many of the 128 frames each clip holds, and
-    which merged clip, counted from 0, it becomes a part of in training.
+    the plan, (2, 32) int8: how many of the 128 frames each clip has, and the
+    merged clip, counted from 0, that it joins in training.
   """
   sampled = pooling.pool_segments(frames, NUM_FRAMES)
   tokens, sizes = sampled, np.ones(NUM_FRAMES, np.int64)
@@ -82,8 +82,8 @@ def connected_pairs(clips: np.ndarray, threshold: float) -> int:
 
 
 def clip_budget(connected: int) -> int:
-  """Returns how many merged clips a video gets that has so many connected
-  pairs: a fifth of all pairs more, a round more."""
+  """Returns the number of merged clips of a video: each fifth of all pairs
+  that is connected adds a round of merging."""
   rounds = 5 * connected // (NUM_CLIPS * (NUM_CLIPS - 1))
   return BUDGETS[min(rounds, len(BUDGETS) - 1)]
 
@@ -91,12 +91,12 @@ def clip_budget(connected: int) -> int:
 def group_clips(
   clips: np.ndarray, sizes: np.ndarray, budget: int
 ) -> np.ndarray:
-  """Returns the merged clip that each of the (32, e) clips ends up in.
+  """Returns the merged clip that each of the (32, e) clips joins.
 
   Args:
-    clips: of unit length.
+    clips: (32, e) clips of unit length.
     sizes: (32,) frames of each.
-    budget: one of `BUDGETS`, the number of merged clips.
+    budget: The number of merged clips, one of `BUDGETS`.
 
   Returns:
     (32,) int64 in 0..budget-1.
@@ -113,14 +113,14 @@ def group_clips(
 def merge_alike(tokens: np.ndarray, sizes: np.ndarray, count: int) -> Merged:
   """Returns `count` tokens: even ones merged with odd ones by cosine.
 
-  The best pair of two that are both free is merged, then the next best. The
-  merged token stands where the even one stood.
+  The best pair of free tokens is merged, then the next best. The merged token
+  takes the position of the even one.
   """
   unit = _unit(tokens)
   scores = _without_noise(unit[0::2] @ unit[1::2].T)
   even, odd = [], []
   for _ in range(len(tokens) - count):
-    # The first of equals: the smaller row, then the smaller column.
+    # The first of equal scores: the smaller row, then the smaller column.
     row, column = divmod(int(scores.argmax()), scores.shape[1])
     scores[row], scores[:, column] = -np.inf, -np.inf
     even.append(2 * row)
@@ -150,5 +150,5 @@ def _unit(tokens: np.ndarray) -> np.ndarray:
 
 
 def _without_noise(scores: np.ndarray) -> np.ndarray:
-  """Returns scores, in units of the largest, without their last digits."""
+  """Returns scores relative to the largest, without their last digits."""
   return np.round(scores / max(np.abs(scores).max(), _TINY), _DIGITS)

@@ -1,15 +1,15 @@
 """Time spans of captions and durations of videos, from public annotations.
 
 Four formats are read, each plain or gzipped:
-  ActivityNet Captions  {video: {duration, timestamps, sentences}}, a time
-                        span may be null
+  ActivityNet Captions  {video: {duration, timestamps, sentences}}; a time span
+                        may be null
   TVR                   rows {vid_name, ts, duration, desc}
-  Charades-STA          lines `video start end##sentence`; its durations stand
-                        in a charades_*_release.jsonl next to it
+  Charades-STA          lines `video start end##sentence`; the durations are in
+                        a charades_*_release.jsonl next to it
   QVHighlights          rows {vid, relevant_windows, duration, query}; the span
-                        runs from the first window's start to the last one's
-                        end, with what lies between them
-A caption `<video>#enc#<k>` belongs to the k-th entry of its video, and only if
+                        runs from the start of the first window to the end of
+                        the last one
+A caption `<video>#enc#<k>` belongs to the k-th entry of its video, but only if
 the sentences agree.
 """
 
@@ -55,9 +55,9 @@ class Entry:
   Attributes:
     video: Its video; '' if the file does not say.
     sentence: Its text.
-    span: Seconds, or nans.
-    duration: Of the video in seconds, or nan.
-    query: The file's own name of the sentence, '' if it has none.
+    span: Start and end in seconds, or nans.
+    duration: Duration of the video in seconds, or nan.
+    query: The file's own id of the sentence; '' if it has none.
   """
 
   video: str
@@ -68,15 +68,17 @@ class Entry:
 
 
 def plain(sentence: str) -> str:
-  """Returns the sentence without what copies of it differ in."""
+  """Returns the words of a sentence in lower case, without punctuation;
+  copies of a sentence differ in nothing else."""
   return ' '.join(re.sub(r'[\W_]+', ' ', sentence.casefold()).split())
 
 
 def find_moments(options: DataOptions) -> list[epath.Path]:
-  """Returns the annotation files: the ones asked for, or those lying there.
+  """Returns the annotation files: those that the options name, or else those
+  in the collection's folder.
 
   Raises:
-    DataError: if a file that was asked for is missing.
+    DataError: If a file that the options name is missing.
   """
   if options.moments:
     paths = [
@@ -88,7 +90,7 @@ def find_moments(options: DataOptions) -> list[epath.Path]:
       if not path.exists():
         raise DataError(
           f'{path}, named by the option `moments`, is missing; correct the '
-          'path, or leave the option empty to go without'
+          'path, or leave the option empty'
         )
     return paths
   found: dict[epath.Path, None] = {}
@@ -100,13 +102,13 @@ def find_moments(options: DataOptions) -> list[epath.Path]:
 
 
 def _span(value: Any) -> tuple[float, float]:
-  """Returns a span; the public files hold some that run backwards."""
+  """Returns a span; some in the public files run backwards."""
   start, end = rows.span(value)
   return (end, start) if end < start else (start, end)
 
 
 def _extent(row: dict[str, Any]) -> tuple[float, float]:
-  """Returns the span of a row: its `ts`, or around all of its windows."""
+  """Returns the span of a row: its `ts`, or the extent of its windows."""
   if row.get('ts'):
     return _span(row['ts'])
   windows = rows.items(row.get('relevant_windows', []), 'relevant_windows')
@@ -156,10 +158,10 @@ def entry_of_row(row: dict[str, Any]) -> Entry:
   """Returns a row of TVR's or QVHighlights' files as an entry.
 
   Args:
-    row: Without nulls, see `rows.parse`.
+    row: A row without nulls, see `rows.parse`.
 
   Raises:
-    RowError, TextError: If it is no such row.
+    RowError, TextError: If it is not such a row.
   """
   return Entry(
     _name(row, 'vid_name', 'vid'),
@@ -171,7 +173,7 @@ def entry_of_row(row: dict[str, Any]) -> Entry:
 
 
 def _name(row: dict[str, Any], *keys: str) -> str:
-  """Returns the id under the first of some keys that a row has, or ''."""
+  """Returns the id under the first key that a row has, or ''."""
   value, key = next(((row[key], key) for key in keys if key in row), ('', ''))
   return '' if value == '' else rows.name(value, key)
 
@@ -202,7 +204,7 @@ def _charades(path: epath.Path) -> Iterator[Entry]:
       yield Entry(video, rows.sentence(sentence), _span(parts[1:]), math.nan)
     except UserError as error:
       raise DataError(
-        f'{path}:{number} holds {line[:60]!r} where '
+        f'{path}:{number} has {line[:60]!r} where '
         f'`<video> <start> <end>##<sentence>` was expected ({error}); copy it '
         'again'
       ) from None
@@ -223,13 +225,13 @@ def read_entries(path: epath.Path) -> list[Entry]:
     return _activitynet(path)
   except RowError as error:
     raise DataError(
-      f'{path} does not hold {{video: {{duration, timestamps, sentences}}}} '
+      f'{path} is not {{video: {{duration, timestamps, sentences}}}} '
       f'({error}); copy it again'
     ) from None
 
 
 def companions(paths: Iterable[epath.Path]) -> list[epath.Path]:
-  """Returns the files that hold only the durations for some of `paths`."""
+  """Returns the files that are read only for the durations of `paths`."""
   found = {}
   for path in paths:
     if path.name.startswith('charades_sta_'):
@@ -247,11 +249,11 @@ class Moments:
     """Reads the files.
 
     Raises:
-      DataError, TextError: if a file is missing or malformed.
+      DataError, TextError: If a file is missing or malformed.
     """
     self._explicit = bool(options.moments)
-    # TVR's and ActivityNet's second annotators restart k at 0: one list a
-    # file and video, tried in the order of the files.
+    # The second annotators of TVR and ActivityNet restart k at 0, so every
+    # file has its own lists; they are tried in the order of the files.
     self._files: list[dict[str, list[Entry]]] = []
     self._durations: dict[str, float] = {}
     paths = find_moments(options)
@@ -264,20 +266,20 @@ class Moments:
       except UserError as error:
         if self._explicit:
           raise
-        # A file that merely lies there may be something else altogether.
-        _log.warning('no time spans from it: %s', error)
+        # A file that was found by its name may be something else.
+        _log.warning('a file gives no time spans: %s', error)
         continue
       for entry in entries:
         videos[entry.video].append(entry)
         if not math.isnan(entry.duration):
           self._durations.setdefault(entry.video, entry.duration)
-      # Files that stand next to a Charades-STA file number their rows anew
-      # and repeat its spans, so only their durations are wanted.
+      # The files next to a Charades-STA file repeat its spans with other
+      # numbers, so only their durations are used.
       if path not in others and not _durations_only(path, paths):
         self._files.append(videos)
 
   def span(self, caption: Caption) -> tuple[float, float]:
-    """Returns the span of a caption in seconds, or nans."""
+    """Returns the start and end of a caption in seconds, or nans."""
     wanted = plain(caption.text)
     entries = [file.get(caption.video, ()) for file in self._files]
     for videos in entries:
@@ -286,8 +288,8 @@ class Moments:
         # A test split is also published without its spans.
         if plain(entry.sentence) == wanted and _is_known(entry.span):
           return entry.span
-    # Numbering from 1, or with gaps closed: a sentence that the video has
-    # exactly once is as good as its number.
+    # The numbers may start at 1, or skip no gaps: a sentence that the video
+    # has exactly once identifies the entry as well.
     same = {
       entry.span
       for videos in entries
@@ -309,8 +311,8 @@ class Moments:
     )
     if disagree and self._explicit:
       _log.warning(
-        '%d of %d captions have another text than the annotations of their '
-        'video and go without a time span',
+        '%d of %d captions differ from the annotations of their video and '
+        'have no time span',
         disagree,
         len(captions),
       )

@@ -1,7 +1,7 @@
-"""Arrays in .npy and .npz files, read without trust in what they claim.
+"""Arrays in .npy and .npz files, read without trusting what they claim.
 
-Nothing is unpickled, and nothing is read before its size was compared with
-that of the file.
+Nothing is unpickled, and every size is compared with that of the file before
+anything is read.
 """
 
 import ast
@@ -11,7 +11,6 @@ import os
 import pathlib
 import re
 import struct
-import sys
 import zipfile
 import zlib
 from typing import IO, BinaryIO, NamedTuple
@@ -19,16 +18,22 @@ from typing import IO, BinaryIO, NamedTuple
 import numpy as np
 
 from data_pipeline.errors import ArrayError, DataError, unreadable
-from data_pipeline.limits import Claim, require_memory, shape_text
+from data_pipeline.limits import (
+  Claim,
+  no_memory,
+  require_memory,
+  require_possible,
+  shape_text,
+)
 
 _MAGIC = b'\x93NUMPY'
-# Of the length of the header, by major version.
+# The length of the header, by major version.
 _LENGTHS = {
   1: struct.Struct('<H'),
   2: struct.Struct('<I'),
   3: struct.Struct('<I'),
 }
-# That of a plain array has 100 to 200 bytes.
+# The header of a plain array has 100 to 200 bytes.
 _MAX_HEADER = 4096
 _MAX_DIMENSIONS = 32
 _KEYS = {'descr', 'fortran_order', 'shape'}
@@ -37,9 +42,9 @@ _TYPE = re.compile(r'[<>|=]?[A-Za-z?]\d{0,9}(\[\w+\])?')
 _LONG = re.compile(r'(?<=\d)L\b')
 _ENCRYPTED = 0x1
 _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-# What `zipfile` raises for damaged files: its own error, UnicodeDecodeError and
-# other ValueErrors for names and offsets, NotImplementedError for features
-# that it lacks, EOFError, and what zlib and the system raise.
+# Errors of `zipfile` for damaged files: its own, UnicodeDecodeError and other
+# ValueErrors for names and offsets, NotImplementedError for features that it
+# lacks, EOFError, and those of zlib and the system.
 _ZIP_ERRORS = (
   zipfile.BadZipFile,
   NotImplementedError,
@@ -67,10 +72,10 @@ class _Header(NamedTuple):
 
 
 def npy_claim(path: pathlib.Path) -> Claim:
-  """Returns what an .npy file says of its array.
+  """Returns the claim of an .npy file.
 
   Raises:
-    ArrayError: If it is no such file or ends too early.
+    ArrayError: If it is not such a file or ends too early.
     OSError: If it cannot be read.
   """
   with path.open('rb') as file:
@@ -82,7 +87,7 @@ def read_npy(path: pathlib.Path) -> np.ndarray:
   """Returns the array of an .npy file, read-only.
 
   Raises:
-    ArrayError: If it is damaged, holds objects or does not fit into memory.
+    ArrayError: If it is damaged, has objects or does not fit into memory.
     OSError: If it cannot be read.
   """
   with path.open('rb') as file:
@@ -114,10 +119,10 @@ class Npz:
 
     Args:
       file: Its path, or the open file.
-      where: What errors call it.
+      where: The name of the file in errors.
 
     Raises:
-      DataError: If it is no .npz file.
+      DataError: If it is not an .npz file.
       OSError: If it cannot be opened.
     """
     stream = file.open('rb') if isinstance(file, pathlib.Path) else file
@@ -137,7 +142,7 @@ class Npz:
     self.ids = list(self._members)
 
   def claim(self, name: str) -> Claim:
-    """Returns what the file says of an array.
+    """Returns the claim of an array.
 
     Raises:
       ArrayError: If the array's parts contradict each other.
@@ -151,7 +156,7 @@ class Npz:
     """Returns an array, read-only.
 
     Raises:
-      ArrayError: If it is damaged, holds objects or does not fit into memory.
+      ArrayError: If it is damaged, has objects or does not fit into memory.
     """
     with self._open(name) as member:
       header = self._header(name, member)
@@ -223,16 +228,13 @@ def _read(file: IO[bytes], count: int) -> bytes:
   except _ZIP_ERRORS as error:
     raise ArrayError(unreadable(error)) from None
   except MemoryError:
-    raise ArrayError(
-      f'takes {count:,} bytes, for which there is no memory now; end other '
-      'programs, or cut it into smaller arrays'
-    ) from None
+    raise no_memory(count) from None
 
 
 def _read_header(file: IO[bytes]) -> _Header:
   start = _read(file, len(_MAGIC) + 2)
   if len(start) < len(_MAGIC) + 2 or not start.startswith(_MAGIC):
-    raise ArrayError('cannot be read: it is no .npy data; write it again')
+    raise ArrayError('cannot be read: it is not .npy data; write it again')
   layout = _LENGTHS.get(start[-2])
   if layout is None:
     raise ArrayError(
@@ -243,8 +245,8 @@ def _read_header(file: IO[bytes]) -> _Header:
   length = layout.unpack(raw)[0] if len(raw) == layout.size else -1
   if length > _MAX_HEADER:
     raise ArrayError(
-      f'cannot be read: its header claims {length:,} bytes where that of a '
-      'plain array has about 100; write it with numpy.save'
+      f'cannot be read: its header claims {length:,} bytes where about 100 '
+      'were expected; write it with numpy.save'
     )
   text = _read(file, max(length, 0))
   if length < 0 or len(text) < length:
@@ -260,7 +262,7 @@ def _parse(text: str) -> tuple[tuple[int, ...], np.dtype, bool]:
   """Returns shape, type and order of a header."""
   try:
     found = ast.literal_eval(_LONG.sub('', text).strip())
-  # All that it raises by its documentation, for a text of bounded length.
+  # All documented errors of the parser, for a text of bounded length.
   except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
     found = None
   if not isinstance(found, dict) or set(found) != _KEYS:
@@ -286,16 +288,12 @@ def _parse(text: str) -> tuple[tuple[int, ...], np.dtype, bool]:
     raise ArrayError(
       f'holds {kind}, which numpy does not know; write it as a float array'
     ) from None
-  if math.prod(n for n in shape if n) * max(dtype.itemsize, 1) > sys.maxsize:
-    raise ArrayError(
-      f'claims the shape {shape_text(shape)}, which no machine can hold; write '
-      'it again'
-    )
+  require_possible(shape, dtype)
   return shape, dtype, found['fortran_order']
 
 
 def _values(file: IO[bytes], header: _Header) -> np.ndarray:
-  """Returns the values behind a header."""
+  """Returns the values after a header."""
   shape, dtype, fortran, _ = header
   if dtype.hasobject:
     raise ArrayError(
@@ -308,8 +306,8 @@ def _values(file: IO[bytes], header: _Header) -> np.ndarray:
   raw = _read(file, header.size)
   if len(raw) < header.size:
     raise ArrayError(
-      f'cannot be read: {len(raw):,} of {header.size:,} bytes are there; it '
-      'is truncated, copy it again'
+      f'cannot be read: it has {len(raw):,} of {header.size:,} bytes; it is '
+      'truncated, copy it again'
     )
   order = 'F' if fortran else 'C'
   return np.frombuffer(raw, dtype).reshape(shape, order=order)

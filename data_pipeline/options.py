@@ -1,4 +1,4 @@
-"""The options of the data room."""
+"""The options of the data pipeline."""
 
 import dataclasses
 import os
@@ -21,34 +21,35 @@ _POSITIVE = ('num_clips', 'max_frames', 'max_words', 'shard_videos')
 
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
-  """Where the data lies and how one item is made of it.
+  """Which data to read and how one item is made of it.
 
   Attributes:
-    root: folder that holds one folder per collection.
-    collection: name of the collection, e.g. 'activitynet'.
-    feature: folder of the frame features under FeatureData.
-    text_feature: name of the word-feature file under TextData.
-    prepared_dir: where prepared records lie; '' for `<root>/<collection>/
-      prepared`. May be on a bucket.
+    root: Folder with one folder per collection.
+    collection: Name of the collection, such as 'activitynet'.
+    feature: Folder of the frame features under FeatureData, or their file.
+    text_feature: Name of the word-feature file under TextData.
+    prepared_dir: Folder of prepared records, possibly in a bucket; '' for
+      `<root>/<collection>/prepared`.
     storage: 'records' reads prepared records, 'release' the official files,
-      'auto' the records if they are there and still match the official files.
-    skip_bad: leave bad videos and captions out and list them, rather than
-      stop. With storage 'release' this reads every value once at the start.
-    max_inflation: how many times its size an official file may unpack to,
+      'auto' the records if they exist and match the official files.
+    skip_bad: Whether to leave out bad videos and captions and list them,
+      rather than stop. With storage 'release' this reads every value once at
+      the start.
+    max_inflation: How many times its size an official file may unpack to,
       once that is more than 256 MiB.
-    num_workers: processes of a preparation and threads of a reader; 0 means
+    num_workers: Processes of a preparation and threads of a reader; 0 means
       one per core, at most 16.
-    num_clips: clips per video.
-    max_frames: longer videos are pooled to this many frames.
-    clips: 'pooled' from equal segments, or 'merged' from frames that are alike
-      (see `merging`): 32 clips, and every video is sampled to 128 frames.
-    merge_threshold: cosine above which two merged clips are linked.
-    max_words: longer captions are cut to this many words.
-    shard_videos: videos in one shard of the records.
-    moments: annotation files with time spans, comma-separated; '' looks in
+    num_clips: Clips per video.
+    max_frames: Longer videos are pooled to this many frames.
+    clips: 'pooled' from equal segments, or 'merged' from similar frames (see
+      `merging`): 32 clips, and every video is sampled to 128 frames.
+    merge_threshold: Cosine above which two merged clips are linked.
+    max_words: Longer captions are cut to this many words.
+    shard_videos: Videos in one shard of the records.
+    moments: Annotation files with time spans, comma-separated; '' looks in
       the collection's folder.
-    verify: how prepared records are compared with the files they were made
-      of: 'fast' (sizes, times, samples of the content) or 'full' (sha256).
+    verify: How prepared records are compared with their official files:
+      'fast' (sizes, times, samples of the content) or 'full' (sha256).
   """
 
   root: str = 'data'
@@ -60,8 +61,8 @@ class DataOptions:
   skip_bad: bool = False
   max_inflation: float = MAX_INFLATION
   num_workers: int = 0
-  num_clips: int = 32
-  max_frames: int = 128
+  num_clips: int = NUM_CLIPS
+  max_frames: int = NUM_FRAMES
   clips: str = 'pooled'
   merge_threshold: float = 0.8
   max_words: int = 30
@@ -86,8 +87,8 @@ class DataOptions:
     ):
       raise DataError(
         f"clips='merged' makes {NUM_CLIPS} clips of {NUM_FRAMES} frames, but "
-        f'num_clips={self.num_clips} and max_frames={self.max_frames} are '
-        "asked for; leave both as they are, or set clips to 'pooled'"
+        f'num_clips={self.num_clips} and max_frames={self.max_frames} were '
+        "set; leave both at their defaults, or set clips to 'pooled'"
       )
     if not -1 <= self.merge_threshold <= 1:
       raise DataError(

@@ -1,9 +1,8 @@
-"""Segment pooling and normalisation: the only implementation in the project.
+"""Segment pooling and normalisation (docs/method.md, "Clips and frames").
 
-Everything runs in float64 up to the final cast, as in the published programs;
-feature files that hold float32 give the same numbers bit for bit on every path
-(preparation, resident reading, streaming) because every path calls these
-functions.
+Everything runs in float64 up to the final cast, as in the published programs.
+Preparation, resident reading and streaming all call these functions, so they
+give the same numbers bit for bit.
 """
 
 import numpy as np
@@ -12,20 +11,20 @@ _EPSILON = 1e-5
 
 
 def segment_boundaries(num_frames: int, num_segments: int) -> np.ndarray:
-  """Returns where each of the equal segments of a video begins and ends.
+  """Returns the boundaries of equal segments of a video.
 
   Boundary i is `i * num_frames / num_segments` rounded half to even and capped
-  at the last frame. Exact integer arithmetic: no float can tip a tie.
+  at the last frame, in exact integer arithmetic.
 
   Args:
-    num_frames: length of the video, at least 1.
-    num_segments: number of segments m, at least 1.
+    num_frames: Length of the video, at least 1.
+    num_segments: Number of segments m, at least 1.
 
   Returns:
     (m + 1,) int64, non-decreasing.
 
   Raises:
-    ValueError: for a video or a request without any frame or segment.
+    ValueError: If there is no frame or no segment.
   """
   if num_frames < 1 or num_segments < 1:
     raise ValueError(
@@ -45,17 +44,17 @@ def pool_segments(frames: np.ndarray, num_segments: int) -> np.ndarray:
 
   Args:
     frames: (n, e) frame vectors of any float type.
-    num_segments: number of segments m.
+    num_segments: Number of segments m.
 
   Returns:
-    (m, e) float64. A segment without a frame of its own repeats the frame at
-    its beginning, so short videos repeat rows. Because the last boundary is
-    capped at n - 1, a long video's last frame belongs to no segment.
+    (m, e) float64. A segment without frames repeats the frame at its start, so
+    short videos repeat rows. Because the last boundary is capped at n - 1, a
+    long video's last frame belongs to no segment.
   """
   frames = np.asarray(frames, np.float64)
   edges = segment_boundaries(len(frames), num_segments)
-  # `reduceat` has the wanted rule built in: between equal edges it returns the
-  # single row at the edge. Its last output belongs to the closing boundary.
+  # Between equal edges `reduceat` returns the row at the edge, as wanted. Its
+  # last output belongs to the closing boundary.
   sums = np.add.reduceat(frames, edges, axis=0)[:-1]
   return sums / np.maximum(np.diff(edges), 1)[:, None]
 
@@ -73,23 +72,24 @@ def normalize_rows(rows: np.ndarray) -> np.ndarray:
   return rows / (norms + rows.dtype.type(_EPSILON))
 
 
-def clip_features(frames: np.ndarray, num_clips: int = 32) -> np.ndarray:
+def clip_features(frames: np.ndarray, num_clips: int) -> np.ndarray:
   """Returns the (num_clips, e) float32 clips of a video's (n, e) frames."""
   pooled = pool_segments(frames, num_clips)
   return normalize_rows(pooled).astype(np.float32)
 
 
-def frame_features(frames: np.ndarray, max_frames: int = 128) -> np.ndarray:
-  """Returns (min(n, max_frames), e) float32 frames, pooled if too many."""
+def frame_features(frames: np.ndarray, max_frames: int) -> np.ndarray:
+  """Returns (min(n, max_frames), e) float32 frames, pooled if there are
+  more."""
   frames = np.asarray(frames, np.float64)
   if len(frames) > max_frames:
     frames = pool_segments(frames, max_frames)
   return normalize_rows(frames).astype(np.float32)
 
 
-def word_features(words: np.ndarray, max_words: int = 30) -> np.ndarray:
+def word_features(words: np.ndarray, max_words: int) -> np.ndarray:
   """Returns (min(l, max_words), e) float32 word vectors of unit length.
 
-  Rows are normalised one by one, so cutting first changes nothing.
+  Rows are normalised independently, so cutting first changes nothing.
   """
   return normalize_rows(words[:max_words]).astype(np.float32)

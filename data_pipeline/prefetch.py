@@ -11,10 +11,10 @@ _MOST_THREADS = 4
 class Prefetcher:
   """Iterates over `make(number)` in order, some results ahead.
 
-  Most of the time of a batch is spent on fresh memory, so several are made at
+  Allocating memory takes most of the time of a batch, so several are made at
   once. (Old buffers cannot be used again: on a CPU, JAX arrays may share the
   memory of the numpy arrays that they are made from.) An error of `make` is
-  raised at the place of the batch that caused it.
+  raised when its batch is due.
   """
 
   def __init__(
@@ -23,10 +23,10 @@ class Prefetcher:
     """Starts making.
 
     Args:
-      make: makes the value of a number; called from several threads.
-      numbers: which to make; may be endless.
-      ahead: how many are made before they are asked for; 0 makes each one in
-        the caller's thread.
+      make: Makes the value of a number; called from several threads.
+      numbers: The numbers, possibly without end.
+      ahead: How many values are made ahead of time; 0 makes each one in the
+        caller's thread.
     """
     self._make = make
     self._numbers = numbers
@@ -59,7 +59,7 @@ class Prefetcher:
     if not self._jobs:
       raise StopIteration
     job = self._jobs.popleft()
-    # Before the wait: the threads are never idle.
+    # Before the wait, so that the threads are never idle.
     self._fill()
     try:
       return job.result()

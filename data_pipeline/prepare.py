@@ -1,8 +1,8 @@
-"""Preparation: the official release to sharded records, once.
+"""Preparation: turns the official release into sharded records, once.
 
-Finished shards are never lost: a shard gets its name only when it is whole, and
-a later run with the same sources and options goes on behind it. The manifest is
-written last, so records with a manifest are complete.
+Finished shards are never lost: a shard gets its name only when it is complete,
+and a later run with the same sources and options continues after it. The
+manifest is written last, so records with a manifest are complete.
 """
 
 import concurrent.futures
@@ -24,57 +24,67 @@ import numpy as np
 import tqdm
 from etils import epath
 
-from data_pipeline import manifest as manifests
-from data_pipeline.corpus import Corpus, Split, open_release_corpus
-from data_pipeline.dataset import (
-  Serializer,
+from data_pipeline.corpus import Corpus, Split
+from data_pipeline.dataset import Serializer, write_metadata
+from data_pipeline.errors import DataError
+from data_pipeline.fingerprints import fingerprints, hash_sources
+from data_pipeline.index import load_arrays, save_arrays, save_index
+from data_pipeline.manifest import (
+  FORMAT,
+  Manifest,
+  dependent_options,
+  versions,
+)
+from data_pipeline.opening import open_release_corpus
+from data_pipeline.options import DataOptions
+from data_pipeline.paths import (
   dataset_dir,
   dataset_name,
-  write_metadata,
+  is_remote,
+  manifest_path,
+  remove_partial_files,
+  replacing,
 )
-from data_pipeline.errors import DataError
-from data_pipeline.index_file import load_arrays, save_arrays
-from data_pipeline.manifest import Manifest
-from data_pipeline.options import DataOptions
-from data_pipeline.prepared import save_index
-from data_pipeline.records import write_atomically, write_shard
+from data_pipeline.records import write_shard
 from data_pipeline.shards import Shard, is_finished, plan, require_space
+from data_pipeline.verification import verified
 from dreamprvr_jax import folders
 
 _log = logging.getLogger(__name__)
 
-__all__ = ['Manifest', 'prepare']
-
 
 def prepare(options: DataOptions, progress: bool = True) -> Manifest:
-  """Writes the records of a release, or goes on where a run was stopped.
+  """Writes the records of a release, or continues a run that was stopped.
 
-  Where another process of this disk prepares them, this one waits for it and
-  then has nothing to do. (A bucket has no locks.)
+  If another process is preparing them on the same disk, this one waits for it
+  and then has nothing to do. (A bucket has no locks.)
 
   Args:
-    options: what to prepare, and how.
-    progress: show a progress bar on a terminal.
+    options: The release, and how its items are made.
+    progress: Whether to show a bar on a terminal.
 
   Returns:
-    The manifest. If it was valid already nothing is read or written.
+    The manifest. If the records can be used, nothing is written.
 
   Raises:
-    DataError: if the release is not whole or an item is bad.
+    DataError: If the release is incomplete or an item is bad.
   """
-  reason = manifests.problem(options)
-  if reason is None:
+  try:
+    manifest = verified(options)
+  except DataError:
+    # Verified again below, when no other process can write them.
+    pass
+  else:
     _log.info('the records in %s are up to date', dataset_dir(options))
-    return manifests.load(options)
-  # What is wrong with the release is said before any folder is made.
+    return manifest
+  # Errors in the release come before any folder is made.
   corpus = open_release_corpus(options)
-  sources = manifests.fingerprints(options)
+  sources = fingerprints(options)
   with _held(dataset_dir(options)):
-    # Another process may have prepared them meanwhile.
-    reason = manifests.problem(options)
-    if reason is None:
-      return manifests.load(options)
-    _log.info('preparing: %s', reason)
+    try:
+      return verified(options)
+    except DataError as error:
+      _log.info('preparing: %s', error)
     return _prepare(corpus, sources, progress)
 
 
@@ -85,11 +95,12 @@ def _prepare(
   folder = dataset_dir(options)
   _start_or_resume(folder, corpus, sources)
   shards = plan(corpus)
-  _remove_partial_files(folder)
-  # Hashing whole files takes as long as reading them: done alongside.
+  for place in (folder, folder / 'pieces'):
+    remove_partial_files(place)
+  # Hashing whole files takes as long as reading them, so a thread does it.
   with concurrent.futures.ThreadPoolExecutor(1) as pool:
     stop = threading.Event()
-    hashes = pool.submit(manifests.hash_sources, options, stop)
+    hashes = pool.submit(hash_sources, options, stop)
     try:
       _write_all(corpus, shards, progress)
     except BaseException:
@@ -97,7 +108,7 @@ def _prepare(
       raise
     for name, digest in hashes.result().items():
       sources[name]['sha256'] = digest
-  if manifests.fingerprints(options) != {
+  if fingerprints(options) != {
     name: {k: v for k, v in facts.items() if k != 'sha256'}
     for name, facts in sources.items()
   }:
@@ -110,15 +121,15 @@ def _prepare(
 
 @contextlib.contextmanager
 def _held(folder: epath.Path) -> Iterator[None]:
-  """Makes the folder of the records and holds it."""
+  """Makes the folder of the records and locks it."""
   with contextlib.ExitStack() as stack:
     try:
       folder.mkdir(parents=True, exist_ok=True)
-      if '://' not in str(folder):
+      if not is_remote(folder):
         stack.enter_context(folders.held(folder, 'prepared folder', wait=True))
     except OSError as error:
       if error.errno == errno.EROFS:
-        # One kind of error for every folder that cannot be written.
+        # One type of error for every folder that cannot be written.
         raise PermissionError(*error.args) from error
       raise
     yield
@@ -127,11 +138,11 @@ def _held(folder: epath.Path) -> Iterator[None]:
 def _start_or_resume(
   folder: epath.Path, corpus: Corpus, sources: dict[str, Any]
 ) -> None:
-  """Keeps what an earlier run with this very plan left, or clears it."""
+  """Keeps the shards of an earlier run with the same plan; removes others."""
   splits = corpus.splits.values()
   plan = {
-    'format': manifests.FORMAT,
-    'options': manifests.dependent_options(corpus.options),
+    'format': FORMAT,
+    'options': dependent_options(corpus.options),
     'shard_videos': corpus.options.shard_videos,
     'sources': sources,
     'items': [[s.name, s.video_ids, s.caption_ids] for s in splits],
@@ -139,41 +150,28 @@ def _start_or_resume(
   text = json.dumps(plan, sort_keys=True)
   key = hashlib.sha256(text.encode()).hexdigest()
   plan_file = folder / 'plan.txt'
-  # The manifest goes first: no moment in which it vouches for other shards.
-  manifests.path(corpus.options).unlink(missing_ok=True)
+  # The manifest goes first, so that it never belongs to other shards.
+  manifest_path(corpus.options).unlink(missing_ok=True)
   if plan_file.exists() and plan_file.read_text(encoding='utf-8') == key:
     _log.info('keeping the finished shards in %s', folder)
   else:
     plan_file.unlink(missing_ok=True)
-    # Files of our names alone: what else is there is somebody's.
+    # Only files with our names: others belong to somebody else.
     name = dataset_name(corpus.options)
     for pattern in (f'pieces/{name}-*.npz', f'{name}-*.tfrecord-*'):
       for path in folder.glob(pattern):
         path.unlink()
-    write_atomically(plan_file, key.encode())
+    with replacing(plan_file) as partial:
+      partial.write_bytes(key.encode())
   (folder / 'pieces').mkdir(exist_ok=True)
-
-
-def _remove_partial_files(folder: epath.Path) -> None:
-  for place in (folder, folder / 'pieces'):
-    for path in place.glob('.tmp-*'):
-      path.unlink(missing_ok=True)
 
 
 def _write_one(split: Split, serializer: Serializer, shard: Shard) -> int:
   """Writes one shard; returns its number of videos."""
   examples = (serializer(video) for video in range(shard.start, shard.stop))
-  result: dict[str, Any] = {}
-
-  def write(file):
-    result['written'] = write_shard(file, examples)
-    # The size in the piece vouches for the content only if that is on disk.
-    file.flush()
-    if hasattr(file, 'fileno'):
-      os.fsync(file.fileno())
-
-  write_atomically(shard.path, None, write)
-  offsets, size, crc = result['written']
+  with replacing(shard.path) as partial, partial.open('wb') as file:
+    offsets, size, crc = write_shard(file, examples)
+  # Written after the shard is on disk: its size stands for the content.
   piece = {'offsets': offsets, 'facts': np.array([size, crc], np.int64)}
   if split.options.merged:
     piece['clip_plan'] = split.source.plans(range(shard.start, shard.stop))
@@ -181,7 +179,7 @@ def _write_one(split: Split, serializer: Serializer, shard: Shard) -> int:
   return shard.stop - shard.start
 
 
-# What a worker process keeps between its shards.
+# Of a worker process, kept between its shards.
 _worker: dict[str, tuple[Split, Serializer]] = {}
 
 
@@ -189,17 +187,17 @@ def _die_with_parent() -> None:
   parent = multiprocessing.parent_process()
   if parent is not None:
     parent.join()
-    # Nothing to clean up: an unfinished shard has no name yet.
+    # There is nothing to clean up: an unfinished shard has no name yet.
     os._exit(1)
 
 
 def _start_worker(splits: list[Split]) -> None:
-  # Ctrl-C comes to all processes of a terminal: the parent answers it, and
-  # lets shards in progress be finished.
+  # Ctrl-C reaches all processes of a terminal: the parent handles it and waits
+  # for the shards in progress.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   threading.Thread(target=_die_with_parent, daemon=True).start()
   for split in splits:
-    # A worker is one process and one thread.
+    # Each worker is a process with one thread.
     split.source.use_threads(1)
     _worker[split.name] = (split, Serializer(split))
 
@@ -219,15 +217,13 @@ def _videos(shards: list[Shard]) -> int:
 
 
 def _write_all(corpus: Corpus, shards: list[Shard], progress: bool) -> None:
-  """Writes the shards that are missing, with several processes."""
+  """Writes the missing shards, with several processes."""
   missing = [shard for shard in shards if not is_finished(shard)]
   require_space(dataset_dir(corpus.options), corpus, missing)
   workers = min(corpus.options.workers, len(missing))
   bar = tqdm.tqdm(
     total=_videos(shards),
-    initial=sum(
-      shard.stop - shard.start for shard in shards if shard not in missing
-    ),
+    initial=_videos(shards) - _videos(missing),
     desc=f'preparing {corpus.options.collection}',
     unit=' videos',
     disable=None if progress else True,
@@ -240,7 +236,7 @@ def _write_all(corpus: Corpus, shards: list[Shard], progress: bool) -> None:
         split = corpus.splits[shard.split]
         bar.update(_write_one(split, serializers[shard.split], shard))
       return
-    # A fresh interpreter: forking one that runs JAX or HDF5 threads may hang.
+    # Not forked: a copy of a process with JAX or HDF5 threads may hang.
     with concurrent.futures.ProcessPoolExecutor(
       workers,
       mp_context=multiprocessing.get_context('spawn'),
@@ -254,11 +250,11 @@ def _write_all(corpus: Corpus, shards: list[Shard], progress: bool) -> None:
       except BrokenProcessPool:
         raise DataError(
           f'a process that prepares {corpus.options.collection} was ended, as '
-          'the system does where memory runs out; the finished shards are '
+          'the system does when memory runs out; the finished shards are '
           'kept: give the same command again, with fewer --config.data.workers'
         ) from None
       except BaseException:
-        # Shards in progress are finished, for the next run.
+        # Shards in progress are finished for the next run.
         pool.shutdown(wait=True, cancel_futures=True)
         raise
 
@@ -266,7 +262,7 @@ def _write_all(corpus: Corpus, shards: list[Shard], progress: bool) -> None:
 def _finish(
   corpus: Corpus, shards: list[Shard], sources: dict[str, Any]
 ) -> Manifest:
-  """Joins the pieces of the index and writes metadata and manifest."""
+  """Joins the pieces of the index; writes it, the metadata and the manifest."""
   options = corpus.options
   facts: dict[str, dict[str, Any]] = {}
   for split in corpus.splits.values():
@@ -294,17 +290,17 @@ def _finish(
     {name: sum(fact['shard_bytes']) for name, fact in facts.items()},
   )
   manifest = Manifest(
-    format=manifests.FORMAT,
+    format=FORMAT,
     name=dataset_name(options),
-    options=manifests.dependent_options(options),
+    options=dependent_options(options),
     visual_width=widths[0],
     text_width=widths[1],
     splits=facts,
     skipped=corpus.skipped,
     sources=sources,
-    versions=manifests.versions(),
+    versions=versions(),
   )
-  manifest.save(manifests.path(options))
-  # The pieces stay: should a shard get lost, only that one is made anew.
+  manifest.save(manifest_path(options))
+  # The pieces stay: if a shard is lost, only that one is written again.
   _log.info('prepared %s', dataset_dir(options))
   return manifest

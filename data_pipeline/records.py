@@ -1,8 +1,8 @@
-"""Prepared records: TFRecord shards and the index that finds any item in them.
+"""Prepared records: TFRecord shards, read at byte offsets.
 
 The framing is written and read here, so that neither needs TensorFlow. Arrays
-are stored as raw little-endian bytes inside each example; the index keeps where
-those bytes lie in the shard, so a reader fetches exactly what it needs, in any
+are stored as raw little-endian bytes inside each example; the index has their
+offsets in the shard, so a reader fetches exactly the bytes it needs, in any
 order, without parsing anything.
 """
 
@@ -10,7 +10,6 @@ import dataclasses
 import os
 import struct
 import threading
-import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -20,12 +19,13 @@ from etils import epath
 
 from data_pipeline.errors import DataError
 from data_pipeline.options import DataOptions
+from data_pipeline.paths import is_remote
 from data_pipeline.source import Threads
 
 _FLOAT = np.dtype('<f4')
-_HEADER = struct.Struct('<QI')
 _FOOTER = struct.Struct('<I')
-# Clips and frames lie next to each other; a gap up to this is read along.
+# Clips and frames are next to each other; a gap up to this many bytes is read
+# with them.
 _NEAR = 4096
 
 
@@ -35,34 +35,10 @@ def _masked_crc(data: bytes) -> int:
 
 
 def frame_record(data: bytes) -> tuple[bytes, int]:
-  """Returns a record with its framing, and where the data begins in it."""
+  """Returns a record with its framing, and the offset of the data in it."""
   length = struct.pack('<Q', len(data))
   header = length + _FOOTER.pack(_masked_crc(length))
   return header + data + _FOOTER.pack(_masked_crc(data)), len(header)
-
-
-def iterate_records(path: epath.Path) -> Iterator[bytes]:
-  """Yields the records of a shard, checking every checksum.
-
-  Raises:
-    DataError: if the shard is truncated or a checksum does not match.
-  """
-  with path.open('rb') as file:
-    end = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    while header := file.read(_HEADER.size):
-      size, crc = _HEADER.unpack(header.ljust(_HEADER.size, b'\0'))
-      if len(header) < _HEADER.size or crc != _masked_crc(header[:8]):
-        raise _damaged(path)
-      # A size may be any number: it is compared before anything is read.
-      if size > end - file.tell():
-        raise _damaged(path)
-      data, footer = file.read(size), file.read(_FOOTER.size)
-      if len(footer) < _FOOTER.size or _FOOTER.unpack(footer)[0] != (
-        _masked_crc(data)
-      ):
-        raise _damaged(path)
-      yield data
 
 
 def _damaged(path: Any) -> DataError:
@@ -71,35 +47,14 @@ def _damaged(path: Any) -> DataError:
   )
 
 
-def write_atomically(path: epath.Path, data: bytes | None, writer=None) -> None:
-  """Writes a file so that it is either whole or not there.
-
-  Args:
-    path: the file.
-    data: its content, or None.
-    writer: called with the open file if there is no data.
-  """
-  temporary = path.parent / f'.tmp-{uuid.uuid4().hex[:12]}-{path.name}'
-  try:
-    with temporary.open('wb') as file:
-      if writer is not None:
-        writer(file)
-      else:
-        file.write(data)
-    temporary.replace(path)
-  except BaseException:
-    temporary.unlink(missing_ok=True)
-    raise
-
-
 def write_shard(
   file: BinaryIO, examples: Iterator[tuple[bytes, list[bytes]]]
 ) -> tuple[np.ndarray, int, int]:
   """Writes records one after the other.
 
   Args:
-    file: open for writing, at its beginning.
-    examples: (serialised example, [raw arrays that lie in it]).
+    file: Open for writing, at its beginning.
+    examples: (serialised example, [raw bytes of arrays that it contains]).
 
   Returns:
     (records, arrays) int64 byte offsets of the raw arrays in the file, the
@@ -118,13 +73,11 @@ def write_shard(
 
 
 class ShardReader:
-  """Reads byte ranges of files, local ones or ones on a bucket."""
+  """Reads byte ranges of files, on a local disk or in a bucket."""
 
   def __init__(self, paths: Sequence[epath.Path]):
     self._paths = list(paths)
-    self._local = hasattr(os, 'pread') and not any(
-      '://' in str(path) for path in self._paths
-    )
+    self._local = hasattr(os, 'pread') and not any(map(is_remote, self._paths))
     self._start()
 
   def _start(self):
@@ -137,7 +90,7 @@ class ShardReader:
     """Returns a byte range.
 
     Raises:
-      DataError: if the file is missing or ends too early.
+      DataError: If the file is missing or ends too early.
     """
     try:
       if self._local:
@@ -162,7 +115,7 @@ class ShardReader:
         if shard not in self._descriptors:
           self._descriptors[shard] = os.open(self._paths[shard], os.O_RDONLY)
         descriptor = self._descriptors[shard]
-    # Before the read, which makes room for all that it is asked for.
+    # Before the read, which allocates memory for the whole range.
     if offset + size > os.fstat(descriptor).st_size:
       raise _damaged(self._paths[shard])
     data = os.pread(descriptor, size, offset)
@@ -190,14 +143,14 @@ class ShardReader:
 
 @dataclasses.dataclass(eq=False)
 class RecordTable:
-  """Where the arrays of a split lie.
+  """The places of a split's arrays in its shards.
 
   Attributes:
     shard: (v,) int64, shard of each video.
     offsets: (v, 3) int64, byte offsets of its clips, frames and words.
-    num_frames: (v,) int32, stored frames.
-    caption_video: (n,) int32.
-    num_words: (n,) int32.
+    num_frames: (v,) int32, number of stored frames.
+    caption_video: (n,) int32, video of each caption.
+    num_words: (n,) int32, number of stored words.
     word_start: (n,) int64, first row of a caption in its video's words.
     clip_plan: (v, 2, c) int8, sizes and groups of merged clips.
   """
@@ -214,7 +167,8 @@ class RecordTable:
 def word_starts(
   caption_video: np.ndarray, num_words: np.ndarray, num_videos: int
 ) -> np.ndarray:
-  """Returns the first row of each caption among the words of its video."""
+  """Returns the first row of each caption in the words of its video, (n,)
+  int64."""
   order = np.argsort(caption_video, kind='stable')
   ends = np.cumsum(num_words[order], dtype=np.int64)
   begins = ends - num_words[order]
@@ -225,7 +179,7 @@ def word_starts(
 
 
 class RecordSource:
-  """Reads items at their byte offsets in prepared shards."""
+  """Reads items at their byte offsets in the shards."""
 
   def __init__(
     self,

@@ -1,4 +1,4 @@
-"""The official feature release: finding its files and joining them."""
+"""The official feature release: its files, and how they are joined."""
 
 import collections
 import dataclasses
@@ -10,13 +10,14 @@ from data_pipeline.bigfile import BigFileStore
 from data_pipeline.captions import Caption, read_captions
 from data_pipeline.errors import BadItemError, DataError
 from data_pipeline.hdf5 import Hdf5Store
+from data_pipeline.hdf5_file import HDF5_SUFFIXES
 from data_pipeline.limits import Limits
 from data_pipeline.options import SPLITS, DataOptions
+from data_pipeline.paths import is_remote
 
 _log = logging.getLogger(__name__)
 
-_HDF5 = ('.h5', '.hdf5')
-# ActivityNet's captions have it, not all of its features do.
+# ActivityNet's captions have it, but not all of its features.
 PREFIX = 'v_'
 
 VisualStore = BigFileStore | Hdf5Store
@@ -24,13 +25,13 @@ VisualStore = BigFileStore | Hdf5Store
 
 @dataclasses.dataclass
 class ReleaseSplit:
-  """One split of the release: what is used of its caption file.
+  """One split of the release.
 
   Attributes:
     name: 'train', 'val' or 'test'.
-    path: the caption file.
-    video_ids: videos in order of first appearance.
-    captions: captions in file order.
+    path: The caption file.
+    video_ids: Videos in order of first appearance.
+    captions: Captions in file order, without those that were left out.
   """
 
   name: str
@@ -43,7 +44,13 @@ class ReleaseSplit:
 class Release:
   """The official files of one collection, joined by their ids.
 
-  There are no word features where there are no captions.
+  Attributes:
+    visual: Frame features.
+    text: Word features; None if there are no captions.
+    splits: Splits by name.
+    visual_width: Width of the frame features.
+    text_width: Width of the word features.
+    skipped: (item, reason) of each item that was left out.
   """
 
   visual: VisualStore
@@ -53,17 +60,10 @@ class Release:
   text_width: int
   skipped: list[tuple[str, str]]
 
-  @property
-  def files(self) -> list[pathlib.Path]:
-    """Every file that an item is made of."""
-    captions = [split.path for split in self.splits.values()]
-    text = self.text.files() if self.text else []
-    return [*captions, *self.visual.files(), *text]
-
 
 def _is_file_name(options: DataOptions) -> bool:
   """Returns whether `feature` names one file (MSC), not a folder (MS-SL)."""
-  return options.feature.endswith(_HDF5)
+  return options.feature.endswith(HDF5_SUFFIXES)
 
 
 def expected_tree(options: DataOptions) -> str:
@@ -87,7 +87,7 @@ def expected_tree(options: DataOptions) -> str:
 
 
 def missing_release(options: DataOptions, what: str) -> DataError:
-  """Returns the error for a release that is not there, or not whole."""
+  """Returns the error for a release that is missing or incomplete."""
   project = 'MS-SL project, https://github.com/HuiGuanLab/ms-sl'
   if _is_file_name(options):
     project = 'MSC project, https://github.com/admins97/MSC_PRVR'
@@ -103,7 +103,7 @@ def find_visual(options: DataOptions) -> pathlib.Path:
   """Returns the HDF5 file of the frame features, or the folder of a BigFile.
 
   Raises:
-    DataError: if it is missing, naming the features that do exist.
+    DataError: If it is missing; names the features that exist.
   """
   parent = pathlib.Path(options.folder) / 'FeatureData'
   path = parent / options.feature
@@ -113,11 +113,11 @@ def find_visual(options: DataOptions) -> pathlib.Path:
     file = path / 'feature.hdf5'
     return file if file.is_file() else path
   others = sorted(
-    p.name for p in parent.glob('*') if p.is_dir() or p.suffix in _HDF5
+    p.name for p in parent.glob('*') if p.is_dir() or p.suffix in HDF5_SUFFIXES
   )
   if others:
     raise DataError(
-      f'{path} is missing, but {parent} holds {", ".join(others)}; set the '
+      f'{path} is missing, but {parent} has {", ".join(others)}; set the '
       'option `feature` to one of these'
     )
   raise missing_release(options, f'{path} is missing')
@@ -127,14 +127,14 @@ def find_text(options: DataOptions) -> pathlib.Path:
   """Returns the file of the word features.
 
   Raises:
-    DataError: if it is missing and there is no single other candidate.
+    DataError: If it is missing and there is not exactly one other candidate.
   """
   parent = pathlib.Path(options.folder) / 'TextData'
   path = parent / options.text_file
   if path.is_file():
     return path
-  others = sorted(p.name for p in parent.glob('*') if p.suffix in _HDF5)
-  # Variants of the release (CLIP features) differ in this name only.
+  others = sorted(p.name for p in parent.glob('*') if p.suffix in HDF5_SUFFIXES)
+  # Variants of the release (CLIP features) differ only in this name.
   variants = [name for name in others if name.endswith('query_feat.hdf5')]
   default = DataOptions.__dataclass_fields__['text_feature'].default
   if options.text_feature == default and len(variants) == 1:
@@ -142,7 +142,7 @@ def find_text(options: DataOptions) -> pathlib.Path:
     return parent / variants[0]
   if others:
     raise DataError(
-      f'{path} is missing, but {parent} holds {", ".join(others)}; set the '
+      f'{path} is missing, but {parent} has {", ".join(others)}; set the '
       'option `text_feature` to one of these'
     )
   raise missing_release(options, f'{path} is missing')
@@ -159,17 +159,17 @@ def caption_files(options: DataOptions) -> dict[str, pathlib.Path]:
 
 
 def release_exists(options: DataOptions) -> bool:
-  """Returns whether any caption file of the release is there."""
-  return '://' not in str(options.root) and bool(caption_files(options))
+  """Returns whether any caption file of the release exists."""
+  return not is_remote(options.root) and bool(caption_files(options))
 
 
 def open_release(options: DataOptions) -> Release:
   """Returns the joined release of a collection; values are not read yet.
 
   Raises:
-    DataError: if files are missing, malformed or do not belong together.
+    DataError: If files are missing, malformed or do not belong together.
   """
-  if '://' in str(options.root):
+  if is_remote(options.root):
     raise DataError(
       f'the official release cannot be read from {options.root}; prepare it '
       'from a local folder and point `prepared_dir` to the bucket'
@@ -179,9 +179,7 @@ def open_release(options: DataOptions) -> Release:
     raise missing_release(options, f'{folder} is missing')
   files = caption_files(options)
   if not files:
-    raise missing_release(
-      options, f'{folder / "TextData"} holds no caption file'
-    )
+    raise missing_release(options, f'{folder / "TextData"} has no caption file')
   visual_path, text_path = find_visual(options), find_text(options)
   skipped: list[tuple[str, str]] = []
   captions = {}
@@ -211,7 +209,7 @@ def open_release(options: DataOptions) -> Release:
 def open_visual(
   path: pathlib.Path, ids: Iterable[str], options: DataOptions
 ) -> VisualStore:
-  """Returns the features of some videos, of what `find_visual` found."""
+  """Returns the features of some videos, from the path of `find_visual`."""
   if path.is_file():
     return Hdf5Store(path, ids, PREFIX, limits_of(options))
   return BigFileStore(path, ids)
@@ -223,7 +221,7 @@ def limits_of(options: DataOptions) -> Limits:
 
 
 def common_width(store: VisualStore, ids: Iterable[str]) -> int:
-  """Returns the width of most matrices: the odd one out is the bad one."""
+  """Returns the width of most matrices; a matrix of another width is bad."""
   widths = collections.Counter(
     store.shape(name)[1]
     for name in ids
@@ -233,7 +231,7 @@ def common_width(store: VisualStore, ids: Iterable[str]) -> int:
 
 
 class _Checker:
-  """Joins captions with features and finds what cannot be joined."""
+  """Joins captions with features and finds those that cannot be joined."""
 
   def __init__(self, visual: VisualStore, text: Hdf5Store, skip_bad: bool):
     self._visual = visual
@@ -259,7 +257,7 @@ class _Checker:
       if error is None:
         error = self._caption_error(caption, path)
       elif known:
-        continue  # one line in the report for a video, not one a caption
+        continue  # one line for each bad video, not one for each caption
       if error is None:
         kept.append(caption)
       elif self._skip_bad:

@@ -1,27 +1,45 @@
 """A whole split as arrays in host memory."""
 
 import logging
+import weakref
 from collections.abc import Sequence
 from concurrent import futures
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tqdm
 
+from data_pipeline.batching import captions_by_video, starts_of
+from data_pipeline.corpus import Split
 from data_pipeline.errors import DataError
 from dreamprvr_jax.host_memory import available_memory
 
 _log = logging.getLogger(__name__)
 
-if TYPE_CHECKING:
-  from data_pipeline.corpus import Split
-
 _CHUNK = 16
 _GIB = 2**30
 
 
-def split_bytes(split: 'Split', itemsize: int = 4) -> int:
-  """Returns the bytes of a split's features without padding."""
+def resident_source(split: Split) -> 'ResidentSource':
+  """Returns a split's arrays in host memory, read on the first call.
+
+  They are kept as long as the split is.
+
+  Raises:
+    DataError: If the split does not fit into memory, or its files are bad.
+  """
+  if split not in _read:
+    _read[split] = ResidentSource(split)
+  return _read[split]
+
+
+def split_bytes(split: Split, itemsize: int = 4) -> int:
+  """Returns the bytes of a split's features without padding.
+
+  Args:
+    split: The split.
+    itemsize: Bytes of one value.
+  """
   options = split.options
   frames = options.stored_frames(split.num_frames).sum(dtype=np.int64)
   clips = len(split.video_ids) * options.num_clips
@@ -31,30 +49,26 @@ def split_bytes(split: 'Split', itemsize: int = 4) -> int:
   )
 
 
-def _offsets(lengths: np.ndarray) -> np.ndarray:
-  return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-
-
 class ResidentSource:
-  """Holds clips (v, c, e), frames and words (ragged, end to end)."""
+  """A split's arrays: clips (v, c, e), and frames and words end to end."""
 
   def __init__(
-    self, split: 'Split', progress: bool = True, dtype: Any = np.float32
+    self, split: Split, progress: bool = True, dtype: Any = np.float32
   ):
     """Reads a split with several threads.
 
     Args:
-      split: what to read.
-      progress: whether a bar is shown.
-      dtype: of the features that are kept.
+      split: The split.
+      progress: Whether to show a bar on a terminal.
+      dtype: The type of the features in memory.
 
     Raises:
-      DataError: if the split does not fit into memory, or its files are bad.
+      DataError: If the split does not fit into memory, or its files are bad.
     """
     options = split.options
     num_videos, num_captions = len(split.video_ids), len(split.caption_ids)
-    self._frame_offsets = _offsets(options.stored_frames(split.num_frames))
-    self._word_offsets = _offsets(split.num_words)
+    self._frame_offsets = starts_of(options.stored_frames(split.num_frames))
+    self._word_offsets = starts_of(split.num_words)
     clip_shape = (num_videos, options.num_clips, split.visual_width)
     frame_shape = (int(self._frame_offsets[-1]), split.visual_width)
     word_shape = (int(self._word_offsets[-1]), split.text_width)
@@ -69,24 +83,10 @@ class ResidentSource:
     self._clips = np.empty(clip_shape, dtype)
     self._frames = np.empty(frame_shape, dtype)
     self._words = np.empty(word_shape, dtype)
-    captions = np.argsort(split.caption_video, kind='stable')
-    starts = _offsets(split.captions_per_video)
-    self._captions, self._caption_offsets = captions, starts
-
-    def load(first: int) -> int:
-      last = min(first + _CHUNK, num_videos)
-      for video in range(first, last):
-        ((clips, frames),) = split.source.videos([video])
-        self._clips[video] = clips
-        self._frames[self._frame_rows(video)] = frames
-        mine = captions[starts[video] : starts[video + 1]].tolist()
-        for caption, words in zip(
-          mine, split.source.captions(mine), strict=True
-        ):
-          self._words[self._word_rows(caption)] = words
-      return last - first
-
-    self._run(load, num_videos, options.workers, split.name, progress)
+    self._captions, self._caption_offsets = captions_by_video(
+      split.caption_video, num_videos
+    )
+    self._fill(split, progress)
     self._plans = split.clip_plan
     _log.info(
       'resident: %s, %d videos, %d captions, %.2f GiB',
@@ -96,23 +96,41 @@ class ResidentSource:
       self.num_bytes / _GIB,
     )
 
-  def _run(self, load, num_videos: int, workers: int, name: str, progress):
-    """Loads all chunks; the first error stops what has not begun."""
-    # `disable=None` hides the bar where nobody looks at a terminal.
+  def _fill(self, split: Split, progress: bool) -> None:
+    """Reads all videos in chunks; after an error no further chunk starts."""
+    count = len(split.video_ids)
+    # `disable=None` hides the bar unless the output is a terminal.
     bar = tqdm.tqdm(
-      total=num_videos,
-      desc=f'reading {name}',
+      total=count,
+      desc=f'reading {split.name}',
       unit=' videos',
       disable=None if progress else True,
     )
-    with bar, futures.ThreadPoolExecutor(workers) as pool:
-      jobs = [pool.submit(load, i) for i in range(0, num_videos, _CHUNK)]
+    with bar, futures.ThreadPoolExecutor(split.options.workers) as pool:
+      jobs = [
+        pool.submit(self._load, split, first, min(first + _CHUNK, count))
+        for first in range(0, count, _CHUNK)
+      ]
       try:
         for job in futures.as_completed(jobs):
           bar.update(job.result())
       except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
+
+  def _load(self, split: Split, first: int, last: int) -> int:
+    """Reads videos `first` to `last`; returns how many they are."""
+    for video in range(first, last):
+      ((clips, frames),) = split.source.videos([video])
+      self._clips[video] = clips
+      self._frames[self._frame_rows(video)] = frames
+      mine = slice(*self._caption_offsets[video : video + 2])
+      captions = self._captions[mine].tolist()
+      for caption, words in zip(
+        captions, split.source.captions(captions), strict=True
+      ):
+        self._words[self._word_rows(caption)] = words
+    return last - first
 
   def _frame_rows(self, index: int) -> slice:
     return slice(self._frame_offsets[index], self._frame_offsets[index + 1])
@@ -121,7 +139,7 @@ class ResidentSource:
     return slice(self._word_offsets[index], self._word_offsets[index + 1])
 
   def videos(self, indices: Sequence[int]):
-    """Returns views: (c, e) clips and (f, e) frames of each video."""
+    """Returns views of the (c, e) clips and (f, e) frames of each video."""
     return [
       (self._clips[i], self._frames[self._frame_rows(i)]) for i in indices
     ]
@@ -132,11 +150,12 @@ class ResidentSource:
     return self._plans[np.asarray(indices)]
 
   def arrays(self) -> dict[str, np.ndarray]:
-    """Returns the features and where whose lie: (c, e) clips of all videos,
-    the rows of frames and words, starts and counts, captions by video, and
-    the sizes and groups of merged clips.
+    """Returns the features and tables that find them.
 
-    Names are those of `dreamprvr_jax.devices.resident.ResidentSplit`.
+    Names are those of `dreamprvr_jax.devices.resident.ResidentSplit`: clips
+    (v, c, e), frames and words end to end, captions (n,) sorted by video; for
+    frames, words and captions the start and count of each item; clip_plan (v,
+    2, c) if clips are merged.
     """
     arrays = {
       'clips': self._clips,
@@ -156,8 +175,14 @@ class ResidentSource:
     return arrays
 
   def use_threads(self, count: int) -> None:
-    """Does nothing: views cost no time."""
+    """Does nothing: making views takes no time."""
 
   def captions(self, indices: Sequence[int]):
-    """Returns views: (l, e) words of each caption."""
+    """Returns views of the (l, e) words of each caption."""
     return [self._words[self._word_rows(i)] for i in indices]
+
+
+# By split; not a field of the split, so that its file need not know this one.
+_read: weakref.WeakKeyDictionary[Split, ResidentSource] = (
+  weakref.WeakKeyDictionary()
+)

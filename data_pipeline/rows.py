@@ -1,6 +1,6 @@
-"""Values of the JSON rows that other people write, checked by kind.
+"""Values of JSON rows in files of annotations, checked by type.
 
-A null is as if the key was left out, in every row.
+In every row a null is the same as a missing key.
 """
 
 import math
@@ -11,22 +11,22 @@ from data_pipeline.errors import DataError
 from dreamprvr_jax import text
 
 NO_SPAN = (math.nan, math.nan)
-# Of a text in an error
+# The most characters of a text in an error.
 _SHOWN = 60
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = _SHOWN
 
 
 class RowError(DataError):
-  """What is wrong with a row; who reads the file says where it stands."""
+  """What is wrong with a row; the caller adds the file and the line."""
 
 
 def parse(line: str) -> dict[str, Any]:
-  """Returns the object that a row of JSON holds, without its nulls.
+  """Returns the object in a row of JSON, without its nulls.
 
   Raises:
     TextError: If it is not JSON.
-    RowError: If it is no object.
+    RowError: If it is not an object.
   """
   return given(text.parse_json(line, 'the row'), 'the row')
 
@@ -35,7 +35,7 @@ def given(value: Any, what: str) -> dict[str, Any]:
   """Returns an object without its nulls.
 
   Raises:
-    RowError: If it is no object.
+    RowError: If it is not an object.
   """
   if not isinstance(value, dict):
     raise RowError(f'{what} is {shown(value)}, expected an object {{...}}')
@@ -43,10 +43,10 @@ def given(value: Any, what: str) -> dict[str, Any]:
 
 
 def name(value: Any, what: str) -> str:
-  """Returns an id in NFC, which is text or a whole number.
+  """Returns an id, which is text or a whole number, as text in NFC.
 
   Raises:
-    RowError, TextError: If it is none.
+    RowError, TextError: If it is not one.
   """
   if isinstance(value, float) and value.is_integer():
     # Tables turn the numbers of a column with gaps into floats.
@@ -63,7 +63,7 @@ def sentence(value: Any) -> str:
   """Returns a text in NFC.
 
   Raises:
-    RowError, TextError: If it is none.
+    RowError, TextError: If it is not text.
   """
   if not isinstance(value, str):
     raise RowError(f'{shown(value)} is not a sentence')
@@ -74,7 +74,7 @@ def items(value: Any, what: str) -> list[Any]:
   """Returns a list.
 
   Raises:
-    RowError: If it is none.
+    RowError: If it is not a list.
   """
   if not isinstance(value, list):
     raise RowError(f'"{what}" is {shown(value)}, not a list')
@@ -85,12 +85,12 @@ def number(value: Any, what: str) -> float:
   """Returns a number, which may be written as text.
 
   Raises:
-    RowError: If it is none, or infinite.
+    RowError: If it is not a number, or infinite.
   """
   if isinstance(value, int | float | str) and not isinstance(value, bool):
     try:
       found = float(value)
-    except (ValueError, OverflowError):  # the text, or the number of digits
+    except (ValueError, OverflowError):  # not a number, or too many digits
       found = math.inf
     if not math.isinf(found):
       return found
@@ -101,7 +101,7 @@ def seconds(value: Any) -> float:
   """Returns a duration, nan if it is None or NaN.
 
   Raises:
-    RowError: If it is no number above 0.
+    RowError: If it is not a number above 0.
   """
   found = math.nan if value is None else number(value, 'duration')
   if found <= 0:
@@ -110,11 +110,11 @@ def seconds(value: Any) -> float:
 
 
 def span(value: Any) -> tuple[float, float]:
-  """Returns the start and end of a list of two, in seconds; nans if it, or
-  both of them, are None.
+  """Returns the start and end of a span [start, end] in seconds; nans if it
+  is None, or both times are.
 
   Raises:
-    RowError: If it is no such list.
+    RowError: If it is not such a list.
   """
   if value is None or value == [None, None]:
     return NO_SPAN
@@ -126,5 +126,5 @@ def span(value: Any) -> tuple[float, float]:
 
 
 def shown(value: Any) -> str:
-  """Returns a value for an error, cut to what fits into a sentence."""
+  """Returns a value as text for an error, cut to fit into a sentence."""
   return _repr.repr(value)

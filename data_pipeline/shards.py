@@ -1,23 +1,35 @@
-"""Shards: which videos are in which file, and which are there already."""
+"""The shards of prepared records: their videos, and which are finished."""
 
 import dataclasses
 import shutil
 
 from etils import epath
 
-from data_pipeline import manifest as manifests
 from data_pipeline.corpus import Corpus
-from data_pipeline.dataset import dataset_dir, dataset_name, shard_name
 from data_pipeline.errors import DataError
-from data_pipeline.index_file import load_arrays
+from data_pipeline.index import load_arrays
+from data_pipeline.paths import (
+  dataset_dir,
+  dataset_name,
+  file_size,
+  is_remote,
+  shard_name,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-  """One shard: videos `start` to `stop` of a split."""
+  """One shard: videos `start` to `stop` of a split.
+
+  Attributes:
+    split: Name of the split.
+    start: The first video.
+    stop: The video after the last one.
+    path: The shard.
+    piece: Its part of the index.
+  """
 
   split: str
-  number: int
   start: int
   stop: int
   path: epath.Path
@@ -38,7 +50,6 @@ def plan(corpus: Corpus) -> list[Shard]:
       shards.append(
         Shard(
           split=split.name,
-          number=number,
           start=edges[number],
           stop=edges[number + 1],
           path=folder / file,
@@ -49,22 +60,26 @@ def plan(corpus: Corpus) -> list[Shard]:
 
 
 def is_finished(shard: Shard) -> bool:
-  """Returns whether a shard and its piece of the index are there and agree."""
+  """Returns whether a shard and its piece of the index exist and agree."""
   if not shard.path.exists() or not shard.piece.exists():
     return False
   try:
     facts = load_arrays(shard.piece).get('facts')
   except DataError:
     return False
-  size = manifests.file_size(shard.path)
+  size = file_size(shard.path)
   return facts is not None and facts[:1].tolist() == [size]
 
 
 def require_space(
   folder: epath.Path, corpus: Corpus, shards: list[Shard]
 ) -> None:
-  """Raises a DataError if what is still to be written does not fit."""
-  if '://' in str(folder):
+  """Checks that the disk has space for the shards that are missing.
+
+  Raises:
+    DataError: If it has not.
+  """
+  if is_remote(folder):
     return
   needed = 0
   for shard in shards:

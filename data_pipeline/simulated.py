@@ -1,16 +1,16 @@
-"""A made corpus, written to disk as an official release.
+"""A generated corpus, written to disk as an official release.
 
-An untrimmed video is a theme (a place) and a few events under it, with
-background before, between and behind them. An event is an action on an object.
-Frame vectors are one random projection of the sum of their concepts, word
-vectors another projection of the concept of each word, both with noise: a model
-has to learn from the training videos how the two spaces hang together, and is
-tested on combinations that training never shows.
+An untrimmed video has a theme (a place) and a few events, with background
+before, between and after them. An event is an action on an object. Frame
+vectors are a random projection of the sum of their concepts, word vectors
+another projection of the concept of each word, both with noise: a model has to
+learn from the training videos how the two spaces correspond, and is tested on
+combinations that training never shows.
 
-The same event happens under many themes and a caption names the theme only
-sometimes, and now and then leaves out the action or the object. So no model
-reaches a perfect score, but one that sees the whole video beats one that looks
-at single frames.
+The same event happens under many themes, and a caption names the theme only
+sometimes and may leave out the action or the object. So no model reaches a
+perfect score, but one that sees the whole video beats one that looks at single
+frames.
 """
 
 import dataclasses
@@ -22,12 +22,13 @@ import numpy as np
 
 from data_pipeline import vocabulary
 from data_pipeline.errors import DataError
+from data_pipeline.options import SPLITS
 
 _LATENT = 32
 _LAYOUTS = ('bigfile', 'hdf5')
-_SPLITS = ('train', 'val', 'test')
-# One combination in so many is kept from the training videos.
+# One of this many combinations is kept from the training videos.
 _HELD_OUT = 5
+_SECONDS_PER_FRAME = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _world(seed: int, visual_width: int, text_width: int) -> _World:
 
 
 def _sentence(generator, theme: int, action: int, thing: int) -> list[str]:
-  """Returns the words of a caption, some of what happens left out."""
+  """Returns the words of a caption, which may leave out some concepts."""
   words = [generator.choice(vocabulary.PEOPLE)]
   what = generator.random()
   if what < 0.1:
@@ -112,8 +113,8 @@ def _events(generator, count: int, train: bool) -> list[tuple[int, int]]:
 
 
 def _spans(generator, num_frames: int, count: int) -> np.ndarray:
-  """Returns (count, 2) frame ranges that do not meet, in order of time."""
-  # Of 2 count + 1 stretches every second one is an event.
+  """Returns (count, 2) frame ranges that do not overlap, in order of time."""
+  # Every second one of 2 count + 1 stretches is an event.
   shares = generator.dirichlet(np.full(2 * count + 1, 2.0))
   edges = np.round(np.cumsum(shares) * num_frames).astype(int)
   starts = np.minimum(edges[0:-1:2], num_frames - 1)
@@ -128,12 +129,10 @@ def _video(
   num_frames: int,
   num_captions: int,
   noise: float,
-  seconds_per_frame: float,
   train: bool,
-  dtype: str,
 ) -> _Video:
   theme = int(generator.integers(len(world.themes)))
-  # Few captions may be about few of the events; many come back to the same.
+  # Many captions repeat events; few captions leave events out.
   num_events = min(max(2, min(num_captions, 6)), max(1, num_frames // 2))
   events = _events(generator, num_events, train)
   spans = _spans(generator, num_frames, num_events)
@@ -154,10 +153,10 @@ def _video(
     words.append(vectors)
   return _Video(
     name,
-    frames.astype(dtype),
-    num_frames * seconds_per_frame,
+    frames.astype(np.float32),
+    num_frames * _SECONDS_PER_FRAME,
     sentences,
-    [tuple((spans[e] * seconds_per_frame).round(3).tolist()) for e in about],
+    [tuple((spans[e] * _SECONDS_PER_FRAME).round(3).tolist()) for e in about],
     words,
   )
 
@@ -176,33 +175,29 @@ def write_corpus(
   visual_width: int = 96,
   text_width: int = 64,
   noise: float = 1.5,
-  seconds_per_frame: float = 0.5,
   shuffle_captions: bool = False,
-  dtype: str = 'float32',
   seed: int = 0,
 ) -> pathlib.Path:
   """Writes a corpus and returns its folder `<root>/<collection>`.
 
   Args:
-    root: where the collections lie.
-    collection: name of the collection.
+    root: Folder of the collections.
+    collection: Name of the collection.
     layout: 'bigfile' or 'hdf5', the two forms of the frame features.
-    feature: name of the feature folder.
-    train_videos: videos to train on; 0 writes no such split.
-    val_videos: videos to validate on; 0 writes no such split.
-    test_videos: videos to test on; 0 writes no such split.
-    frames: shortest and longest video.
-    captions_per_video: fewest and most captions of a video.
-    visual_width: width of a frame vector.
-    text_width: width of a word vector.
+    feature: Name of the feature folder.
+    train_videos: Videos to train on; 0 writes no such split.
+    val_videos: Videos to validate on; 0 writes no such split.
+    test_videos: Videos to test on; 0 writes no such split.
+    frames: Fewest and most frames of a video.
+    captions_per_video: Fewest and most captions of a video.
+    visual_width: Width of a frame vector.
+    text_width: Width of a word vector.
     noise: 0 is easy, 1.5 is not.
-    seconds_per_frame: for the time spans.
-    shuffle_captions: scatter the captions of a video over the file.
-    dtype: of the HDF5 features; a BigFile is always float32.
-    seed: the same seed and sizes give the same files.
+    shuffle_captions: Whether to scatter the captions of a video over the file.
+    seed: The same seed and sizes give the same files.
 
   Raises:
-    DataError: if an argument makes no sense.
+    DataError: If the layout is unknown or a range is empty.
   """
   if layout not in _LAYOUTS:
     raise DataError(f'layout={layout!r} is not one of {", ".join(_LAYOUTS)}')
@@ -220,35 +215,29 @@ def write_corpus(
   everything: list[_Video] = []
   sizes = (train_videos, val_videos, test_videos)
   with h5py.File(text_file, 'w') as text:
-    for number, (split, size) in enumerate(zip(_SPLITS, sizes, strict=True), 1):
+    for number, (split, size) in enumerate(zip(SPLITS, sizes, strict=True), 1):
+      if not size:
+        continue
       generator = np.random.default_rng([seed, number])
       videos = [
         _video(
           world,
           generator,
           f'{split}_{i:05d}',
-          num_frames=int(generator.integers(frames[0], frames[1] + 1)),
-          num_captions=int(
-            generator.integers(captions_per_video[0], captions_per_video[1] + 1)
-          ),
+          num_frames=_between(generator, frames),
+          num_captions=_between(generator, captions_per_video),
           noise=noise,
-          seconds_per_frame=seconds_per_frame,
           train=split == 'train',
-          dtype=dtype,
         )
         for i in range(size)
       ]
-      if not videos:
-        continue
       _write_captions(
         text_folder / f'{collection}{split}.caption.txt',
         videos,
         generator if shuffle_captions else None,
       )
       _write_moments(folder / f'{split}.moments.json', videos)
-      for video in videos:
-        for k, vectors in enumerate(video.words):
-          text[f'{video.name}#enc#{k}'] = vectors.astype(dtype)
+      _write_words(text, videos)
       everything += videos
   visual_folder = folder / 'FeatureData' / feature
   visual_folder.mkdir(parents=True, exist_ok=True)
@@ -257,6 +246,10 @@ def write_corpus(
   else:
     _write_bigfile(visual_folder, everything)
   return folder
+
+
+def _between(generator: np.random.Generator, bounds: tuple[int, int]) -> int:
+  return int(generator.integers(bounds[0], bounds[1] + 1))
 
 
 def _write_captions(path: pathlib.Path, videos: list[_Video], generator):
@@ -280,6 +273,12 @@ def _write_moments(path: pathlib.Path, videos: list[_Video]):
     for video in videos
   }
   path.write_text(json.dumps(content), encoding='utf-8')
+
+
+def _write_words(file: h5py.File, videos: list[_Video]):
+  for video in videos:
+    for k, vectors in enumerate(video.words):
+      file[f'{video.name}#enc#{k}'] = vectors.astype(np.float32)
 
 
 def _write_hdf5(folder: pathlib.Path, videos: list[_Video]):

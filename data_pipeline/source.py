@@ -1,4 +1,4 @@
-"""Where the arrays of a split come from; the release is one such place."""
+"""Sources of a split's arrays; one reads the official files."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from data_pipeline.release import Release, ReleaseSplit
 
 
 class Source(Protocol):
-  """Random access to the processed arrays of one split."""
+  """Random access to the arrays of one split, ready to be batched."""
 
   def videos(
     self, indices: Sequence[int]
@@ -23,7 +23,8 @@ class Source(Protocol):
     ...
 
   def plans(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Returns the (r, 2, c) int8 sizes and groups of merged clips."""
+    """Returns the (r, 2, c) int8 sizes and groups of merged clips; see
+    `corpus.Split.clip_plan`."""
     ...
 
   def captions(self, indices: Sequence[int]) -> list[np.ndarray]:
@@ -44,6 +45,7 @@ class Threads:
     self._lock = threading.Lock()
 
   def map(self, function: Callable, items: Sequence) -> list:
+    """Returns the function's value for each item, in order."""
     if self._count <= 1 or len(items) <= 1:
       return [function(item) for item in items]
     with self._lock:
@@ -61,12 +63,17 @@ class Threads:
 
 
 def require_finite(matrix: np.ndarray, item: str, where: str) -> np.ndarray:
-  """Returns the matrix as it is.
+  """Returns the matrix unchanged.
+
+  Args:
+    matrix: (rows, width) of any float type.
+    item: What errors call it.
+    where: The file that it is in.
 
   Raises:
-    BadItemError: if it holds NaN or infinite values.
+    BadItemError: If it has NaN or infinite values.
   """
-  # One reduction is enough to see that nothing is wrong: no temporary masks.
+  # One sum shows that all values are finite, without temporary masks.
   with np.errstate(invalid='ignore', over='ignore'):
     total = np.add.reduce(matrix, axis=None, dtype=np.float64)
   if not np.isfinite(total):
@@ -81,7 +88,7 @@ def require_finite(matrix: np.ndarray, item: str, where: str) -> np.ndarray:
 
 
 class ReleaseSource:
-  """Makes items from the official files on the fly."""
+  """Makes items from the official files when they are read."""
 
   def __init__(
     self, release: Release, split: ReleaseSplit, options: DataOptions
@@ -92,8 +99,8 @@ class ReleaseSource:
     self._captions = split.captions
     self._path = split.path
     self._options = options
-    # Made along with the clips. A clip holds a frame at least: a size of 0 is
-    # one that is not known yet.
+    # Made along with the clips. Every clip has at least one frame, so a size
+    # of 0 means that the plan is not known yet.
     shape = (len(split.video_ids), 2, merging.NUM_CLIPS)
     self._plans = np.zeros(shape, np.int8)
     self._threads = Threads(options.workers)
@@ -111,7 +118,6 @@ class ReleaseSource:
     except ArrayError as error:
       raise BadItemError(item, str(error)) from None
     require_finite(frames, item, str(self._visual.path))
-    # Cast once for both branches.
     frames = frames.astype(np.float64)
     if self._options.merged:
       clips, frames, self._plans[index] = merging.merge_video(
@@ -147,11 +153,11 @@ class ReleaseSource:
 
   def captions(self, indices: Sequence[int]):
     """See Source."""
-    # A caption is too small a piece of work for a thread of its own.
+    # Captions are too small to be read by threads.
     return [self.caption(index) for index in indices]
 
   def bad_values(self) -> tuple[dict[int, str], dict[int, str]]:
-    """Returns the videos and the captions whose values are bad, with why."""
+    """Returns {index: reason} for videos and for captions with bad values."""
 
     def reason(function, index):
       try:

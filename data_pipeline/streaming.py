@@ -1,4 +1,4 @@
-"""Batches made by tf.data: read as needed, nothing kept in memory."""
+"""Batches made by tf.data: read when needed, nothing kept in memory."""
 
 import contextlib
 from collections.abc import Callable
@@ -11,10 +11,10 @@ _PARALLEL = 4
 
 
 def import_tensorflow():
-  """Returns the tensorflow module, kept off the accelerators.
+  """Returns the tensorflow module, which may not use accelerators.
 
   Raises:
-    DataError: if TensorFlow is not installed.
+    DataError: If TensorFlow is not installed.
   """
   try:
     import tensorflow as tf
@@ -24,7 +24,7 @@ def import_tensorflow():
       f'"dreamprvr_jax[tf]", or use the resident pipeline ({error})'
     ) from None
   for kind in ('GPU', 'TPU'):
-    # Too late if somebody has used the device before.
+    # It is too late if the device has been used before.
     with contextlib.suppress(RuntimeError):
       tf.config.set_visible_devices([], kind)
   return tf
@@ -33,10 +33,10 @@ def import_tensorflow():
 class Stream:
   """Iterates over `make(first)`, `make(first + 1)`, ... through tf.data.
 
-  The data set holds the numbers of batches; a deterministic parallel map turns
-  each into its arrays with ranged reads. So the shuffle is perfect without a
-  buffer, every process reads only its own rows, and starting at any position
-  costs nothing.
+  The data set contains the numbers of batches; a deterministic parallel map
+  turns each number into arrays with ranged reads. So the shuffle is perfect
+  without a buffer, every process reads only its own rows, and starting at any
+  position costs nothing.
   """
 
   def __init__(
@@ -49,13 +49,13 @@ class Stream:
     """Starts reading.
 
     Args:
-      make: gives the arrays of a batch; called from several threads.
-      first: number of the first batch.
-      last: number behind the last batch; None for no end.
-      prefetch: batches made ahead of time.
+      make: Returns the arrays of a batch; called from several threads.
+      first: Number of the first batch.
+      last: Number after the last batch; None for no end.
+      prefetch: Batches made ahead of time.
 
     Raises:
-      DataError: if TensorFlow is not installed.
+      DataError: If TensorFlow is not installed.
     """
     tf = import_tensorflow()
     self._failed = tf.errors.OpError
@@ -66,7 +66,7 @@ class Stream:
     if first >= last:
       self._batches = iter(())
       return
-    # One batch tells the names and types; it is handed out as the first.
+    # The first batch shows the names and types.
     sample = make(first)
     self._first = sample
     self._names = list(sample)
@@ -77,7 +77,7 @@ class Stream:
       try:
         batch = make(int(number))
       except BaseException as error:
-        # TensorFlow would keep the text only.
+        # TensorFlow would keep only the text.
         errors[int(number)] = error
         raise
       return [batch[name] for name in names]
@@ -109,6 +109,6 @@ class Stream:
       raise
 
   def close(self):
-    """Ends the reading."""
+    """Stops reading."""
     self._batches = iter(())
     self._first = None

@@ -1,4 +1,4 @@
-"""The words of the simulated corpus."""
+"""The words of the simulated corpus: data, apart from the code."""
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -26,5 +26,5 @@ PEOPLE = _words('someone somebody he she everyone anybody')
 
 ADVERBS = _words('slowly quickly again carefully twice outside')
 
-# Words that mean nothing that a frame could show.
+# Words that no frame can show.
 FILLERS = (*PEOPLE, *ADVERBS, 'does', 'something', 'with', 'the', 'in')

@@ -233,7 +233,9 @@ def module_of(path):
 def test_no_circle_of_imports():
   """Among files, at the top and inside of functions."""
   paths = [
-    path for folder in ('dreamprvr_jax', 'configs') for path in sources(folder)
+    path
+    for folder in ('dreamprvr_jax', 'data_pipeline', 'configs')
+    for path in sources(folder)
   ]
   modules = {module_of(path): path for path in paths}
   graph = {}

@@ -1,1 +1,1 @@
-"""Other people's files: annotations and features, into the official layout."""
+"""Importers of annotations and features into the official layout."""

@@ -1,13 +1,13 @@
-"""Annotations of several forms: which sentence means which videos, and when.
+"""Annotations in several forms: sentences, their videos and time spans.
 
-Read are, each plain or gzipped, told apart by ending and keys:
+These forms are read, each plain or gzipped, told apart by ending and keys:
   own queries   .jsonl, rows {"query": id, "text", "videos": [id, ...] or
                 "video": id, "span": [start, end], "duration", "split"}
   own videos    .jsonl, rows {"id" or "file", "captions": [text, ...],
                 "timestamps": [[start, end] or null, ...], "duration", "split"}
   TVR, QVHighlights, ActivityNet Captions, Charades-STA: see `moments`
-Span, timestamps, duration and split may be left out; so may whatever is null.
-Seconds throughout. Ids and sentences are read in Unicode's composed form (NFC).
+Span, timestamps, duration and split may be missing or null. All times are in
+seconds. Ids and sentences are read in Unicode's composed form (NFC).
 """
 
 import collections
@@ -21,6 +21,7 @@ from typing import Any
 from etils import epath
 
 from data_pipeline import moments, rows
+from data_pipeline.captions import CONTROL
 from data_pipeline.errors import DataError
 from data_pipeline.options import SPLITS
 from data_pipeline.rows import NO_SPAN, RowError
@@ -32,23 +33,22 @@ _FORMS = (
   'or {"vid", "relevant_windows", "query"}'
 )
 _UNUSABLE = re.compile(r'[\s#/]+')
-_CONTROL = re.compile('[\x00-\x1f\x7f-\x9f]')
-# What stands in a file's name for bytes that are no text.
+# Python writes bytes of a file name that are not text as these.
 _NO_TEXT = re.compile('[\ud800-\udfff]+')
 
 
 @dataclasses.dataclass(frozen=True)
 class Annotated:
-  """A sentence and the videos it means.
+  """A sentence and its right videos.
 
   Attributes:
-    query_id: The file's own name of the sentence, or `<video>#enc#<k>`, the
-      k-th of its video, where it has none.
+    query_id: The file's own id of the sentence, or else `<video>#enc#<k>`, the
+      k-th of its video.
     text: The sentence, white space normalised.
     videos: Ids of the right videos; the first is the query's own.
-    span: Start and end in the first of them in seconds, or nans.
-    duration: Of the first of them in seconds, or nan.
-    split: 'train', 'val' or 'test'; '' if not said.
+    span: Start and end in the first video in seconds, or nans.
+    duration: Duration of the first video in seconds, or nan.
+    split: 'train', 'val' or 'test'; '' if unknown.
   """
 
   query_id: str
@@ -60,22 +60,22 @@ class Annotated:
 
 
 def id_of_file(file: str) -> str:
-  """Returns the video id of a file: its stem in NFC, with `_` for what ids
-  cannot hold: white space, '#', '/' and bytes that are no text."""
+  """Returns the video id of a file: its stem in NFC, with `_` for characters
+  that ids cannot have: white space, '#', '/' and bytes that are not text."""
   stem = _NO_TEXT.sub('_', pathlib.PurePath(file).stem)
   return _UNUSABLE.sub('_', text.normal(stem))
 
 
 def id_problem(name: str) -> str:
-  """Returns why something cannot be the id of a video; '' if it can."""
+  """Returns why a name cannot be the id of a video; '' if it can."""
   if text.is_blank(name) or name in ('.', '..'):
-    return f'{name!r} is no id'
+    return f'{name!r} is not an id'
   if _UNUSABLE.search(name):
-    return f'the id {name!r} holds white space, "#" or "/": use another'
+    return f'the id {name!r} has white space, "#" or "/": use another'
   if _NO_TEXT.search(name):
-    return f'the id {name!r} holds bytes that are no text: use another'
-  if _CONTROL.search(name):
-    return f'the id {name!r} holds a control character: use another'
+    return f'the id {name!r} has bytes that are not text: use another'
+  if CONTROL.search(name):
+    return f'the id {name!r} has a control character: use another'
   return ''
 
 
@@ -86,12 +86,11 @@ def read_annotations(
 
   Args:
     path: The file.
-    bad: If given, (where, what is wrong) of single rows is added here and
-      they are left out.
+    bad: If given, bad rows are left out and added here as (where, problem).
 
   Raises:
     DataError, TextError: If the file is missing, damaged or of no known form,
-      names a query twice, or, without `bad`, a row is bad.
+      repeats a query, or, without `bad`, if a row is bad.
   """
   file = epath.Path(path)
   if not file.exists():
@@ -113,24 +112,24 @@ def read_annotations(
     if isinstance(item, str):
       problems.append((where, item))
     elif item.query_id in seen:
-      problems.append((where, f'holds the query {item.query_id!r} again'))
+      problems.append((where, f'repeats the query {item.query_id!r}'))
     else:
       seen.add(item.query_id)
       kept.append(item)
     if problems and bad is None:
       problem = ' '.join(problems[0])
-      # Some say what to do.
+      # Some problems end with what to do.
       what_to_do = '' if '; ' in problems[0][1] else '; correct the file'
       raise DataError(f'{problem}{what_to_do}')
   if not kept and not problems:
-    raise DataError(f'{path} holds no annotated sentence')
+    raise DataError(f'{path} has no annotated sentence; give another file')
   if bad is not None:
     bad += problems
   return kept
 
 
 def _rows(path: epath.Path) -> Iterator[tuple[str, Annotated | str]]:
-  """Yields (where, a sentence or what is wrong) of a file of JSON rows."""
+  """Yields (where, a sentence or a problem) of a file of JSON rows."""
   split = _split_of(path)
   counts: collections.Counter[str] = collections.Counter()
   for number, line in enumerate(text.read_each_row(path), 1):
@@ -202,10 +201,11 @@ def _video_row(row: dict[str, Any], counts, split) -> Iterator[Annotated]:
 
 
 def video_of(row: dict[str, Any]) -> str:
-  """Returns the video of a row of captions: its `id`, or else its `file`'s.
+  """Returns the video of a row of captions: its `id`, or else the id of its
+  `file`.
 
   Raises:
-    RowError, TextError: If that is no name.
+    RowError, TextError: If it is not a name.
   """
   if 'id' in row:
     return rows.name(row['id'], 'id')
@@ -218,7 +218,7 @@ def _public_row(row: dict[str, Any], counts, split) -> Iterator[Annotated]:
 
 
 def _public(path: epath.Path) -> Iterator[tuple[str, Annotated | str]]:
-  """Yields the sentences of ActivityNet's and Charades-STA's files."""
+  """Yields the sentences of files of ActivityNet and Charades-STA."""
   split = _split_of(path)
   durations = {
     entry.video: entry.duration
@@ -235,7 +235,7 @@ def _annotated(entry: moments.Entry, counts, split, durations) -> Annotated:
   duration = entry.duration
   if math.isnan(duration):
     duration = durations.get(entry.video, math.nan)
-  # Sentences that have a name count, too: k is the place in the video.
+  # Sentences with an id are numbered, too: k is the position in the video.
   numbered = _numbered(entry.video, counts)
   return Annotated(
     entry.query or numbered,
@@ -248,7 +248,7 @@ def _annotated(entry: moments.Entry, counts, split, durations) -> Annotated:
 
 
 def _problem(item: Annotated) -> str:
-  """Returns what is wrong with a sentence that was read; '' if nothing is."""
+  """Returns what is wrong with a sentence; '' if nothing is."""
   if text.is_blank(item.text):
     return f'gives the query {item.query_id!r} no text'
   if not item.videos:
@@ -264,17 +264,17 @@ def _numbered(video: str, counts: collections.Counter[str]) -> str:
 
 
 def _split_of(path: epath.Path) -> str:
-  """Returns the split that the name of a public file tells, or ''."""
+  """Returns the split in the name of a public file, or ''."""
   parts = set(re.split(r'[_.]', path.name))
-  told = [split for split in SPLITS if split in parts]
-  return told[0] if len(told) == 1 else ''
+  found = [split for split in SPLITS if split in parts]
+  return found[0] if len(found) == 1 else ''
 
 
 def _named_split(row: dict[str, Any]) -> str:
   split = row.get('split', '')
   if split not in ('', *SPLITS):
     raise RowError(
-      f'the split {rows.shown(split)} is none of {", ".join(SPLITS)}'
+      f'the split {rows.shown(split)} is not one of {", ".join(SPLITS)}'
     )
   return split
 

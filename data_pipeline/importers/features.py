@@ -1,12 +1,11 @@
-"""Features of any known form: one array an id, read one at a time.
+"""Features of any known form: one array for each id, read one at a time.
 
-Three forms are known:
-  a folder   of .npy and .npz files, the id is the file's stem; an .npz holds
-             one array, or one of them is called `features` or
-             `last_hidden_state`
-  .h5 .hdf5  one root-level dataset an id
-  .npz       one array an id
-Nothing that a file holds is ever unpickled.
+There are three forms:
+  a folder   .npy and .npz files, the id is the file's stem; an .npz has one
+             array, or one called `features` or `last_hidden_state`
+  .h5 .hdf5  one root-level dataset for each id
+  .npz       one array for each id
+Nothing is ever unpickled.
 """
 
 import collections
@@ -18,21 +17,20 @@ import numpy as np
 import tqdm
 
 from data_pipeline.errors import ArrayError, DataError, unreadable
-from data_pipeline.hdf5_file import Hdf5Arrays
+from data_pipeline.hdf5_file import HDF5_SUFFIXES, Hdf5Arrays
 from data_pipeline.importers import layout
 from data_pipeline.limits import Claim, Limits, disk_size, memory_problem
 from data_pipeline.npz import Npz, npy_claim, read_npy
 from dreamprvr_jax import text
 from dreamprvr_jax.host_memory import available_memory
 
-# Names in an .npz of one item; the second is that of CLIP's words in the
-# features released with QVHighlights.
+# Names in an .npz of one item; the features released with QVHighlights have
+# the words of CLIP under the second.
 _KEYS = ('features', 'last_hidden_state')
-_HDF5 = ('.h5', '.hdf5')
 
 
 class _Store(Protocol):
-  """Arrays by id; both methods raise ArrayError for what cannot be used."""
+  """Arrays by id; both methods raise ArrayError for a bad array."""
 
   ids: list[str]
 
@@ -42,15 +40,15 @@ class _Store(Protocol):
 
 
 class Features:
-  """The matrices of one source; what is wrong with them is told, not raised.
+  """The matrices of one source; problems of single ones are listed.
 
   Attributes:
     path: The folder or file.
     form: 'folder', 'hdf5' or 'npz'.
-    ids: Of all arrays, in NFC and sorted, bad ones too.
-    width: Of most of the good ones.
-    problems: What is wrong, by id, from shapes and types alone.
-    rows: Of the good ones, by id.
+    ids: Ids of all arrays, also of bad ones, in NFC and sorted.
+    width: Width of most good matrices.
+    problems: Problems of shapes and types, by id.
+    rows: Number of rows of good matrices, by id.
   """
 
   def __init__(
@@ -60,27 +58,27 @@ class Features:
     progress: bool = True,
     limits: Limits | None = None,
   ):
-    """Looks at the shape and type of every array; values are not read.
+    """Checks the shape and type of every array; values are not read.
 
     Args:
       path: A folder or a file.
       flat: Whether (width,) is one row.
-      progress: Show a progress bar on a terminal.
+      progress: Whether to show a bar on a terminal.
       limits: How far they may unpack; the defaults if not given.
 
     Raises:
       DataError: If the source is missing, damaged, of no known form or empty,
-        or claims too much in all.
+        or if its arrays together unpack too far.
       TextError: If two ids are the same in NFC.
     """
     self.path = pathlib.Path(path)
     self._flat = flat
     self.form, self._store = _open(self.path)
-    # Names as they are stored, by id.
+    # The names in the source, by id.
     self._stored = text.by_normal(self._store.ids, str(path))
     self.ids = sorted(self._stored)
     if not self.ids:
-      raise DataError(f'{path} holds no features; give {_expected()}')
+      raise DataError(f'{path} has no features; give {_expected()}')
     self.problems: dict[str, str] = {}
     self.rows: dict[str, int] = {}
     self._progress = progress
@@ -96,7 +94,7 @@ class Features:
         )
 
   def _shapes(self, limits: Limits) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of the good arrays and keeps what is wrong with the
+    """Returns the shapes of good arrays, and lists the problems of the
     others."""
     claims: dict[str, Claim] = {}
     available = available_memory()
@@ -133,7 +131,7 @@ class Features:
     """Returns a (rows, width) matrix in its stored precision.
 
     Raises:
-      DataError: If it cannot be read or is not as it has to be.
+      DataError: If it cannot be read or is bad.
     """
     if name in self.problems:
       raise DataError(f'{self.path}: {name!r} {self.problems[name]}')
@@ -149,7 +147,7 @@ class Features:
     return matrix
 
   def check_values(self) -> dict[str, str]:
-    """Reads every good matrix; returns what is wrong with values, by id."""
+    """Reads every good matrix; returns problems of values, by id."""
     found = {}
     for name in self._bar(list(self.rows), 'reading'):
       try:
@@ -159,7 +157,7 @@ class Features:
     return found
 
   def files(self) -> list[pathlib.Path]:
-    """Returns the files that the numbers come from."""
+    """Returns the files of all arrays."""
     return self._sources(self.ids)
 
   def _sources(self, names: Iterable[str]) -> list[pathlib.Path]:
@@ -184,7 +182,7 @@ def _open(path: pathlib.Path) -> tuple[str, _Store]:
   if not path.exists():
     raise DataError(f'{path} is missing; give {_expected()}')
   if path.is_file():
-    if ending in _HDF5:
+    if ending in HDF5_SUFFIXES:
       return 'hdf5', Hdf5Arrays(path)
     if ending == '.npz':
       return 'npz', Npz(path, str(path))
@@ -193,13 +191,13 @@ def _open(path: pathlib.Path) -> tuple[str, _Store]:
 
 def _expected() -> str:
   return (
-    'a folder with one .npy or .npz file an id, an .h5 or .hdf5 file or an '
-    '.npz file with one array an id'
+    'a folder with one .npy or .npz file for each id, or an .h5, .hdf5 or .npz '
+    'file with one array for each id'
   )
 
 
 class _Folder:
-  """One file an id."""
+  """A folder with one file for each id."""
 
   def __init__(self, path: pathlib.Path):
     self.paths: dict[str, pathlib.Path] = {}
@@ -208,8 +206,8 @@ class _Folder:
         continue
       if file.stem in self.paths:
         raise DataError(
-          f'{path} holds {self.paths[file.stem].name} and {file.name}, so what '
-          f'belongs to {file.stem!r} is not clear; move one away'
+          f'{path} has {self.paths[file.stem].name} and {file.name}, so the '
+          f'features of {file.stem!r} are ambiguous; move one away'
         )
       self.paths[file.stem] = file
     self.ids = list(self.paths)
@@ -236,9 +234,9 @@ class _Folder:
 
   def _file(self, name: str) -> pathlib.Path:
     path = self.paths[name]
-    # Opening a pipe would wait for somebody to write.
+    # Opening a pipe would wait for a writer.
     if not path.is_file():
-      raise ArrayError('is no file, or a link to none; remove it')
+      raise ArrayError('is not a file, or a link to nothing; remove it')
     return path
 
 
@@ -250,13 +248,13 @@ def _of_one_item(path: pathlib.Path) -> Npz:
 
 
 def _only(names: list[str]) -> str:
-  """Returns the name of the one array that an item's .npz is about."""
+  """Returns the name of the array with an item's features."""
   if len(names) == 1:
     return names[0]
   for key in _KEYS:
     if key in names:
       return key
   raise ArrayError(
-    f'cannot be used: it holds the arrays {", ".join(names[:9]) or "none"}, '
+    f'cannot be used: it has the arrays {", ".join(names[:9]) or "none"}, '
     f'expected one, or one called {_KEYS[0]}'
   )

@@ -1,4 +1,4 @@
-"""Writes the official layout: feature files, caption files, spans, labels."""
+"""Writing the official layout: features, captions, spans and labels."""
 
 import collections
 import contextlib
@@ -7,10 +7,8 @@ import hashlib
 import json
 import logging
 import math
-import os
 import pathlib
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import h5py
@@ -20,42 +18,40 @@ from data_pipeline.errors import DataError
 from data_pipeline.importers.annotations import Annotated, id_problem
 from data_pipeline.limits import shape_text
 from data_pipeline.options import SPLITS
-from dreamprvr_jax import text
+from dreamprvr_jax import folders, text
 
 _log = logging.getLogger(__name__)
 
-# Upper bounds of a video's hash, where no split is said.
+# Upper bounds of a video's hash, for videos without a split.
 _SHARES = {'train': 0.8, 'val': 0.9, 'test': 1.0}
 
 
 def write_features(
   path: str | pathlib.Path, items: Iterable[tuple[str, np.ndarray]]
 ) -> int:
-  """Writes matrices to an HDF5 file, one root-level dataset an id.
+  """Writes matrices to an HDF5 file, one root-level dataset for each id.
 
-  They are taken one at a time. The file gets its name when it is whole and on
-  disk; what had the name before stays until then.
+  Only one matrix is in memory. A former file is replaced when the new one is
+  complete and on disk.
 
   Args:
-    path: The file; its folder is made.
+    path: The file; a missing folder is made.
     items: (id, (rows, width) of any float type); written as float32.
 
   Returns:
-    How many were written.
+    The number of matrices.
 
   Raises:
-    DataError: If there is none, an id comes twice or cannot be one, or a
+    DataError: If there is no matrix, an id is repeated or cannot be one, or a
       matrix is empty, of another width than the first, or not finite.
   """
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
   count, width = 0, 0
-  with _staged([path]) as (temporary,):
-    with h5py.File(temporary, 'w') as file:
+  with folders.replacing(path) as partial:
+    with h5py.File(partial, 'w') as file:
       for name, matrix in items:
-        # Caption ids hold '#'.
+        # Caption ids contain '#'.
         problem = id_problem(name.replace('#', '_')) or (
-          'comes twice' if name in file else matrix_problem(matrix, width)
+          'is repeated' if name in file else matrix_problem(matrix, width)
         )
         if problem:
           raise DataError(f'{name!r}: {problem}; {path} was not written')
@@ -68,11 +64,11 @@ def write_features(
 
 
 def matrix_problem(matrix: np.ndarray, width: int = 0) -> str:
-  """Returns why a matrix is no (rows, width) features; '' if it is.
+  """Returns why an array cannot be (rows, width) features; '' if it can.
 
   Args:
     matrix: Any array.
-    width: That it has to have; 0 for any.
+    width: The required width; 0 for any.
   """
   problem = shape_problem(matrix.shape, matrix.dtype, width)
   if problem:
@@ -82,17 +78,17 @@ def matrix_problem(matrix: np.ndarray, width: int = 0) -> str:
   rows = np.flatnonzero(np.any(~finite, axis=1))
   if rows.size:
     return (
-      f'{rows.size} of {len(matrix)} rows, the first {rows[0]}, hold NaN or '
-      'infinity in float32'
+      f'has NaN or infinity in float32 in {rows.size} of {len(matrix)} rows, '
+      f'the first {rows[0]}'
     )
   return ''
 
 
 def shape_problem(shape: Sequence[int], dtype: np.dtype, width: int = 0) -> str:
-  """Returns why an array is no (rows, width) matrix of floats, by its shape
-  and type alone; '' if it is."""
+  """Returns why an array cannot be a (rows, width) matrix of floats, judging
+  by its shape and type; '' if it can."""
   if dtype.kind != 'f':
-    return f'holds {dtype} where floats were expected'
+    return f'has {dtype} where floats were expected'
   if len(shape) != 2:
     wanted = width or 'width'
     return (
@@ -112,26 +108,26 @@ def write_texts(
   words: Callable[[Annotated], np.ndarray],
   text_file: str,
 ) -> dict[str, int]:
-  """Writes the text side of a collection, in place of what was there.
+  """Writes the files of a collection's captions, replacing former ones.
 
-  All files are written whole before the first gets its name:
+  All files are written before the first is replaced:
   TextData/<collection><split>.caption.txt, TextData/<text_file> with the word
   features by caption id, <collection>.moments.json, and labels.jsonl if a
   query has several right videos. Captions are numbered within their first
   right video: `<video>#enc#<k>`.
 
   Args:
-    folder: Of the collection.
-    collection: Its name.
+    folder: Folder of the collection.
+    collection: Name of the collection.
     annotated: The sentences; see `assign_splits` for those without a split.
-    words: Returns the (words, width) features of one.
+    words: Returns the (words, width) features of a sentence.
     text_file: Name of the word-feature file.
 
   Returns:
-    Sentences by split, without empty splits.
+    Number of sentences by split, without empty splits.
 
   Raises:
-    DataError: If there is no sentence, or one or its features are bad.
+    DataError: If there is no sentence, or a sentence or its features are bad.
   """
   folder = pathlib.Path(folder)
   text_folder = folder / 'TextData'
@@ -148,13 +144,17 @@ def write_texts(
   }
   contents[folder / f'{collection}.moments.json'] = _moments(annotated)
   contents[folder / 'labels.jsonl'] = _labels(ids, annotated)
-  word_file = text_folder / text_file
-  with _staged([word_file, *contents]) as (for_words, *others):
-    pairs = zip(ids, annotated, strict=True)
-    write_features(for_words, ((i, words(item)) for i, item in pairs))
-    for temporary, content in zip(others, contents.values(), strict=True):
+  pairs = zip(ids, annotated, strict=True)
+  with contextlib.ExitStack() as stack:
+    for path, content in contents.items():
       if content:
-        temporary.write_text(content, encoding='utf-8')
+        partial = stack.enter_context(folders.replacing(path))
+        partial.write_text(content, encoding='utf-8')
+    word_file = stack.enter_context(folders.replacing(text_folder / text_file))
+    write_features(word_file, ((i, words(item)) for i, item in pairs))
+  for path, content in contents.items():
+    if not content:
+      path.unlink(missing_ok=True)
   counts = collections.Counter(item.split for item in annotated)
   return {split: counts[split] for split in SPLITS if counts[split]}
 
@@ -162,19 +162,19 @@ def write_texts(
 def assign_splits(annotated: Sequence[Annotated]) -> list[Annotated]:
   """Returns the sentences, each with a split.
 
-  Where none is said for any sentence of a first right video, a hash of its id
-  decides: 80 % train, 10 % val, 10 % test, so that a video keeps its split
-  when others come. A split that would be empty gets the video nearest to it
-  in the order of the hashes, where there are three videos or more.
+  If no sentence of a first right video has a split, a hash of its id decides:
+  80 % train, 10 % val, 10 % test, so that a video keeps its split when others
+  are added. If there are three videos or more, a split that would be empty
+  gets the video nearest to it in the order of the hashes.
   """
-  said = {a.videos[0]: a.split for a in annotated if a.split}
+  known = {a.videos[0]: a.split for a in annotated if a.split}
   places = {a.videos[0]: _hash(a.videos[0]) for a in annotated}
   found = {
-    video: said.get(video)
+    video: known.get(video)
     or next(split for split, bound in _SHARES.items() if places[video] < bound)
     for video in sorted(places, key=places.__getitem__)
   }
-  free = [video for video in found if video not in said]
+  free = [video for video in found if video not in known]
   for split, step in (('val', -1), ('test', -1), ('train', 1)):
     sizes = collections.Counter(found.values())
     movable = [video for video in free[::step] if sizes[found[video]] > 1]
@@ -187,7 +187,12 @@ def assign_splits(annotated: Sequence[Annotated]) -> list[Annotated]:
 
 
 def caption_ids(annotated: Sequence[Annotated]) -> list[str]:
-  """Returns `<first right video>#enc#<k>` of each sentence, k rising."""
+  """Returns `<first right video>#enc#<k>` of each sentence, numbered within
+  the video.
+
+  Raises:
+    DataError: If a video's id or a sentence is bad.
+  """
   counts: collections.Counter[str] = collections.Counter()
   ids = []
   for item in annotated:
@@ -204,11 +209,11 @@ def _text_problem(sentence: str) -> str:
   if text.is_blank(sentence):
     return 'has no text'
   half = text.surrogate(sentence)
-  return f'its text holds {half}, which is half of a character' if half else ''
+  return f'its text has {half}, which is half of a character' if half else ''
 
 
 def _hash(name: str) -> float:
-  """Returns a number from 0 to 1 that only the name decides."""
+  """Returns a number from 0 to 1 that depends only on the name."""
   digest = hashlib.sha256(name.encode()).digest()
   return int.from_bytes(digest[:8], 'big') / 2**64
 
@@ -222,7 +227,8 @@ def _caption_lines(pairs: Iterable[tuple[str, Annotated]]) -> str:
 
 
 def _moments(annotated: Sequence[Annotated]) -> str:
-  """Returns what `data_pipeline.moments` reads, '' if no time is known."""
+  """Returns the spans and durations in the form that `data_pipeline.moments`
+  reads; '' if no time is known."""
   videos: dict[str, dict[str, Any]] = {}
   for item in annotated:
     entry = videos.setdefault(
@@ -240,10 +246,10 @@ def _moments(annotated: Sequence[Annotated]) -> str:
 
 
 def _labels(ids: Sequence[str], annotated: Sequence[Annotated]) -> str:
-  """Returns the labels, '' if no query has several right videos.
+  """Returns the lines of the labels; '' if no query has several right videos.
 
-  A label names only videos that are candidates in the query's split, those
-  that have a sentence of their own there.
+  A label names only candidates of the query's split: videos that have a
+  sentence of their own there.
   """
   if all(len(item.videos) == 1 for item in annotated):
     return ''
@@ -258,33 +264,8 @@ def _labels(ids: Sequence[str], annotated: Sequence[Annotated]) -> str:
     )
   if left_out:
     _log.warning(
-      'labels.jsonl goes without %d right videos that have no sentence of '
-      "their own in their query's split, and so are no candidates there",
+      'labels.jsonl leaves out %d right videos that have no sentence of their '
+      "own in their query's split, and so are not candidates there",
       left_out,
     )
   return ''.join(json.dumps(row) + '\n' for row in rows)
-
-
-@contextlib.contextmanager
-def _staged(paths: Sequence[pathlib.Path]) -> Iterator[list[pathlib.Path]]:
-  """Yields temporary paths next to `paths`; what was written to them takes
-  the places in the end, and what was not is removed there.
-
-  After an error all places are as they were.
-  """
-  mark = uuid.uuid4().hex[:12]
-  temporary = [path.parent / f'.tmp-{mark}-{path.name}' for path in paths]
-  try:
-    yield temporary
-    for source in temporary:
-      if source.exists():
-        with source.open('rb+') as file:
-          os.fsync(file.fileno())
-    for source, path in zip(temporary, paths, strict=True):
-      if source.exists():
-        source.replace(path)
-      else:
-        path.unlink(missing_ok=True)
-  finally:
-    for source in temporary:
-      source.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What an import is made of, joined by ids, and all that is wrong with it."""
+"""The sources of an import, joined by ids, and their problems."""
 
 import collections
 import dataclasses
@@ -23,12 +23,12 @@ from data_pipeline.options import SPLITS
 
 @dataclasses.dataclass
 class Report:
-  """What was found.
+  """The facts and problems of some sources.
 
   Attributes:
-    facts: (what, value) rows of a table.
-    problems: (item, what is wrong with it), all there are.
-    notes: Sentences about what is odd, but usable.
+    facts: (name, value) rows of a table.
+    problems: (item, reason) of every bad item.
+    notes: Sentences about odd but usable items.
   """
 
   facts: list[tuple[str, str]]
@@ -47,13 +47,13 @@ class Report:
 
 
 class Sources:
-  """Features of videos and queries and their annotations; any may lack.
+  """Features of videos and queries and their annotations; any may be missing.
 
   Attributes:
-    features: Of the videos, or None.
-    queries: Of the queries, or None.
+    features: Features of videos, or None.
+    queries: Features of queries, or None.
     annotated: Sentences of all annotation files, in their order.
-    captions: Their caption ids.
+    captions: Caption ids of the sentences.
   """
 
   def __init__(
@@ -70,7 +70,7 @@ class Sources:
       features: Path; see `features`.
       queries: Path; see `features`.
       annotations: Paths, comma separated; see `annotations`.
-      progress: Show progress bars on a terminal.
+      progress: Whether to show bars on a terminal.
       limits: How far features may unpack; the defaults if not given.
 
     Raises:
@@ -99,18 +99,18 @@ class Sources:
   def words_name(self, item: Annotated, caption: str) -> str:
     """Returns the id of a sentence's features; '' if there are none.
 
-    It is the query's id, as QVHighlights' features write it (`qid<id>`), or
-    the caption's.
+    It is the query's id, `qid<id>` as in the features of QVHighlights, or the
+    caption id.
     """
     assert self.queries is not None
     names = (item.query_id, f'qid{item.query_id}', caption)
     return next((name for name in names if name in self.queries), '')
 
   def report(self, values: bool = True) -> Report:
-    """Returns everything that is wrong, and counts.
+    """Returns counts, and all problems.
 
     Args:
-      values: Read all features and look for NaN and infinity.
+      values: Whether to read all features and look for NaN and infinity.
     """
     report = Report([], [], [])
     for what, source in (('video', self.features), ('query', self.queries)):
@@ -123,7 +123,7 @@ class Sources:
     return report
 
   def _join(self, report: Report) -> None:
-    """Adds what annotations and features do not have of each other."""
+    """Adds videos and queries that only annotations or only features have."""
     twice = [
       name
       for name, count in collections.Counter(
@@ -132,8 +132,7 @@ class Sources:
       if count > 1
     ]
     report.problems += [
-      (f'query {name!r}', 'stands in several annotation files')
-      for name in twice
+      (f'query {name!r}', 'is in several annotation files') for name in twice
     ]
     if self.features is not None:
       naming = collections.defaultdict(list)
@@ -147,7 +146,7 @@ class Sources:
             (
               f'video {video!r}',
               f'has no features in {self.features.path}, but the query '
-              f'{names[0]!r}{more} means it',
+              f'{names[0]!r}{more} names it',
             )
           )
       unnamed = sum(name not in naming for name in self.features.ids)
@@ -171,8 +170,9 @@ class Sources:
         )
 
   def identity(self) -> dict[str, Any]:
-    """Returns what tells whether the same sources are given again: for each
-    its path, number of files, and a hash of their names, sizes and times."""
+    """Returns the identity of the sources, to recognise them in a later run:
+    for each its path, number of files, and a hash of their names, sizes and
+    times."""
     files: dict[str, Sequence[str | pathlib.Path]] = {
       'features': self.features.files() if self.features else (),
       'queries': self.queries.files() if self.queries else (),
@@ -193,7 +193,7 @@ def _digest(paths: Sequence[str | pathlib.Path]) -> str:
   for path in map(pathlib.Path, paths):
     stat = path.stat()
     line = f'{path.name} {stat.st_size} {stat.st_mtime_ns}\n'
-    # A name may hold bytes that are no text.
+    # A name may have bytes that are not text.
     digest.update(line.encode('utf-8', 'surrogateescape'))
   return digest.hexdigest()
 
@@ -254,7 +254,7 @@ def _describe_annotations(
       own = len({a.videos[0] for a in mine})
       report.facts.append(
         (
-          f'  split {split}' if split else '  no split said',
+          f'  split {split}' if split else '  no split',
           f'{len(mine):,} sentences, {own:,} videos',
         )
       )
@@ -267,7 +267,7 @@ def _describe_annotations(
 
 
 def _spread(values: Sequence[float]) -> str:
-  """Returns smallest, mean and greatest as text."""
+  """Returns the minimum, maximum and mean as text."""
   if not values:
     return '-'
   array = np.asarray(values, np.float64)

@@ -9,8 +9,11 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from data_pipeline import iterators, prepare, simulated
-from data_pipeline.corpus import Corpus, DataOptions, Split, open_corpus
+from data_pipeline.corpus import Corpus, Split
 from data_pipeline.errors import DataError
+from data_pipeline.manifest import Manifest
+from data_pipeline.opening import open_corpus
+from data_pipeline.options import DataOptions
 from dreamprvr_jax import folders
 from dreamprvr_jax.cli import encoder_identity
 from dreamprvr_jax.devices import leader
@@ -84,9 +87,15 @@ def open_data(config: ConfigDict, *, show: bool = True) -> Corpus:
   """
   write_simulated(config)
   options = data_options(config)
+  manifest: Manifest | None = None
+
+  def prepared() -> None:
+    nonlocal manifest
+    manifest = _prepare(options, show)
+
   if config.data.storage != 'release':
-    leader.alone(lambda: _prepare(options, show))
-  corpus = open_corpus(options)
+    leader.alone(prepared)
+  corpus = open_corpus(options, manifest)
   for name, reason in corpus.skipped[:20]:
     _log.warning('left out: %s: %s', name, reason)
   if len(corpus.skipped) > 20:
@@ -94,9 +103,10 @@ def open_data(config: ConfigDict, *, show: bool = True) -> Corpus:
   return corpus
 
 
-def _prepare(options: DataOptions, show: bool) -> None:
+def _prepare(options: DataOptions, show: bool) -> Manifest | None:
+  """Returns the manifest of the records; None if they cannot be written."""
   try:
-    prepare.prepare(options, progress=show)
+    return prepare.prepare(options, progress=show)
   except PermissionError as error:
     if options.storage == 'records':
       raise DataError(
@@ -107,6 +117,7 @@ def _prepare(options: DataOptions, show: bool) -> None:
     _log.warning(
       '%s cannot be written: reading the release as it is', options.prepared
     )
+    return None
 
 
 def get_split(corpus: Corpus, name: str) -> Split:

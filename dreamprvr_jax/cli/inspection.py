@@ -6,13 +6,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from data_pipeline import manifest
-from data_pipeline.corpus import (
-  Corpus,
-  DataOptions,
-  open_corpus,
-  open_release_corpus,
-)
+from data_pipeline.corpus import Corpus
+from data_pipeline.errors import DataError
+from data_pipeline.opening import open_corpus, open_release_corpus
+from data_pipeline.options import DataOptions
+from data_pipeline.verification import verified
 from dreamprvr_jax import checkpoints
 from dreamprvr_jax.cli import console, data
 from dreamprvr_jax.cli.columns import aligned
@@ -52,10 +50,16 @@ def _check_corpus(options: DataOptions, out: str) -> int:
   """
   if out and not out.endswith('.json'):
     raise UserError(f'--out={out}: of inspect it is a .json file')
-  ready = options.storage != 'release' and not manifest.problem(options)
-  if ready or options.storage == 'records':
+  manifest = None
+  if options.storage != 'release':
+    try:
+      manifest = verified(options)
+    except DataError:
+      if options.storage == 'records':
+        raise
+  if manifest is not None:
     # Every value was looked at when the records were made.
-    corpus = open_corpus(options)
+    corpus = open_corpus(options, manifest)
   else:
     lenient = dataclasses.replace(options, skip_bad=True)
     corpus = open_release_corpus(lenient)

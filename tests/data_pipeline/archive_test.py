@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from data_pipeline.archive import open_archive
-from data_pipeline.corpus import open_release_corpus
 from data_pipeline.errors import BadItemError, DataError
+from data_pipeline.opening import open_release_corpus
 from dreamprvr_jax.errors import UserError
 
 
@@ -50,9 +50,9 @@ def test_durations_in_another_form(content, options, tmp_path):
 @pytest.mark.parametrize(
   ('said', 'sentence'),
   [
-    ('[1]', 'does not hold'),
-    ('{"v_a": "long"}', 'does not hold'),
-    ('{"v_a": [1]}', 'does not hold'),
+    ('[1]', r'is not \{video: seconds'),
+    ('{"v_a": "long"}', r'is not \{video: seconds'),
+    ('{"v_a": [1]}', r'is not \{video: seconds'),
     ('[' * 100_000, 'too deeply'),
     ('{', 'is not JSON'),
   ],
@@ -67,7 +67,7 @@ def test_an_id_that_is_no_text(content, options, tmp_path):
   folder = content.write(tmp_path)
   with h5py.File(folder / 'FeatureData/i3d/feature.hdf5', 'a') as file:
     file[b'caf\xe9'] = np.ones((7, 6), np.float32)
-  with pytest.raises(BadItemError, match=r'its id in .* is no UTF-8 text'):
+  with pytest.raises(BadItemError, match=r'its id in .* is not UTF-8 text'):
     open_archive(options)
   lenient = dataclasses.replace(options, skip_bad=True)
   assert open_archive(lenient).video_ids == sorted(content.videos)
@@ -122,7 +122,7 @@ def test_bad_videos(content, options, tmp_path):
   kept = open_archive(dataclasses.replace(options, skip_bad=True))
   assert 'wide' not in kept.video_ids
   (folder / 'durations.json').write_text('[1]')
-  with pytest.raises(DataError, match='does not hold'):
+  with pytest.raises(DataError, match=r'is not \{video: seconds'):
     open_archive(dataclasses.replace(options, skip_bad=True))
   (folder / 'FeatureData/i3d/feature.hdf5').write_bytes(b'no file')
   with pytest.raises(DataError, match='cannot be read as HDF5'):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from data_pipeline import limits
-from data_pipeline.corpus import open_corpus
 from data_pipeline.errors import BadItemError, DataError
+from data_pipeline.opening import open_corpus
 from data_pipeline.prepare import prepare
+from data_pipeline.resident import resident_source
 
 
 @pytest.fixture(params=[1, 2], ids=['alone', 'two workers'])
@@ -123,13 +124,13 @@ def test_values_that_are_not_finite(content, options, tmp_path, value, kind):
   content.write(tmp_path)
   split = open_corpus(options).splits['train']
   with pytest.raises(DataError, match=f'{kind} .v_d.* NaN or inf.*row [02] of'):
-    split.resident()
+    resident_source(split)
   corpus = open_corpus(dataclasses.replace(options, skip_bad=True))
   assert len(corpus.skipped) == 1
   split = corpus.splits['train']
   assert ('v_d' in split.video_ids) == (kind == 'caption')
   assert 'v_d#enc#1' not in split.caption_ids
-  split.resident()
+  resident_source(split)
 
 
 @pytest.mark.parametrize(
@@ -242,11 +243,11 @@ _FILE_ERRORS = {
   ),
   'bad shape.txt': (
     lambda folder: (folder / 'shape.txt').write_text('511\n'),
-    r"shape.txt:1 holds '511' where two integers",
+    r"shape.txt:1 has '511' where two integers",
   ),
   'short id.txt': (
     lambda folder: (folder / 'id.txt').write_text('a b'),
-    'id.txt holds 2 frame ids but shape.txt says 511',
+    'id.txt has 2 frame ids but shape.txt says 511',
   ),
   'duplicate frame id': (
     lambda folder: (folder / 'id.txt').write_text(
@@ -266,11 +267,11 @@ _FILE_ERRORS = {
   ),
   'no dict': (
     lambda folder: (folder / 'video2frames.txt').write_text('[1]'),
-    'video2frames.txt holds a list',
+    'video2frames.txt has a list',
   ),
   'negative shape.txt': (
     lambda folder: (folder / 'shape.txt').write_text('-511 -6\n'),
-    r"shape.txt:1 holds '-511 -6' where two integers",
+    r"shape.txt:1 has '-511 -6' where two integers",
   ),
   'absurd shape.txt': (
     lambda folder: (folder / 'shape.txt').write_text('511 ' + '6' * 99),

@@ -11,7 +11,7 @@ from etils import epath
 from data_pipeline.bigfile import BigFileStore
 from data_pipeline.hdf5 import Hdf5Store
 from data_pipeline.importers.features import Features
-from data_pipeline.index_file import load_arrays
+from data_pipeline.index import load_arrays
 from dreamprvr_jax.cli.query_files import read_queries
 from dreamprvr_jax.errors import UserError
 

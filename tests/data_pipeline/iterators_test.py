@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from data_pipeline import iterators
-from data_pipeline.corpus import open_corpus
 from data_pipeline.errors import DataError
+from data_pipeline.opening import open_corpus
 from data_pipeline.prefetch import Prefetcher
 from data_pipeline.prepare import prepare
 
@@ -251,7 +251,7 @@ def test_a_corpus_of_one(content, options, tmp_path):
 
 @pytest.mark.parametrize('pipeline', _pipelines())
 def test_errors_come_out_of_the_background(
-  content, options, tmp_path, pipeline
+  content, options, tmp_path, monkeypatch, pipeline
 ):
   _need(pipeline)
   content.write(tmp_path)
@@ -264,7 +264,7 @@ def test_errors_come_out_of_the_background(
     return good(indices)
 
   split.source.captions = fail
-  split._resident = split.source
+  monkeypatch.setattr(iterators, 'resident_source', lambda s: s.source)
   batches = iterators.query_batches(split, batch_size=1, pipeline=pipeline)
   next(batches)
   next(batches)

@@ -65,14 +65,14 @@ def test_sentences_that_are_the_same_share_their_videos(good):
 @pytest.mark.parametrize(
   ('rows', 'sentence'),
   [
-    ([], 'holds no label'),
+    ([], 'has no label'),
     (['{"query_id": 1'], ':1 is not a label'),
     (['[1, 2]'], ':1 is not a label'),
     ([line(), ''.join('[' for _ in range(9))], ':2 is not a label'),
     ([line(), '', line(QUERIES[1], ['v_b'])], ':2 is not a label'),
     ([{'query_id': 'v_a#enc#0', 'caption': ''}], '"gt_video_ids" is missing'),
-    ([line(videos='v_a')], 'something else than text'),
-    ([line(videos=['v_a', 3])], 'something else than text'),
+    ([line(videos='v_a')], 'a value that is not text'),
+    ([line(videos=['v_a', 3])], 'a value that is not text'),
     ([line(videos=[])], 'empty list'),
     ([line(videos=['v_a', 'v_b', 'v_b'])], 'names a video twice'),
     ([line(videos=['v_b', 'v_a'])], "own video 'v_a' must come first"),

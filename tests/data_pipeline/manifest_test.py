@@ -9,12 +9,13 @@ import shutil
 import numpy as np
 import pytest
 
-from data_pipeline import limits, manifest
-from data_pipeline.corpus import open_corpus
-from data_pipeline.dataset import dataset_dir, index_path
+from data_pipeline import limits
 from data_pipeline.errors import DataError
-from data_pipeline.index_file import load_arrays, save_arrays
+from data_pipeline.index import load_arrays, save_arrays
+from data_pipeline.opening import open_corpus
+from data_pipeline.paths import dataset_dir, index_path, manifest_path
 from data_pipeline.prepare import prepare
+from data_pipeline.resident import resident_source
 from dreamprvr_jax.errors import UserError
 
 
@@ -60,8 +61,8 @@ def _remove(folder):
   [
     (_flip, 'feature.hdf5 has changed'),
     (_append, r'tinyval.caption.txt has changed .*\(\d+ bytes then, \d+ now\)'),
-    (_annotate, 'val_1.json is new'),
-    (_remove, 'tinytest.caption.txt is gone'),
+    (_annotate, 'val_1.json was added'),
+    (_remove, 'tinytest.caption.txt was removed'),
   ],
 )
 @pytest.mark.parametrize('verify', ['fast', 'full'])
@@ -86,7 +87,7 @@ def test_a_copy_with_another_time_is_the_same(content, options, tmp_path):
   _touch(folder)
   assert open_corpus(options).storage == 'records'
   # The new time is remembered, so the whole file is not read again.
-  saved = json.loads(manifest.path(options).read_text())
+  saved = json.loads(manifest_path(options).read_text())
   assert saved['sources']['FeatureData/i3d/feature.hdf5']['mtime_ns'] == 1
 
 
@@ -126,7 +127,7 @@ def test_options_that_pooled_records_do_not_know(content, options, tmp_path):
   prepare(options, progress=False)
   assert _records(dataclasses.replace(options, merge_threshold=0.5))
   # Records of before there were merged clips are pooled.
-  path = manifest.path(options)
+  path = manifest_path(options)
   saved = json.loads(path.read_text())
   assert saved['options'].pop('clips') == 'pooled'
   path.write_text(json.dumps(saved))
@@ -161,7 +162,7 @@ def test_damaged_shards_are_noticed_and_repaired(content, options, tmp_path):
 def test_damaged_manifest(content, options, tmp_path):
   content.write(tmp_path)
   prepare(options, progress=False)
-  path = manifest.path(options)
+  path = manifest_path(options)
   text = path.read_text()
   path.write_text(text[:50])
   with pytest.raises(DataError, match=r'manifest\.json cannot be read'):
@@ -195,7 +196,7 @@ def test_damaged_manifest(content, options, tmp_path):
 def test_a_manifest_of_other_facts(content, options, tmp_path, change):
   content.write(tmp_path)
   prepare(options, progress=False)
-  path = manifest.path(options)
+  path = manifest_path(options)
   facts = json.loads(path.read_text())
   change(facts)
   path.write_text(json.dumps(facts))
@@ -241,13 +242,13 @@ def _lost_array(index):
   ('change', 'message'),
   [
     (_far_offset, 'an offset lies behind the end of its shard'),
-    (_negative_frames, "'num_frames' holds impossible numbers"),
-    (_other_video, "'caption_video' holds impossible numbers"),
-    (_long_shard, "'shard_lengths' holds impossible numbers"),
-    (_lost_caption, '1 caption_ids are there'),
+    (_negative_frames, "'num_frames' has impossible numbers"),
+    (_other_video, "'caption_video' has impossible numbers"),
+    (_long_shard, "'shard_lengths' has impossible numbers"),
+    (_lost_caption, 'it has 1 caption_ids, not'),
     (_no_text, 'not UTF-8'),
-    (_other_type, "'num_words' is not as it has to be"),
-    (_lost_array, "'durations' is not as it has to be"),
+    (_other_type, "'num_words' has another shape or type"),
+    (_lost_array, "'durations' is missing"),
   ],
 )
 def test_an_index_that_does_not_fit(
@@ -285,8 +286,8 @@ def test_records_work_without_the_release(content, options, tmp_path, caplog):
   options = dataclasses.replace(made, prepared_dir=str(tmp_path / 'p'))
   corpus = open_corpus(options)
   assert corpus.storage == 'records'
-  assert 'taken as they are' in caplog.text
-  corpus.splits['train'].resident()
+  assert 'are not compared' in caplog.text
+  resident_source(corpus.splits['train'])
   with pytest.raises(DataError, match="split 'dev' is missing"):
     corpus.splits['dev']
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from data_pipeline.captions import Caption
-from data_pipeline.corpus import open_corpus
 from data_pipeline.errors import DataError
 from data_pipeline.moments import Moments, plain
+from data_pipeline.opening import open_corpus
 from data_pipeline.options import DataOptions
 from dreamprvr_jax.errors import UserError
 
@@ -135,7 +135,7 @@ def test_disagreement_of_named_files_is_logged(tmp_path, caplog):
   path = tmp_path / 'mine.json'
   path.write_text(json.dumps({**_ACTIVITYNET, 'w': _ACTIVITYNET['v']}))
   _join(tmp_path, moments=str(path))
-  assert '1 of 3 captions have another text' in caplog.text
+  assert '1 of 3 captions differ from' in caplog.text
 
 
 def test_bad_files(tmp_path, caplog):
@@ -144,9 +144,9 @@ def test_bad_files(tmp_path, caplog):
   folder = tmp_path / 'c'
   folder.mkdir()
   for name, text, message in (
-    ('a.json', '[1]', r'a.json does not hold \{video'),
-    ('a.json', '{"v": {"sentences": ["x"], "timestamps": []}}', 'does not'),
-    ('a.txt', 'v 0 1 x\n', r"a.txt:1 holds 'v 0 1 x' where"),
+    ('a.json', '[1]', r'a.json is not \{video'),
+    ('a.json', '{"v": {"sentences": ["x"], "timestamps": []}}', 'is not'),
+    ('a.txt', 'v 0 1 x\n', r"a.txt:1 has 'v 0 1 x' where"),
     ('a.jsonl', '\n{"ts": [1]\n', 'a.jsonl:2 is not a row'),
     ('a.jsonl', '{"vid": "v", "relevant_windows": [3]}', 'a.jsonl:1 is not'),
     ('a.json.gz', 'x', 'a.json.gz cannot be unpacked'),
@@ -154,7 +154,7 @@ def test_bad_files(tmp_path, caplog):
     ('a.jsonl', '[' * 100_000, 'a.jsonl:1 is not a row .* too deeply'),
     ('a.jsonl', '{"vid": "v", "query": "x\\ud83d"}', 'a.jsonl:1 .* half'),
     ('a.json', '{"v": {"sentences": [3], "timestamps": [null]}}', '3 is not'),
-    ('a.txt', 'v 0 x##a\n', "a.txt:1 holds 'v 0 x##a' where"),
+    ('a.txt', 'v 0 x##a\n', "a.txt:1 has 'v 0 x##a' where"),
   ):
     (folder / name).write_text(text)
     with pytest.raises(UserError, match=message):
@@ -163,7 +163,7 @@ def test_bad_files(tmp_path, caplog):
   (folder / 'a.moments.json').write_text('[1]')
   (folder / 'train.json').write_bytes(b'{"v": "caf\xe9"}')
   _join(tmp_path)
-  assert 'no time spans from it' in caplog.text
+  assert 'a file gives no time spans' in caplog.text
   assert 'train.json:1 holds the bytes e9' in caplog.text
 
 

@@ -64,7 +64,7 @@ def test_what_numpy_writes_and_others_do(tmp_path, version, order):
     (raw_npy('(1, 4)')[:9], 'ends within its header'),
     (raw_npy('(1, 4)', version=9), 'of version 9'),
     (raw_npy('(1, 4)', values=bytes(15)), 'truncated'),
-    (b'', 'no .npy data'),
+    (b'', 'not .npy data'),
   ],
 )
 def test_headers_that_claim_too_much(tmp_path, raw, sentence):

@@ -14,13 +14,16 @@ import time
 import numpy as np
 import pytest
 
-from data_pipeline import manifest, records
+from data_pipeline import opening, records
 from data_pipeline import prepare as preparing
-from data_pipeline.corpus import DataOptions, open_corpus
-from data_pipeline.dataset import dataset_dir, dataset_name
 from data_pipeline.errors import DataError
+from data_pipeline.opening import open_corpus
+from data_pipeline.options import DataOptions
+from data_pipeline.paths import dataset_dir, dataset_name, manifest_path
 from data_pipeline.prepare import prepare
+from data_pipeline.resident import resident_source
 from data_pipeline.simulated import write_corpus
+from data_pipeline.verification import verified
 from dreamprvr_jax import folders
 
 
@@ -139,7 +142,7 @@ def test_a_process_that_is_ended_is_one_sentence(
   content.write(tmp_path)
   monkeypatch.setattr(preparing, '_work', _die)
   several = dataclasses.replace(options, num_workers=2)
-  with pytest.raises(DataError, match='was ended, as the system does where'):
+  with pytest.raises(DataError, match='was ended, as the system does when'):
     prepare(several, progress=False)
 
 
@@ -162,19 +165,10 @@ def test_a_read_only_disk_is_a_permission(
     prepare(options, progress=False)
 
 
-def test_framing_is_checked(content, options, tmp_path):
+def test_videos_are_spread_over_the_shards(content, options, tmp_path):
   content.write(tmp_path)
-  prepare(options, progress=False)
-  paths = sorted(dataset_dir(options).glob('tiny-train.tfrecord-*'))
-  assert [len(list(records.iterate_records(p))) for p in paths] == [1, 2, 2]
-  raw = bytearray(paths[1].read_bytes())
-  # Of a record that would fill any memory, with a checksum that fits.
-  size = (1 << 62).to_bytes(8, 'little')
-  absurd = size + records._masked_crc(size).to_bytes(4, 'little') + raw[12:]
-  for spoiled in (raw[:-1], raw[:5], raw[:100] + b'?' + raw[101:], absurd):
-    paths[1].write_bytes(spoiled)
-    with pytest.raises(DataError, match='00001-of-00003 is truncated'):
-      list(records.iterate_records(paths[1]))
+  manifest = prepare(options, progress=False)
+  assert manifest.splits['train']['shard_lengths'] == [1, 2, 2]
 
 
 def test_crc_is_the_one_of_tfrecord():
@@ -223,6 +217,21 @@ def test_a_second_run_does_nothing(content, options, tmp_path, monkeypatch):
   assert prepare(options, progress=False) == first
 
 
+def test_a_start_verifies_the_records_once(
+  content, options, tmp_path, monkeypatch
+):
+  content.write(tmp_path)
+  prepare(options, progress=False)
+  calls = []
+  for module in (preparing, opening):
+    monkeypatch.setattr(
+      module, 'verified', lambda given: calls.append(given) or verified(given)
+    )
+  manifest = prepare(options, progress=False)
+  assert open_corpus(options, manifest).storage == 'records'
+  assert calls == [options]
+
+
 def test_finished_shards_are_kept(content, options, tmp_path, monkeypatch):
   content.write(tmp_path)
   write_one, written = preparing._write_one, []
@@ -241,12 +250,13 @@ def test_finished_shards_are_kept(content, options, tmp_path, monkeypatch):
   assert open_corpus(options).storage == 'release'
   times = {path: os.stat(path).st_mtime_ns for path in written}
   # What a killed process leaves behind.
-  partial = dataset_dir(options) / '.tmp-0-tiny'
-  partial.write_bytes(b'half')
+  partial = [dataset_dir(options) / n for n in ('.7.partial.a', '.tmp-0-a')]
+  for path in partial:
+    path.write_bytes(b'half')
   monkeypatch.setattr(preparing, '_write_one', write_one)
   prepare(options, progress=False)
   assert {path: os.stat(path).st_mtime_ns for path in written} == times
-  assert not partial.exists()
+  assert not any(path.exists() for path in partial)
   assert _records(options).storage == 'records'
 
 
@@ -269,6 +279,7 @@ import sys
 import threading
 from data_pipeline.options import DataOptions
 from data_pipeline.prepare import prepare
+from data_pipeline.resident import resident_source
 if __name__ == '__main__':
   prepare(DataOptions(
     sys.argv[1], 'simulated', shard_videos=4, num_workers=int(sys.argv[2])))
@@ -307,7 +318,7 @@ def test_killed_preparation_loses_no_finished_shard(tmp_path, number, workers):
   process.send_signal(number)
   assert process.wait() != 0
   time.sleep(0.5)  # workers notice that their parent is gone
-  assert not manifest.path(options).exists()
+  assert not manifest_path(options).exists()
   kept = {
     path: path.stat().st_mtime_ns
     for path in map(pathlib.Path, dataset_dir(options).glob('*.tfrecord-*'))
@@ -319,7 +330,7 @@ def test_killed_preparation_loses_no_finished_shard(tmp_path, number, workers):
   assert len(again) <= workers
   corpus = open_corpus(dataclasses.replace(options, verify='full'))
   assert corpus.storage == 'records'
-  corpus.splits['train'].resident()
+  resident_source(corpus.splits['train'])
 
 
 @pytest.mark.parametrize(

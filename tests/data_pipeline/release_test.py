@@ -9,9 +9,11 @@ import pytest
 from data_pipeline import merging, pooling
 from data_pipeline.archive import open_archive
 from data_pipeline.bigfile import parse_literal_dict
-from data_pipeline.corpus import DataOptions, open_corpus
 from data_pipeline.errors import DataError
+from data_pipeline.opening import open_corpus
+from data_pipeline.options import DataOptions
 from data_pipeline.prepare import prepare
+from data_pipeline.resident import resident_source
 from dreamprvr_jax.errors import UserError
 
 
@@ -143,7 +145,7 @@ def test_arrays_names_shapes_and_values(content, options, tmp_path):
   }
   assert list(batch['frame_mask'].sum(axis=1)) == [128, 0, 1]
   np.testing.assert_array_equal(
-    batch['clip_features'][0], pooling.clip_features(content.videos['v_b'])
+    batch['clip_features'][0], pooling.clip_features(content.videos['v_b'], 32)
   )
   np.testing.assert_array_equal(batch['clip_features'][1], 0)
   np.testing.assert_array_equal(batch['frame_features'][2, 1:], 0)
@@ -152,7 +154,7 @@ def test_arrays_names_shapes_and_values(content, options, tmp_path):
     'word_features': ((2, 30, content.text_width), 'float32'),
     'word_mask': ((2, 30), 'bool'),
   }
-  words = pooling.word_features(content.words[split.caption_ids[0]])
+  words = pooling.word_features(content.words[split.caption_ids[0]], 30)
   assert captions['word_mask'][0].sum() == len(words)
   np.testing.assert_array_equal(
     captions['word_features'][0, : len(words)], words
@@ -195,7 +197,7 @@ def test_each_video_is_merged_once(content, options, tmp_path, monkeypatch):
   monkeypatch.setattr(
     merging, 'merge_video', lambda *args: merged.append(1) or merge(*args)
   )
-  resident = split.resident(progress=False)
+  resident = resident_source(split)
   split.read_videos([1, 2, 2], resident)
   plan = split.clip_plan
   assert len(merged) == len(split.video_ids)
@@ -218,7 +220,7 @@ def test_stored_forms(content, options, tmp_path, kind):
   if kind == '<f2':
     rows = rows.astype(np.float16)
   np.testing.assert_array_equal(
-    split.read_videos([0])['clip_features'][0], pooling.clip_features(rows)
+    split.read_videos([0])['clip_features'][0], pooling.clip_features(rows, 32)
   )
 
 

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from data_pipeline.corpus import DataOptions, open_corpus
 from data_pipeline.errors import DataError
+from data_pipeline.opening import open_corpus
+from data_pipeline.options import DataOptions
 from data_pipeline.simulated import write_corpus
 
 _SMALL = {'train_videos': 6, 'val_videos': 3, 'test_videos': 2}

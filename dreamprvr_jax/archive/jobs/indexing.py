@@ -10,7 +10,9 @@ import jax
 import numpy as np
 
 from data_pipeline.archive import open_archive
-from data_pipeline.corpus import DataOptions, Split, open_corpus
+from data_pipeline.corpus import Split
+from data_pipeline.opening import open_corpus
+from data_pipeline.options import DataOptions
 from data_pipeline.prefetch import Prefetcher
 from dreamprvr_jax.archive.index.writer import Elsewhere, Videos, write_part
 from dreamprvr_jax.archive.jobs.engine import Engine

@@ -180,7 +180,7 @@ def test_durations_of_charades_stand_beside_it(tmp_path):
     ({'captions': ['x']}, '"id" and "file" are missing'),
     ({'desc': 'A man.', 'desc_id': 5}, "names no video for the query '5'"),
     ({'vid': 'v', 'query': 'x', 'relevant_windows': [1]}, '1 is not'),
-    ({'query': 7, 'text': 'again', 'video': 'v'}, "the query '7' again"),
+    ({'query': 7, 'text': 'again', 'video': 'v'}, "repeats the query '7'"),
   ],
 )
 def test_bad_rows(tmp_path, row, sentence):
@@ -201,8 +201,8 @@ def test_bad_rows(tmp_path, row, sentence):
   [
     ('none.jsonl', None, 'is missing'),
     ('mine.csv', 'a,b', 'its form is not known'),
-    ('mine.jsonl', '\n', 'holds no annotated sentence'),
-    ('mine.json', '[]', 'does not hold'),
+    ('mine.jsonl', '\n', 'has no annotated sentence'),
+    ('mine.json', '[]', r'is not \{video'),
     ('mine.json.gz', None, 'is missing'),
     ('list.txt', 'video1\n', 'list.txt:1'),
   ],
@@ -230,7 +230,7 @@ def test_ids_of_files():
   assert id_of_file('caf\udce9 1.mp4') == 'caf__1'
   for name in ('', '.', '..', 'a b', 'a#b', 'a/b', 'a\tb', '\u200b', 'a\0'):
     assert id_problem(name), name
-  assert 'no text' in id_problem('caf\udce9')
+  assert 'not text' in id_problem('caf\udce9')
 
 
 _FILES = {

@@ -126,8 +126,8 @@ def test_one_row(tmp_path, form):
     (np.ones((3, 4), np.float32), 'has the width 4 where most have 5'),
     (np.ones((0, 5), np.float32), 'is empty'),
     (np.ones((3, 0), np.float32), 'is empty'),
-    (np.ones((3, 5), np.int64), 'holds int64'),
-    (np.ones((3, 5), np.complex64), 'holds complex64'),
+    (np.ones((3, 5), np.int64), 'has int64'),
+    (np.ones((3, 5), np.complex64), 'has complex64'),
     (np.ones((1, 3, 5), np.float32), 'has the shape (1, 3, 5)'),
     (np.float32(1), 'has the shape ()'),
   ],
@@ -151,7 +151,7 @@ def test_bad_values(tmp_path, form, value):
   assert not found.problems
   problems = found.check_values()
   assert list(problems) == ['bad']
-  assert problems['bad'].startswith('1 of 4 rows, the first 2, hold NaN')
+  assert problems['bad'].startswith('has NaN or infinity in')
   with pytest.raises(DataError, match='rows, the first 2'):
     found.read('bad')
 
@@ -164,8 +164,8 @@ def test_nothing_is_unpickled(tmp_path, form):
 
   array = np.array([Trap()], object)
   found = Features(write(tmp_path, form, {'bad': array, **_ARRAYS}))
-  assert 'holds object' in found.problems['bad']
-  with pytest.raises(DataError, match='holds object'):
+  assert 'has object' in found.problems['bad']
+  with pytest.raises(DataError, match='has object'):
     found.read('bad')
   (tmp_path / 'raw').mkdir()
   (tmp_path / 'raw/bad.npy').write_bytes(pickle.dumps(array.shape))
@@ -201,7 +201,7 @@ def test_groups_are_no_arrays(tmp_path):
 
 def test_an_npz_of_several_arrays(tmp_path):
   np.savez(tmp_path / 'v.npz', a=np.ones((1, 2)), b=np.ones((1, 2)))
-  assert 'it holds the arrays a, b' in Features(tmp_path).problems['v']
+  assert 'it has the arrays a, b' in Features(tmp_path).problems['v']
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_an_npz_of_several_arrays(tmp_path):
     ('x.pt', b'x', 'is of no known form'),
     ('x.npz', b'x', 'cannot be read'),
     ('x.h5', b'x' * 600, 'cannot be read'),
-    ('.', None, 'holds no features'),
+    ('.', None, 'has no features'),
   ],
 )
 def test_bad_sources(tmp_path, name, content, sentence):

@@ -8,7 +8,6 @@ import h5py
 import numpy as np
 import pytest
 
-from data_pipeline.corpus import DataOptions, open_corpus
 from data_pipeline.errors import DataError
 from data_pipeline.importers.annotations import Annotated
 from data_pipeline.importers.layout import (
@@ -17,6 +16,8 @@ from data_pipeline.importers.layout import (
   write_texts,
 )
 from data_pipeline.labels import columns_of, read_labels
+from data_pipeline.opening import open_corpus
+from data_pipeline.options import DataOptions
 
 _WORDS = 'imported_mine_query_feat.hdf5'
 _ANNOTATED = [
@@ -139,10 +140,10 @@ def test_an_error_leaves_everything(folder):
   ('items', 'sentence'),
   [
     ([], 'nothing to write'),
-    ([('a', np.ones((2, 3))), ('a', np.ones((2, 3)))], "'a': comes twice"),
+    ([('a', np.ones((2, 3))), ('a', np.ones((2, 3)))], "'a': is repeated"),
     ([('a', np.ones((2, 3))), ('b', np.ones((2, 4)))], "'b': has the width 4"),
     ([('a', np.ones(3))], 'has the shape'),
-    ([('a', np.ones((2, 3), int))], 'holds int64'),
+    ([('a', np.ones((2, 3), int))], 'has int64'),
     ([('a/b', np.ones((2, 3)))], 'white space'),
     ([('a', np.array([[0, np.nan]]))], '1 of 1 rows, the first 0'),
     ([('a', np.array([[0, 1e200]]))], 'infinity in float32'),

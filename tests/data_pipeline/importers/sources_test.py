@@ -59,7 +59,7 @@ def test_counts(place):
   assert facts['  frames'] == '3 to 5, mean 4.0'
   assert facts['  words'] == '1 to 2, mean 1.3'
   assert facts['  split val'] == '1 sentences, 1 videos'
-  assert facts['  no split said'] == '1 sentences, 1 videos'
+  assert facts['  no split'] == '1 sentences, 1 videos'
   assert json.loads(json.dumps(report.as_json()))['problems'] == []
 
 
@@ -102,7 +102,7 @@ def test_everything_that_is_wrong_is_named(place):
   assert 'white space' in problems["video 'y z'"]
   assert 'NaN' in problems["video 'w'"]
   assert "query 'a' and 1 more" in problems["video 'v'"]
-  assert 'holds int64' in problems["query 'a'"]
+  assert 'has int64' in problems["query 'a'"]
   assert 'words.npz' in problems["query 'b'"]
   assert 'features of queries that no annotation names: 1' in report.notes
   # Without values what they hold is not known.
@@ -112,7 +112,7 @@ def test_everything_that_is_wrong_is_named(place):
 def test_a_query_stands_in_one_file(place):
   write_rows(place / 'more.jsonl', [_ROWS[0], {**_ROWS[0], 'query': 'c2'}])
   report = opened(place, 'rows.jsonl,more.jsonl').report()
-  assert ("query 'a'", 'stands in several annotation files') in report.problems
+  assert ("query 'a'", 'is in several annotation files') in report.problems
 
 
 def test_odd_but_usable(place):

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from data_pipeline import simulated
-from data_pipeline.corpus import DataOptions, open_corpus
+from data_pipeline.opening import open_corpus
+from data_pipeline.options import DataOptions
 from tests.helpers import runs
 from tests.helpers.released import VISUAL, call, evaluate, write_place
 

@@ -8,7 +8,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import dreamprvr_jax
-from data_pipeline.corpus import DataOptions, open_corpus
+from data_pipeline.opening import open_corpus
+from data_pipeline.options import DataOptions
 from dreamprvr_jax.interop import official
 from tests.helpers import runs
 from tests.helpers.released import (

@@ -14,7 +14,8 @@ import pytest
 import main
 from data_pipeline import simulated
 from data_pipeline.captions import read_captions
-from data_pipeline.corpus import DataOptions, open_corpus
+from data_pipeline.opening import open_corpus
+from data_pipeline.options import DataOptions
 from tests.helpers import commands, runs
 
 COUNTS = {'train': 12, 'val': 4, 'test': 5}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data_pipeline import simulated
-from data_pipeline.corpus import DataOptions, open_corpus
+from data_pipeline.opening import open_corpus
+from data_pipeline.options import DataOptions
 from dreamprvr_jax.cli import register_pictures
 from dreamprvr_jax.models.dreamprvr import DreamPRVR
 from dreamprvr_jax.models.template import blank_batch, variable_shapes

@@ -8,7 +8,8 @@ import pytest
 
 import dreamprvr_jax
 import main
-from data_pipeline.corpus import DataOptions, open_corpus
+from data_pipeline.opening import open_corpus
+from data_pipeline.options import DataOptions
 from dreamprvr_jax.cli import flags
 from tests.dreamprvr_jax.interop.official_test import FILES, released
 from tests.helpers.released_files import (

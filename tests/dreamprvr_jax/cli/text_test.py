@@ -9,7 +9,8 @@ import pytest
 
 import main
 from data_pipeline.captions import read_captions
-from data_pipeline.corpus import DataOptions, open_corpus
+from data_pipeline.opening import open_corpus
+from data_pipeline.options import DataOptions
 from tests.helpers.videos import make_video
 
 COMPOSED, DECOMPOSED = 'caf\u00e9', 'cafe\u0301'
@@ -91,7 +92,7 @@ def test_a_file_whose_name_is_no_text(tmp_path, capsys):
   others = flags[1:]
   out = f'--out={tmp_path}/root'
   assert call('import', f'--features={tmp_path}/videos', *others, out) == 2
-  assert r"'caf\udce9' holds bytes that are no text" in capsys.readouterr().err
+  assert r"'caf\udce9' has bytes that are not text" in capsys.readouterr().err
 
 
 def test_two_forms_of_an_id(tmp_path, capsys):
