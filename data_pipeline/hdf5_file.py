@@ -176,13 +176,8 @@ class Hdf5File:
       with self._opening:
         if self._descriptor is None:
           flags = os.O_RDONLY | getattr(os, 'O_BINARY', 0)
-          descriptor = os.open(self.path, flags)
-          try:
-            self._require_same(os.fstat(descriptor))
-          except BaseException:
-            os.close(descriptor)
-            raise
-          self._descriptor = descriptor
+          self._descriptor = os.open(self.path, flags)
+    self._require_same(os.fstat(self._descriptor))
     parts = []
     while size > 0:
       part = self._read_part(self._descriptor, offset, size)

