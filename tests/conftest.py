@@ -15,8 +15,8 @@ XLA_FLAGS = {
   '--xla_backend_optimization_level': '0',
   '--xla_llvm_disable_expensive_passes': 'true',
 }
-# Folders of tests that run main.py, which takes longest.
-LONG = ('modes', 'notebooks')
+# Folders of tests that run whole commands, which takes longest.
+LONG = ('cli', 'notebooks')
 
 
 def pytest_configure():
