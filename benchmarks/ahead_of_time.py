@@ -4,16 +4,16 @@ python benchmarks/ahead_of_time.py --topology=v5e:2x4 --dataset=tvr
 
 Needs the TPU compiler: pip install -e '.[tpu-aot]'. Compiles the training
 step and the encoder of videos for the described slice, runs nothing, and
-prints one JSON line: GiB on each device against what the device has, and the
-collectives of the step. Exits with 1 if something does not fit.
+prints one JSON line: GiB used and available on each device, and the
+collectives of the step. Exits with 1 if a program does not fit.
 """
 
 import os
 import sys
 
-# All of it must be there before JAX starts.
+# JAX reads these when it starts.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-# A third of the time, memory within a few hundredths; unset for the real thing.
+# A third of the time, and nearly the same memory; unset for exact figures.
 os.environ.setdefault('JAX_OPTIMIZATION_LEVEL', 'O0')
 os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
 os.environ.setdefault('TPU_LOG_DIR', 'disabled')
@@ -42,12 +42,12 @@ _COLLECTIVE = re.compile(
 
 
 def described_mesh(topology: str) -> Mesh:
-  """Returns the mesh (data, corpus) of a slice that need not be there.
+  """Returns the mesh (data, corpus) of a described slice.
 
   Raises:
     SystemExit: If the TPU compiler is not installed.
   """
-  # One chip is less than a host's usual share.
+  # One chip is fewer than a host usually has.
   extra = {'chips_per_host_bounds': (1, 1, 1)} if ':1x1' in topology else {}
   try:
     found = topologies.get_topology_desc(
@@ -91,7 +91,7 @@ def main() -> int:
   options = parser.parse_args()
   config = harness.config_of(options)
   if config.model.get('parallel_execution') == 'auto':
-    # This process computes on a CPU, which 'auto' would go by.
+    # This process runs on a CPU, and 'auto' would choose for that.
     config.model.parallel_execution = 'batched'
   sizes = harness.DATASETS[options.dataset]
   mesh = described_mesh(options.topology)

@@ -1,7 +1,7 @@
 """DiffusionRet's generators as they are written: everything in every step.
 
-A yardstick for the form of `dreamprvr_jax.models.generator`, which computes
-once per list what does not depend on the step. Same parameters.
+A yardstick for `dreamprvr_jax.models.generator`, which has the same parameters
+but computes terms that do not depend on the step once per list.
 """
 
 import dataclasses

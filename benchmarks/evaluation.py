@@ -4,8 +4,8 @@ python benchmarks/evaluation.py --dataset=activitynet --dtype=bfloat16
 python benchmarks/evaluation.py --queries=2000 --videos=2000 --width=96
 python benchmarks/evaluation.py --videos=100000 --width=16 --visual=16
 
-Encodes random features that lie in device memory with an untrained model and
-ranks them, as training does after each epoch. Prints one JSON line: sizes,
+Encodes random features in device memory with an untrained model and ranks
+them, as training does after each epoch. Prints one JSON line: sizes,
 versions, device; median and spread of each stage; rates; FLOP/s of the matrix
 products and their share of a product's peak measured in the same run; memory
 of the ranking and, compiled but not run, of that of --corpus videos.
@@ -203,7 +203,7 @@ def ranking_memory(
   config: Any, model: Any, mesh: Any, size: int, videos: int, dtype: str
 ) -> dict[str, float]:
   """Returns the GiB of a device's arguments and temporaries in the ranking of
-  a block of queries, and of the products with tokens that it does not build;
+  a block of queries, and of the products with tokens that it avoids;
   nothing is allocated."""
   width, data = config.model.width, config.data
   struct = jax.ShapeDtypeStruct

@@ -36,7 +36,7 @@ from dreamprvr_jax.types import Batch, dtype_of
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-  """Of a dataset: counts of both splits, widths, captions of a video."""
+  """Sizes of a dataset: counts of both splits, widths, captions of a video."""
 
   videos: int
   captions: int
@@ -55,7 +55,7 @@ DATASETS = {
 
 
 def parser(about: str, steps: int = 5) -> argparse.ArgumentParser:
-  """Returns a parser of the options that all benchmarks have."""
+  """Returns a parser with the options that all benchmarks share."""
   made = argparse.ArgumentParser(
     description=about, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -115,7 +115,7 @@ def training_parts(config: Any) -> dict[str, Any]:
 
 
 def caption_slots(sizes: Sizes, batch: int) -> int:
-  """Returns a usual caption axis: the mean of a batch, and a tenth more."""
+  """Returns a typical caption axis: the mean of a batch plus a tenth."""
   return -(-int(1.1 * batch * sizes.captions / sizes.videos) // 16) * 16
 
 
@@ -155,7 +155,7 @@ def timed(call: Callable[[], Any], repeats: int) -> tuple[float, list[float]]:
 
 
 def spread(name: str, seconds: list[float]) -> dict[str, float]:
-  """Returns median, least and greatest, named after what was timed."""
+  """Returns median, minimum and maximum, with the timed name in front."""
   return {
     f'{name}_seconds_median': round(statistics.median(seconds), 6),
     f'{name}_seconds_min': round(min(seconds), 6),
@@ -205,7 +205,7 @@ def _flops(jaxpr: Any) -> int:
 
 
 def memory_gib() -> dict[str, float]:
-  """Returns the greatest memory that was in use, in GiB."""
+  """Returns the peak memory in GiB."""
   host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
   found = {'host_peak_gib': round(host, 2)}
   stats = jax.devices()[0].memory_stats() or {}

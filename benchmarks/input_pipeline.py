@@ -1,4 +1,4 @@
-"""How many videos a second each pipeline hands over, and what bounds it.
+"""Videos per second of each pipeline, and its bottleneck.
 
 python benchmarks/input_pipeline.py --videos=2000
 python benchmarks/input_pipeline.py --root=DIR --collection=activitynet
@@ -9,7 +9,7 @@ host batches ('resident' and 'streaming', by the batches made ahead) and for
 gathers on the device videos/s, videos per second of CPU time (one core's
 worth) and the spread of batches; in the same run the speed of copies in
 memory and of reading the records, from the disk and from the page cache. A
-pipeline reaches copies if `written_gb_per_s` is near `copy_gb_per_s`.
+pipeline is as fast as copies if `written_gb_per_s` is near `copy_gb_per_s`.
 """
 
 import harness  # isort: skip
@@ -88,7 +88,7 @@ def write(chosen: argparse.Namespace, root: str) -> None:
     visual_width=chosen.visual,
     text_width=8,
   )
-  # The sentences of the generated corpus are short: other words for them.
+  # The sentences of the generated corpus are short, so words are replaced.
   (path,) = pathlib.Path(root, chosen.collection, 'TextData').glob('*.hdf5')
   with h5py.File(path) as file:
     names = list(file)
@@ -188,7 +188,7 @@ def copy_speed() -> dict[str, float]:
 
 
 def read_speed(folder: pathlib.Path) -> dict[str, float]:
-  """Returns GB/s of reading the records, out of the page cache and in it."""
+  """Returns GB/s of reading the records, from disk and from page cache."""
   found = {}
   for name in ('disk_read_gb_per_s', 'cached_read_gb_per_s'):
     size, began = 0, time.perf_counter()

@@ -3,9 +3,9 @@
 python benchmarks/plain_torch.py --batch=128 --captions=320 --registers=6
 
 The yardstick for benchmarks/train_step.py: the same batch, losses and update,
-float32 on the CPU with all its threads, each part computed where and how the
-method describes it: the parallel blocks and the diffusion steps one after the
-other, all keys and values projected, the pooling weights found for every
+float32 on the CPU with all its threads. Each part is computed as the method
+describes it: the parallel blocks and the diffusion steps one after the
+other, all keys and values projected, the pooling weights computed for every
 video, a loop over the videos in the losses. Prints one JSON line.
 `--check=tests/golden` compares it with numbers of the released program instead.
 Needs PyTorch, which this project does not: pip install torch
@@ -53,7 +53,7 @@ TOLERANCES = {'outputs': 1e-5, 'losses': 1e-5, 'gradients': 1e-4, 'moves': 1e-2}
 
 
 def nce(scores, labels):
-  """Of (N, B) products: captions among videos and videos among captions."""
+  """Returns the NCE of (N, B) products, in both directions."""
   own = scores[torch.arange(len(labels)), labels]
   by_caption = (scores.logsumexp(1) - own).mean()
   by_video = [
@@ -64,7 +64,7 @@ def nce(scores, labels):
 
 
 def triplet(scores, labels, video_ranks, caption_ranks):
-  """Hinge of cosines (N, B) against the negatives of these ranks."""
+  """Returns the hinge of cosines (N, B) against negatives of these ranks."""
   rows = torch.arange(len(labels))
   own = scores[rows, labels]
   with torch.no_grad():
@@ -118,7 +118,7 @@ def losses(output, labels, draws):
 
 
 class BertAdam(torch.optim.Optimizer):
-  """Adam of BERT: clips each tensor, no bias correction, warms up."""
+  """BERT's Adam: clips each tensor, no bias correction, warms up."""
 
   def __init__(self, model, total_steps):
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]

@@ -3,8 +3,8 @@
 python benchmarks/precision.py --out=DIR --seeds=0,1,2 -- \\
   --config=configs/quickstart.py
 
-What stands behind `--` goes to main.py as it is. Each run has its workdir in
-DIR and is not repeated if it is there already. Prints one JSON line: SumR of
+The flags behind `--` go to main.py. Each run has its workdir in DIR; a run that
+is finished is not repeated. Prints one JSON line: SumR of
 every run on the final split, means, standard deviations over the seeds, the
 mean difference of the two dtypes and its standard error (pairs by seed).
 """

@@ -4,7 +4,7 @@ python benchmarks/registers.py --dataset=activitynet
 
 Prints one JSON line: milliseconds for a batch of videos of generating the
 registers (sampler, condition, all denoising steps), of the whole video
-encoder, and the share of the one in the other.
+encoder, and the share of the first in the second.
 """
 
 import sys

@@ -2,10 +2,9 @@
 
 python benchmarks/reranking.py --queries=64 --candidates=100
 
-Prints one JSON line: milliseconds for a batch of queries, of the form whose
-terms are taken out of the loop over steps and of the form as it is written;
-the operations of one step of each by XLA's count, and of what is computed
-once per list.
+Prints one JSON line. It has the milliseconds for a batch of queries with terms
+taken out of the loop over steps and as the equations are written, the
+operations of one step of each by XLA's count, and those once per list.
 """
 
 import sys
@@ -24,7 +23,7 @@ from dreamprvr_jax.models.generator import TextToVideoGenerator
 def operations(function, *args) -> float:
   """Returns the operations of a program without loops, by XLA's count."""
   cost = jax.jit(function).lower(*args).compile().cost_analysis()
-  # A list of one in older versions.
+  # Older versions return a list with one entry.
   cost = cost[0] if isinstance(cost, list) else cost
   return float(cost['flops'])
 

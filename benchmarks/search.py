@@ -4,11 +4,11 @@ python benchmarks/search.py --videos=2000 --rivals=faiss_flat,faiss_ivf,lancedb
 
 Prints one JSON line. For each way to search and batches of 1 and 64 queries:
 queries per second, the median and the 99th percentile of a batch in
-milliseconds; bytes of a video; recall@10 against the exact search. Of our own,
-also the bytes of tokens read per second as a share of the memory bandwidth that
-a sum over a large array had in the same run. `exact_as_stored` has no memory
-for tokens in the form that a CPU multiplies fastest. The encoded queries are
-given, moments are not asked for: what is timed is the search.
+milliseconds; bytes of a video; recall@10 against the exact search. For our own
+searches also the bytes of tokens read per second, as a share of the memory
+bandwidth of a sum over a large array in the same run. `exact_as_stored` has no
+copy of the tokens in the form that a CPU multiplies fastest. Queries are
+encoded before, and no moments are computed: only the search is timed.
 """
 
 import pathlib
@@ -52,8 +52,8 @@ class Made(RetrievalModel):
 
 
 def made_videos(options: Any) -> writer.Videos:
-  """Returns videos whose tokens change slowly, as those of real ones do, some
-  twenty videos about one subject."""
+  """Returns videos with tokens that change slowly, like real ones; about twenty
+  videos share a subject."""
 
   def batches():
     rng = np.random.default_rng(0)
@@ -79,7 +79,7 @@ def made_videos(options: Any) -> writer.Videos:
 
 def bandwidth(mesh: Any) -> float:
   """Returns the bytes per second of the fastest of five sums over an array
-  that all devices share and no cache holds."""
+  that is spread over all devices and larger than the caches."""
   count = 2**27 * mesh.size
   array = jax.device_put(jnp.ones(count, jnp.float32), meshes.by_row(mesh))
   _, seconds = harness.timed(lambda: jax.jit(jnp.sum)(array), 5)
@@ -87,7 +87,7 @@ def bandwidth(mesh: Any) -> float:
 
 
 def made_queries(store: Store) -> np.ndarray:
-  """Returns 64 queries, each like a frame of some video, but not the same."""
+  """Returns 64 queries, each similar to a frame of some video."""
   rng = np.random.default_rng(1)
   rows = rng.integers(0, len(store), 64)
   frames = rng.integers(0, store.manifest.frames, 64)

@@ -1,9 +1,9 @@
 """Other programs on the tokens of an index, for `search.py`.
 
 FAISS knows vectors, not videos: an index of all clip tokens and one of all
-frame tokens. A video's best token in either is looked for among the best
-tokens of all; where one branch has none of it, the least that was found there
-stands for it. Needs the extra `bench`; LanceDB the extra `database`.
+frame tokens. The best token of a video is searched among the best tokens of
+all; if a branch found none of a video, its lowest found score is used.
+Needs the extra `bench`; LanceDB the extra `database`.
 """
 
 import pathlib
@@ -29,12 +29,12 @@ Search = Callable[[np.ndarray, int], np.ndarray]
 def build(
   name: str, opened: Index, place: pathlib.Path, options: Any
 ) -> tuple[Search, dict[str, Any]]:
-  """Returns a search, and what its index takes.
+  """Returns a search, and the size of its index.
 
   Args:
     name: One of `NAMES`.
-    opened: The index whose tokens are searched.
-    place: A folder for what is built.
+    opened: The index with the tokens.
+    place: A folder for the built index.
     options: `probes` and `tokens_found` of FAISS.
   """
   began, store = time.perf_counter(), opened.store
@@ -57,7 +57,7 @@ def build(
 def _faiss(
   kind: str, store: Store, options: Any, folder: pathlib.Path
 ) -> Search:
-  """Returns a search with FAISS, its indices written to the folder, too."""
+  """Returns a search with FAISS; its indices are written to the folder."""
   import faiss
 
   built = {}
@@ -89,7 +89,7 @@ def _faiss(
       tokens = getattr(store.manifest, f'{branch}s')
       found, places = index.search(queries, options.tokens_found)
       for own, near, where in zip(scores, found, places, strict=True):
-        # Rising: of a video's tokens the best is put into its place last.
+        # Ascending, so that the best token of a video is written last.
         order = np.flatnonzero(where >= 0)[::-1]
         best = np.full(len(store), near[order].min(initial=1), np.float32)
         best[where[order] // tokens] = near[order]
@@ -102,8 +102,8 @@ def _faiss(
 def _units(
   store: Store, branch: str, most: int | None = None
 ) -> Iterator[np.ndarray]:
-  """Yields the tokens of a branch at length 1, in order; with `most`, about
-  that many, of videos that lie evenly apart."""
+  """Yields the normalised tokens of a branch in order; with `most`, about that
+  many, from evenly spaced videos."""
   tokens = getattr(store.manifest, f'{branch}s')
   step = 1 if most is None else max(len(store) * tokens // most, 1)
   rows = np.arange(0, len(store), step)

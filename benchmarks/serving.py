@@ -2,13 +2,13 @@
 
 python benchmarks/serving.py --clients=64 --seconds=60
 
-Makes an untrained model and an index of made videos, or takes --index (with
-its own checkpoint and text encoder), serves it in a process of its own with
---mode=serve, and lets every client ask one question after the other. Prints
+Builds an untrained model and an index of generated videos, or takes --index
+(with its own checkpoint and text encoder), serves it in a process of its own
+with --mode=serve, and lets every client send one query after the other. Prints
 one JSON line: requests per second, median and 99th percentile of an answer in
-milliseconds, how many were not answered with 200, mean queries of a batch, and
-the resident memory of the server in MiB: when it was ready, after a quarter of
-the time, at the end.
+milliseconds, the number of answers other than 200, mean queries of a batch, and
+the resident memory of the server in MiB when it was ready, after a quarter of
+the time, and at the end.
 """
 
 import collections
@@ -43,7 +43,7 @@ _WORDS = [f'{first}{last}' for first in 'bdfghk' for last in ('al', 'en', 'or')]
 
 
 def made_index(options: Any, folder: pathlib.Path) -> pathlib.Path:
-  """Writes a checkpoint and an index of made videos; returns the index."""
+  """Writes a checkpoint and an index of generated videos; returns the index."""
   sizes = harness.DATASETS[options.dataset]
   config = harness.config_of(options)
   encoder = build('embedded')
@@ -124,7 +124,7 @@ def metric(port: int, name: str) -> float:
 def client(
   port: int, end: float, seed: int, seconds: list[float], statuses: Any
 ) -> None:
-  """Searches until `end`, and adds what came of it."""
+  """Searches until `end`, and adds the results."""
   rng = random.Random(seed)
   connection = http.client.HTTPConnection('127.0.0.1', port, timeout=60)
   while time.monotonic() < end:
@@ -148,7 +148,7 @@ def client(
 
 
 def loaded(port: int, options: Any) -> dict[str, Any]:
-  """Returns what came of the load."""
+  """Returns the results of the load."""
   memory = lambda: metric(port, 'process_resident_memory_bytes') / 2**20
   resident = {'ready': round(memory(), 1)}
   seconds: list[float] = []

@@ -2,9 +2,9 @@
 
 python benchmarks/whole_run.py --dataset=activitynet --dtype=bfloat16
 
-Runs train_step.py and evaluation.py at the dataset's sizes and multiplies:
-epochs x (steps x step + evaluation), and once the compilation of the step. Left
-out: reading and preparing the data, checkpoints, the final report. Prints one
+Runs train_step.py and evaluation.py at the dataset's sizes and computes epochs
+x (steps x step + evaluation), plus one compilation of the step. Reading and
+preparing the data, checkpoints and the final report are left out. Prints one
 JSON line with the parts and the sum in minutes.
 """
 

@@ -14,10 +14,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
-import flax.traverse_util
-import jax
-import safetensors
-import safetensors.numpy
 
 from dreamprvr_jax import checkpoints
 from dreamprvr_jax.errors import UserError
@@ -60,10 +56,7 @@ def load(
       f'revision {revision!r} is given with {source}, which is not the name of '
       'a model on the hub (user/name); leave the revision out'
     )
-  is_alone = (folder / inference.SAFETENSORS_FILE).exists() and not (
-    folder / checkpoints.WEIGHTS
-  ).exists()
-  return (_read if is_alone else inference.load)(folder, config)
+  return inference.load(folder, config)
 
 
 def push(
@@ -163,48 +156,6 @@ def _without_paths(value: Any) -> Any:
   return value
 
 
-def _read(
-  folder: pathlib.Path, config: Mapping[str, Any] | None
-) -> tuple[nn.Module, Any]:
-  """Returns (model, variables) of a folder with a safetensors file alone."""
-  stored = checkpoints.read_config(folder)
-  if not isinstance(stored.get('config'), dict) or not all(
-    isinstance(stored.get(key), int) for key in ('visual_width', 'text_width')
-  ):
-    raise UserError(
-      f'{folder / checkpoints.CONFIG_FILE} has no config of a model of this '
-      'package (config, visual_width, text_width); give a model that was '
-      'pushed by dreamprvr'
-    )
-  wanted = stored['config'] if config is None else config
-  model = inference.model_of(wanted)
-  template = inference.shapes_of(
-    model, wanted, stored['visual_width'], stored['text_width']
-  )
-  path = folder / inference.SAFETENSORS_FILE
-  try:
-    found = safetensors.numpy.load_file(path)
-  except safetensors.SafetensorError as error:
-    raise checkpoints.CheckpointError(
-      f'{path} cannot be read ({error}); download or export it again'
-    ) from error
-  expected = flax.traverse_util.flatten_dict(template, sep='.')
-  differing = sorted(
-    name
-    for name in expected.keys() | found.keys()
-    if getattr(expected.get(name), 'shape', None)
-    != getattr(found.get(name), 'shape', None)
-  )
-  if differing:
-    raise checkpoints.CheckpointError(
-      f'{path} does not have the weights of the configured model: '
-      f'{len(differing)} tensors are missing, unknown or of another shape, '
-      f'the first is {differing[0]}; use the config that belongs to the weights'
-    )
-  variables = flax.traverse_util.unflatten_dict(found, sep='.')
-  return model, jax.device_put(variables, jax.local_devices()[0])
-
-
 def _download(name: str, revision: str | None) -> pathlib.Path:
   """Returns the folder with the files of a model on the hub."""
   hub = _library(f'load {name}, which is no folder here,')
@@ -219,6 +170,15 @@ def _download(name: str, revision: str | None) -> pathlib.Path:
         f'{name} on the hub has no {file}; give a model that was pushed by '
         'dreamprvr'
       )
+  stored = checkpoints.read_config(folder)
+  if not isinstance(stored.get('config'), dict) or not all(
+    isinstance(stored.get(key), int) for key in ('visual_width', 'text_width')
+  ):
+    raise UserError(
+      f'{checkpoints.CONFIG_FILE} of {name} on the hub is not that of a model '
+      'of this package (config, visual_width, text_width); give a model that '
+      'was pushed by dreamprvr'
+    )
   return folder
 
 

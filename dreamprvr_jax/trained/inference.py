@@ -65,7 +65,8 @@ def load(
 
   Args:
     directory: A training run's workdir (its best epoch is taken), or a folder
-      that --mode=import or --mode=export wrote.
+      that --mode=import or --mode=export wrote, or a download from the hub,
+      which has the weights as safetensors only.
     config: What the model is built from instead of the config that is stored
       there.
 
@@ -83,7 +84,49 @@ def load(
   placed = jax.tree.map(
     lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes
   )
+  path = pathlib.Path(directory) / SAFETENSORS_FILE
+  if path.exists() and not path.with_name(checkpoints.WEIGHTS).exists():
+    return model, _read_safetensors(path, placed)
   return model, checkpoints.load_weights(directory, placed)
+
+
+def _read_safetensors(path: pathlib.Path, template: Any) -> Any:
+  """Returns the variables in a file that `export` wrote.
+
+  Args:
+    path: The file.
+    template: `jax.ShapeDtypeStruct`s of the variables, with their devices.
+
+  Raises:
+    CheckpointError: If it cannot be read, or has other tensors.
+  """
+  import safetensors
+  from safetensors.numpy import load_file
+
+  try:
+    found = load_file(path)
+  except safetensors.SafetensorError as error:
+    raise CheckpointError(
+      f'{path} cannot be read ({error}); download or export it again'
+    ) from error
+  expected = flax.traverse_util.flatten_dict(template, sep='.')
+  differing = sorted(
+    name
+    for name in expected.keys() | found.keys()
+    if getattr(expected.get(name), 'shape', None)
+    != getattr(found.get(name), 'shape', None)
+  )
+  if differing:
+    raise CheckpointError(
+      f'{path} does not have the weights of the configured model: '
+      f'{len(differing)} tensors are missing, unknown or of another shape, '
+      f'the first is {differing[0]}; use the config that belongs to the weights'
+    )
+  return jax.tree.map(
+    lambda leaf, like: jax.device_put(leaf, like.sharding),
+    flax.traverse_util.unflatten_dict(found, sep='.'),
+    template,
+  )
 
 
 def _shapes(stored: Mapping[str, Any], config: Mapping[str, Any]) -> Any:

@@ -18,6 +18,7 @@ from dreamprvr_jax import checkpoints
 from dreamprvr_jax.cli import push
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained import card, hub, inference
+from dreamprvr_jax.trained.retriever import Retriever
 from tests.helpers import fake_hub
 
 VISUAL, TEXT = 24, 12
@@ -98,6 +99,18 @@ def test_pushed_model_loads_by_name_with_equal_outputs(trained, fake):
   found = encoded(*dreamprvr_jax.load('anna/tvr', revision='main'))
   np.testing.assert_array_equal(found, expected)
   assert fake.public == {'anna/tvr'}
+
+
+def test_downloaded_folder_is_a_checkpoint(trained, fake):
+  hub.push(trained, 'anna/tvr')
+  folder = fake.root / 'anna/tvr'
+  expected = Retriever.load(trained)
+  found = Retriever.load(folder)
+  assert found.digest == expected.digest
+  np.testing.assert_array_equal(
+    encoded(found.model, found.variables),
+    encoded(expected.model, expected.variables),
+  )
 
 
 def test_nothing_of_the_machine_is_uploaded(trained, fake):
@@ -211,7 +224,7 @@ def test_private_upload_to_a_public_repository_is_refused(trained, fake):
   [
     (lambda f: (f / 'weights.safetensors').unlink(), r'no weights\.safeten'),
     (lambda f: (f / 'weights.safetensors').write_bytes(b'x'), 'cannot be read'),
-    (lambda f: (f / 'config.json').write_text('{}'), 'no config of a model'),
+    (lambda f: (f / 'config.json').write_text('{}'), 'is not that of a model'),
     (
       lambda f: (f / 'config.json').write_text(
         re.sub(r'"width": 16', '"width": 32', (f / 'config.json').read_text())
