@@ -19,6 +19,7 @@ from data_pipeline.limits import MAX_INFLATION, Limits
 from data_pipeline.records import write_atomically
 from dreamprvr_jax import folders, text
 from dreamprvr_jax.cli.columns import aligned
+from dreamprvr_jax.cli.commands import spelled
 from dreamprvr_jax.errors import UserError
 
 # The folder under FeatureData.
@@ -256,7 +257,8 @@ def _say_what_next(
     )
   else:
     print(
-      f'train on it: python main.py --config=configs/activitynet.py {flags}'
+      'train on it: '
+      + spelled('train', f'--config=configs/activitynet.py {flags}')
     )
   if (folder / 'labels.jsonl').exists():
     print(
