@@ -5,10 +5,11 @@
 
 from typing import TYPE_CHECKING, Any
 
+from dreamprvr_jax.version import __version__
+
 if TYPE_CHECKING:
   from dreamprvr_jax.trained.inference import load
 
-__version__ = '0.1.0'
 __all__ = ['__version__', 'load']
 
 

@@ -4,6 +4,7 @@ import difflib
 import functools
 import pathlib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from absl import flags
 from absl.flags import FlagValues
@@ -189,7 +190,7 @@ def _names(command: Command) -> list[str]:
   return [option.name for option in options_of(command.name)]
 
 
-def value(values: FlagValues, name: str) -> object:
+def value(values: FlagValues, name: str) -> Any:
   """Returns the value of a flag; None if the command does not take it."""
   return values[name].value if name in values else None
 
@@ -221,8 +222,8 @@ def form_of(values: FlagValues) -> Form:
 
 
 def fill(
-  kind: type, values: FlagValues, form: Form, others: Mapping[str, object]
-) -> object:
+  kind: type, values: FlagValues, form: Form, others: Mapping[str, Any]
+) -> Any:
   """Returns the dataclass of a command.
 
   Args:
