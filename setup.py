@@ -1,14 +1,12 @@
-"""Installation; see README.md for the commands."""
+"""Installation: the metadata of the package; pyproject.toml is for tools."""
 
-import re
+import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-VERSION = re.search(
-  r"__version__ = '([^']+)'", (ROOT / 'dreamprvr_jax/__init__.py').read_text()
-)[1]
+VERSION = runpy.run_path(str(ROOT / 'dreamprvr_jax/version.py'))['__version__']
 
 # Two global names only. The configs are installed inside of dreamprvr_jax,
 # where dreamprvr_jax/cli/config_files.py finds them.
@@ -62,7 +60,7 @@ setup(
   version=VERSION,
   description='Partially relevant video retrieval in JAX: DreamPRVR',
   license='Apache-2.0',
-  long_description=(ROOT / 'README.md').read_text(),
+  long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
   long_description_content_type='text/markdown',
   python_requires='>=3.11',
   packages=[*PACKAGES, *CONFIGS],
@@ -97,9 +95,9 @@ setup(
   extras_require={
     # Streaming (config.data.pipeline='streaming') and tfds.load.
     'tf': TENSORFLOW,
-    # Decodes videos, for --mode=extract.
+    # Decodes videos, for `dreamprvr extract`.
     'videos': VIDEOS,
-    # The server, for --mode=serve; thumbnails need `videos`, too.
+    # The server, for `dreamprvr serve`; thumbnails need `videos`, too.
     'serve': SERVE,
     # CLIP and SigLIP, for --encoder=clip and siglip; models by name.
     'hub': [
@@ -113,7 +111,7 @@ setup(
     'batch': BATCH,
     # Runs notebooks/ where there is no Jupyter.
     'notebook': NOTEBOOK,
-    # An index in a vector database, --mode=export --index.
+    # An index in a vector database, `dreamprvr export --index`.
     'database': ['lancedb>=0.36', 'pyarrow>=16'],
     # Other programs that benchmarks/search.py compares.
     'bench': ['faiss-cpu>=1.9'],

@@ -241,3 +241,9 @@ def with_model(config: ConfigDict, model: str) -> ConfigDict:
   for section, values in MODELS[name](config.data.collection).items():
     config[section].update(values)
   return config.lock()
+
+
+def declare_all() -> None:
+  """Makes every config once, so that `keys.DESCRIPTIONS` is complete."""
+  for model in MODELS:
+    with_model(base_config(), model)

@@ -6,10 +6,11 @@ on the Hugging Face hub.
 
 from typing import TYPE_CHECKING, Any
 
+from dreamprvr_jax.version import __version__
+
 if TYPE_CHECKING:
   from dreamprvr_jax.trained.hub import load
 
-__version__ = '0.2.0'
 __all__ = ['__version__', 'load']
 
 

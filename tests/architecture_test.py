@@ -27,6 +27,7 @@ RUNS = {'metrics', 'checkpoints', 'evaluation', 'train', 'rerank', 'report'}
 # Room of dreamprvr_jax -> rooms of it that it may import.
 ALLOWED = {
   'errors': set(),
+  'version': set(),
   'folders': {'errors'},
   'host_memory': set(),
   'text': {'errors'},

@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 
 from configs.rerank import METHODS
 from dreamprvr_jax import checkpoints
-from dreamprvr_jax.cli import console, overrides, provenance
+from dreamprvr_jax.cli import console, overrides, provenance, workdirs
+from dreamprvr_jax.cli.commands import spelled
 from dreamprvr_jax.interop import official, released_config
 from dreamprvr_jax.interop.released_file import Released, read_released
 from dreamprvr_jax.interop.rules import WeightsError
@@ -44,7 +45,13 @@ def run_import(config: ConfigDict, arguments: ImportArguments) -> int:
     ArchiveError: If the file cannot be read.
     WeightsError: If it is no checkpoint of the family, or the command line
       sets a size that its tensors contradict.
+    UserError: If another command is at work in the workdir.
   """
+  with workdirs.held(arguments.workdir, 'checkpoint'):
+    return _import(config, arguments)
+
+
+def _import(config: ConfigDict, arguments: ImportArguments) -> int:
   released = read_released(arguments.official)
   state = released.state
   found = released_config.overrides(released.config, state)
@@ -76,9 +83,12 @@ def run_import(config: ConfigDict, arguments: ImportArguments) -> int:
     reranker = import_generator(config, arguments, state, visual)
     console.say(f'its generator: {reranker}')
   console.say(
-    'evaluate it: python main.py --mode=evaluate '
-    f'--checkpoint={arguments.workdir} --config.data.root=DIR'
-    + (f' --rerank={reranker}' if reranker else '')
+    'evaluate it: '
+    + spelled(
+      'evaluate',
+      f'--checkpoint={arguments.workdir} --config.data.root=DIR'
+      + (f' --rerank={reranker}' if reranker else ''),
+    )
   )
   return 0
 
@@ -191,11 +201,16 @@ def import_generator(
 
 
 def run_export(config: ConfigDict, arguments: ExportArguments) -> int:
-  """Writes the inference weights alone."""
-  written = inference.export(
-    arguments.checkpoint,
-    arguments.out,
-    overrides.applied(config, arguments.checkpoint),
-  )
+  """Writes the inference weights alone.
+
+  Raises:
+    UserError: If another command is at work in the folder.
+  """
+  with workdirs.held(arguments.out, 'export'):
+    written = inference.export(
+      arguments.checkpoint,
+      arguments.out,
+      overrides.applied(config, arguments.checkpoint),
+    )
   console.say(f'{arguments.out}: {", ".join(written)}')
   return 0

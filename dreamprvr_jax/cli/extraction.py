@@ -27,7 +27,7 @@ _SHOWN = 20
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """The flags of --mode=extract; see `main.py --help`."""
+  """The flags of extract; `options.py` says what each is."""
 
   videos: str
   out: str

@@ -1,58 +1,53 @@
-"""The flags of the command line, and what each mode needs of them."""
+"""From a command line to flags, as `commands.py` and `options.py` say."""
 
+import difflib
 import functools
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from absl import flags
+from absl.flags import FlagValues
 from ml_collections import ConfigDict, config_flags
 
 from dreamprvr_jax.cli import config_files, paths
-from dreamprvr_jax.cli import help as help_texts
+from dreamprvr_jax.cli.commands import COMMANDS, Command, Form, spelled
+from dreamprvr_jax.cli.options import OPTIONS, options_of
 from dreamprvr_jax.cli.variants import split_overrides
 from dreamprvr_jax.errors import UserError
 
-_TEXT_FLAGS = (
-  'workdir',
-  'checkpoint',
-  'official',
-  'out',
-  'scores',
-  'labels',
-  'rerank',
-  'methods',
-  'sweep',
-  'index',
-  'remove',
-  'queries',
-  'first_pass',
-  'database',
-  'videos',
-  'captions',
-  'collection',
-  'engine',
-  'engine_options',
-  'encoder',
-  'device',
-  'features',
-  'annotations',
-)
-# Modes that start other runs of this program.
-SERIES = ('table', 'sweep')
-# Modes whose config is that of the checkpoint, if none is given.
-_OF_CHECKPOINTS = (
-  'evaluate',
-  'rerank-train',
-  'rerank-table',
-  'inspect',
-  'export',
-  'index',
-  'search',
-  'serve',
-)
-# Modes whose config is that of the index's checkpoint, if none is given.
-_OF_INDEXES = ('index', 'search', 'serve', 'export')
+_DEFINE = {
+  str: flags.DEFINE_string,
+  bool: flags.DEFINE_boolean,
+  int: flags.DEFINE_integer,
+  float: flags.DEFINE_float,
+}
 
 
-def parse(argv: list[str]) -> flags.FlagValues:
+def with_mode(argv: list[str]) -> list[str]:
+  """Returns the arguments with the command as --mode=COMMAND, the first.
+
+  The command is the first argument, or that of --mode; if neither is given it
+  is train.
+
+  Raises:
+    UserError: If there is no such command, or two are named.
+  """
+  program, *rest = argv
+  named = peek(argv, 'mode')
+  first = rest.pop(0) if rest and not rest[0].startswith('-') else ''
+  if first and named and first != named:
+    raise UserError(f'the command is {first}, but --mode={named}; give one')
+  command = first or named or 'train'
+  if command not in COMMANDS:
+    raise UserError(
+      f'{command!r} is not a command{_nearest(command, COMMANDS)}; the '
+      f'commands are {", ".join(COMMANDS)}'
+    )
+  return [program, f'--mode={command}', *_without(rest, 'mode')]
+
+
+def parse(argv: list[str]) -> FlagValues:
   """Returns the parsed flags.
 
   What --config is depends on the command: one that names a checkpoint takes
@@ -60,143 +55,198 @@ def parse(argv: list[str]) -> flags.FlagValues:
   --config. `~` is the home folder in all flags and keys that name a path.
 
   Raises:
-    UserError: If a flag or key is unknown, a value is not of its kind, or the
-      config cannot be had.
+    UserError: If a command, flag or key is unknown, a value has another type,
+      or the config cannot be read.
   """
+  argv = with_mode(argv)
+  command = COMMANDS[peek(argv, 'mode')]
   argv = config_files.in_arguments(paths.in_arguments(argv))
-  if peek(argv, 'mode') in SERIES:
+  if command.forms[0].given == 'config_of':
     # The keys are those of the runs' models, which differ.
     _, argv = split_overrides(argv)
-  values = flags.FlagValues()
-  flags.DEFINE_enum(
-    'mode', 'train', list(help_texts.MODES), 'what to do', flag_values=values
-  )
-  for name in _TEXT_FLAGS:
-    flags.DEFINE_string(name, '', name, flag_values=values)
-  flags.DEFINE_boolean('progress', True, 'bars', flag_values=values)
-  flags.DEFINE_boolean('labelled_only', False, 'queries', flag_values=values)
-  flags.DEFINE_integer('seeds', 1, 'runs of each', flag_values=values)
-  flags.DEFINE_boolean('moments', False, 'metrics', flag_values=values)
-  flags.DEFINE_boolean('append', False, 'videos', flag_values=values)
-  flags.DEFINE_string('tokens', 'float16', 'stored', flag_values=values)
-  flags.DEFINE_integer('sub_vectors', 0, 'stored', flag_values=values)
-  flags.DEFINE_boolean('compact', False, 'rewrite', flag_values=values)
-  flags.DEFINE_integer('caption', None, 'query', flag_values=values)
-  flags.DEFINE_integer('k', 10, 'hits', flag_values=values)
-  flags.DEFINE_integer('rescore', 4, 'candidates', flag_values=values)
-  flags.DEFINE_string('host', '127.0.0.1', 'address', flag_values=values)
-  flags.DEFINE_integer('port', 8000, 'port', flag_values=values)
-  for name, default in (
-    ('max_connections', 1000),
-    ('max_connections_per_address', 256),
-  ):
-    flags.DEFINE_integer(name, default, 'of serve', flag_values=values)
-  flags.DEFINE_float('request_seconds', 10.0, 'of serve', flag_values=values)
-  flags.DEFINE_string('query', None, 'sentence', flag_values=values)
-  flags.DEFINE_boolean('all_videos', False, 'videos', flag_values=values)
-  flags.DEFINE_float('fps', 2.0, 'samples', flag_values=values)
-  flags.DEFINE_float('max_seconds', 43_200.0, 'limit', flag_values=values)
-  flags.DEFINE_integer('max_samples', 100_000, 'limit', flag_values=values)
-  flags.DEFINE_integer('workers', 0, 'processes', flag_values=values)
-  flags.DEFINE_integer('batch', 32, 'pictures', flag_values=values)
-  flags.DEFINE_string('dtype', 'float32', 'computed', flag_values=values)
-  flags.DEFINE_float('max_inflation', 64.0, 'sizes', flag_values=values)
-  flags.DEFINE_string('coordinator', '', 'address', flag_values=values)
-  flags.DEFINE_integer('num_processes', 0, 'processes', flag_values=values)
-  flags.DEFINE_integer('process_id', -1, 'process', flag_values=values)
-  config = _implied_config(argv)
-  before = None
-  if peek(argv, 'config') and not config:
-    config_flags.DEFINE_config_file('config', flag_values=values, sys_argv=argv)
-  else:
-    keys = [a for a in argv if a.lstrip('-').startswith('config.')]
-    if keys and not config:
-      raise UserError(
-        f'{keys[0]} sets a key of a config, and there is none; give '
-        '--config=configs/NAME.py, or the checkpoint or index whose config it '
-        'is'
+  values = FlagValues()
+  flags.DEFINE_string('mode', command.name, 'the command', flag_values=values)
+  for option in options_of(command.name):
+    if option.name != 'config':
+      _DEFINE[option.kind](
+        option.name,
+        option.default,
+        option.help[command.name],
+        flag_values=values,
       )
-    argv = _without(argv, 'config')
-    before = config.copy_and_resolve_references()
-    config_flags.DEFINE_config_dict(
-      'config', config, flag_values=values, sys_argv=argv
-    )
-  rest = _parsed(values, argv)
-  if len(rest) > 1:
-    raise UserError(f'{rest[1]!r} is not a flag; flags look like --mode=train')
+  if 'config' not in _names(command):
+    return _parsed(values, argv)
+  config, argv = _define_config(values, command, argv)
+  _parsed(values, argv)
   paths.in_config(values.config)
-  place = values.checkpoint or values.index or values.workdir
-  if before and values.mode in _OF_CHECKPOINTS:
+  if config and 'official' not in command.config_from:
     from dreamprvr_jax.cli import overrides
 
-    overrides.check(values, before, place)
+    places = (value(values, name) for name in command.config_from)
+    overrides.check(values, config, next(filter(None, places)))
   return values
 
 
-def _parsed(values: flags.FlagValues, argv: list[str]) -> list[str]:
-  """Parses flags and returns what is none.
+def _define_config(
+  values: FlagValues, command: Command, argv: list[str]
+) -> tuple[ConfigDict | None, list[str]]:
+  """Defines --config and its keys.
+
+  Returns:
+    The config of the checkpoint, index or released file that the command
+    names, before the keys of the command line change it, or None; and the
+    arguments without what has been used.
 
   Raises:
-    UserError: If a flag or key is unknown, or a value is not of its kind.
+    UserError: If keys are set and there is no config, or it cannot be read.
   """
+  implied = _implied_config(command, argv)
+  if peek(argv, 'config') and implied is None:
+    config_flags.DEFINE_config_file('config', flag_values=values, sys_argv=argv)
+    return None, argv
+  keys = [a for a in argv if a.lstrip('-').startswith('config.')]
+  if keys and implied is None:
+    raise UserError(
+      f'{keys[0]} sets a key of a config, but no config is given; give '
+      '--config=configs/NAME.py, or the checkpoint or index whose config it is'
+    )
+  argv = _without(argv, 'config')
+  before = implied.copy_and_resolve_references() if implied else None
+  config_flags.DEFINE_config_dict(
+    'config', implied or ConfigDict(), flag_values=values, sys_argv=argv
+  )
+  return before, argv
+
+
+def _parsed(values: FlagValues, argv: list[str]) -> FlagValues:
+  """Parses flags and returns them.
+
+  Raises:
+    UserError: If a flag or key is unknown, or a value has another type.
+  """
+  command = peek(argv, 'mode') or 'train'
+  see = f'see {spelled(command)} --help'
   try:
-    return values(argv)
+    rest = values(argv)
+  except flags.UnrecognizedFlagError as error:
+    raise UserError(f'{_unknown(error.flagname, command)}; {see}') from error
   except flags.Error as error:
     # An error inside a config file comes with its traceback: the last line
     # says what is wrong.
     line = str(error).strip().splitlines()[-1].removeprefix('ValueError: ')
-    raise UserError(f'{line} (see python main.py --help)') from error
+    raise UserError(f'{line} ({see})') from error
   except (AttributeError, KeyError, TypeError) as error:
     what = ' '.join(str(error.args[0] if error.args else error).split())
+    what = _unknown_key(argv) or f'the config has no such key: {what}'
+    raise UserError(f'{what}; {see}') from error
+  if len(rest) > 1:
     raise UserError(
-      f'the config has no such key: {what} (see python main.py --help)'
-    ) from error
-
-
-def has_sources(values: flags.FlagValues) -> bool:
-  """Returns whether a command is about other people's features."""
-  return bool(values.features or values.queries or values.annotations)
-
-
-def check(values: flags.FlagValues) -> None:
-  """Raises UserError if the mode lacks a flag that it needs."""
-  needed = {
-    'train': ('config',),
-    'table': ('config', 'methods', 'workdir'),
-    'sweep': ('config', 'sweep', 'workdir'),
-    'prepare': ('config',),
-    'evaluate': ('checkpoint',),
-    'rerank-train': ('checkpoint', 'workdir'),
-    'rerank-table': ('checkpoint', 'workdir'),
-    'import': ('features', 'out')
-    if has_sources(values)
-    else ('official', 'workdir'),
-    'export': ('index', 'out') if values.index else ('checkpoint', 'out'),
-    'inspect': (),
-    'index': ('index',),
-    'search': ('index',),
-    'serve': ('index',),
-    'extract': ('videos', 'out'),
-  }[values.mode]
-  given = {name for name in _TEXT_FLAGS if values[name].value}
-  if len(values.config or ()):
-    given.add('config')
-  for name in needed:
-    if name not in given:
-      raise UserError(
-        f'--mode={values.mode} needs --{name}=...; for example: '
-        f'{help_texts.MODES[values.mode][1]}'
-      )
-  if (
-    values.mode == 'inspect'
-    and 'config' not in given
-    and not has_sources(values)
-  ):
-    raise UserError(
-      '--mode=inspect needs --config=configs/NAME.py for a data root, '
-      "--features=PATH for other people's features, or --checkpoint=DIR for a "
-      'workdir or checkpoint'
+      f'{rest[1]!r} is not a flag; flags look like --workdir=DIR, and the '
+      'command stands before them'
     )
+  return values
+
+
+def _unknown(name: str, command: str) -> str:
+  """Returns the sentence about a flag that a command does not take."""
+  bare = name.partition('.')[0]
+  option = OPTIONS.get(bare) or OPTIONS.get(bare.removeprefix('no'))
+  if option and command not in option.help:
+    return (
+      f'{command} does not take --{option.name}, which is a flag of '
+      f'{_listed(option.help)}'
+    )
+  names = _names(COMMANDS[command])
+  return f'unknown flag --{name}{_nearest(name, names, "--")}'
+
+
+def _unknown_key(argv: list[str]) -> str:
+  """Returns the sentence about the first unknown key; '' if all are known."""
+  from configs import common
+  from configs.keys import DESCRIPTIONS
+
+  common.declare_all()
+  sections = {key.rpartition('.')[0] for key in DESCRIPTIONS}
+  for argument in argv:
+    name = argument.lstrip('-').partition('=')[0]
+    key = name.removeprefix('config.')
+    if key != name and key not in {*DESCRIPTIONS, *sections}:
+      near = _nearest(key, DESCRIPTIONS, 'config.')
+      return f'the config has no key config.{key}{near}'
+  return ''
+
+
+def _nearest(name: str, names: Iterable[str], sign: str = '') -> str:
+  near = difflib.get_close_matches(name, list(names), 1)
+  return f'; did you mean {sign}{near[0]}?' if near else ''
+
+
+def _listed(names: Iterable[str]) -> str:
+  *first, last = names
+  return f'{", ".join(first)} and {last}' if first else last
+
+
+def _names(command: Command) -> list[str]:
+  return [option.name for option in options_of(command.name)]
+
+
+def value(values: FlagValues, name: str) -> Any:
+  """Returns the value of a flag; None if the command does not take it."""
+  return values[name].value if name in values else None
+
+
+def form_of(values: FlagValues) -> Form:
+  """Returns the form of the command that the flags choose.
+
+  Raises:
+    UserError: If a flag that it needs is missing.
+  """
+  command = COMMANDS[values.mode]
+  given = {name for name in _names(command) if value(values, name)}
+  if not len(value(values, 'config') or ()):
+    given -= {'config'}
+  form = next(
+    form for form in command.forms if not form.when or given & {*form.when}
+  )
+  example = command.examples[command.forms.index(form) % len(command.examples)]
+  example = f'for example: {spelled(command.name, example)}'
+  for name in form.needs:
+    if name not in given:
+      raise UserError(f'{command.name} needs --{name}=...; {example}')
+  if form.needs_one and not given & {*form.needs_one, *command.config_from}:
+    *first, last = (OPTIONS[name].spelled for name in form.needs_one)
+    raise UserError(
+      f'{command.name} needs {", ".join(first)} or {last}; {example}'
+    )
+  return form
+
+
+def fill(
+  kind: type, values: FlagValues, form: Form, others: Mapping[str, Any]
+) -> Any:
+  """Returns the dataclass of a command.
+
+  Args:
+    kind: The dataclass; its fields are filled from the flags of their names.
+    values: The flags.
+    form: The form of the command, which has defaults of its own.
+    others: Values of fields that are no flags, and of flags that depend on
+      others.
+  """
+  given = {
+    name: value(values, name) or form.defaults.get(name, value(values, name))
+    for name in kind.__dataclass_fields__
+    if name in values
+  }
+  others = {k: v for k, v in others.items() if k in kind.__dataclass_fields__}
+  return kind(**{**given, **others})
+
+
+def default_workdir(config: str) -> str:
+  """Returns 'runs/tvr-hlformer' for 'configs/tvr.py:hlformer'."""
+  path, _, model = config.partition(':')
+  name = '-'.join(filter(None, (pathlib.Path(path).stem, model)))
+  return str(pathlib.Path('runs') / name)
 
 
 def peek(argv: list[str], name: str) -> str:
@@ -222,43 +272,38 @@ def _without(argv: list[str], name: str) -> list[str]:
   return rest
 
 
-def _implied_config(argv: list[str]) -> ConfigDict:
+def _implied_config(command: Command, argv: list[str]) -> ConfigDict | None:
   """Returns the config of a command about a checkpoint, an index or a released
-  file, to which --config may add; empty for another command."""
-  spec = peek(argv, 'config')
-  mode, index = peek(argv, 'mode') or 'train', peek(argv, 'index')
-  released = peek(argv, 'official') if mode == 'import' else ''
-  place = peek(argv, 'checkpoint').partition(',')[0] or (
-    peek(argv, 'workdir') if mode == 'inspect' else ''
-  )
-  of_checkpoint = mode in _OF_CHECKPOINTS and place
-  of_index = mode in _OF_INDEXES and index
-  if not (released or of_checkpoint or of_index):
-    return ConfigDict()
-  # Here: it brings JAX, which help, typos and some modes do without.
+  file, to which --config may add; None for another command."""
+  named = [name for name in command.config_from if peek(argv, name)]
+  if not named:
+    return None
+  # Here: it brings JAX, which help, typos and some commands do without.
   from dreamprvr_jax.cli import base_config
 
+  spec, place = peek(argv, 'config'), peek(argv, named[0])
   given = functools.partial(_config_of, spec) if spec else None
-  if released:
-    named = peek(argv, 'collection') or peek(argv, 'config.data.collection')
-    return base_config.from_released(released, named, given)
-  if of_checkpoint:
-    return base_config.from_checkpoint(place, given)
-  return base_config.from_index(index, given)
+  if named[0] == 'official':
+    collection = peek(argv, 'collection')
+    return base_config.from_released(
+      place, collection or peek(argv, 'config.data.collection'), given
+    )
+  if named[0] == 'index':
+    return base_config.from_index(place, given)
+  return base_config.from_checkpoint(place.partition(',')[0], given)
 
 
 def _config_of(spec: str, model: str) -> ConfigDict:
   """Returns the config of a --config, for a model if it names none itself.
 
   Raises:
-    UserError: If it cannot be had.
+    UserError: If it cannot be read.
   """
   if model and ':' not in spec:
     spec = f'{spec}:{model}'
-  values = flags.FlagValues()
+  values = FlagValues()
   arguments = ['main.py', f'--config={spec}']
   config_flags.DEFINE_config_file(
     'config', flag_values=values, sys_argv=arguments
   )
-  _parsed(values, arguments)
-  return values.config
+  return _parsed(values, arguments).config

@@ -16,6 +16,7 @@ from data_pipeline.importers.sources import Report, Sources
 from data_pipeline.limits import MAX_INFLATION, Limits
 from dreamprvr_jax import folders, text
 from dreamprvr_jax.cli.columns import aligned
+from dreamprvr_jax.cli.commands import spelled
 from dreamprvr_jax.errors import UserError
 
 # The folder under FeatureData.
@@ -250,7 +251,8 @@ def _say_what_next(
     )
   else:
     print(
-      f'train on it: python main.py --config=configs/activitynet.py {flags}'
+      'train on it: '
+      + spelled('train', f'--config=configs/activitynet.py {flags}')
     )
   if (folder / 'labels.jsonl').exists():
     print(

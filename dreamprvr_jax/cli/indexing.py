@@ -54,6 +54,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     arguments.engine, arguments.engine_options, arguments.workers
   )
   if arguments.remove or arguments.compact:
+    manifest = Manifest.read(place)
     if arguments.remove:
       ids = named(arguments.remove, Store(place).rows_of())
       manifest = writer.remove(place, ids)
@@ -101,7 +102,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
       config.corpus_devices,
       config.compilation_cache,
     )
-    options['elsewhere'] = elsewhere(engine, plan, rows)
+    options['elsewhere'] = elsewhere(engine, plan, rows.tolist())
   if arguments.append:
     videos = videos_of(split, rows, config.data.eval_video_batch)
     manifest = writer.append(place, retriever, videos, **options)

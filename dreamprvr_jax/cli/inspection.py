@@ -31,6 +31,18 @@ class Arguments:
   out: str
 
 
+@dataclasses.dataclass(frozen=True)
+class PrepareArguments:
+  """The flags of prepare; `options.py` says what each is."""
+
+  progress: bool
+
+
+def run_prepare(config: ConfigDict, arguments: PrepareArguments) -> int:
+  """Prepares the data of a config and prints what it contains."""
+  return show_corpus(data.open_data(config, show=arguments.progress))
+
+
 def run(config: ConfigDict, arguments: Arguments) -> int:
   """Prints what is in a checkpoint or workdir, or else in the data root."""
   place = arguments.checkpoint or arguments.workdir

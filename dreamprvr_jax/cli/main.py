@@ -1,137 +1,70 @@
 """What runs a command: its exit codes, signals and logging."""
 
-import dataclasses
+import importlib
 import io
 import logging
 import os
-import pathlib
 import signal
 import sys
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from absl.flags import FlagValues
+from ml_collections import ConfigDict
 
 from dreamprvr_jax.cli import flags
 from dreamprvr_jax.cli import help as help_texts
+from dreamprvr_jax.cli.commands import Form
 from dreamprvr_jax.cli.variants import split_overrides
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.host_memory import keep_freed_pages
 
 
-def _run(values: FlagValues, argv: list[str]) -> int:
+def _run(argv: list[str]) -> int:
   """Runs one command; returns its exit code."""
-  flags.check(values)
-  if values.mode in flags.SERIES:
-    return _run_series(values, argv)
-  if values.mode == 'extract':
-    return _run_extraction(values)
-  if values.mode in ('import', 'inspect') and flags.has_sources(values):
-    return _run_sources(values)
+  values = flags.parse(argv)
+  form = flags.form_of(values)
+  if form.devices:
+    _start_devices(values)
+  # Here, not at the top: help and typos are answered without waiting for JAX.
+  module, _, name = form.run.partition(':')
+  command = importlib.import_module(f'dreamprvr_jax.cli.{module}')
+  others = _others(values, form, argv)
+  arguments = flags.fill(getattr(command, form.arguments), values, form, others)
+  function = getattr(command, name)
+  if form.given == 'config':
+    return function(values.config, arguments)
+  if form.given == 'config_of':
+    return function(arguments, lambda given: _config_of([argv[0], *given]))
+  return function(arguments)
+
+
+def _start_devices(values: FlagValues) -> None:
+  """Readies JAX, together with the other processes."""
   # Before JAX starts its threads: a thread keeps the heap it was born with.
   keep_freed_pages()
-  # Here, not at the top: help and typos are answered without waiting for JAX.
-  from dreamprvr_jax.cli import (
-    conversion,
-    data,
-    databases,
-    evaluation,
-    indexing,
-    inspection,
-    provenance,
-    rerank_table,
-    reranking,
-    searching,
-    serving,
-    training,
-    workdirs,
-  )
+  from dreamprvr_jax.cli import provenance
   from dreamprvr_jax.devices import processes
 
   processes.join(values.coordinator, values.num_processes, values.process_id)
-  mode, config, workdir = values.mode, values.config, values.workdir
-  if mode == 'train' and not workdir:
-    workdir = str(pathlib.Path('runs') / _run_name(flags.peek(argv, 'config')))
-  provenance.keep_programs(config)
-  filled = lambda kind: _request(kind, values, workdir=workdir)
-  if mode == 'train':
-    return training.run(config, filled(training.Arguments))
-  if mode == 'evaluate':
-    return evaluation.run(config, filled(evaluation.Arguments))
-  if mode == 'index':
-    return indexing.run(config, filled(indexing.Arguments))
-  if mode == 'search':
-    return searching.run(config, filled(searching.Arguments))
-  if mode == 'serve':
-    return serving.run(config, filled(serving.Arguments))
-  if mode == 'rerank-train':
-    return reranking.run(config, filled(reranking.Arguments))
-  if mode == 'rerank-table':
-    return rerank_table.run(config, filled(rerank_table.Arguments))
-  if mode == 'prepare':
-    corpus = data.open_data(config, show=values.progress)
-    return inspection.show_corpus(corpus)
-  if mode == 'inspect':
-    return inspection.run(config, filled(inspection.Arguments))
-  if mode == 'import':
-    with workdirs.held(workdir, 'checkpoint'):
-      return conversion.run_import(config, filled(conversion.ImportArguments))
-  if values.index:
-    return databases.run(filled(databases.Arguments))
-  with workdirs.held(values.out, 'export'):
-    return conversion.run_export(config, filled(conversion.ExportArguments))
+  provenance.keep_programs(values.config)
 
 
-def _request(kind: type, values: FlagValues, **others: Any) -> Any:
-  """Returns the dataclass `kind`, its fields from the flags of their names."""
-  names = {field.name for field in dataclasses.fields(kind)}
-  given = {name: values[name].value for name in names - others.keys()}
-  return kind(**given, **{k: v for k, v in others.items() if k in names})
+def _others(
+  values: FlagValues, form: Form, argv: list[str]
+) -> Mapping[str, Any]:
+  """Returns fields of a command's dataclass that are not flags' own values."""
+  config = flags.peek(argv, 'config')
+  if form.given == 'config_of':
+    return {'config': config, 'overrides': split_overrides(argv)[0]}
+  if values.mode == 'train' and not values.workdir:
+    return {'workdir': flags.default_workdir(config)}
+  return {}
 
 
-def _run_series(values: FlagValues, argv: list[str]) -> int:
-  """Runs a table or a sweep; returns its exit code."""
-  from dreamprvr_jax.cli import table
-
-  request = _request(
-    table.Request,
-    values,
-    config=flags.peek(argv, 'config'),
-    overrides=split_overrides(argv)[0],
-    methods=values.methods if values.mode == 'table' else '',
-    sweep=values.sweep if values.mode == 'sweep' else '',
-  )
-  return table.run(request, lambda given: flags.parse([argv[0], *given]).config)
-
-
-def _run_extraction(values: FlagValues) -> int:
-  """Extracts features, without JAX; returns its exit code."""
-  from dreamprvr_jax.cli import extraction
-
-  request = _request(
-    extraction.Request,
-    values,
-    collection=values.collection or 'videos',
-    encoder=values.encoder or 'embedded',
-  )
-  return extraction.run(request)
-
-
-def _run_sources(values: FlagValues) -> int:
-  """Imports or inspects features, without JAX; returns its exit code."""
-  from dreamprvr_jax.cli import importing
-
-  request = _request(
-    importing.Request, values, collection=values.collection or 'imported'
-  )
-  if values.mode == 'import':
-    return importing.run_import(request)
-  return importing.run_inspect(request)
-
-
-def _run_name(config: str) -> str:
-  """Returns 'tvr-hlformer' for 'configs/tvr.py:hlformer'."""
-  path, _, model = config.partition(':')
-  return '-'.join(filter(None, (pathlib.Path(path).stem, model)))
+def _config_of(argv: list[str]) -> ConfigDict:
+  """Returns the config of a run of a table."""
+  return flags.parse(argv).config
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -164,14 +97,14 @@ def _fail(message: object) -> int:
 
 def main(argv: list[str]) -> int:
   """Parses the command line, runs it, and returns the exit code."""
-  if any(argument in ('--help', '-h', '-help') for argument in argv):
-    print(help_texts.text(flags.peek(argv, 'mode')))
-    return 0
   _start_logging()
   _show_any_name()
   former = signal.signal(signal.SIGTERM, _interrupt)
   try:
-    return _run(flags.parse(argv), argv)
+    if help_texts.is_wanted(argv):
+      print(help_texts.text(argv))
+      return 0
+    return _run(argv)
   except UserError as error:
     return _fail(error)
   except OSError as error:
@@ -181,7 +114,7 @@ def main(argv: list[str]) -> int:
     )
   except KeyboardInterrupt as stop:
     kept = '; what was finished is kept, the same command continues'
-    is_server = flags.peek(argv, 'mode') == 'serve'
+    is_server = 'serve' in (*argv[1:2], flags.peek(argv, 'mode'))
     print('stopped' + ('' if is_server else kept), file=sys.stderr)
     return 143 if stop.args == ('SIGTERM',) else 130
   finally:

@@ -63,7 +63,7 @@ def check(values: FlagValues, base: ConfigDict, place: str) -> None:
   """
   mode, config = values.mode, values.config
   changed = _changes(base, config)
-  if mode not in APPLYING or values.index:
+  if mode not in APPLYING or ('index' in values and values.index):
     for key, (former, value) in changed.items():
       raise UserError(
         f'config.{key} is {value!r}, but {former!r} in {place}: --mode={mode} '

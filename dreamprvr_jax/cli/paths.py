@@ -8,28 +8,13 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
+from dreamprvr_jax.cli.options import OPTIONS
 from dreamprvr_jax.errors import UserError
 
 # Flags that are a path, or several that commas separate.
-FLAGS = (
-  'config',
-  'workdir',
-  'checkpoint',
-  'official',
-  'out',
-  'scores',
-  'labels',
-  'rerank',
-  'index',
-  'queries',
-  'database',
-  'videos',
-  'captions',
-  'features',
-  'annotations',
-)
+FLAGS = tuple(o.name for o in OPTIONS.values() if o.path == '*')
 # Flags in whose value a path stands behind something else.
-BEHIND = {'remove': '@', 'encoder': ':'}
+BEHIND = {o.name: o.path for o in OPTIONS.values() if o.path not in ('', '*')}
 KEYS = ('compilation_cache', 'data.root', 'data.prepared', 'data.moments')
 
 

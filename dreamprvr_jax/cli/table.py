@@ -26,17 +26,17 @@ SWEEP = 'sweep.png'
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """The command line of a table or a sweep; see `main.py --help`."""
+  """The command line of a table or a sweep; `options.py` says what each is."""
 
   config: str
   overrides: Sequence[str]
-  methods: str
-  sweep: str
   seeds: int
   workdir: str
   out: str
   num_processes: int
   progress: bool
+  methods: str = ''
+  sweep: str = ''
 
 
 def run(request: Request, config_of: ConfigOf) -> int:

@@ -6,7 +6,7 @@ way: memory, and the answer to a stop request, stay bounded.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -22,8 +22,8 @@ class Feeder(Protocol):
   """Makes updates on the batches of training, in their order."""
 
   def advance(
-    self, state: TrainState, first: int, count: int
-  ) -> tuple[TrainState, Scalars, int]:
+    self, state: Any, first: int, count: int
+  ) -> tuple[Any, Scalars, int]:
     """Issues at least one and at most `count` updates; does not wait.
 
     Args:

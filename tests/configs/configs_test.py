@@ -7,9 +7,10 @@ import pathlib
 import jax
 import pytest
 
-from configs.common import MODELS
+from configs.common import MODELS, declare_all
+from configs.keys import DESCRIPTIONS, Keys
+from configs.keys import key as declared
 from dreamprvr_jax import rng
-from dreamprvr_jax.cli.help import config_keys
 from dreamprvr_jax.cli.provenance import plain_config
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.objectives.registry import build_objective
@@ -314,14 +315,22 @@ def test_misspelt_key_is_refused():
     config_of('tvr').train.epohcs = 3
 
 
-def test_every_key_is_explained_in_help():
-  explained = {
-    row.partition('=')[0].removeprefix('--config.') for row in config_keys()
-  }
+def test_every_key_is_described():
+  declare_all()
   there = set()
   for model in MODELS:
     there |= set(keys(plain_config(config_of('tvr', model))))
-  assert there == explained
+  assert there == set(DESCRIPTIONS)
+
+
+def test_a_key_is_declared_before_it_is_set():
+  section = Keys('section')
+  section.rate = declared(0.5, 'How fast')
+  section.rate = 0.25
+  assert section.config.rate == section.rate == 0.25
+  assert DESCRIPTIONS.pop('section.rate') == 'How fast'
+  with pytest.raises(AttributeError, match='rates is not declared'):
+    section.rates = 1
 
 
 def test_every_key_is_read():

@@ -1,22 +1,15 @@
 """`~` in every flag and key that names a path."""
 
+import functools
+import re
+
 import pytest
 from ml_collections import ConfigDict
 
 from configs.common import base_config
 from dreamprvr_jax.cli import flags, paths
+from dreamprvr_jax.cli.options import OPTIONS
 from dreamprvr_jax.errors import UserError
-
-# Flags and keys whose text is no path.
-_OTHER_FLAGS = {
-  'methods',
-  'sweep',
-  'first_pass',
-  'collection',
-  'engine',
-  'engine_options',
-  'device',
-}
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +19,11 @@ def home(tmp_path, monkeypatch):
   return tmp_path / 'home'
 
 
-def test_every_text_flag_is_a_path_or_is_none():
-  known = {*paths.FLAGS, *paths.BEHIND, *_OTHER_FLAGS}
-  assert known - {'config'} == set(flags._TEXT_FLAGS)
+def test_every_flag_with_a_path_in_its_sign_is_one():
+  for name, option in OPTIONS.items():
+    signs = {'DIR', 'PATH', 'FILE'}
+    named = signs & set(re.findall('[A-Z]+', option.metavar))
+    assert bool(option.path) == bool(named) or name in paths.BEHIND, name
 
 
 def test_every_text_key_is_a_path_or_is_none():
@@ -49,17 +44,18 @@ def test_every_text_key_is_a_path_or_is_none():
   assert empty - others == set(paths.KEYS)
 
 
-def parsed(*arguments):
-  return flags.parse(['main.py', '--mode=import', *arguments])
+def parsed(*arguments, command='import'):
+  return flags.parse(['main.py', command, *arguments])
 
 
 @pytest.mark.parametrize('form', ['--{}={}', '-{}={}', '--{} {}'])
-@pytest.mark.parametrize(
-  'name', [name for name in paths.FLAGS if name not in ('config', 'official')]
-)
+@pytest.mark.parametrize('name', paths.FLAGS)
 def test_flags(name, form, home):
-  values = parsed(*form.format(name, '~/a/b').split())
-  assert values[name].value == f'{home}/a/b'
+  """Before they are parsed: some name a file that is read at once."""
+  found = paths.in_arguments(form.format(name, '~/a/b').split())
+  assert ' '.join(found).replace(' ', '=') == form.replace(' ', '=').format(
+    name, f'{home}/a/b'
+  )
 
 
 def test_the_home_itself_and_several_paths(home):
@@ -69,10 +65,12 @@ def test_the_home_itself_and_several_paths(home):
 
 
 def test_paths_behind_something_else(home):
-  assert parsed('--remove=@~/ids.txt').remove == f'@{home}/ids.txt'
-  assert parsed('--remove=~a,b').remove == '~a,b'
-  assert parsed('--encoder=clip:~/model').encoder == f'clip:{home}/model'
-  assert parsed('--encoder=embedded').encoder == 'embedded'
+  index = functools.partial(parsed, command='index')
+  assert index('--remove=@~/ids.txt').remove == f'@{home}/ids.txt'
+  assert index('--remove=~a,b').remove == '~a,b'
+  extract = functools.partial(parsed, command='extract')
+  assert extract('--encoder=clip:~/model').encoder == f'clip:{home}/model'
+  assert extract('--encoder=embedded').encoder == 'embedded'
 
 
 @pytest.mark.parametrize('value', ['a/~/b', './~x', 's3://~/x', '', 'a~'])

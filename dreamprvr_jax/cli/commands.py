@@ -1,0 +1,332 @@
+"""The commands: what each does, needs and runs. Flags are in `options.py`.
+
+Everything else about a command is derived from these two tables: parsing,
+help, checks, docs/commands.md and what is called.
+"""
+
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+  """One way to use a command; most commands have one.
+
+  Attributes:
+    run: 'module:function' below `dreamprvr_jax.cli`, imported when it is run.
+    arguments: Name of the module's dataclass of flags, the fields of which are
+      filled from the flags of their names.
+    given: What `run` takes beside that dataclass: 'config', 'config_of' (a
+      function from flags to a config) or ''.
+    when: Flags that choose this form; none: it is used if no other is.
+    needs: Flags that have to be given.
+    needs_one: Flags of which one has to be given.
+    defaults: Defaults of this form that differ from those of the flags.
+    devices: Whether it computes with JAX, with other processes if there are
+      any.
+  """
+
+  run: str
+  arguments: str = 'Arguments'
+  given: str = 'config'
+  when: tuple[str, ...] = ()
+  needs: tuple[str, ...] = ()
+  needs_one: tuple[str, ...] = ()
+  defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  devices: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+  """A command.
+
+  Attributes:
+    name: Its name.
+    about: What it does, in sentences; the first one is enough for a list.
+    examples: Its flags in use.
+    forms: How it is used, see `Form`.
+    config_from: Flags that name a checkpoint, an index or a released file,
+      whose config it is, in this order; --config comes on top.
+    keys: Keys and sections of the config that it uses.
+  """
+
+  name: str
+  about: str
+  examples: tuple[str, ...]
+  forms: tuple[Form, ...]
+  config_from: tuple[str, ...] = ()
+  keys: tuple[str, ...] = ()
+
+
+_SOURCES = ('features', 'queries', 'annotations')
+_MACHINE = ('num_devices', 'corpus_devices', 'compilation_cache')
+_TRAINING = (
+  'seed',
+  'dtype',
+  *_MACHINE,
+  'data',
+  'simulated',
+  'train',
+  'eval',
+  'optimizer',
+  'report',
+  'model',
+  'loss',
+)
+_RERANKING = (
+  'seed',
+  *_MACHINE,
+  'data',
+  'simulated',
+  'train.log_every',
+  'train.checkpoint_every',
+  'rerank',
+)
+
+_ALL = (
+  Command(
+    'train',
+    'Trains a model and evaluates it. Prepares the data first if that is due, '
+    'evaluates after each epoch, keeps the best epoch by SumR, evaluates it '
+    'and prints the table. Continues a stopped run.',
+    ('--config=configs/activitynet.py --config.data.root=DIR [--workdir=DIR]',),
+    (Form('training:run', needs=('config',)),),
+    keys=_TRAINING,
+  ),
+  Command(
+    'evaluate',
+    'Computes the metrics of a checkpoint. They go to '
+    'WORKDIR/eval_<split>.json; --scores writes the score matrix as well, '
+    '--labels counts several right videos per query, --moments also asks when '
+    'in the video.',
+    (
+      '--checkpoint=DIR [--config.data.root=DIR] '
+      '[--config.data.eval_split=val] [--scores=FILE.npz] '
+      '[--labels=FILE.jsonl] [--workdir=DIR]',
+    ),
+    (Form('evaluation:run', needs=('checkpoint',)),),
+    ('checkpoint',),
+    ('dtype', *_MACHINE, 'data', 'simulated', 'eval', 'rerank', 'model'),
+  ),
+  Command(
+    'prepare',
+    'Turns a feature release into sharded records. Continues where it was '
+    'stopped.',
+    ('--config=configs/tvr.py --config.data.root=DIR',),
+    (Form('inspection:run_prepare', 'PrepareArguments', needs=('config',)),),
+    keys=('data', 'simulated'),
+  ),
+  Command(
+    'inspect',
+    "Shows the contents of a data root, a checkpoint or other people's "
+    'features. A data root is given with --config, a workdir or checkpoint '
+    'with --checkpoint. Features are checked; everything that is wrong with '
+    'them goes to --out.',
+    (
+      '--config=configs/tvr.py --config.data.root=DIR [--out=FILE.json]',
+      '--checkpoint=DIR',
+      '--features=PATH [--queries=PATH] [--annotations=FILE] [--out=FILE.json]',
+    ),
+    (
+      Form(
+        'importing:run_inspect',
+        'Request',
+        given='',
+        when=_SOURCES,
+        devices=False,
+      ),
+      Form(
+        'inspection:run',
+        needs_one=('config', 'features', 'checkpoint'),
+      ),
+    ),
+    ('checkpoint', 'workdir'),
+    ('data', 'simulated'),
+  ),
+  Command(
+    'import',
+    "Reads the authors' PyTorch checkpoint, or other people's features. A "
+    'checkpoint becomes one of ours; that needs no PyTorch and runs nothing '
+    'from the file. With --features, features and annotations become a '
+    'collection in the official layout.',
+    (
+      '--official=FILE.ckpt --workdir=DIR [--collection=NAME]',
+      '--features=PATH [--queries=PATH --annotations=FILE] --out=ROOT '
+      '[--collection=NAME]',
+    ),
+    (
+      Form(
+        'importing:run_import',
+        'Request',
+        given='',
+        when=_SOURCES,
+        needs=('features', 'out'),
+        defaults={'collection': 'imported'},
+        devices=False,
+      ),
+      Form(
+        'conversion:run_import',
+        'ImportArguments',
+        needs=('official', 'workdir'),
+      ),
+    ),
+    ('official',),
+    ('dtype', 'data', 'model', 'loss', 'rerank'),
+  ),
+  Command(
+    'export',
+    'Writes the inference weights alone, or an index to a database. Weights '
+    'are written for orbax and as safetensors, with config.json. With --index, '
+    'the tokens of an index go to a vector database.',
+    ('--checkpoint=DIR --out=DIR2', '--index=INDEX --out=DATABASE'),
+    (
+      Form('databases:run', given='', when=('index',), needs=('out',)),
+      Form(
+        'conversion:run_export', 'ExportArguments', needs=('checkpoint', 'out')
+      ),
+    ),
+    ('checkpoint', 'index'),
+    ('dtype', 'data', 'model'),
+  ),
+  Command(
+    'table',
+    'Trains several methods with several seeds and compares them. Writes '
+    'table.md, .tex, .csv and .json. Each run has a workdir of its own below '
+    '--workdir. Continues; a finished run is not repeated. A method is a '
+    'model, or MODEL+KEY=VALUE+KEY=VALUE.',
+    (
+      '--config=configs/activitynet.py --config.data.root=DIR '
+      '--methods=hlformer,dreamprvr,dreamprvr+model.num_registers=0 '
+      '--seeds=3 --workdir=DIR [--out=DIR2]',
+    ),
+    (
+      Form(
+        'table:run',
+        'Request',
+        given='config_of',
+        needs=('config', 'methods', 'workdir'),
+        devices=False,
+      ),
+    ),
+    keys=_TRAINING,
+  ),
+  Command(
+    'sweep',
+    'Trains with several values of one key and compares them. Like table; '
+    'draws sweep.png as well.',
+    (
+      '--config=configs/tvr.py:dreamprvr --config.data.root=DIR '
+      '--sweep=model.num_registers=1,2,4,8 --seeds=3 --workdir=DIR',
+    ),
+    (
+      Form(
+        'table:run',
+        'Request',
+        given='config_of',
+        needs=('config', 'sweep', 'workdir'),
+        devices=False,
+      ),
+    ),
+    keys=_TRAINING,
+  ),
+  Command(
+    'index',
+    'Encodes the videos of a split and stores them for search. --append adds '
+    'new videos, --remove takes videos out. A stopped command leaves the '
+    'index as it was.',
+    (
+      '--checkpoint=DIR --index=INDEX [--config.data.root=DIR] '
+      '[--config.data.eval_split=test] [--tokens=float16+int8] [--append] '
+      '[--remove=ID,ID or @FILE] [--all_videos] [--compact]',
+    ),
+    (Form('indexing:run', needs=('index',)),),
+    ('checkpoint', 'index'),
+    (*_MACHINE, 'data', 'simulated'),
+  ),
+  Command(
+    'search',
+    'Finds the best videos of an index, and when in them. Prints a table, or '
+    'writes JSON or a page with --out. Queries are sentences, word features '
+    'in a file, or the captions of a split.',
+    (
+      '--index=INDEX --query="a dog runs" [--out=FILE.html [--videos=DIR]]',
+      '--index=INDEX --queries=FILE',
+      '--index=INDEX [--config.data.root=DIR] [--caption=N]',
+    ),
+    (Form('searching:run', needs=('index',)),),
+    ('checkpoint', 'index'),
+    (*_MACHINE, 'data', 'eval'),
+  ),
+  Command(
+    'extract',
+    'Makes features of your own videos, and of their captions. They are '
+    'written in the official layout. A stopped command continues; the same '
+    'command later takes what is new.',
+    (
+      '--videos=DIR --out=ROOT [--captions=FILE.jsonl] '
+      '[--encoder=embedded|clip|siglip] [--fps=2] [--collection=videos]',
+    ),
+    (
+      Form(
+        'extraction:run',
+        'Request',
+        given='',
+        needs=('videos', 'out'),
+        defaults={'collection': 'videos', 'encoder': 'embedded'},
+        devices=False,
+      ),
+    ),
+  ),
+  Command(
+    'serve',
+    'Answers searches over HTTP and shows a page with the videos. Many users '
+    'at once; the page is at http://127.0.0.1:8000. Ctrl-C or SIGTERM ends '
+    'it.',
+    ('--index=INDEX [--videos=DIR] [--port=8000] [--host=127.0.0.1]',),
+    (Form('serving:run', needs=('index',)),),
+    ('checkpoint', 'index'),
+    (*_MACHINE, 'eval'),
+  ),
+  Command(
+    'rerank-train',
+    'Trains a re-ranker on the lists of a trained retriever. It is '
+    "DiffusionRet's generator, or a control (config.rerank); the retriever "
+    'stays as it is. Continues a stopped run.',
+    (
+      '--checkpoint=RETRIEVER --workdir=DIR [--config.data.root=DIR] '
+      '[--config.rerank.candidates=128]',
+    ),
+    (Form('reranking:run', needs=('checkpoint', 'workdir')),),
+    ('checkpoint',),
+    _RERANKING,
+  ),
+  Command(
+    'rerank-table',
+    'Trains re-rankers of several retrievers and compares them. Writes '
+    'rerank.md, .csv and .json: the generator and its controls, for each '
+    'checkpoint. Continues.',
+    (
+      '--checkpoint=DIR1,DIR2 --seeds=3 --workdir=TABLE '
+      '[--methods=diffusion,no_diffusion]',
+    ),
+    (Form('rerank_table:run', needs=('checkpoint', 'workdir')),),
+    ('checkpoint',),
+    _RERANKING,
+  ),
+)
+COMMANDS: Mapping[str, Command] = {command.name: command for command in _ALL}
+
+
+def spelled(name: str = 'COMMAND', flags: str = '') -> str:
+  """Returns a command line in the form in which the program was started.
+
+  Args:
+    name: The command.
+    flags: What follows.
+  """
+  if pathlib.Path(sys.argv[0]).name != 'main.py':
+    return f'dreamprvr {name} {flags}'.rstrip()
+  mode = '' if name == 'train' else f'--mode={name}'
+  return ' '.join(filter(None, ('python main.py', mode, flags)))

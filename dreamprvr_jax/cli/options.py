@@ -1,0 +1,329 @@
+"""The flags: each is declared here, once. Commands are in `commands.py`."""
+
+from collections.abc import Mapping
+
+from dreamprvr_jax.cli.commands import COMMANDS
+from dreamprvr_jax.cli.option import Option, option, path_option
+
+_WITH_CONFIG = [name for name in COMMANDS if name != 'extract']
+_SOURCES = ('inspect', 'import')
+
+_ALL = (
+  path_option(
+    'config',
+    'FILE.py[:MODEL]',
+    'a config file or the name of one; MODEL: dreamprvr if not given',
+    *_WITH_CONFIG,
+  ),
+  path_option(
+    'workdir',
+    'DIR',
+    {
+      'train': 'folder of the run; runs/<config> if not given',
+      'evaluate': 'folder of the metrics; the checkpoint if not given',
+      'inspect': 'the folder of a run',
+      'import': 'folder of the checkpoint that is written',
+      'rerank-train': 'folder of the run',
+      'table sweep rerank-table': 'folder of the runs, and of the table',
+    },
+  ),
+  path_option(
+    'checkpoint',
+    'DIR',
+    {
+      'evaluate inspect rerank-train': 'a workdir, or what import or export '
+      'wrote',
+      'export': 'a workdir; with --index, its checkpoint if it was moved',
+      'index': 'a workdir or checkpoint: the model of a new index',
+      'search serve': 'the checkpoint of the index, if it was moved',
+      'rerank-table': 'the retrievers, separated by commas',
+    },
+  ),
+  path_option('official', 'FILE', 'a released PyTorch checkpoint', 'import'),
+  path_option(
+    'out',
+    'PATH',
+    {
+      'inspect': 'a .json file for everything that is wrong',
+      'import': 'the data root, with --features',
+      'export': 'folder of the weights, or of the database',
+      'table sweep': 'folder of the table; the workdir if not given',
+      'search': 'a .json or .html file; the terminal if not given',
+      'extract': 'the data root',
+    },
+  ),
+  path_option(
+    'scores',
+    'FILE.npz',
+    'where the scores (queries, videos) are written',
+    'evaluate',
+  ),
+  path_option(
+    'labels',
+    'FILE.jsonl',
+    'all right videos of each query; may be .gz',
+    'evaluate',
+  ),
+  option(
+    'labelled_only',
+    False,
+    '',
+    'leave out queries that have no label',
+    'evaluate',
+  ),
+  option('moments', False, '', 'evaluate also when in the videos', 'evaluate'),
+  path_option(
+    'rerank', 'DIR', 'a re-ranker, the workdir of rerank-train', 'evaluate'
+  ),
+  path_option(
+    'index',
+    'DIR',
+    {
+      'index': 'folder of the index',
+      'search serve': 'the index to search in',
+      'export': 'an index, whose tokens go to a database',
+    },
+  ),
+  option(
+    'tokens',
+    'float16',
+    'KIND',
+    'tokens of a new index: float16, int8, float16+int8, pq, float16+pq',
+    'index',
+  ),
+  option(
+    'sub_vectors',
+    0,
+    'M',
+    'bytes of a token as pq; 0: one per 8 numbers',
+    'index',
+  ),
+  option(
+    'compact',
+    False,
+    '',
+    'rewrite the index without the videos that were removed',
+    'index',
+  ),
+  option(
+    'append', False, '', 'add the videos that the index does not have', 'index'
+  ),
+  option(
+    'remove',
+    '',
+    'ID,...',
+    'remove videos from the index; @FILE has one id on each line',
+    'index',
+    path='@',
+  ),
+  option(
+    'all_videos',
+    False,
+    '',
+    'index every video of the features, not only those of a split',
+    'index',
+  ),
+  option('query', None, 'TEXT', 'a sentence to search for', 'search', kind=str),
+  path_option(
+    'queries',
+    'FILE',
+    {
+      'search': 'queries: .txt with a sentence on each line, .jsonl, or word '
+      'features in .npz or HDF5, an array per id',
+      'inspect import': 'word features: as --features',
+    },
+  ),
+  option(
+    'caption',
+    None,
+    'N',
+    'search for this caption of the split only, from 0',
+    'search',
+    kind=int,
+  ),
+  option('k', 10, 'K', 'videos found per query', 'search'),
+  option(
+    'first_pass',
+    '',
+    'KIND',
+    'search in int8 or pq first, then exactly among the best',
+    'search',
+  ),
+  path_option(
+    'database',
+    'DIR',
+    'search in a vector database first, its folder or address',
+    'search',
+  ),
+  option(
+    'rescore', 4, 'M', 'a first pass gives the M * K best videos', 'search'
+  ),
+  option(
+    'encoder',
+    '',
+    'NAME[:MODEL]',
+    {
+      'extract': 'embedded (if not given), clip or siglip; MODEL is a hub name '
+      'or a folder',
+      'search serve': 'text encoder: embedded, clip or siglip; that of the '
+      'checkpoint if not given; MODEL is a hub name or a folder',
+    },
+    path=':',
+  ),
+  option(
+    'device',
+    '',
+    'NAME',
+    'device of the encoder, such as cpu or cuda:1',
+    'extract',
+    'search',
+    'serve',
+  ),
+  option(
+    'dtype',
+    'float32',
+    'NAME',
+    'numbers of the encoder: float32, bfloat16 or float16',
+    'extract',
+  ),
+  path_option(
+    'videos',
+    'DIR',
+    {
+      'extract': 'folder of the video files',
+      'search': 'folder of the video files, for pictures in the page',
+      'serve': 'folder of the video files, which the page shows',
+    },
+  ),
+  path_option(
+    'captions',
+    'FILE',
+    'captions of the videos; see docs/extraction.md',
+    'extract',
+  ),
+  option(
+    'collection',
+    '',
+    'NAME',
+    {
+      'extract': 'folder below the data root; videos if not given',
+      'import': 'folder below the data root, imported if not given; with '
+      '--official, the dataset of the checkpoint',
+    },
+  ),
+  path_option(
+    'features',
+    'PATH',
+    'features of videos: a folder of .npy or .npz, .npz or HDF5',
+    *_SOURCES,
+  ),
+  path_option(
+    'annotations',
+    'FILE,...',
+    'sentences and their videos: .json, .jsonl, .txt, or .gz of these',
+    *_SOURCES,
+  ),
+  option(
+    'max_inflation',
+    64.0,
+    'N',
+    'how many times its size a file may unpack to, above 256 MiB',
+    *_SOURCES,
+  ),
+  option('fps', 2.0, 'N', 'samples per second of video', 'extract'),
+  option('max_seconds', 43_200.0, 'N', 'skip longer files', 'extract'),
+  option(
+    'max_samples', 100_000, 'N', 'skip files that give more samples', 'extract'
+  ),
+  option('batch', 32, 'N', 'pictures encoded at a time', 'extract'),
+  option(
+    'workers',
+    0,
+    'N',
+    {
+      'extract': 'processes, also of the local runner of --engine; 0: one per '
+      'core, or one for clip and siglip',
+      'index': 'processes of the local runner of --engine; 0: one per core',
+    },
+  ),
+  option(
+    'engine',
+    '',
+    'beam',
+    'run as a batch job of Apache Beam; see docs/batch.md',
+    'extract',
+    'index',
+  ),
+  option(
+    'engine_options',
+    '',
+    'TEXT',
+    'options of the engine, such as "--runner=FlinkRunner ..."',
+    'extract',
+    'index',
+  ),
+  option(
+    'host',
+    '127.0.0.1',
+    'ADDRESS',
+    'address that the server listens on',
+    'serve',
+  ),
+  option('port', 8000, 'N', 'port of the server; 0: a free one', 'serve'),
+  option('max_connections', 1000, 'N', 'connections open at a time', 'serve'),
+  option(
+    'max_connections_per_address',
+    256,
+    'N',
+    'connections of one address open at a time',
+    'serve',
+  ),
+  option(
+    'request_seconds',
+    10.0,
+    'S',
+    'seconds for the header of a request to arrive, and its body',
+    'serve',
+  ),
+  option(
+    'methods',
+    '',
+    'NAME,...',
+    {
+      'table': 'what is compared: MODEL or MODEL+KEY=VALUE+KEY=VALUE',
+      'rerank-table': 'what is compared; all methods if not given',
+    },
+  ),
+  option('sweep', '', 'KEY=VALUE,...', 'the key and its values', 'sweep'),
+  option(
+    'seeds',
+    1,
+    'N',
+    'runs of each row, with the seeds from config.seed on',
+    'table',
+    'sweep',
+    'rerank-table',
+  ),
+  option('progress', True, '', 'show no progress bars', *COMMANDS),
+  option(
+    'num_processes',
+    0,
+    'N',
+    'number of processes; 0: as SLURM, Open MPI or a TPU pod says',
+    *_WITH_CONFIG,
+  ),
+  option(
+    'process_id',
+    -1,
+    'I',
+    'number of this process, from 0; -1: as for num_processes',
+    *_WITH_CONFIG,
+  ),
+  option('coordinator', '', 'HOST:PORT', 'address of process 0', *_WITH_CONFIG),
+)
+OPTIONS: Mapping[str, Option] = {one.name: one for one in _ALL}
+
+
+def options_of(command: str) -> list[Option]:
+  """Returns the flags that a command takes, as they are declared."""
+  return [one for one in _ALL if command in one.help]
