@@ -175,11 +175,12 @@ def import_generator(
 
 
 def run_export(config: ConfigDict, arguments: Arguments) -> int:
-  """Writes the inference weights alone."""
+  """Writes the weights alone, also under the names of the authors' program."""
   written = inference.export(
     arguments.checkpoint,
     arguments.out,
     overrides.applied(config, arguments.checkpoint),
+    rename=official.to_official,
   )
   joins.say(f'{arguments.out}: {", ".join(written)}')
   return 0
