@@ -1,4 +1,4 @@
-"""A trained retriever on a mesh, and what it makes of a split."""
+"""A trained retriever on a mesh, and its encodings of a split."""
 
 import dataclasses
 import logging
@@ -25,8 +25,13 @@ _log = logging.getLogger(__name__)
 def load_placed(
   checkpoint: str, mesh: Mesh, config: Mapping[str, Any] | None = None
 ) -> Retriever:
-  """Returns the retriever of a checkpoint, its variables on every device of
-  the mesh; built from a plain `config`, or the stored one."""
+  """Returns the retriever of a checkpoint, with its variables on every device.
+
+  Args:
+    checkpoint: Its folder.
+    mesh: The device mesh.
+    config: A plain config to build the model from instead of the stored one.
+  """
   found = Retriever.load(checkpoint, config)
   return dataclasses.replace(
     found, variables=joins.place(found.variables, mesh)
@@ -43,14 +48,16 @@ def split_features(
   tokens: str,
   show: bool,
 ) -> RerankFeatures:
-  """Returns the retriever's encodings of a split; those in `folder` if they
-  are from there, else they are kept there."""
+  """Returns the retriever's encodings of a split.
+
+  They are read from `folder` if it has them, and otherwise kept there.
+  """
   ids = zlib.crc32('\n'.join([*split.video_ids, *split.caption_ids]).encode())
   origin = f'{retriever.digest} {split.name} {ids} {tokens}'
   path = folder / f'encodings_{split.name}.npz' if folder else None
   found = features_room.restore(path, origin) if path else None
   if found is not None:
-    _log.info('%s: encodings of %s are there', path, split.name)
+    _log.info('%s: reading the encodings of %s', path, split.name)
     return found
   settled = residency.with_pipeline(config, [split], mesh)
   evaluator = make_evaluator(settled, mesh, retriever.model, split)
