@@ -22,10 +22,9 @@ from dreamprvr_jax.devices import leader, meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.metrics import retrieval
 from dreamprvr_jax.progress import Watch
-from dreamprvr_jax.rerank import features as features_room
 from dreamprvr_jax.rerank import training
 from dreamprvr_jax.rerank.candidates import Candidates
-from dreamprvr_jax.rerank.features import RerankFeatures
+from dreamprvr_jax.rerank.features import RerankFeatures, place
 from dreamprvr_jax.rerank.fusion import Fusion, ranks_after, tune
 from dreamprvr_jax.rerank.holdout import HeldOut, divide
 from dreamprvr_jax.rerank.networks import RerankModel, build_reranker
@@ -183,7 +182,7 @@ def _train(
     b2=0.98,
   )
   feeder = training.ListFeeder(
-    features_room.place(train, meshes.replicated(mesh)),
+    place(train, meshes.replicated(mesh)),
     lists,
     mesh,
     batch_size=settings.batch_size,

@@ -15,8 +15,12 @@ from data_pipeline.corpus import Split
 from dreamprvr_jax.cli import joins, residency
 from dreamprvr_jax.cli.training import make_evaluator
 from dreamprvr_jax.progress import Watch
-from dreamprvr_jax.rerank import features as features_room
-from dreamprvr_jax.rerank.features import RerankFeatures
+from dreamprvr_jax.rerank.features import (
+  RerankFeatures,
+  encode,
+  restore,
+  save,
+)
 from dreamprvr_jax.trained.retriever import Retriever
 
 _log = logging.getLogger(__name__)
@@ -55,15 +59,13 @@ def split_features(
   ids = zlib.crc32('\n'.join([*split.video_ids, *split.caption_ids]).encode())
   origin = f'{retriever.digest} {split.name} {ids} {tokens}'
   path = folder / f'encodings_{split.name}.npz' if folder else None
-  found = features_room.restore(path, origin) if path else None
+  found = restore(path, origin) if path else None
   if found is not None:
     _log.info('%s: reading the encodings of %s', path, split.name)
     return found
   settled = residency.with_pipeline(config, [split], mesh)
   evaluator = make_evaluator(settled, mesh, retriever.model, split)
-  found = features_room.encode(
-    evaluator, retriever.variables, tokens, Watch(show)
-  )
+  found = encode(evaluator, retriever.variables, tokens, Watch(show))
   if path and jax.process_index() == 0:
-    features_room.save(path, found, origin)
+    save(path, found, origin)
   return found

@@ -18,7 +18,7 @@ from dreamprvr_jax.models.registry import MODELS
 
 __all__ = ['SCORING', 'feature_widths', 'overrides', 'sizes']
 
-# Ours (section, key) -> (theirs, what it is).
+# Our (section, key) -> (the authors' key, kind of value).
 KEYS = {
   ('data', 'collection'): ('collection', 'name'),
   ('data', 'feature'): ('visual_feature', 'name'),

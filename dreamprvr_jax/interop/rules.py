@@ -112,7 +112,7 @@ def block(official: str, ours: Path, block: int | None = None) -> list[Rule]:
 def feed_forward(
   official: str, ours: Path, block: int | None = None
 ) -> list[Rule]:
-  """Returns the rules of what follows the attention in a block B."""
+  """Returns the rules of a block B behind its attention."""
   found = []
   for i in ('1', '2'):
     inner = (*ours, 'feed_forward')

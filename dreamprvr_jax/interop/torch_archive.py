@@ -98,7 +98,7 @@ def read_archive(
 
 
 def _diagnose(start: bytes) -> str:
-  """Returns what a file that is no zip archive is, from its first bytes."""
+  """Returns the format of a file that is not a zip archive."""
   expected = 'expected a zip archive written by torch.save'
   if start.startswith(b'PK\x03\x04'):
     return f'the zip archive is truncated or damaged; {expected}'

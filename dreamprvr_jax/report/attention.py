@@ -251,7 +251,7 @@ def _draw_map(
 
 
 def _draw_key(figure: 'Figure', norm: 'Normalize') -> None:
-  """Draws the colour scale and what green means, above everything."""
+  """Draws the colour scale and the legend of green, above everything."""
   from matplotlib.cm import ScalarMappable
   from matplotlib.patches import Patch
   from matplotlib.ticker import FuncFormatter

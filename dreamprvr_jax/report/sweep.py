@@ -1,4 +1,4 @@
-"""A picture of what a setting does to SumR."""
+"""A picture of SumR by the value of a setting."""
 
 import os
 from collections.abc import Mapping, Sequence

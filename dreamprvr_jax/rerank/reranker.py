@@ -12,8 +12,7 @@ from jaxtyping import Float, Int
 from dreamprvr_jax import rng
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.progress import Watch
-from dreamprvr_jax.rerank import features as features_room
-from dreamprvr_jax.rerank.features import RerankFeatures
+from dreamprvr_jax.rerank.features import RerankFeatures, place
 from dreamprvr_jax.rerank.networks import RerankModel
 
 # Lists at a time, over all devices.
@@ -47,7 +46,7 @@ class Reranker:
     self._mesh, self._seed = mesh, seed
     self._chunk = -(-chunk // mesh.size) * mesh.size
     whole = meshes.replicated(mesh)
-    self._features = features_room.place(features, whole)
+    self._features = place(features, whole)
     by_row = meshes.by_row(mesh)
 
     @functools.partial(

@@ -185,7 +185,7 @@ class Loop:
       while position.step < end:
         owed = self._steps.due(position.step)
         self._state, scalars, done = self._feeder.advance(
-          self._state, position.step, self._room(position.step)
+          self._state, position.step, self._most_updates(position.step)
         )
         self._steps.add(position.step, done, scalars)
         position.step += done
@@ -209,9 +209,8 @@ class Loop:
           self._save()
     return True
 
-  def _room(self, step: int) -> int:
-    """Returns the updates from `step` to the next row, checkpoint or end of
-    epoch."""
+  def _most_updates(self, step: int) -> int:
+    """Returns the updates until the next row, checkpoint or end of epoch."""
     options = self._options
     lengths = (
       options.steps_per_epoch,
