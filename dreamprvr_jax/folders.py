@@ -78,11 +78,11 @@ def made(
     yield None
     return
   place = target.with_name(f'.{target.name}.partial')
-  # The lock is made first, so a folder without one is not ours.
+  # The lock is the first thing that is made there, so it marks what is ours.
   if place.exists() and os.listdir(place) and not (place / LOCK).exists():
     raise FolderError(
-      f'{place} holds other files ({min(os.listdir(place))}), but the {what} '
-      f'{folder} is made there; move it away'
+      f'{place} holds other files ({min(os.listdir(place))}) and is where the '
+      f'{what} {folder} has to be made; move it away'
     )
   with _locked(place, f'the {what} {folder}', wait):
     # What a killed process left.

@@ -175,7 +175,7 @@ def import_generator(
 
 
 def run_export(config: ConfigDict, arguments: Arguments) -> int:
-  """Writes the weights alone, also under the names of the authors' program."""
+  """Writes the inference weights alone."""
   written = inference.export(
     arguments.checkpoint,
     arguments.out,

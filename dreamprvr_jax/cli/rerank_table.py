@@ -27,9 +27,8 @@ _DONE = 'evaluated.json'
 def run(
   config: ConfigDict, arguments: Arguments, num_seeds: int, methods: str
 ) -> int:
-  """Trains and evaluates the unfinished runs, and updates the table after each.
-
-  Returns the exit code.
+  """Trains and evaluates what is not finished, writes the table after each;
+  returns the exit code.
 
   Raises:
     UserError: If a method is unknown, or another command uses the workdir.

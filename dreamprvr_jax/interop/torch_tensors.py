@@ -114,8 +114,7 @@ class Tensors:
   def _elements(self, storage: Storage, dtype: str) -> np.ndarray:
     """Returns all numbers of a storage, read only and in this machine's order.
 
-    Numbers are widened here once for all views, so the size of the file bounds
-    the memory.
+    Widening happens here, once for all views, and so is bounded by the file.
     """
     if (storage.key, dtype) not in self._numbers:
       if dtype not in _DTYPES:
@@ -203,26 +202,6 @@ class Tensors:
     return self._tensor(storage, offset, shape, strides, dtype, late)
 
 
-def _check_numbers(storage: Any, offset: Any, shape: Any, strides: Any) -> None:
-  """Raises ArchiveError unless a tensor's parts have the right types."""
-  if not isinstance(storage, Storage):
-    raise ArchiveError(
-      f'a tensor of {type(storage).__name__}, not of a storage'
-    )
-  if not isinstance(shape, tuple) or not isinstance(strides, tuple):
-    raise ArchiveError(
-      'cannot rebuild torch._utils._rebuild_tensor from what the file gives '
-      f'for it: shape and strides are {type(shape).__name__} and '
-      f'{type(strides).__name__}, not tuples'
-    )
-  numbers = (offset, *shape, *strides)
-  if not all(type(n) is int and n >= 0 for n in numbers):
-    raise ArchiveError(
-      f'a tensor in storage {storage.key!r} has a shape, strides or an '
-      'offset that are wrong; expected integers, none of them negative'
-    )
-
-
 def _size(record: Record, shape: Any = ()) -> Any:
   del record
   return shape if isinstance(shape, tuple) else NotImplemented
@@ -248,6 +227,26 @@ def _widen(numbers: np.ndarray, dtype: str) -> np.ndarray:
     native = native.view(getattr(ml_dtypes, dtype)).astype(np.float32)
   native.flags.writeable = False
   return native
+
+
+def _check_numbers(storage: Any, offset: Any, shape: Any, strides: Any) -> None:
+  """Raises ArchiveError unless a tensor's parts have the right types."""
+  if not isinstance(storage, Storage):
+    raise ArchiveError(
+      f'a tensor of {type(storage).__name__}, not of a storage'
+    )
+  if not isinstance(shape, tuple) or not isinstance(strides, tuple):
+    raise ArchiveError(
+      'cannot rebuild torch._utils._rebuild_tensor from what the file gives '
+      f'for it: shape and strides are {type(shape).__name__} and '
+      f'{type(strides).__name__}, not tuples'
+    )
+  numbers = (offset, *shape, *strides)
+  if not all(type(n) is int and n >= 0 for n in numbers):
+    raise ArchiveError(
+      f'a tensor in storage {storage.key!r} has a shape, strides or an '
+      'offset that are wrong; expected integers, none of them negative'
+    )
 
 
 def name_value(module: str, name: str) -> Any:
