@@ -1,11 +1,11 @@
-"""The error that stands for bad input."""
+"""The error that a user can correct."""
 
 
 class UserError(ValueError):
-  """Bad input; the message is one sentence that names the thing, what was
-  found, what was expected and what to do. `main.py` shows it without a
-  traceback and exits with 2.
+  """Bad input: a flag, a config key, a file or a folder.
 
-  Subclasses keep their constructor's arguments in `args`, so that they survive
-  pickling on their way from another process.
+  The message is one sentence: what is wrong, what was found, what was expected
+  and what to do. The command line prints it without a traceback and exits with
+  code 2. Subclasses keep their constructor's arguments in `args`, so that they
+  can be pickled and sent from another process.
   """

@@ -25,26 +25,26 @@ MARKER = '.dreamprvr.json'
 
 
 class FolderError(UserError):
-  """A folder that another command holds, or that is not ours to write."""
+  """A folder that another command uses, or that has foreign files."""
 
 
 @contextlib.contextmanager
 def held(
   folder: os.PathLike[str] | str, what: str, *, wait: bool = False
 ) -> Iterator[int]:
-  """Holds a folder for this process, and gives the lock's file descriptor.
+  """Locks a folder for this process; yields the lock's file descriptor.
 
-  The lock is the kernel's: it ends with the process, however that ends, so a
-  lock that a dead process has left is taken over. Children that inherit the
-  descriptor hold the folder too.
+  The lock is the kernel's and ends with the process, however that ends: a lock
+  file that a dead process has left does not count. Children that inherit the
+  descriptor hold the lock too.
 
   Args:
-    folder: Made if it is not there.
-    what: What is written there, such as 'run' or 'index', for the error.
-    wait: Wait for the end of another process that holds it, and say so.
+    folder: Made if it does not exist.
+    what: The kind of folder, such as 'run' or 'index', for the error.
+    wait: Whether to wait, with a message, while another process holds it.
 
   Raises:
-    FolderError: If another process holds it; names that process.
+    FolderError: If another process holds the lock; names that process.
   """
   root = pathlib.Path(folder)
   is_new = not root.exists()
@@ -60,17 +60,18 @@ def held(
 def made(
   folder: os.PathLike[str] | str, what: str, *, wait: bool = False
 ) -> Iterator[pathlib.Path | None]:
-  """Gives an empty folder to fill, which takes the place of `folder` in one
-  step; None if `folder` is there. If the block fails, nothing is left.
+  """Yields an empty folder to fill, which becomes `folder` in one step.
+
+  Yields None if `folder` exists. If the block fails, nothing is left behind.
 
   Args:
-    folder: It appears when it is whole.
-    what: See `held`, like the next.
-    wait: While another process makes it.
+    folder: The folder, which appears when it is whole.
+    what: See `held`.
+    wait: See `held`.
 
   Raises:
-    FolderError: If another process makes it; names that process. If somebody
-      else's files are where it has to be made.
+    FolderError: If another process makes it, or if foreign files are in the
+      place where it is made.
   """
   target = pathlib.Path(folder)
   if target.exists():
@@ -98,7 +99,7 @@ def made(
         is_moved = True
         (target / LOCK).unlink()
     finally:
-      # Once moved, what is in the place is another process's.
+      # Once moved, the place belongs to the next process.
       if not is_moved:
         _clear(place)
         _remove_if_empty(place)
@@ -114,7 +115,7 @@ def _names(folder: pathlib.Path) -> list[str]:
 
 @contextlib.contextmanager
 def _locked(root: pathlib.Path, name: str, wait: bool) -> Iterator[TextIO]:
-  """Holds the lock file of a folder, which is open and signed."""
+  """Locks the lock file of a folder and writes the process into it."""
   while True:
     try:
       root.mkdir(parents=True, exist_ok=True)
@@ -126,7 +127,7 @@ def _locked(root: pathlib.Path, name: str, wait: bool) -> Iterator[TextIO]:
       continue
     with opened as file:
       _lock(file, root, name, wait)
-      # The process that held it may have removed it just before it let go.
+      # The former holder may have removed the file just before it let go.
       if not _is_there(file, root / LOCK):
         continue
       sign(file.fileno(), os.getpid())
@@ -153,14 +154,12 @@ def _lock(file: TextIO, root: pathlib.Path, name: str, wait: bool) -> None:
         f'{name} is in use by another command (process {holder}); wait until '
         'that one has ended, or end it, or give another folder'
       ) from None
-    _log.info(
-      '%s: waiting for process %s, which is at work there', name, holder
-    )
+    _log.info('%s: waiting for process %s, which is using it', name, holder)
     fcntl.flock(file, fcntl.LOCK_EX)
   except OSError as error:
     # Some network disks have no locks.
     _log.warning(
-      '%s cannot be locked (%s): start no second command that writes there',
+      '%s cannot be locked (%s): do not start a second command there',
       root,
       error.strerror,
     )
@@ -175,7 +174,7 @@ def _clear(root: pathlib.Path) -> None:
 
 def _remove_if_empty(root: pathlib.Path) -> None:
   """Removes a folder in which nothing but the lock was made."""
-  # It may be gone; another process may have opened its lock there just now.
+  # It may be gone, or another process may have just opened its lock.
   with contextlib.suppress(OSError):
     if os.listdir(root) == [LOCK]:
       (root / LOCK).unlink()
@@ -191,7 +190,7 @@ def _is_there(file: TextIO, path: pathlib.Path) -> bool:
 
 
 def sign(descriptor: int, process: int) -> None:
-  """Writes into a held lock which process of this machine holds it."""
+  """Writes the process that holds a lock, and its machine, into the file."""
   os.truncate(descriptor, 0)
   os.write(descriptor, f'{process} on {socket.gethostname()}'.encode())
 
@@ -201,16 +200,16 @@ def claim(
 ) -> pathlib.Path:
   """Marks a folder as ours, of one kind, and returns it.
 
-  Only what carries the marker may be cleared or replaced later.
+  Only marked folders may be cleared or replaced later.
 
   Args:
-    folder: Made if it is not there.
-    kind: What it holds, such as 'index'.
-    known: Names of files which show that it is of this kind although it has no
-      marker: earlier versions wrote none.
+    folder: Made if it does not exist.
+    kind: Its content, such as 'index'.
+    known: Names of files that show this kind in a folder without a marker;
+      earlier versions wrote none.
 
   Raises:
-    FolderError: If it holds other files, or is marked as another kind.
+    FolderError: If it has other files, or is marked as another kind.
   """
   root = pathlib.Path(folder)
   root.mkdir(parents=True, exist_ok=True)
@@ -243,7 +242,7 @@ def kind_of(folder: os.PathLike[str] | str) -> str | None:
 
 @contextlib.contextmanager
 def replacing(path: os.PathLike[str] | str) -> Iterator[pathlib.Path]:
-  """Gives a path to write; what is written replaces `path` in one step.
+  """Yields a path to write to; the new file replaces `path` in one step.
 
   If the block fails, `path` is as it was and nothing else is left.
 
@@ -276,7 +275,7 @@ def write_text(
   Args:
     path: The file; a missing folder is made.
     content: The text.
-    errors: What becomes of characters that UTF-8 lacks, see `str.encode`.
+    errors: How characters that UTF-8 lacks are written, see `str.encode`.
 
   Raises:
     OSError: If it cannot be written; a former file is as it was.

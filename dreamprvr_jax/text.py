@@ -34,7 +34,7 @@ _INVISIBLE = frozenset(
   ]
 )
 _SURROGATE = re.compile('[\ud800-\udfff]')
-# The most that a gzipped text file may hold once it is unpacked.
+# The most bytes of a gzipped text file once it is unpacked.
 MAX_TEXT_BYTES = 4 << 30
 
 
@@ -56,7 +56,7 @@ def decode(raw: bytes, where: str) -> str:
 
   Args:
     raw: The bytes of a whole file.
-    where: What errors call it, such as the path.
+    where: Its name in errors, such as the path.
 
   Raises:
     TextError: If the bytes are not UTF-8; names the line and the bytes.
@@ -82,9 +82,9 @@ def read(path: _Path | str) -> str:
 def rows(text: str) -> list[str]:
   r"""Returns the rows of a text, which end at \n or \r\n and nothing else.
 
-  `str.splitlines` also cuts at characters that JSON and sentences may hold,
-  such as U+2028 and U+0085. A byte order mark that a row begins with, as in
-  files that were joined, is no part of it.
+  `str.splitlines` also cuts at characters that JSON and sentences may contain,
+  such as U+2028 and U+0085. A byte order mark at the start of a row, as in
+  files that were joined, is left out.
   """
   found = [row.removesuffix('\r') for row in text.split('\n')]
   found = [row.removeprefix('\ufeff') for row in found]
@@ -97,8 +97,7 @@ def read_rows(path: _Path | str) -> list[str]:
 
 
 def read_each_row(path: _Path | str) -> list[str | TextError]:
-  """Returns the rows of a file, and in place of a row that is not UTF-8 what
-  is wrong with it.
+  """Returns the rows of a file; an error stands for a row that is not UTF-8.
 
   Raises:
     TextError: If the whole file is in another encoding, or a damaged or huge
@@ -115,11 +114,11 @@ def read_each_row(path: _Path | str) -> list[str | TextError]:
 
 
 def parse_json(text: str, where: str, *, strict: bool = False) -> Any:
-  """Returns what a JSON text holds.
+  """Returns the value of a JSON text.
 
   Args:
     text: The JSON.
-    where: What errors call it.
+    where: Its name in errors.
     strict: Whether NaN and Infinity, which JSON does not have, are refused.
 
   Raises:
@@ -144,7 +143,7 @@ def normal(text: str) -> str:
 def surrogate(text: str) -> str:
   r"""Returns the first lone surrogate as '\ud83d'; '' if there is none.
 
-  JSON can hold half an emoji. No file or terminal can.
+  JSON can contain half an emoji, which no UTF-8 text can.
   """
   found = _SURROGATE.search(text)
   return f'\\u{ord(found[0]):04x}' if found else ''
@@ -154,7 +153,7 @@ def check(text: str, where: str) -> str:
   """Returns the text in NFC.
 
   Raises:
-    TextError: If it holds half a character; names it and `where`.
+    TextError: If it has half a character; names it and `where`.
   """
   half = surrogate(text)
   if half:
@@ -166,11 +165,11 @@ def check(text: str, where: str) -> str:
 
 
 def by_normal(names: Iterable[str], where: str) -> dict[str, str]:
-  """Returns {name in NFC: name as it stands there}, in their order.
+  """Returns {name in NFC: name as given}, in their order.
 
   Args:
     names: Different names.
-    where: They stand, for the error.
+    where: Where the names come from, for the error.
 
   Raises:
     TextError: If two of them are the same in NFC; names both.
@@ -187,8 +186,7 @@ def by_normal(names: Iterable[str], where: str) -> dict[str, str]:
 
 
 def is_blank(text: str) -> bool:
-  """Returns whether a text shows nothing: no character, or only spaces,
-  control characters and other invisible ones."""
+  """Returns whether a text has no visible character."""
   return all(
     unicodedata.category(c)[0] in 'ZC' or ord(c) in _INVISIBLE for c in text
   )
@@ -201,7 +199,7 @@ def sentence(text: str, where: str) -> str:
   letters, however they are composed, find the same videos.
 
   Raises:
-    TextError: If it shows nothing, or holds half a character or NUL.
+    TextError: If it shows nothing, or has half a character or NUL.
   """
   found = ' '.join(check(text, where).split())
   if is_blank(found):

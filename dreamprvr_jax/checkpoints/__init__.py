@@ -5,8 +5,8 @@ Layout of a workdir:
   checkpoints/latest/STEP   training state and loop position, for resuming
   checkpoints/best/STEP     weights of the best epoch by SumR
   checkpoints/damaged/STEP  states that could not be resumed from
-Layout of weights on their own (import, export): config.json and `weights/`.
-Beside the arrays lies their seal, `seal.json`: what the files were when they
+Weights on their own (import, export) are config.json and `weights/`. Beside
+the arrays is their seal, `seal.json`: sizes and checksums of the files as they
 were written. Everything is written to a temporary place and renamed.
 """
 

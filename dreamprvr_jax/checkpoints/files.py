@@ -1,4 +1,4 @@
-"""Names of a workdir's files, those that are JSON, and orbax's errors."""
+"""Names of a workdir's files, its config, and orbax's errors."""
 
 import errno
 import logging
@@ -28,13 +28,13 @@ def read_config(directory: os.PathLike[str] | str) -> dict[str, Any]:
   """Returns the config that is stored beside weights or in a workdir.
 
   Raises:
-    CheckpointError: If there is none or it is not JSON.
+    CheckpointError: If it is missing or not JSON.
   """
   path = pathlib.Path(directory) / CONFIG_FILE
   if not path.exists():
     raise CheckpointError(
       f'{directory} holds no {CONFIG_FILE}; give the workdir of a run, or a '
-      'folder that --mode=import or --mode=export wrote'
+      'folder that import or export wrote'
     )
   try:
     found = text.parse_json(text.read(path), str(path))
@@ -55,13 +55,13 @@ def read_config(directory: os.PathLike[str] | str) -> dict[str, Any]:
 def not_written(
   folder: os.PathLike[str] | str, needed: int, error: Exception, advice: str
 ) -> CheckpointError:
-  """Returns what to raise where arrays could not be written.
+  """Returns the error for arrays that could not be written.
 
   Args:
-    folder: Where to.
+    folder: The folder that they were written to.
     needed: Bytes of the arrays.
-    error: What orbax raised.
-    advice: What to do when there is room.
+    error: The error that orbax raised.
+    advice: What to do once there is enough disk space.
   """
   free = shutil.disk_usage(folder).free
   return CheckpointError(
@@ -74,8 +74,8 @@ def not_written(
 def is_not_written(error: Exception) -> bool:
   """Returns whether an error says that a file could not be written.
 
-  It is one of the system, or of TensorStore, which raises ValueError with one
-  of its status codes in front, such as 'RESOURCE_EXHAUSTED: Error writing'.
+  It is an error of the system, or a ValueError of TensorStore that begins with
+  a status code, such as 'RESOURCE_EXHAUSTED: Error writing'.
   """
   return isinstance(error, OSError) or (
     isinstance(error, ValueError)
@@ -84,19 +84,20 @@ def is_not_written(error: Exception) -> bool:
 
 
 def is_of_files(error: Exception) -> bool:
-  """Returns whether an error is one that orbax raises for files that it cannot
-  read or write, rather than for a mistake of a program.
+  """Returns whether an error is about files that orbax cannot read or write.
 
-  TensorStore's errors are ValueErrors. Arrays that cannot be read are a bare
-  Exception.
+  The other errors are mistakes of a program. TensorStore raises ValueError; an
+  array that cannot be read raises a bare Exception.
   """
   kinds = (OSError, ValueError, KeyError)
   return isinstance(error, kinds) or type(error) is Exception
 
 
 def hush_orbax() -> None:
-  """Keeps off stderr, from now on, what orbax prints of an error beside raising
-  it: logs with tracebacks, and the ends of what was under way with it."""
+  """Silences what orbax prints beside the errors that it raises.
+
+  These are logs with tracebacks, and warnings of the work that an error ended.
+  """
   logs, former = map(logging.getLogger, ('absl', 'asyncio')), sys.unraisablehook
 
   def report(unraisable: Any) -> None:
@@ -111,7 +112,7 @@ def hush_orbax() -> None:
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-  """Returns whether a record is none of orbax's ends."""
+  """Returns whether a log record is not one that `hush_orbax` silences."""
   lost = record.name == 'asyncio' and 'never retrieved' in record.getMessage()
   return record.levelno < logging.ERROR or not (
     lost or 'orbax' in record.pathname

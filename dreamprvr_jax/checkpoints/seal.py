@@ -1,8 +1,9 @@
 """Seals: sizes and checksums of a checkpoint's files.
 
-Orbax reads arrays with flipped bits as other numbers, and a file that is cut
-short raises one of many errors. A seal tells both before anything is read, and
-apart from a checkpoint that is whole but does not fit a model.
+Orbax reads arrays with flipped bits as other numbers, and raises one of many
+errors for a file that is cut short. A seal finds both kinds of damage before
+anything is read, and tells them from a whole checkpoint that does not fit a
+model.
 """
 
 import json
@@ -26,7 +27,7 @@ def write_seal(
   Args:
     folder: The checkpoint.
     items: Names of the folders in it.
-    **facts: JSON values to keep with the seal, see `read_facts`.
+    **facts: JSON values to keep with the seal; see `read_facts`.
   """
   files = {
     path.relative_to(folder).as_posix(): _sum(path)
@@ -48,11 +49,11 @@ def read_facts(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def find_damage(folder: pathlib.Path, item: str = '') -> str | None:
-  """Returns what is wrong with a checkpoint, None if it is as it was written.
+  """Returns the damage of a checkpoint; None if it is as it was written.
 
   Args:
     folder: The checkpoint.
-    item: Name of the one folder in it to look at; all if empty.
+    item: Name of the one folder in it that is checked; all if empty.
   """
   try:
     files = _read(folder)['files']
@@ -93,10 +94,10 @@ def _write(folder: pathlib.Path, content: dict[str, Any]) -> None:
 
 
 def _read(folder: pathlib.Path) -> dict[str, Any]:
-  """Returns what `_write` has written.
+  """Returns the content that `_write` has written.
 
   Raises:
-    UserError: If it is something else.
+    UserError: If it is not a seal or is damaged.
     OSError: If it cannot be read.
   """
   where = str(folder / SEAL)

@@ -48,7 +48,7 @@ class RunCheckpoints:
 
     Args:
       workdir: Folder of the run.
-      keep: How many states to keep.
+      keep: States to keep.
 
     Raises:
       CheckpointError: If there are states, but none is whole.
@@ -68,14 +68,14 @@ class RunCheckpoints:
   def save_latest(self, step: int, state: Any, loop: dict[str, Any]) -> None:
     """Saves training state and loop position; returns before it is on disk.
 
-    A state is a function of its step: where one of this step is there already,
-    only the position is replaced.
+    A state is a function of its step. If one of this step exists already, only
+    the position is replaced.
 
     Raises:
       CheckpointError: If this or an earlier save failed; the checkpoints before
         it are kept.
     """
-    # For the best weights, too: the position that names them comes after them.
+    # The best weights must be on disk before the position that names them.
     self.wait()
     if step in self._managers['latest'].all_steps():
       if jax.process_index() == 0:
@@ -85,7 +85,7 @@ class RunCheckpoints:
     self._save('latest', step, state=ocp.args.StandardSave(state))
 
   def save_best(self, step: int, variables: Any, info: dict[str, Any]) -> None:
-    """Saves the weights of a new best epoch and what made it the best.
+    """Saves the weights of a new best epoch and its metrics.
 
     Raises:
       CheckpointError: If this or an earlier save failed; the former best is
@@ -114,14 +114,14 @@ class RunCheckpoints:
     """Returns (state, loop position) of the newest checkpoint.
 
     Args:
-      template: A state of the same shapes, placed as the result is to be.
+      template: A state of the same shapes, placed like the result.
 
     Raises:
-      CheckpointError: If there is no checkpoint or it does not fit.
+      CheckpointError: If no checkpoint exists or it does not fit.
     """
     step = self.latest_step()
     if step is None:
-      raise CheckpointError('there is no checkpoint to resume from')
+      raise CheckpointError('no checkpoint to resume from')
     try:
       restored = self._managers['latest'].restore(
         step,
@@ -140,7 +140,7 @@ class RunCheckpoints:
     """Blocks until everything that was saved is on disk.
 
     Raises:
-      CheckpointError: If it could not be written; once.
+      CheckpointError: If it could not be written; raised only once.
     """
     if self._failed:
       return
@@ -148,7 +148,7 @@ class RunCheckpoints:
       try:
         manager.wait_until_finished()
       except Exception as error:
-        # All that went wrong on the thread that writes comes out here.
+        # Errors of the thread that writes are raised here.
         if not is_not_written(error):
           self._failed = True
           raise
@@ -167,7 +167,7 @@ class RunCheckpoints:
         try:
           manager.close()
         except Exception:
-          # Orbax raises again what was raised before.
+          # Orbax raises its error a second time.
           if not self._failed:
             raise
 
@@ -184,7 +184,7 @@ class RunCheckpoints:
       raise self._failure(series, error) from error
 
   def _failure(self, series: str, error: Exception) -> CheckpointError:
-    """Returns what to raise; removes what was not finished."""
+    """Removes unfinished checkpoints and returns the error to raise."""
     self._failed = True
     for manager in self._managers.values():
       with contextlib.suppress(OSError, ValueError):
@@ -196,19 +196,19 @@ class RunCheckpoints:
       self._folders[series],
       self._bytes,
       error,
-      'the checkpoints before it are kept: make room and give the same command '
-      'again',
+      'the checkpoints before it are kept: free disk space and give the same '
+      'command again',
     )
 
 
 def _manager(
   folder: pathlib.Path, keep: int, facts: Callable[[], dict[str, Any]]
 ) -> ocp.CheckpointManager:
-  """Returns a manager that seals, with some facts, what it writes."""
+  """Returns a manager that seals its checkpoints, with some facts."""
 
   def seal() -> None:
-    # On the first process, once all files are there and before the folder gets
-    # its name: there is one, saves wait for each other.
+    # Called on the first process, once all files are written and before the
+    # folder gets its name. Saves wait for each other, so there is one folder.
     for unfinished in folder.glob(_UNFINISHED):
       items = [path.name for path in unfinished.iterdir() if path.is_dir()]
       write_seal(unfinished, items, **facts())
@@ -224,10 +224,10 @@ def _manager(
 
 
 def _screen(root: pathlib.Path) -> None:
-  """Leaves only whole states as the newest ones.
+  """Moves damaged states away until the newest one is whole.
 
   Raises:
-    CheckpointError: If there are states, but none is whole; all stay.
+    CheckpointError: If no state is whole; all stay where they are.
   """
   for folder in (root / LATEST, root / BEST):
     _remove_unfinished(folder)
@@ -251,12 +251,12 @@ def _screen(root: pathlib.Path) -> None:
     aside = root / DAMAGED / str(step)
     aside.parent.mkdir(exist_ok=True)
     if aside.exists():
-      # Nothing that is there is removed.
+      # Nothing is overwritten.
       aside = aside.with_name(f'{step}-{uuid.uuid4().hex[:12]}')
     (latest / str(step)).rename(aside)
     _log.warning(
       'the checkpoint of step %d in %s is damaged (%s): going back to step %d; '
-      'what is left of it is now in %s',
+      'its files are now in %s',
       step,
       latest,
       problem,

@@ -1,4 +1,4 @@
-"""Weights to use: of a run's best epoch, or in a folder of their own."""
+"""Weights of a run's best epoch, or in a folder of their own."""
 
 import os
 import pathlib
@@ -27,7 +27,7 @@ _OF_ORBAX = '_METADATA'
 
 
 def best_info(workdir: os.PathLike[str] | str) -> dict[str, Any] | None:
-  """Returns what is known of a run's best epoch, or None before the first.
+  """Returns the facts of a run's best epoch, or None before the first.
 
   Raises:
     CheckpointError: If it is damaged.
@@ -58,8 +58,8 @@ def save_weights(
   """Writes weights and their config as a checkpoint of their own.
 
   Raises:
-    CheckpointError: If they cannot be written; those that were there are kept.
-      If something else is in their place.
+    CheckpointError: If they cannot be written, in which case former weights
+      are kept, or if files of another program are in their place.
   """
   hush_orbax()
   root = pathlib.Path(os.path.abspath(directory))
@@ -69,15 +69,15 @@ def save_weights(
     # Orbax writes this file into each of its folders.
     if place.exists() and not (place / _OF_ORBAX).is_file():
       raise CheckpointError(
-        f'{place} is no checkpoint, and weights were to take its place; move '
-        'it away, or give another folder'
+        f'{place} is no checkpoint, but weights would replace it; move it away '
+        'or give another folder'
       )
   if (root / CONFIG_FILE).exists() and not (root / SEAL).exists():
     there = read_config(root)
     if not (isinstance(there, dict) and 'config' in there):
       raise CheckpointError(
-        f'{root / CONFIG_FILE} is of another program, and the config of the '
-        'weights was to take its place; give another folder'
+        f'{root / CONFIG_FILE} belongs to another program, and the config of '
+        'the weights would replace it; give another folder'
       )
   try:
     with ocp.StandardCheckpointer() as checkpointer:
@@ -87,7 +87,7 @@ def save_weights(
       shutil.rmtree(path, ignore_errors=True)
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
     raise not_written(
-      root, needed, error, 'make room and give the same command again'
+      root, needed, error, 'free disk space and give the same command again'
     ) from error
   if jax.process_index() == 0:
     (root / SEAL).unlink(missing_ok=True)
@@ -131,7 +131,7 @@ def load_weights(directory: os.PathLike[str] | str, template: Any) -> Any:
   Args:
     directory: A workdir, or a folder written by `save_weights`.
     template: Variables of the same shapes (or `jax.ShapeDtypeStruct`s),
-      placed as the result is to be.
+      placed like the result.
 
   Raises:
     CheckpointError: If they are missing, damaged or do not fit.
@@ -153,8 +153,10 @@ def load_weights(directory: os.PathLike[str] | str, template: Any) -> Any:
 
 
 def _check_shapes(path: epath.Path, found: Any, template: Any) -> None:
-  """Raises CheckpointError if arrays are not of the template's shapes: orbax
-  does not look where the template says nothing of devices."""
+  """Raises CheckpointError if arrays do not have the template's shapes.
+
+  Orbax does not check them for a template without devices.
+  """
   leaves = jax.tree.leaves_with_path(template)
   for (key, wanted), leaf in zip(leaves, jax.tree.leaves(found), strict=True):
     if leaf.shape != wanted.shape:
@@ -166,13 +168,13 @@ def _check_shapes(path: epath.Path, found: Any, template: Any) -> None:
 
 
 def _check_seal(folder: pathlib.Path, item: str) -> None:
-  """Raises CheckpointError if part of a checkpoint is not what was written.
+  """Raises CheckpointError if part of a checkpoint is damaged.
 
-  One without a seal, of another program, is taken as it is.
+  A checkpoint of another program has no seal and is not checked.
   """
   problem = find_damage(folder, item) if (folder / SEAL).exists() else None
   if problem is not None:
     raise CheckpointError(
-      f'{folder} is damaged ({problem}); restore it from a backup, or make it '
-      'again: train in another --workdir, import or export anew'
+      f'{folder} is damaged ({problem}); restore it from a backup, or train in '
+      'another --workdir, import or export it again'
     )

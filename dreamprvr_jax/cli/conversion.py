@@ -211,6 +211,7 @@ def run_export(config: ConfigDict, arguments: ExportArguments) -> int:
       arguments.checkpoint,
       arguments.out,
       overrides.applied(config, arguments.checkpoint),
+      rename=official.to_official,
     )
   console.say(f'{arguments.out}: {", ".join(written)}')
   return 0

@@ -1,4 +1,4 @@
-"""What feeds the training loop, by the pipeline of the config."""
+"""The feeder of the training loop, by the pipeline of the config."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ from dreamprvr_jax.train.feeders import (
 )
 from dreamprvr_jax.train.step import compile_steps, compile_update
 
-# More updates are not issued together: a stop request would wait long.
+# Most updates that are issued together: a stop request waits for them.
 _MOST_STEPS = 32
 
 
@@ -32,7 +32,7 @@ def make_feeder(
 
   Args:
     config: The run's config, its pipeline settled.
-    split: What is trained on.
+    split: The training split.
     mesh: The device mesh.
     show: Whether reading shows a bar.
     **parts: Keyword arguments of `train.step.update`.
@@ -75,7 +75,8 @@ def make_feeder(
     config.train.log_every,
   )
   if most == 1:
-    # The update of the other pipelines: XLA rounds a loop's body otherwise.
+    # The same update as in the other pipelines: XLA rounds a loop's body
+    # differently.
     gather = compile_gather(mesh, seed=config.seed, **sizes)
     return BatchFeeder(
       compile_update(mesh, **parts),
@@ -94,5 +95,5 @@ def _steps_per_dispatch(config: ConfigDict, mesh: Mesh) -> int:
     )
   if asked:
     return asked
-  # A step of a CPU takes seconds: a stop request is answered after one.
+  # A step on a CPU takes seconds: a stop request is answered after one.
   return 1 if mesh.devices.flat[0].platform == 'cpu' else _MOST_STEPS

@@ -1,8 +1,7 @@
-"""--labels=FILE: an evaluation in which a query may have several right
-videos.
+"""evaluate --labels=FILE: queries with several right videos.
 
-Three sets of right videos: `single`, the query's own video; `released`, what
-the file says; `closed`, these and the videos of all queries with the same
+Three sets of right videos: `single`, the query's own video; `released`, the
+videos in the file; `closed`, these and the videos of all queries with the same
 sentence.
 """
 
@@ -24,7 +23,7 @@ class LabelSets:
   """The right videos of the queries of a split, by set."""
 
   def __init__(self, path: str, split: Split, *, labelled_only: bool = False):
-    """Reads the labels; no score is needed yet.
+    """Reads the labels, before any score is known.
 
     Args:
       path: Label file.
@@ -41,7 +40,7 @@ class LabelSets:
     self._rows = np.arange(len(ids))
     if labelled_only:
       labelled = np.flatnonzero([query in found for query in ids])
-      # With none at all it is the wrong file, which is refused below.
+      # If no query has a label, it is the wrong file: refused below.
       self._rows = labelled if len(labelled) else self._rows
     queries = [ids[row] for row in self._rows]
     columns = labels.columns_of(found, queries, split.video_ids)

@@ -59,7 +59,7 @@ def chance_of(rows: Sequence[Mapping[str, Any]]) -> float | None:
 def choose(split: Split, count: int) -> np.ndarray:
   """Returns the captions to show: evenly spaced, known moments first.
 
-  Not picked by how well they are found: the picture is a sample.
+  They are not chosen by their ranks, so the picture is a fair sample.
   """
   known = np.flatnonzero(np.isfinite(split.moments).all(axis=1))
   pool = known if len(known) else np.arange(len(split.caption_ids))
@@ -68,15 +68,17 @@ def choose(split: Split, count: int) -> np.ndarray:
 
 
 def by_time(values: np.ndarray, split: Split, video: int) -> np.ndarray:
-  """Returns values of a video's clips (..., c) for equal stretches of time:
-  those of a merged clip as often as it has frames."""
+  """Returns values of a video's clips (..., c) for equal stretches of time.
+
+  The value of a merged clip is repeated for each of its frames.
+  """
   if split.clip_plan is None:
     return values
   return np.repeat(values, split.clip_plan[video, 0], axis=-1)
 
 
 def example(match: Match, split: Split) -> QueryExample:
-  """Returns a match in the terms of the picture."""
+  """Returns a match as the picture's struct."""
   right = int(split.caption_video[match.query])
   videos = []
   for row, video in enumerate(match.videos):

@@ -27,7 +27,7 @@ def draw_attention(
   videos: Sequence[int],
   path: str | os.PathLike[str],
 ) -> None:
-  """Writes the picture of who attends whom along some videos of a split."""
+  """Writes the picture of the attention along some videos of a split."""
   arrays = split.read_videos(videos)
   look = jax.jit(functools.partial(introspection.register_attention, model))
   names = ('clip_features', 'frame_features', 'frame_mask')

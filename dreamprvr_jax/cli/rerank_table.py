@@ -1,4 +1,4 @@
-"""--mode=rerank-table: re-rankers of several retrievers, with the controls."""
+"""rerank-table: re-rankers of several retrievers, with the controls."""
 
 import csv
 import dataclasses
@@ -46,8 +46,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   returns the exit code.
 
   Raises:
-    UserError: If a method is unknown, or another command is at work in the
-      workdir.
+    UserError: If a method is unknown, or another command uses the workdir.
   """
   methods, num_seeds = arguments.methods, arguments.seeds
   names = methods.split(',') if methods else list(METHODS)
@@ -58,7 +57,9 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
       f'{", ".join(METHODS)}, and at least one seed'
     )
   if jax.process_count() > 1:
-    raise UserError('a re-ranking table is made by one process')
+    raise UserError(
+      'rerank-table runs in one process, but several were started; start one'
+    )
   with workdirs.held(arguments.workdir, 'table'):
     return _run(config, arguments, names)
 
@@ -96,20 +97,16 @@ def _result(
   seed: int,
   folder: pathlib.Path,
 ) -> dict[str, Any] | int:
-  """Returns the metrics of one re-ranker, which is trained if they are not
-  there, or the exit code of a training that was stopped."""
+  """Returns the metrics of one re-ranker, training it if necessary.
+
+  Returns the exit code instead if the training was stopped.
+  """
   done = folder / _DONE
   if done.exists():
     return json.loads(done.read_text(encoding='utf-8'))
   encodings = folder.parent / _label(checkpoint)
-  own = config.copy_and_resolve_references().unlock()
-  own.seed = seed
-  own.rerank.update(METHODS[name])
   stored = checkpoints.read_config(checkpoint)
-  # What the retriever reads, which differs where clips are merged.
-  for key in OF_EACH_RETRIEVER:
-    own.data[key] = stored['config']['data'][key]
-  own.lock()
+  own = _own_config(config, stored['config'], name, seed)
   code = reranking.run(
     own,
     reranking.Arguments(
@@ -148,13 +145,32 @@ def _result(
   return result
 
 
+def _own_config(
+  config: ConfigDict, stored: Mapping[str, Any], name: str, seed: int
+) -> ConfigDict:
+  """Returns the config of one re-ranker.
+
+  Args:
+    config: The command's config.
+    stored: The config of the retriever.
+    name: Key of `METHODS`.
+    seed: Seed of the training.
+  """
+  own = config.copy_and_resolve_references().unlock()
+  own.seed = seed
+  own.rerank.update(METHODS[name])
+  # Keys of the retriever's data, which differ where clips are merged.
+  for key in OF_EACH_RETRIEVER:
+    own.data[key] = stored['data'][key]
+  return own.lock()
+
+
 def table_of(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-  """Returns the rows: per retriever that without re-ranking, then each
-  method, with its gain."""
+  """Returns the rows: for each retriever, itself, then each method's gain."""
   rows = []
   for retriever in dict.fromkeys(r['retriever'] for r in results):
     mine = [r for r in results if r['retriever'] == retriever]
-    # One per checkpoint, whatever was trained on it.
+    # One per checkpoint, however many re-rankers it has.
     alone = {r['checkpoint']: r['before'] for r in mine}
     rows.append(_row(retriever, 'no re-ranking', list(alone.values())))
     for method in dict.fromkeys(r['method'] for r in mine):
@@ -193,7 +209,7 @@ def _row(
     'metrics': {c: seeds.spread([m[c] for m in metrics]) for c in COLUMNS},
   }
   if before:
-    # Each re-ranker against its own retriever: the retriever's spread is out.
+    # Each re-ranker against its own retriever, without the retrievers' spread.
     gains = [
       m['SumR'] - b['SumR'] for m, b in zip(metrics, before, strict=True)
     ]
@@ -202,8 +218,10 @@ def _row(
 
 
 def summary_of(results: Sequence[Mapping[str, Any]]) -> list[str]:
-  """Returns sentences on the gains over all retrievers, and on those of the
-  methods against 'diffusion' on the same retrievers."""
+  """Returns sentences on the gains over all retrievers.
+
+  The methods are also compared with 'diffusion' on the same retrievers.
+  """
   gains: dict[str, dict[Any, float]] = {}
   for r in results:
     run = r['checkpoint'], r['seed']

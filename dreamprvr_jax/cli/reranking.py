@@ -1,9 +1,10 @@
-"""--mode=rerank-train: a re-ranker on the lists of a trained retriever."""
+"""rerank-train: trains a re-ranker on the lists of a trained retriever."""
 
 import dataclasses
 import logging
 import pathlib
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,10 +21,9 @@ from dreamprvr_jax.devices import leader, meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.metrics import retrieval
 from dreamprvr_jax.progress import Watch
-from dreamprvr_jax.rerank import features as features_room
 from dreamprvr_jax.rerank import training
 from dreamprvr_jax.rerank.candidates import Candidates
-from dreamprvr_jax.rerank.features import RerankFeatures
+from dreamprvr_jax.rerank.features import RerankFeatures, place
 from dreamprvr_jax.rerank.fusion import Fusion, ranks_after, tune
 from dreamprvr_jax.rerank.holdout import HeldOut, divide
 from dreamprvr_jax.rerank.networks import RerankModel, build_reranker
@@ -56,15 +56,19 @@ def run(
   arguments: Arguments,
   encodings: pathlib.Path | None = None,
 ) -> int:
-  """Trains a re-ranker, chooses its fusion, prints the table; returns the
-  exit code.
+  """Trains a re-ranker, chooses its fusion, and prints the table.
 
-  The encodings of the training split are kept in the folder `encodings`, or
-  else in the workdir.
+  Returns the exit code.
+
+  Args:
+    config: The config.
+    arguments: The command's flags.
+    encodings: Folder where the encodings of the training split are kept; the
+      workdir if None.
 
   Raises:
-    UserError: If it cannot be as configured, or another command is at work in
-      the workdir.
+    UserError: If a setting cannot be right, or another command uses the
+      workdir.
   """
   mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
   settings = check_settings(config)
@@ -185,7 +189,7 @@ def _train(
     b2=0.98,
   )
   feeder = training.ListFeeder(
-    features_room.place(train, meshes.replicated(mesh)),
+    place(train, meshes.replicated(mesh)),
     lists,
     mesh,
     batch_size=settings.batch_size,
@@ -205,24 +209,12 @@ def _train(
     len(held.features.tokens),
     len(held.features.queries),
   )
-  ask = Reranker(model, mesh, held.features, seed=config.seed)
-
-  def evaluate(weights, should_stop):
-    found = ask(
-      weights,
-      held.candidates.videos,
-      num_steps=settings.sampling_steps,
-      watch=Watch(show=False, should_stop=should_stop),
-    )
-    _, metrics = choose(config, held.candidates, found)
-    return {'split': 'held out of train', **metrics}
-
   saved = checkpoints.RunCheckpoints(arguments.workdir)
   try:
     loop = Loop(
       feeder=feeder,
       state=meshes.replicate(training.create_state(variables, optimizer), mesh),
-      evaluate=evaluate,
+      evaluate=_evaluation(config, model, mesh, held),
       learning_rate=rate,
       checkpoints=saved,
       log=lambda step: MetricLog(arguments.workdir, step),
@@ -241,10 +233,29 @@ def _train(
     saved.close()
 
 
+def _evaluation(
+  config: ConfigDict, model: RerankModel, mesh: Mesh, held: HeldOut
+) -> Callable[[Any, Callable[[], bool]], dict[str, Any]]:
+  """Returns the loop's evaluation, on the held-out videos."""
+  ask = Reranker(model, mesh, held.features, seed=config.seed)
+
+  def evaluate(weights, should_stop):
+    found = ask(
+      weights,
+      held.candidates.videos,
+      num_steps=config.rerank.sampling_steps,
+      watch=Watch(show=False, should_stop=should_stop),
+    )
+    _, metrics = choose(config, held.candidates, found)
+    return {'split': 'held out of train', **metrics}
+
+  return evaluate
+
+
 def choose(
   config: ConfigDict, candidates: Candidates, found: np.ndarray
 ) -> tuple[Fusion, dict[str, float]]:
-  """Returns the fusion, tuned if the config says so, and its metrics."""
+  """Returns the fusion, tuned if `config.rerank.tune` is set, and metrics."""
   if config.rerank.tune:
     return tune(candidates, found)
   fusion = Fusion(config.rerank.fuse_temperature, config.rerank.fuse_weight)
@@ -260,7 +271,7 @@ def _finish(
   held: HeldOut,
   mesh: Mesh,
 ) -> int:
-  """Chooses fusion and steps on what is held out, prints the table."""
+  """Chooses fusion and steps on the held-out videos, prints the table."""
   workdir = pathlib.Path(arguments.workdir)
   weights = checkpoints.load_weights(workdir, meshes.replicate(variables, mesh))
   ask = Reranker(model, mesh, held.features, seed=config.seed)

@@ -1,4 +1,4 @@
-"""Where the features of a run live: the pipeline, and splits on the device."""
+"""The pipeline that reads a run's features, and splits in device memory."""
 
 import logging
 from collections.abc import Sequence
@@ -30,12 +30,12 @@ def with_pipeline(
 
   Args:
     config: The run's config.
-    splits: All that the run reads; the same split may be there twice.
+    splits: All splits that the run reads; one may be listed twice.
     mesh: The device mesh.
 
   Raises:
-    UserError: If there is no such pipeline, or 'device' is asked for and the
-      splits do not fit.
+    UserError: If the pipeline is unknown, or if it is 'device' and the splits
+      do not fit.
   """
   asked = config.data.pipeline
   if asked not in PIPELINES:
@@ -58,7 +58,7 @@ def with_pipeline(
         f"{free / _GIB:.2f} GiB are free; choose 'auto', 'resident' or "
         "'streaming', or config.data.device_dtype='bfloat16'"
       )
-    chosen, why = 'device', f'{on_device}, asked for'
+    chosen, why = 'device', f'{on_device}, as configured'
   else:
     share = config.data.device_share
     chosen, why = _choose(
@@ -74,20 +74,20 @@ def with_pipeline(
 
 
 def _choose(
-  platform: str, need: int, room: float, on_host: int
+  platform: str, need: int, most: float, on_host: int
 ) -> tuple[str, str]:
   """Returns a pipeline and why.
 
   Args:
-    platform: Of the devices.
-    need: Bytes that the features take on a device.
-    room: Bytes that they may take there.
-    on_host: Bytes that they take in host memory.
+    platform: Platform of the devices.
+    need: Bytes of the features on a device.
+    most: Most bytes of the features on a device.
+    on_host: Bytes of the features in host memory.
   """
   reasons = []
   if platform != 'cpu':
-    reason = f'{need / _GIB:.2f} GiB of at most {room / _GIB:.2f} on the device'
-    if need <= room:
+    reason = f'{need / _GIB:.2f} GiB of at most {most / _GIB:.2f} on the device'
+    if need <= most:
       return 'device', reason
     reasons.append(f'not {reason}')
   available = available_memory()
@@ -106,7 +106,7 @@ def device_dtype(config: ConfigDict) -> np.dtype:
   """Returns the dtype of features on the device.
 
   Raises:
-    UserError: If there is no such dtype.
+    UserError: If the dtype is unknown.
   """
   name = config.data.device_dtype
   return np.dtype(dtype_of(config.dtype if name == 'auto' else name))
@@ -115,10 +115,9 @@ def device_dtype(config: ConfigDict) -> np.dtype:
 def place_split(
   split: Split, config: ConfigDict, mesh: Mesh, *, show: bool = True
 ) -> ResidentSplit | None:
-  """Returns the split with a whole copy on every device, or None unless
-  `data.pipeline` is 'device'.
+  """Returns the split with a whole copy on every device.
 
-  No copy stays in host memory.
+  Returns None unless `data.pipeline` is 'device'. No copy stays in host memory.
   """
   if config.data.pipeline != 'device':
     return None

@@ -1,4 +1,4 @@
-"""A trained retriever on a mesh, and what it makes of a split."""
+"""A trained retriever on a mesh, and its encodings of a split."""
 
 import dataclasses
 import logging
@@ -15,9 +15,13 @@ from data_pipeline.corpus import Split
 from dreamprvr_jax.cli import residency
 from dreamprvr_jax.cli.training import make_evaluator
 from dreamprvr_jax.devices import meshes
-from dreamprvr_jax.evaluation.encoder import Watch
-from dreamprvr_jax.rerank import features as features_room
-from dreamprvr_jax.rerank.features import RerankFeatures
+from dreamprvr_jax.progress import Watch
+from dreamprvr_jax.rerank.features import (
+  RerankFeatures,
+  encode,
+  restore,
+  save,
+)
 from dreamprvr_jax.trained.retriever import Retriever
 
 _log = logging.getLogger(__name__)
@@ -26,8 +30,13 @@ _log = logging.getLogger(__name__)
 def load_placed(
   checkpoint: str, mesh: Mesh, config: Mapping[str, Any] | None = None
 ) -> Retriever:
-  """Returns the retriever of a checkpoint, its variables on every device of
-  the mesh; built from a plain `config`, or the stored one."""
+  """Returns the retriever of a checkpoint, with its variables on every device.
+
+  Args:
+    checkpoint: Its folder.
+    mesh: The device mesh.
+    config: A plain config to build the model from instead of the stored one.
+  """
   found = Retriever.load(checkpoint, config)
   return dataclasses.replace(
     found, variables=meshes.replicate(found.variables, mesh)
@@ -44,20 +53,20 @@ def split_features(
   tokens: str,
   show: bool,
 ) -> RerankFeatures:
-  """Returns the retriever's encodings of a split; those in `folder` if they
-  are from there, else they are kept there."""
+  """Returns the retriever's encodings of a split.
+
+  They are read from `folder` if it has them, and otherwise kept there.
+  """
   ids = zlib.crc32('\n'.join([*split.video_ids, *split.caption_ids]).encode())
   origin = f'{retriever.digest} {split.name} {ids} {tokens}'
   path = folder / f'encodings_{split.name}.npz' if folder else None
-  found = features_room.restore(path, origin) if path else None
+  found = restore(path, origin) if path else None
   if found is not None:
-    _log.info('%s: encodings of %s are there', path, split.name)
+    _log.info('%s: reading the encodings of %s', path, split.name)
     return found
   settled = residency.with_pipeline(config, [split], mesh)
   evaluator = make_evaluator(settled, mesh, retriever.model, split)
-  found = features_room.encode(
-    evaluator, retriever.variables, tokens, Watch(show)
-  )
+  found = encode(evaluator, retriever.variables, tokens, Watch(show))
   if path and jax.process_index() == 0:
-    features_room.save(path, found, origin)
+    save(path, found, origin)
   return found

@@ -1,4 +1,4 @@
-"""--mode=train: prepare if due, train, keep the best, report."""
+"""train: prepares the data if necessary, trains, keeps the best, reports."""
 
 import dataclasses
 import logging
@@ -36,8 +36,8 @@ from dreamprvr_jax.types import parameter_count
 
 _log = logging.getLogger(__name__)
 
-# Keys that may differ between the start of a run and its resumption: they
-# change where things are read and how results are shown, not the numbers.
+# Keys that may differ when a run is resumed: they change where data is read and
+# how results are shown, not the numbers.
 FREE_KEYS = (
   'compilation_cache',
   'num_devices',
@@ -77,11 +77,11 @@ class Arguments:
 
 
 def run(config: ConfigDict, arguments: Arguments) -> int:
-  """Trains, evaluates the best epoch, prints the table; returns exit code.
+  """Trains, evaluates the best epoch, prints the table; returns the exit code.
 
   Raises:
-    UserError: If the run cannot be as configured, or another command is at
-      work in the workdir.
+    UserError: If a setting cannot be right, or another command uses the
+      workdir.
   """
   mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
   for key in ('batch_size', 'caption_multiple'):
@@ -261,10 +261,10 @@ def check_same_run(
 ) -> None:
   """Refuses to continue a run with settings that change its numbers.
 
-  Those of re-ranking do so only `with_rerank`.
+  The keys of re-ranking count only `with_rerank`.
 
   Raises:
-    UserError: If the workdir holds a run with other settings; names them.
+    UserError: If the workdir has a run with other settings; names them.
   """
   if not (workdir / checkpoints.CONFIG_FILE).exists():
     return
@@ -279,7 +279,7 @@ def check_same_run(
   ]
   if changed:
     raise UserError(
-      f'{workdir} holds a run with other settings ({"; ".join(changed)}); '
+      f'{workdir} has a run with other settings ({"; ".join(changed)}); '
       'use the same settings to continue it, or give another --workdir'
     )
 

@@ -1,4 +1,4 @@
-"""Process 0 of a run: what it alone does, and how the others learn of it."""
+"""Work of process 0 alone, and its outcome on all processes."""
 
 import pathlib
 from collections.abc import Callable
@@ -9,22 +9,22 @@ import numpy as np
 
 from dreamprvr_jax.errors import UserError
 
-# The longest sentence that is passed on, in bytes.
+# Bytes of the longest sentence that is passed on.
 _MOST = 4000
 
 
 def alone(function: Callable[[], Any]) -> bool:
   """Calls a function on process 0 only; the others wait for its end.
 
-  Every process must call it at the same point. What process 0 cannot do ends
-  all processes, with the same sentence.
+  Every process must call it at the same point. If it fails on process 0, all
+  processes end with the same sentence.
 
   Returns:
     On every process, whether the function returned something true.
 
   Raises:
-    UserError: On every process, if it is raised on process 0; so is OSError,
-      as UserError on the others.
+    UserError: On every process, if process 0 raises it. If process 0 raises
+      OSError, the others raise UserError.
   """
   if jax.process_count() == 1:
     return bool(function())
@@ -34,7 +34,7 @@ def alone(function: Callable[[], Any]) -> bool:
     try:
       result = bool(function())
     except BaseException as error:
-      # Whatever it is, the others must not wait for ever.
+      # Whatever the error, the others must not wait for ever.
       failure, sentence = error, _sentence(error)
   result, sentence = _passed_on(result, sentence)
   if failure is not None:
@@ -45,7 +45,7 @@ def alone(function: Callable[[], Any]) -> bool:
 
 
 def _sentence(error: BaseException) -> str:
-  """Returns what the other processes say of an error of process 0."""
+  """Returns the sentence of the other processes for an error of process 0."""
   if isinstance(error, UserError):
     return str(error)
   if isinstance(error, OSError):
@@ -55,7 +55,7 @@ def _sentence(error: BaseException) -> str:
 
 
 def _passed_on(result: bool, sentence: str | None) -> tuple[bool, str | None]:
-  """Returns on every process what process 0 has given."""
+  """Returns the arguments of process 0 on every process."""
   from jax.experimental import multihost_utils
 
   block = np.zeros(_MOST + 2, np.uint8)

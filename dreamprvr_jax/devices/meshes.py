@@ -20,12 +20,12 @@ def make_mesh(num_devices: int = 0, corpus_devices: int = 1) -> Mesh:
   """Returns the mesh (data, corpus) over all processes' devices.
 
   Args:
-    num_devices: How many devices to use; 0 means all of them.
+    num_devices: Devices to use; 0 means all of them.
     corpus_devices: Length of the corpus axis.
 
   Raises:
     UserError: If there are fewer devices, if the corpus axis does not divide
-      them, or if several processes would leave some of theirs out.
+      their number, or if several processes do not use all of their devices.
   """
   devices = jax.devices()
   count = num_devices or len(devices)
@@ -52,12 +52,12 @@ def make_mesh(num_devices: int = 0, corpus_devices: int = 1) -> Mesh:
 def compiler_options(mesh: Mesh | None = None) -> dict[str, int | str] | None:
   """Returns XLA options for large programs.
 
-  Args:
-    mesh: What is compiled for; JAX's default devices if None.
+  On a CPU, LLVM's higher optimisation levels lengthen compilation (by a tenth
+  to a quarter, depending on JAX's version) and gave no speed in measurements.
+  A level in XLA_FLAGS is left alone.
 
-  On a CPU LLVM's higher optimisation levels lengthen compilation (by a tenth
-  to a quarter, depending on JAX's version) and bought no speed where it was
-  tried. A level that XLA_FLAGS names is left alone.
+  Args:
+    mesh: The devices to compile for; JAX's default devices if None.
   """
   option = 'xla_backend_optimization_level'
   platform = mesh.devices.flat[0].platform if mesh else jax.default_backend()

@@ -1,4 +1,4 @@
-"""How much a device is given to do at a time."""
+"""How much work a device gets at a time."""
 
 import dataclasses
 
@@ -12,8 +12,8 @@ class Pace:
   Attributes:
     products: Numbers in the largest (queries, videos, tokens) product.
     work: Multiplications in a call that ranks several blocks of queries.
-    encode_at_once: Whether one call encodes all that is in device memory,
-      not a batch.
+    encode_at_once: Whether one call encodes a whole split in device memory
+      rather than a batch.
   """
 
   products: int
@@ -22,9 +22,9 @@ class Pace:
 
   @classmethod
   def of(cls, mesh: Mesh) -> 'Pace':
-    """Returns what suits the mesh's devices."""
+    """Returns the sizes that suit the mesh's devices."""
     if mesh.devices.flat[0].platform == 'cpu':
-      # Products that its caches hold; calls of a second, to show progress.
+      # Products that fit its caches; calls of a second, to show progress.
       return cls(products=2**22, work=1e10, encode_at_once=False)
-    # Launching must not count, and the host must not be waited for.
+    # Long calls, so that launching and waiting for the host cost little.
     return cls(products=2**25, work=5e14, encode_at_once=True)

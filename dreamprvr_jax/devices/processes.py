@@ -1,7 +1,7 @@
 """Joining the processes of one run: by flags, SLURM, Open MPI or a TPU pod.
 
-Whether there are several is read from the environment, without a call to
-anything; a process that was started alone never waits for others.
+Whether there are several is read from the environment alone: a process that
+was started alone never waits for others.
 """
 
 import contextlib
@@ -20,27 +20,26 @@ from dreamprvr_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
 
-# Seconds until all processes of a run must be there.
+# Seconds in which all processes of a run must have started.
 TIMEOUT = 300
-# What JAX raises for processes that cannot be reached: RuntimeErrors of the
-# network and of the cluster's metadata, ValueErrors for what those say.
+# JAX raises these if processes cannot be reached: RuntimeErrors of the network
+# and of the cluster's metadata, ValueErrors for bad values in them.
 _JOINING = (RuntimeError, ValueError, OSError)
-# Ports that the system gives to programs for a short time.
+# Ports that the system assigns to programs for a short time.
 _FIRST_PORT, _PORTS = 61440, 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-  """How this process is to join the others.
+  """How this process joins the others.
 
   Attributes:
-    source: What says so, for messages.
-    count: Processes of the run; None, like the next two: JAX asks the TPU's
-      metadata.
+    source: Where the numbers come from, for messages.
+    count: Processes of the run. It and the next two are None on a TPU pod,
+      where JAX reads the metadata.
     process: Number of this one, from 0.
     coordinator: HOST:PORT of process 0.
-    gpus: Numbers of the GPUs that this process takes of those it sees; None
-      for all.
+    gpus: Numbers of the visible GPUs that this process uses; None for all.
   """
 
   source: str
@@ -65,7 +64,7 @@ def find_launch(
     process: Number of this process; -1: as the environment says.
 
   Raises:
-    UserError: If what is given is not enough or cannot be right.
+    UserError: If the flags are not enough or cannot be right.
   """
   if count == 1:
     return None
@@ -108,10 +107,10 @@ def join(
   Must come before the first use of a device.
 
   Args:
-    coordinator: As for `find_launch`, like the next two.
-    count: See there.
-    process: See there.
-    timeout: Seconds until all must be there.
+    coordinator: See `find_launch`.
+    count: See `find_launch`.
+    process: See `find_launch`.
+    timeout: Seconds in which all must have started.
 
   Raises:
     UserError: If the flags or the environment cannot be right, or not all
@@ -124,7 +123,6 @@ def join(
 
   if jax.distributed.is_initialized():
     return
-  arguments: dict[str, Any] = {'coordinator_address': launch.coordinator}
   who = f'{launch.source}: this host'
   if launch.count is not None:
     _check_address(launch)
@@ -132,39 +130,15 @@ def join(
       f'{launch.source}: process {launch.process} of {launch.count}, '
       f'coordinator {launch.coordinator}'
     )
-    arguments |= {
-      'num_processes': launch.count,
-      'process_id': launch.process,
-      'local_device_ids': launch.gpus,
-      # All is known: JAX's own detection would only hide GPUs.
-      'cluster_detection_method': 'deactivate',
-    }
   _log.info('%s; waits for the others at most %g s', who, timeout)
-  # JAX's own limit ends the process without a word to the user: it is later.
-  arguments['initialization_timeout'] = int(timeout) + 60
-  failures: list[Exception] = []
-
-  def initialize() -> None:
-    try:
-      jax.distributed.initialize(**arguments)
-    except Exception as error:  # It is looked at in the other thread.
-      failures.append(error)
-
-  # In a thread: meanwhile this one can be stopped, and it can give up.
-  thread = threading.Thread(target=initialize, daemon=True)
-  thread.start()
-  thread.join(timeout)
-  if failures and not isinstance(failures[0], _JOINING):
-    raise failures[0]
-  if thread.is_alive() or failures:
-    lines = str(failures[0]).strip().splitlines() if failures else []
-    why = lines[0] if lines else f'not all came within {timeout:g} s'
+  problem = _initialize(_arguments(launch, timeout), timeout)
+  if problem is not None:
     raise UserError(
-      f'{who}, could not join the others ({why}); start every process, with '
-      'the same coordinator, whose port they must be able to reach, or run '
-      'this one alone with --num_processes=1'
+      f'{who}, could not join the others ({problem}); start every process, '
+      'with the same coordinator, whose port they must be able to reach, or '
+      'run this one alone with --num_processes=1'
     )
-  # JAX has put its own handler, which only takes a note, in Python's place.
+  # JAX replaced Python's handler by its own, which only sets a flag.
   with contextlib.suppress(ValueError):
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
   if launch.count is None:
@@ -175,8 +149,50 @@ def join(
     )
 
 
+def _arguments(launch: Launch, timeout: float) -> dict[str, Any]:
+  """Returns the arguments of `jax.distributed.initialize`."""
+  found: dict[str, Any] = {
+    'coordinator_address': launch.coordinator,
+    # JAX's own limit ends the process without a message, so it comes later.
+    'initialization_timeout': int(timeout) + 60,
+  }
+  if launch.count is not None:
+    found |= {
+      'num_processes': launch.count,
+      'process_id': launch.process,
+      'local_device_ids': launch.gpus,
+      # All is known: JAX's own detection would only hide GPUs.
+      'cluster_detection_method': 'deactivate',
+    }
+  return found
+
+
+def _initialize(arguments: dict[str, Any], timeout: float) -> str | None:
+  """Joins the processes; returns why it failed, or None."""
+  import jax
+
+  failures: list[Exception] = []
+
+  def initialize() -> None:
+    try:
+      jax.distributed.initialize(**arguments)
+    except Exception as error:  # Raised or reported by the other thread.
+      failures.append(error)
+
+  # In a thread, so that this one can be stopped and can give up.
+  thread = threading.Thread(target=initialize, daemon=True)
+  thread.start()
+  thread.join(timeout)
+  if failures and not isinstance(failures[0], _JOINING):
+    raise failures[0]
+  if not thread.is_alive() and not failures:
+    return None
+  lines = str(failures[0]).strip().splitlines() if failures else []
+  return lines[0] if lines else f'not all came within {timeout:g} s'
+
+
 def _open_mpi(environ: Mapping[str, str]) -> Launch | None:
-  """Returns what mpirun says; coordinator '' if it does not say where."""
+  """Returns the launch of mpirun; the coordinator is '' if it is unknown."""
   count = _number(environ, 'OMPI_COMM_WORLD_SIZE', 1)
   if count < 2:
     return None
@@ -200,9 +216,9 @@ def _open_mpi(environ: Mapping[str, str]) -> Launch | None:
 
 
 def _slurm(environ: Mapping[str, str]) -> Launch | None:
-  """Returns what srun says.
+  """Returns the launch of srun.
 
-  The step counts, not the job: a batch script and a shell in an allocation are
+  The step counts, not the job: a batch script or a shell in an allocation is
   one process, however many tasks the job may start.
   """
   nodes = environ.get('SLURM_STEP_NODELIST')
@@ -268,7 +284,7 @@ def _tpu_pod(environ: Mapping[str, str]) -> Launch | None:
 def _gpus(
   environ: Mapping[str, str], local: int, here: int
 ) -> tuple[int, ...] | None:
-  """Returns which GPUs a process takes of those it sees; None for all.
+  """Returns the visible GPUs that a process uses; None for all.
 
   Processes that see the same GPUs share them evenly.
 

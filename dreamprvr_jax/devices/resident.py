@@ -1,7 +1,7 @@
 """A split's features in device memory, and the batches gathered from them.
 
-Everything here is pure and traced: which rows make up a batch is worked out
-on the device, and no feature crosses from the host after the start.
+Everything here is pure and traced: the device computes which rows make up a
+batch, and no feature is copied from the host after the start.
 """
 
 import zlib
@@ -28,7 +28,7 @@ _SHUFFLE = (zlib.crc32(b'shuffle'), zlib.crc32(b'shuffle again'))
 
 @struct.dataclass
 class ResidentSplit:
-  """v videos and n captions; frames and words lie end to end, unpadded."""
+  """v videos and n captions; frames and words end to end, without padding."""
 
   clips: Any  # (v, c, e)
   frames: Any  # (sum of frames, e)
@@ -68,14 +68,14 @@ def place(
 
   Args:
     arrays: The array fields of `ResidentSplit`, in host memory; `clip_plan`
-      only of merged clips.
+      only for merged clips.
     mesh: The device mesh.
     max_frames: Frames that a video is padded to.
     max_words: Words that a caption is padded to.
-    dtype: Of the stored features.
+    dtype: Dtype of the stored features.
   """
   stored = {
-    # No second copy of what has the dtype.
+    # Features that have the dtype are not copied.
     name: value.astype(dtype, copy=False)
     if jnp.issubdtype(value.dtype, jnp.floating)
     else value
@@ -130,20 +130,20 @@ def train_batch(
 ) -> Batch:
   """Returns batch `step` of the epoch whose permutation is `order`.
 
-  What stands in which row is what `data_pipeline.iterators.train_batch` puts
-  there. Each device gathers its own rows from its own copy of the split.
+  Its rows are those of `data_pipeline.iterators.train_batch`. Each device
+  gathers its own rows from its own copy of the split.
 
   Args:
-    split: What to read.
+    split: The training split.
     order: From `epoch_order`.
     step: The batch's number in its epoch; may be traced.
     mesh: The device mesh, over which rows are split.
     batch_size: b, videos of the global batch; behind the last video come
       padding rows.
-    slots: n, size of the caption axis; must hold all captions of the batch.
+    slots: n, size of the caption axis; at least the captions of the batch.
   """
-  # Every device works out all indices and takes its share of them: features
-  # are gathered where they are needed and nothing travels.
+  # Every device computes all indices and takes its share of them: features
+  # are gathered where they are needed, and devices exchange nothing.
   put = jax.lax.with_sharding_constraint
   whole, share = meshes.replicated(mesh), meshes.by_row(mesh)
   row = step * batch_size + jnp.arange(batch_size)
@@ -170,8 +170,11 @@ def train_batch(
 def compile_gather(
   mesh: Mesh, *, batch_size: int, steps_per_epoch: int, seed: int
 ) -> Gather:
-  """Returns the program (split, number, slots) -> batch `number`, counted from
-  the start of training; `slots` is static, see `train_batch`."""
+  """Returns the program from (split, number, slots) to a batch.
+
+  Batches are numbered from the start of training. `slots` is static; see
+  `train_batch`.
+  """
 
   def gather(split, number, slots):
     epoch, step = number // steps_per_epoch, number % steps_per_epoch
@@ -198,7 +201,7 @@ def read_videos(split: ResidentSplit, rows: Int[Array, ' b']) -> dict[str, Any]:
 
   Returns:
     clip_features (b, c, e), frame_features (b, f, e) with zeros behind the
-    last frame, frame_mask (b, f) bool, video_mask (b,) bool; of merged clips
+    last frame, frame_mask (b, f) bool, video_mask (b,) bool; for merged clips
     also clip_sizes and clip_groups (b, c) int32.
   """
   real = rows >= 0
@@ -216,7 +219,7 @@ def read_videos(split: ResidentSplit, rows: Int[Array, ' b']) -> dict[str, Any]:
     'video_mask': real,
   }
   if split.clip_plan is not None:
-    # Of padding: clips of one size, each its own group.
+    # Padding rows have clips of one size, each in its own group.
     clips = split.clips.shape[1]
     blank = jnp.stack(
       [jnp.full(clips, split.max_frames // clips), jnp.arange(clips)]

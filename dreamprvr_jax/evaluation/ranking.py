@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dreamprvr_jax.devices.meshes import CORPUS_AXIS, DATA_AXIS
 from dreamprvr_jax.evaluation.corpus import from_bits
@@ -82,19 +82,8 @@ def compile_ranking(
       # All scores of the block first, (blocks, 3, q, videos in a block): the
       # right video's score must be the number that others are compared with.
       scores = jax.lax.map(lambda x: score(variables, queries, x), blocks)
-
-      def find(own, block):
-        return jnp.maximum(own, own_score(block[0], target, block[1])), None
-
-      own, _ = jax.lax.scan(find, own, (scores, items))
-      own = jax.lax.pmax(own, CORPUS_AXIS)
-
-      def count(ahead, block):
-        return ahead + count_ahead(block[0], own, target, block[1]), None
-
-      ahead = jnp.zeros(own.shape, jnp.int32)
-      ahead, _ = jax.lax.scan(count, ahead, (scores, items))
-      ahead = jnp.where(counted, jax.lax.psum(ahead, CORPUS_AXIS), 0)
+      own, ahead = _counts(scores, items, target, own)
+      ahead = jnp.where(counted, ahead, 0)
       if not keep_scores:
         return own, ahead
       kept = jnp.moveaxis(scores[:, BRANCHES.index('fused')], 0, 1)
@@ -129,6 +118,35 @@ def compile_ranking(
     # The host of every process reads them.
     out_shardings=whole,
   )
+
+
+def _counts(
+  scores: Float[Array, 'k 3 q b'],
+  items: Int[Array, 'k b'],
+  target: Int[Array, ' q'],
+  own: Float[Array, '3 q'],
+) -> tuple[Float[Array, '3 q'], Int[Array, '3 q']]:
+  """Returns the right videos' scores and the numbers of videos ahead of them.
+
+  Args:
+    scores: Scores of this device's videos, in k blocks.
+    items: Video of each row, -1 for padding.
+    target: The right videos.
+    own: Their scores, -inf where unknown.
+  """
+
+  def find(own, block):
+    return jnp.maximum(own, own_score(block[0], target, block[1])), None
+
+  own, _ = jax.lax.scan(find, own, (scores, items))
+  own = jax.lax.pmax(own, CORPUS_AXIS)
+
+  def count(ahead, block):
+    return ahead + count_ahead(block[0], own, target, block[1]), None
+
+  ahead = jnp.zeros(own.shape, jnp.int32)
+  ahead, _ = jax.lax.scan(count, ahead, (scores, items))
+  return own, jax.lax.psum(ahead, CORPUS_AXIS)
 
 
 def compile_text_ranking(mesh: Mesh) -> Callable[..., Any]:

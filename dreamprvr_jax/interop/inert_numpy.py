@@ -10,11 +10,13 @@ from dreamprvr_jax.interop.inert_pickle import Record, short
 
 
 def array_of(state: Any) -> Any:
-  """Returns the array that numpy would set from a state, which is plain;
-  NotImplemented for one of objects.
+  """Returns the array of a numpy state; NotImplemented for one of objects.
+
+  Args:
+    state: The state that the pickle has for the array, as plain data.
 
   Raises:
-    ValueError: If it is no state of an array.
+    ValueError: If it is not the state of an array.
   """
   if not isinstance(state, tuple) or len(state) != 5:
     raise ValueError(f'an array of the state {short(state)}')

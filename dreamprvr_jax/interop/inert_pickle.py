@@ -1,9 +1,9 @@
-"""Unpickling in which nothing can happen.
+"""Reads pickles without running anything that they name.
 
 A pickle is a program for a small machine, and one of its operations calls any
-function it names. The machine here has no such operation: a name stays a name,
-a call becomes a record of itself, and no code outside this file is reachable
-from the pickle. What the records mean is for the caller to decide.
+function by its name. The machine here has no such operation: a name stays a
+name, a call becomes a record of itself, and the pickle reaches no code outside
+this file. The caller decides what the records mean.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import pickletools
 from collections.abc import Iterator
 from typing import Any
 
-# A dict, too, is a record: its keys need not be able to be keys.
+# A dict is a record, too: its keys may not be hashable.
 _MADE = {
   'EMPTY_DICT': 'dict',
   'EMPTY_SET': 'set',
@@ -46,16 +46,16 @@ class Name:
 
 @dataclasses.dataclass(eq=False)
 class Record:
-  """What the pickle did with one name: nothing but remembering.
+  """A call in the pickle, remembered instead of made.
 
   Attributes:
-    module: Of the name that is called; '' for a call of no name.
-    name: In that module.
-    args: What it is called with; of a call of no name, that first.
+    module: Module of the called name; '' for a call of something else.
+    name: The name in that module.
+    args: Arguments; for a call of something else, that comes first.
     kwargs: Keyword arguments, a record of a dict; None without any.
-    state: What its attributes are set from; None if they are not.
-    entries: What is appended or added to the result.
-    items: (key, value) of what is set in the result.
+    state: Value that its attributes are set from; None without one.
+    entries: Values appended or added to the result.
+    items: (key, value) pairs set in the result.
   """
 
   module: str
@@ -78,7 +78,7 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class External:
-  """A reference to something else outside of the pickle."""
+  """A reference to another object outside of the pickle."""
 
   reference: Any
 
@@ -230,7 +230,7 @@ class _Machine:
     return [self.pop() for _ in range(count)][::-1]
 
   def _since_mark(self) -> list[Any]:
-    """Returns what stands above the last mark, which goes, too."""
+    """Removes the last mark and returns the values above it."""
     values = []
     while self._stack and self._stack[-1] is not _MARK:
       values.append(self._stack.pop())
@@ -264,7 +264,7 @@ def _pairs(values: list[Any]) -> list[tuple[Any, Any]]:
 
 def _name(module: Any, name: Any) -> Name:
   if not isinstance(module, str) or not isinstance(name, str):
-    raise PickleError('a name is no text')
+    raise PickleError('a name is not text')
   # Python 2's name of the module, used by old protocols.
   return Name('builtins' if module == '__builtin__' else module, name)
 
@@ -277,7 +277,7 @@ def _external(reference: Any) -> Storage | External:
 
 
 def short(value: Any) -> str:
-  """Returns a value as a message may show it, whatever it holds."""
+  """Returns a value as text for a message, whatever its content."""
   if isinstance(value, _FLAT):
     return repr(value)[:80]
   if isinstance(value, (tuple, list)):

@@ -1,7 +1,7 @@
 """Plain data from the records of an inert pickle.
 
-Only records whose meaning is known become values: containers and numpy's
-numbers here, whatever else a caller gives rules for. Each other one becomes an
+Records with a known meaning become values: containers and numpy's numbers by
+the rules here, others by the caller's rules. All other records become an
 `Opaque`.
 """
 
@@ -22,32 +22,32 @@ from dreamprvr_jax.interop.inert_pickle import (
   short,
 )
 
-# A rule takes a record and its arguments, which are plain but for storages,
-# and returns a value, or NotImplemented if the record is to stay opaque. It
-# raises ValueError for arguments that it cannot work with.
+# A rule takes a record and its arguments, which are plain except for storages.
+# It returns a value, or NotImplemented to leave the record opaque, and raises
+# ValueError for bad arguments.
 Rule = Callable[..., Any]
 
 _RECONSTRUCTORS = ('copy_reg._reconstructor', 'copyreg._reconstructor')
-# Of containers in containers: far more than any program stores, and few enough
-# for Python's own limit.
+# Depth of containers in containers: far more than any program stores, and
+# below Python's own limit.
 MAX_DEPTH = 100
 
 
 @dataclasses.dataclass(eq=False)
 class Opaque:
-  """Stands in for an object of a class that is neither imported nor run.
+  """Stands for an object of a class that is neither imported nor run.
 
   Attributes:
-    module: the module that the file names.
-    name: the name in that module, with dots if nested.
-    args: what the class or function would have been called with; None where
-      the file only mentions it, as it does for a function kept in a dict.
-    state: what the object's attributes would have been set from, most often a
-      dict; None without one.
-    items: what a subclass of dict would hold.
-    entries: what a subclass of list or set would hold.
-    kwargs: the keyword arguments next to `args`.
-    problem: why this is no value, if a rule for it was known; '' if none was.
+    module: The module that the file names.
+    name: The name in that module, with dots if nested.
+    args: Arguments of the class or function; None where the file mentions it
+      without a call, as it does for a function in a dict.
+    state: Value for the object's attributes, most often a dict; None without
+      one.
+    items: Items of a subclass of dict.
+    entries: Entries of a subclass of list or set.
+    kwargs: Keyword arguments beside `args`.
+    problem: Why its rule gave no value; '' if it has no rule.
   """
 
   module: str
@@ -63,8 +63,9 @@ class Opaque:
 class Rebuilder:
   """Turns what `load_records` returns into plain data.
 
-  An object that the pickle mentions twice is rebuilt once, so that sharing and
-  cycles survive. The records must outlive the rebuilder: it knows them by id.
+  An object that the pickle mentions twice is rebuilt once, so sharing and
+  cycles survive. The records must outlive the rebuilder, which knows them by
+  id.
   """
 
   def __init__(
@@ -75,15 +76,15 @@ class Rebuilder:
     *,
     lenient: bool = False,
   ):
-    """Takes what to do with the names that the containers here don't cover.
+    """Takes rules beside those for containers and numpy.
 
     Args:
-      rules: full name ('module.name') of a callable to its rule.
-      name_rule: from module and name to the value of a name that is mentioned
-        without a call; may return NotImplemented.
-      storage_rule: from a storage to its value where it stands alone.
-      lenient: what cannot be rebuilt becomes an `Opaque` with its `problem`,
-        and the rest is rebuilt all the same.
+      rules: Full name ('module.name') of a callable -> its rule.
+      name_rule: From module and name to the value of a name without a call;
+        may return NotImplemented.
+      storage_rule: From a storage to its value where it stands alone.
+      lenient: Whether a value that cannot be rebuilt becomes an `Opaque` with
+        its `problem`, so that the rest is rebuilt.
     """
     self._rules = self._container_rules() | inert_numpy.RULES | rules
     self._name_rule = name_rule
@@ -97,14 +98,14 @@ class Rebuilder:
     """Returns a value of the pickle as plain data.
 
     Args:
-      value: the whole object or any part of it.
+      value: The whole object or any part of it.
 
     Returns:
       The same data without records or storages.
 
     Raises:
-      ValueError: for arguments that a rule cannot work with, or nesting beyond
-        `MAX_DEPTH`; not if lenient.
+      ValueError: For bad arguments of a rule, or nesting beyond `MAX_DEPTH`;
+        not if lenient.
     """
     if not isinstance(value, (list, tuple, Record, Name, Storage, External)):
       return value
@@ -129,10 +130,10 @@ class Rebuilder:
     return result
 
   def call(self, record: Record) -> Any:
-    """Returns what the record's rule makes of it, or NotImplemented.
+    """Returns the value by the record's rule, or NotImplemented.
 
     Raises:
-      ValueError: for arguments that the rule cannot work with.
+      ValueError: For bad arguments of the rule.
     """
     name = f'{record.module}.{record.name}'
     rule = self._rules.get(name)
@@ -151,7 +152,7 @@ class Rebuilder:
     return rule(record, *args)
 
   def _rebuilt(self, value: Any) -> Any:
-    # Whatever may hold itself is noted before it is filled.
+    # A container that may contain itself is noted before it is filled.
     if isinstance(value, list):
       result = self._done[id(value)] = []
       for item in value:
@@ -244,7 +245,7 @@ class Rebuilder:
     return result
 
   def _list(self, record: Record, items=(), maxlen: int | None = None) -> list:
-    del maxlen  # Of a deque; the entries are within it already.
+    del maxlen  # A deque's limit; its entries are within it already.
     result = self._done[id(record)] = _listed(items)
     for entry in record.entries:
       result.append(self.plain(entry))
@@ -255,7 +256,7 @@ class Rebuilder:
     return {_as_key(item) for item in (*_listed(items), *entries)}
 
   def _numpy_array(self, record: Record, *args: Any) -> Any:
-    """Returns an array, whose content is in the record's state."""
+    """Returns an array; its content is in the record's state."""
     del args  # The class and a placeholder for the shape.
     return inert_numpy.array_of(self.plain(record.state))
 
@@ -269,7 +270,7 @@ def _listed(items: Any) -> list:
 def _as_key(value: Any) -> Any:
   """Returns the value, wrapped if it cannot be a key as plain data.
 
-  Only flat tuples are keys: hashing one of tuples that share their parts may
+  Only flat tuples are keys: hashing nested tuples that share their parts may
   take for ever.
   """
   if is_flat(value) or isinstance(value, (np.dtype, Opaque)):
@@ -284,7 +285,7 @@ def _bytes(record: Record, text='', encoding: str = 'latin1') -> Any:
   del record
   if isinstance(text, (bytes, bytearray)):
     return bytes(text)
-  # A number would ask for that many zero bytes; another codec could expand.
+  # bytes(number) makes that many zero bytes; another codec could expand.
   if not isinstance(text, str) or encoding not in ('latin1', 'latin-1'):
     return NotImplemented
   return text.encode('latin1')

@@ -29,11 +29,11 @@ class Layout:
 
   Attributes:
     rules: From counts to one rule per tensor.
-    counted: Names of what is numbered: the prefix of their names, and the
-      path of one of our arrays. Its leading axis counts blocks; where there is
-      a {} in the path, names are counted.
-    mark: Starts the name of a tensor that no other program has.
-    ignored: What names may contain that have no place with us.
+    counted: Prefix of numbered names -> path of one of our arrays. The leading
+      axis of the array counts the blocks; if the path has a {}, the arrays of
+      that name are counted.
+    mark: Start of a tensor's name that no other program has.
+    ignored: Parts of the names of tensors that our models do not use.
   """
 
   rules: Callable[[Counts], list[Rule]]
@@ -181,7 +181,7 @@ def _estimator(num_layers: int) -> Iterator[Rule]:
   yield from linear('diffusion_mlp.short_cut', (*ours, 'readout'))
   for i in range(num_layers):
     layer = f'diffusion_mlp.layers.{i}'
-    # `blcok` is how the released program spells it.
+    # The released program spells it `blcok`.
     yield from norm(f'{layer}.blcok_in.0', (*ours, f'norm_in_{i}'))
     yield from linear(f'{layer}.blcok_in.2', (*ours, f'linear_in_{i}'))
     yield from norm(f'{layer}.blcok_out.0', (*ours, f'norm_out_{i}'))
@@ -232,7 +232,7 @@ def _generator(official: str) -> Layout:
   return Layout(rules, {}, f'{official}.', ('pos_encoder.pe',))
 
 
-# The first whose mark is found is it.
+# The first layout with a matching mark is taken.
 LAYOUTS = {
   'dreamprvr': Layout(
     _dreamprvr,
@@ -273,7 +273,7 @@ LAYOUTS = {
     'clip_encoder.e_attns.',
     ('weight_token',),
   ),
-  # Without CLIP itself, whose features are stored, and the generators.
+  # Without CLIP itself, because its features are stored, and the generators.
   'diffusionret': Layout(
     _diffusionret,
     {
@@ -304,7 +304,7 @@ LAYOUTS = {
     _gmmformer_v2, {'clip_encoder.attn': _stacked()}, 'weight_token'
   ),
 }
-# Both are in one state dict, beside the retriever that they re-rank for.
+# Both are in one state dict, beside the retriever whose lists they re-rank.
 GENERATORS = {
   'text_to_video': _generator('diffusion_model'),
   'video_to_text': _generator('diffusion_model_v'),

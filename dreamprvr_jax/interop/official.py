@@ -1,6 +1,6 @@
 """Weights of released programs <-> our variables.
 
-One table of rules per program (`layouts`), read in both directions.
+Each program has one table of rules (`layouts`), read in both directions.
 """
 
 from collections.abc import Mapping
@@ -20,17 +20,17 @@ from dreamprvr_jax.interop.wrappers import unwrapped
 
 
 def model_of_state(state: Mapping[str, Any]) -> str:
-  """Returns the name of the model whose state dict this is.
+  """Returns the name of the model that a state dict belongs to.
 
   Raises:
-    WeightsError: If it is none of the family's.
+    WeightsError: If it belongs to no model of the family.
   """
   names = unwrapped(state)
   for model, layout in LAYOUTS.items():
     if any(name.startswith(layout.mark) for name in names):
       return model
   raise WeightsError(
-    f'the state dict is that of none of {", ".join(LAYOUTS)}: it holds '
+    f'the state dict belongs to none of {", ".join(LAYOUTS)}: it has '
     f'{_listed(sorted(names))}'
   )
 
@@ -68,12 +68,12 @@ def from_official(
   """Returns our variables, filled from a released state dict.
 
   Args:
-    state: Tensors by their released names; what wrappers put before them
-      (several GPUs, torch.compile) is taken off.
+    state: Tensors by their released names; prefixes of wrappers (several GPUs,
+      torch.compile) are taken off.
     template: Our variables ({'params': ..., 'constants': ...}) or their
       shapes.
-    model: Name of the model, or of one of DiffusionRet's generators, whose
-      part of the state dict is taken.
+    model: Name of the model, or of one of DiffusionRet's generators, in which
+      case its part of the state dict is taken.
 
   Returns:
     Nested dicts like `template`, float32 numpy arrays.

@@ -1,4 +1,4 @@
-"""The config that a released checkpoint carries, in our terms."""
+"""The config of a released checkpoint, under our keys."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from dreamprvr_jax.models.registry import MODELS
 
 __all__ = ['SCORING', 'feature_widths', 'overrides', 'sizes']
 
-# Ours (section, key) -> (theirs, what it is).
+# Our (section, key) -> (the authors' key, kind of value).
 KEYS = {
   ('data', 'collection'): ('collection', 'name'),
   ('data', 'feature'): ('visual_feature', 'name'),
@@ -61,7 +61,7 @@ MORE_KEYS = {
   'holmes_multi': HOLMES_KEYS,
   'msc': MSC_KEYS,
 }
-# What decides scores, or which files are read, and no tensor shows.
+# Keys that decide scores or files, and that no tensor shows.
 SCORING = (
   ('data', 'collection'),
   ('data', 'feature'),
@@ -77,9 +77,9 @@ MSC_FILES = {
 }
 # The names that programs take for a collection on their command line.
 SHORT_NAMES = {'act': 'activitynet', 'cha': 'charades'}
-# GMMFormer's tables are made for the longest of so many videos.
+# GMMFormer's tables are as long as the longest of this many videos.
 GMMFORMER_BATCH = 100
-# What `loss_factor` and `neg_factor` hold, in order, by model.
+# The entries of `loss_factor` and `neg_factor`, in order, by model.
 LOSS_FACTORS = {
   'dreamprvr': (
     'clip_nce',
@@ -118,8 +118,8 @@ def overrides(
   """Returns {section: {key: value}} of our config for a released checkpoint.
 
   Sizes that the tensors show are taken from them; the rest from the file's
-  own config. A key that the file lacks, or whose value is not of its kind, is
-  left to our defaults.
+  own config. A key that is missing in the file, or has a value of another kind,
+  keeps our default.
 
   Args:
     released: The config of the file.
@@ -182,7 +182,7 @@ def _checked_sizes(
 
 
 def _drop_misfits(found: dict[str, dict[str, Any]]) -> None:
-  """Takes out of the config's own numbers what the tensors have no room for."""
+  """Removes numbers of the config that do not fit the tensors."""
   model, data = found['model'], found['data']
   if model['width'] % model.get('num_heads', 1):
     del model['num_heads']

@@ -1,7 +1,7 @@
-"""A released checkpoint: its weights, and what else of the file is plain.
+"""A released checkpoint: its weights, and its other plain values.
 
-Programs store what they please beside the weights. None of that stops an
-import: it is kept if it is plain, and passed over if it is not.
+Programs store many things beside the weights. None of them stops an import:
+plain values are kept, others are left out.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from dreamprvr_jax.interop.rules import WeightsError
 from dreamprvr_jax.interop.torch_archive import read_archive
 from dreamprvr_jax.interop.wrappers import unwrapped
 
-# Where programs keep the weights and their settings, likeliest first.
+# Keys of the weights and of the settings, likeliest first.
 _STATES = (
   'state_dict',
   'model',
@@ -35,19 +35,19 @@ _CONFIGS = (
   'hyper_parameters',
 )
 _FACTS = ('epoch', 'model_val')
-# Of what is recorded: containers in one another, and numbers, at most.
+# The greatest depth and number of values of recorded facts.
 _MAX_DEPTH, _MAX_VALUES = 6, 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class Released:
-  """What is used of a released checkpoint.
+  """The used parts of a released checkpoint.
 
   Attributes:
     path: The file.
     config: Its settings, values of any kind; empty if it has none.
-    state: Its tensors, by the names that the model itself gives.
-    facts: `epoch` and `recorded_metrics`, ready for JSON, where it has them.
+    state: Its tensors by the model's own names.
+    facts: `epoch` and `recorded_metrics`, if it has them, ready for JSON.
   """
 
   path: str
@@ -57,11 +57,11 @@ class Released:
 
 
 def read_released(path: str) -> Released:
-  """Returns what is used of a released checkpoint.
+  """Returns the used parts of a released checkpoint.
 
   Raises:
     ArchiveError: If the file cannot be read.
-    WeightsError: If there are no weights in it, or some cannot be read.
+    WeightsError: If it has no weights, or some cannot be read.
   """
   archive = read_archive(path, lenient=True, only=_wanted)
   entries = _mapping(archive)
@@ -86,8 +86,10 @@ def read_released(path: str) -> Released:
 
 
 def plain(value: Any) -> Any:
-  """Returns numbers, texts, lists and dicts as JSON holds them; None for
-  whatever holds anything else, or very much."""
+  """Returns numbers, texts, lists and dicts as JSON values.
+
+  Returns None for a value that contains anything else, or too much.
+  """
   left = [_MAX_VALUES]
   try:
     return _plain(value, _MAX_DEPTH, left)
@@ -96,7 +98,7 @@ def plain(value: Any) -> Any:
 
 
 class _NotPlainError(Exception):
-  """A value that JSON does not hold."""
+  """A value that is not a JSON value."""
 
 
 def _plain(value: Any, depth: int, left: list[int]) -> Any:
@@ -125,7 +127,7 @@ def _plain(value: Any, depth: int, left: list[int]) -> Any:
 
 
 def _number(value: Any) -> int | float | None:
-  """Returns a finite number of a size that is printed; None for all else."""
+  """Returns a finite number of moderate size; None for everything else."""
   if isinstance(value, bool) or not isinstance(value, int | float):
     return None
   if isinstance(value, int):
@@ -134,16 +136,18 @@ def _number(value: Any) -> int | float | None:
 
 
 def _wanted(keys: list[Any]) -> set[Any]:
-  """Returns the entries of a checkpoint that are read; all of a bare state
-  dict."""
+  """Returns the keys to read: all of a bare state dict."""
   if not any(name in keys for name in _STATES):
     return set(keys)
   return {*_STATES, *_CONFIGS, *_FACTS}
 
 
 def _mapping(value: Any) -> dict[Any, Any] | None:
-  """Returns the pairs of a dict, or of an object of any class that has some:
-  the items of a subclass of dict, else its attributes."""
+  """Returns the pairs of a dict, or of an object of any class.
+
+  An object's pairs are its items if it is a subclass of dict, or else its
+  attributes.
+  """
   if isinstance(value, dict):
     return value
   if not isinstance(value, Opaque):

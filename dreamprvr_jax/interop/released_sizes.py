@@ -1,4 +1,4 @@
-"""What the tensors of a released checkpoint show of its model's sizes."""
+"""Sizes of a model, read from the tensors of a released checkpoint."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +27,7 @@ CHECKED = (
   ('data', 'max_words', 'max_desc_l'),
   ('data', 'num_clips', 'map_size'),
 )
-# Numbered blocks -> the field that holds their widths.
+# Numbered blocks -> the field of their widths.
 BLOCKS = {
   'dreamprvr': {'clip_encoder.e_attns.': 'block_widths'},
   'gmmformer': {'clip_encoder.attn': 'block_widths'},
@@ -48,7 +48,7 @@ SIZES = {
   'max_words': ('query_pos_embed.position_embeddings.weight', 2, 0),
   'max_frames': ('frame_pos_embed.position_embeddings.weight', 2, 0),
 }
-# DiffusionRet's state dict holds no input maps: its features are CLIP's.
+# DiffusionRet's state dict has no input maps: its features are CLIP's.
 OWN_SIZES = {
   'diffusionret': {
     name: ('frame_position_embeddings.weight', 2, axis)
@@ -87,11 +87,11 @@ MORE_SIZES = {
 
 
 def sizes(state: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-  """Returns {section: {key: value}} of what the tensors alone decide.
+  """Returns {section: {key: value}} of the sizes that tensors decide.
 
   Raises:
-    WeightsError: If it is no state dict of the family, or a tensor that shows
-      a size is missing.
+    WeightsError: If it is not a state dict of the family, or a tensor that
+      shows a size is missing.
   """
   model = model_of_state(state)
   known = set(MODELS[model].__dataclass_fields__)
@@ -141,9 +141,7 @@ def shown_by(model: str, state: Mapping[str, np.ndarray]) -> dict[str, int]:
       )
     found[size] = int(tensor.shape[axis])
     if not found[size]:
-      raise WeightsError(
-        f'{name} has shape {tuple(tensor.shape)}; it holds nothing'
-      )
+      raise WeightsError(f'{name} has shape {tuple(tensor.shape)}; it is empty')
   counts = counts_of_state(LAYOUTS[model], state)
   if 'diffusion_mlp.layers.' in counts:
     found['diffusion_layers'] = counts['diffusion_mlp.layers.']

@@ -12,15 +12,15 @@ Path = tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-  """One tensor of theirs and where it lives in our tree.
+  """One released tensor and its place in our variables.
 
   Attributes:
     official: Name in the released state dict.
     path: Path in our variables, starting with the collection.
-    transpose: Whether our array is their transpose: linear weights are
-      (out, in) there, and ours may split `out` into heads.
+    transpose: Whether our array is the transpose: released linear weights are
+      (out, in), and ours may split `out` into heads.
     block: Index along the leading axis of our array, which stacks blocks.
-    leading: Axes of length 1 that theirs has in front.
+    leading: Leading axes of length 1 of the released tensor.
   """
 
   official: str
@@ -37,10 +37,10 @@ class WeightsError(UserError):
 def to_ours(
   rule: Rule, value: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
-  """Returns their tensor as ours, of `shape`, float32.
+  """Returns a released tensor as our array of `shape`, float32.
 
   Raises:
-    WeightsError: If it has another shape, or holds NaN.
+    WeightsError: If it has another shape, or NaN or infinite values.
   """
   expected = _their_shape(rule, shape)
   if tuple(value.shape) != expected:
@@ -50,12 +50,12 @@ def to_ours(
     )
   value = np.asarray(value, np.float32)
   if not np.isfinite(value).all():
-    raise WeightsError(f'{rule.official} holds NaN or infinite values')
+    raise WeightsError(f'{rule.official} has NaN or infinite values')
   return (value.T if rule.transpose else value).reshape(shape)
 
 
 def to_theirs(rule: Rule, value: np.ndarray) -> np.ndarray:
-  """Returns our array as they store it; linear, so it serves gradients."""
+  """Returns our array in the released layout; works for gradients, too."""
   shape = _their_shape(rule, value.shape)
   if rule.transpose:
     value = value.reshape(len(value), -1).T
@@ -112,7 +112,7 @@ def block(official: str, ours: Path, block: int | None = None) -> list[Rule]:
 def feed_forward(
   official: str, ours: Path, block: int | None = None
 ) -> list[Rule]:
-  """Returns the rules of what follows the attention in a block B."""
+  """Returns the rules of a block B behind its attention."""
   found = []
   for i in ('1', '2'):
     inner = (*ours, 'feed_forward')
@@ -165,10 +165,10 @@ def consolidation(
   """Returns the rules of a consolidation layer.
 
   Args:
-    official: Their name of the layer.
+    official: The released name of the layer.
     ours: Our name of it.
-    blocks: How many parallel blocks there are, by the released prefix of
-      their names, as 'e_attns.'.
+    blocks: Number of parallel blocks by the released prefix of their names,
+      such as 'e_attns.'.
   """
   found = []
   for prefix, count in blocks.items():

@@ -1,11 +1,11 @@
 """Reads the files of `torch.save` without torch and without trusting them.
 
 Such a file is a zip archive: `data.pkl` is a pickle of the saved object, and
-`data/<key>` holds the raw numbers of each storage that its tensors look into.
-A pickle can name any function and have it called. So it is read into inert
-records first (`inert_pickle`), which turn into plain data by fixed rules
-(`inert_values`; those for tensors are in `torch_tensors`). Nothing that the
-file names is ever imported or run.
+`data/<key>` has the raw numbers of each storage that its tensors use. A pickle
+can call any function by its name. So it is first read into inert records
+(`inert_pickle`), which become plain data by fixed rules (`inert_values`; those
+for tensors are in `torch_tensors`). Nothing that the file names is ever
+imported or run.
 """
 
 import os
@@ -28,8 +28,8 @@ from dreamprvr_jax.interop.torch_tensors import (
 
 __all__ = ['ArchiveError', 'read_archive']
 
-# What zipfile raises for a member that it cannot read: NotImplementedError for
-# forms of the format that it lacks, UnicodeDecodeError for a name that is no
+# zipfile raises these for a member that it cannot read: NotImplementedError for
+# unsupported forms of the format, UnicodeDecodeError for a name that is not
 # text.
 _DAMAGE = (
   zipfile.BadZipFile,
@@ -38,10 +38,10 @@ _DAMAGE = (
   NotImplementedError,
   UnicodeDecodeError,
 )
-# It seeks to where the directory says, which may be no place.
+# ValueError: the directory of the archive may point outside of the file.
 _NO_ZIP = (*_DAMAGE, ValueError)
-# Bytes of the pickle alone, which has no weights in it: a thousand times what a
-# checkpoint needs.
+# Most bytes of the pickle alone, without weights: a thousand times the size in
+# a checkpoint.
 _MAX_PICKLE = 2**28
 
 _RESAVE = 'load it with torch and save it again with torch >= 1.6'
@@ -63,24 +63,24 @@ def read_archive(
   types become float32. Tensors that shared a storage share memory here too.
   Objects of other classes, quantised and sparse tensors among them, come back
   as `Opaque`; so does a dict key that cannot be one as plain data, such as a
-  tensor (`Opaque.args` then holds it).
+  tensor (which is then in `Opaque.args`).
 
   Args:
-    path: a file written by `torch.save` of torch 1.6 or later.
-    lenient: whether a value that cannot be read, such as a tensor that reaches
-      outside its storage, becomes an `Opaque` that says so in `problem`
-      instead of stopping all.
-    only: of an object that is a dict, returns from its keys those whose values
-      are wanted. The others come back as `Opaque`, and are not read.
+    path: A file written by `torch.save` of torch 1.6 or later.
+    lenient: Whether a value that cannot be read, such as a tensor that reaches
+      outside its storage, becomes an `Opaque` with the reason in `problem`
+      instead of an error.
+    only: From the keys of a dict to those that are read. The other values come
+      back as `Opaque`.
 
   Returns:
     The object.
 
   Raises:
-    ArchiveError: for a file in another format or in the older ones of torch,
-      a damaged or truncated file, one that declares more than it holds or than
-      memory has room for, or, unless lenient, a value that cannot be read.
-    OSError: where the file cannot be opened.
+    ArchiveError: If the file has another format or an older one of torch, is
+      damaged or truncated, or declares more bytes than it has or than fit into
+      memory; unless lenient, also if a value cannot be read.
+    OSError: If the file cannot be opened.
   """
   path = os.fspath(path)
   with open(path, 'rb') as file:
@@ -98,7 +98,7 @@ def read_archive(
 
 
 def _diagnose(start: bytes) -> str:
-  """Returns what a file that is no zip archive is, from its first bytes."""
+  """Returns the format of a file that is not a zip archive."""
   expected = 'expected a zip archive written by torch.save'
   if start.startswith(b'PK\x03\x04'):
     return f'the zip archive is truncated or damaged; {expected}'
@@ -119,7 +119,7 @@ class _Reader:
   def __init__(self, archive: zipfile.ZipFile, size: int):
     self._archive = archive
     self._size = size
-    self._room = available_memory()
+    self._free = available_memory()
     names = archive.namelist()
     roots = [n for n in names if n == 'data.pkl' or n.endswith('/data.pkl')]
     if len(roots) != 1:
@@ -169,8 +169,8 @@ class _Reader:
   def _member(self, name: str, limit: int | None = None) -> bytes:
     """Returns the content of a member of the archive's folder.
 
-    What the archive says of its size is compared with the file, and with the
-    memory that is left, before anything is read.
+    Its declared size is compared with the file and with the free memory before
+    anything is read.
     """
     try:
       info = self._archive.getinfo(self._prefix + name)
@@ -192,12 +192,12 @@ class _Reader:
         f'member {name} has {info.file_size:,} bytes; expected {limit:,} at '
         'most'
       )
-    if self._room is not None:
-      self._room -= info.file_size
-      if self._room < 0:
+    if self._free is not None:
+      self._free -= info.file_size
+      if self._free < 0:
         raise ArchiveError(
-          f'member {name} of {info.file_size:,} bytes is {-self._room:,} bytes '
-          'more than memory has room for; free memory or use a larger machine'
+          f'member {name} of {info.file_size:,} bytes is {-self._free:,} bytes '
+          'larger than the free memory; free memory or use a larger machine'
         )
     try:
       return self._archive.read(info)

@@ -1,7 +1,7 @@
 """Tensors of a torch archive, from the records of its pickle.
 
-Their numbers lie in the archive's storages; a tensor is a view of one. Every
-bound of the view is checked against what the storage holds.
+Their numbers are in the archive's storages, and a tensor is a view of one.
+Every bound of the view is checked against the size of the storage.
 """
 
 import math
@@ -14,7 +14,7 @@ from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.interop.inert_pickle import Name, Record, Storage
 from dreamprvr_jax.interop.inert_values import Opaque, Rule
 
-# What torch calls an element type -> how numpy reads it, without byte order.
+# Element types of torch -> their numpy codes, without byte order.
 # The types that numpy lacks are read as integers and widened to float32.
 _DTYPES = {
   'float64': 'f8',
@@ -58,20 +58,20 @@ _STORAGES = {
 _MAX_ELEMENTS = 2**32
 _MAX_DIMS = 32
 
-# A view of so few elements may be larger than its storage, as an expanded one
-# is.
+# A view of at most this many elements may be larger than its storage, as an
+# expanded one is.
 _FEW_ELEMENTS = 2**20
 
 
 class ArchiveError(UserError):
-  """The file is no readable torch archive; the text says why."""
+  """A file that is not a readable torch archive; the text says why."""
 
 
 class Tensors:
-  """The storages of an archive, and the rules for what looks into them."""
+  """The storages of an archive, and the rules for tensors that view them."""
 
   def __init__(self, member: Callable[[str], bytes], order: str):
-    """Takes where the storages are.
+    """Takes access to the storages.
 
     Args:
       member: Returns the bytes of a member of the archive's folder.
@@ -145,7 +145,7 @@ class Tensors:
       size = storage.numel * own.itemsize
       if not 0 <= size <= len(raw):
         raise ArchiveError(
-          f'storage {storage.key!r} holds {len(raw)} bytes; expected {size}'
+          f'storage {storage.key!r} has {len(raw)} bytes; expected {size}'
         )
       stored = np.dtype(self._order + _DTYPES[dtype])
       numbers = np.frombuffer(raw, stored, size // stored.itemsize)
@@ -157,22 +157,7 @@ class Tensors:
 
     `late` names operations that torch had put off: conjugation, negation.
     """
-    if not isinstance(storage, Storage):
-      raise ArchiveError(
-        f'a tensor of {type(storage).__name__}, not of a storage'
-      )
-    if not isinstance(shape, tuple) or not isinstance(strides, tuple):
-      raise ArchiveError(
-        'cannot rebuild torch._utils._rebuild_tensor from what the file gives '
-        f'for it: shape and strides are {type(shape).__name__} and '
-        f'{type(strides).__name__}, not tuples'
-      )
-    numbers = (offset, *shape, *strides)
-    if not all(type(n) is int and n >= 0 for n in numbers):
-      raise ArchiveError(
-        f'a tensor in storage {storage.key!r} has a shape, strides or an '
-        'offset that are wrong; expected integers, none of them negative'
-      )
+    _check_numbers(storage, offset, shape, strides)
     what = (
       f'tensor of shape {shape[:_MAX_DIMS]}, strides {strides[:_MAX_DIMS]} and '
       f'offset {offset} in storage {storage.key!r}'
@@ -205,7 +190,7 @@ class Tensors:
       elements[offset:],
       shape,
       [
-        # Of an axis of length 1 it has no meaning, and may be any number.
+        # The stride of an axis of length 1 may be any number.
         stride * elements.itemsize if n > 1 else 0
         for n, stride in zip(shape, strides, strict=True)
       ],
@@ -224,7 +209,7 @@ class Tensors:
   def _tensor_v3(
     self, record, storage, offset, shape, strides, grad, hooks, dtype, late=None
   ) -> np.ndarray:
-    """The form for newer element types: the storage holds mere bytes."""
+    """The form for newer element types: the storage is untyped bytes."""
     del record, grad, hooks
     dtype = dtype.removeprefix('torch.') if isinstance(dtype, str) else '?'
     return self._tensor(storage, offset, shape, strides, dtype, late)
@@ -264,8 +249,28 @@ def _widen(numbers: np.ndarray, dtype: str) -> np.ndarray:
   return native
 
 
+def _check_numbers(storage: Any, offset: Any, shape: Any, strides: Any) -> None:
+  """Raises ArchiveError unless a tensor's parts have the right types."""
+  if not isinstance(storage, Storage):
+    raise ArchiveError(
+      f'a tensor of {type(storage).__name__}, not of a storage'
+    )
+  if not isinstance(shape, tuple) or not isinstance(strides, tuple):
+    raise ArchiveError(
+      'cannot rebuild torch._utils._rebuild_tensor from what the file gives '
+      f'for it: shape and strides are {type(shape).__name__} and '
+      f'{type(strides).__name__}, not tuples'
+    )
+  numbers = (offset, *shape, *strides)
+  if not all(type(n) is int and n >= 0 for n in numbers):
+    raise ArchiveError(
+      f'a tensor in storage {storage.key!r} has a shape, strides or an '
+      'offset that are wrong; expected integers, none of them negative'
+    )
+
+
 def name_value(module: str, name: str) -> Any:
-  """Returns what a name means that the file mentions without a call."""
+  """Returns the value of a name that the file mentions without a call."""
   if module == 'torch' and name in _DTYPES:
     return f'torch.{name}'
   return NotImplemented

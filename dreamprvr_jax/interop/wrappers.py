@@ -1,4 +1,4 @@
-"""Names of tensors without what wrappers of a model put before them."""
+"""Names of tensors without the prefixes of wrappers around a model."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -8,27 +8,27 @@ from dreamprvr_jax.interop.rules import WeightsError
 
 T = TypeVar('T')
 
-# Parts of names that wrappers add, anywhere in a name: data parallelism,
-# torch.compile, sharding, recomputation. No released name has one.
+# Parts that wrappers add anywhere in a name: data parallelism, torch.compile,
+# sharding, recomputation. No released name has one.
 _WRAPPERS = {
   'module',
   '_orig_mod',
   '_fsdp_wrapped_module',
   '_checkpoint_wrapped_module',
 }
-# What averages of weights (torch.optim.swa_utils) count beside them.
+# Counters beside averaged weights (torch.optim.swa_utils).
 _COUNTS = {'n_averaged'}
 
 
 def unwrapped(state: Mapping[str, T]) -> dict[str, T]:
-  """Returns a state dict under the names that the model itself gives.
+  """Returns a state dict under the model's own names.
 
-  Known wrappers' parts are taken off wherever they are; any other part that
-  stands before all names is taken off until they are those of a program of the
-  family, or there is none left.
+  Parts of known wrappers are taken off wherever they are. Any other part in
+  front of all names is taken off, too, until the names match a program of the
+  family or nothing more can be taken off.
 
   Raises:
-    WeightsError: If two names are then the same.
+    WeightsError: If two names become the same.
   """
   found: dict[str, T] = {}
   former: dict[str, str] = {}
@@ -39,14 +39,14 @@ def unwrapped(state: Mapping[str, T]) -> dict[str, T]:
       continue
     if short in found:
       raise WeightsError(
-        f'the state dict holds {short} twice, as {former[short]} and as {name}'
+        f'the state dict has {short} twice, as {former[short]} and as {name}'
       )
     found[short], former[short] = value, name
   names = found
   while names and not _known(names):
     heads = {name.partition('.')[0] for name in names}
     if len(heads) > 1 or not all('.' in name for name in names):
-      return found  # Of no program of the family: as they are.
+      return found  # No program of the family: the names stay as they are.
     names = {name.partition('.')[2]: value for name, value in names.items()}
   return names
 

@@ -1,4 +1,4 @@
-"""A picture of what registers look at, and of who looks at them."""
+"""A picture of the attention from registers and to registers."""
 
 import dataclasses
 import os
@@ -44,11 +44,11 @@ class VideoAttention:
     video_id: its name.
     duration: its length in seconds; None if unknown.
     captions: sentences.
-    moments: (n, 2) what they describe, as start and end in fractions of the
-      video; NaN if unknown.
-    registers: (r, c) what each register's query gives to each clip.
-    clips: (a, c) what each clip gives to all registers, by parallel block.
-    frames: (a, f) what each frame that is real gives to them.
+    moments: (n, 2) the moments that they describe, start and end as fractions
+      of the video; NaN if unknown.
+    registers: (r, c) from each register's query to each clip.
+    clips: (a, c) from each clip to all registers, by parallel block.
+    frames: (a, f) from each real frame to all registers.
   """
 
   video_id: str
@@ -137,7 +137,7 @@ def _norm(cells: Sequence[np.ndarray]) -> 'Normalize':
   from matplotlib.colors import Normalize
 
   sizes = np.abs(np.concatenate([values.ravel() for values in cells]))
-  # One odd cell is not to make all others pale.
+  # One extreme cell must not make all others pale.
   limit = max(float(np.quantile(sizes, 0.995)), _LEAST_LIMIT)
   return Normalize(-limit, limit)
 
@@ -251,7 +251,7 @@ def _draw_map(
 
 
 def _draw_key(figure: 'Figure', norm: 'Normalize') -> None:
-  """Draws the colour scale and what green means, above everything."""
+  """Draws the colour scale and the legend of green, above everything."""
   from matplotlib.cm import ScalarMappable
   from matplotlib.patches import Patch
   from matplotlib.ticker import FuncFormatter

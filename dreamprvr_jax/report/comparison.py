@@ -1,12 +1,12 @@
 """A comparison of methods as Markdown, LaTeX and CSV.
 
-All take the same dict, what `table.json` holds:
-  title, tasks: What was run; the split and its sizes, one line each.
-  rows: Of each method: method, seeds (list), metrics {name: {mean, std,
+All take the same dict, which is the content of `table.json`:
+  title, tasks: What was run; the splits and their sizes, one line each.
+  rows: One for each method: method, seeds (list), metrics {name: {mean, std,
     values}}, parameters, seconds_per_step, devices, published {name: value};
-    what is not known is None.
+    unknown values are None.
   chance: {name: value} of a random order.
-  unfinished: Names of the runs that are still to be made.
+  unfinished: Names of the runs that have not ended.
   differences: {'neighbours': [{method, other, SumR, standard_error}]}.
 """
 
@@ -22,8 +22,8 @@ _MEASURED = (
   'over the seeds.'
 )
 _PUBLISHED = (
-  'published for the full-size model on the real features; it says nothing of '
-  'a model of another size, or on other features.'
+  'published for the full-size model on the real features; it does not apply '
+  'to a model of another size or to other features.'
 )
 _TIME = (
   'median seconds of a training step by the metric log; the steps that '
@@ -66,7 +66,7 @@ def latex(table: Mapping[str, Any]) -> str:
 
 
 def comma_separated(table: Mapping[str, Any]) -> str:
-  """Returns the rows of the methods as CSV; empty cells are not known."""
+  """Returns the rows of the methods as CSV; unknown cells are empty."""
   file = io.StringIO()
   writer = csv.writer(file, lineterminator='\n')
   heads = [f'{name} {what}' for name in METRICS for what in ('mean', 'std')]
@@ -90,16 +90,14 @@ def comma_separated(table: Mapping[str, Any]) -> str:
 
 
 def sentences(table: Mapping[str, Any]) -> list[str]:
-  """Returns a sentence on each two methods that follow one another by their
-  mean SumR."""
+  """Returns a sentence for each pair of neighbours by mean SumR."""
   found = []
   for pair in table['differences']['neighbours']:
     text = f'{pair["method"]} is {pair["SumR"]:.1f} SumR above {pair["other"]}'
     error = pair['standard_error']
     if error is None:
       found.append(
-        f'{text}; of a single seed the spread is not known, so nobody can '
-        'tell whether that is more than chance.'
+        f'{text}; a single seed has no known spread, so this may be chance.'
       )
       continue
     exceeds = pair['SumR'] > 2 * error
@@ -148,5 +146,5 @@ def _pipes(cells: list[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-  """Returns text that LaTeX prints as it is; methods hold no backslash."""
+  """Returns text that LaTeX prints as it is; methods have no backslash."""
   return ''.join(f'\\{c}' if c in '_%&#${}' else c for c in text)

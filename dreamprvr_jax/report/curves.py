@@ -5,7 +5,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dreamprvr_jax.report.canvas import FAINT, INK, new_figure, save
+from dreamprvr_jax.report.canvas import (
+  FAINT,
+  INK,
+  frame,
+  literal,
+  new_figure,
+  save,
+)
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -56,11 +63,6 @@ def plot_training(
   _draw_recalls(middle, evals)
   _draw_sum(right, evals, chance)
   save(figure, path)
-
-
-def _literal(text: str) -> str:
-  """Returns text that matplotlib draws as it is, without reading it as TeX."""
-  return text.replace('$', r'\$')
 
 
 def _one_split(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -115,7 +117,7 @@ def _draw_losses(axes: 'Axes', rows: list[Mapping[str, Any]]) -> None:
       dash = ('-', '--', ':', '-.')[index // len(COLORS) % 4]
       color = COLORS[index % len(COLORS)]
       look = {'color': color, 'linewidth': 1.3, 'linestyle': dash}
-    label = _literal(name.removeprefix('loss/'))
+    label = literal(name.removeprefix('loss/'))
     _draw_curve(axes, xs, ys, label=label, **look)
   values = [y for _, ys in curves.values() for y in ys if not math.isnan(y)]
   if values and min(values) > 0:
@@ -168,13 +170,7 @@ def _finish(axes: 'Axes', title: str, x_label: str, has_curves: bool) -> None:
   """Adds title, grid and a legend below, where it covers no curve."""
   from matplotlib.ticker import MaxNLocator
 
-  axes.spines[['top', 'right']].set_visible(False)
-  axes.spines[['left', 'bottom']].set_color(FAINT)
-  axes.tick_params(colors=INK, labelsize=9)
-  axes.set_title(title, loc='left', fontsize=12, fontweight='bold', color=INK)
-  axes.set_xlabel(x_label, fontsize=10, color=INK)
-  axes.grid(axis='y', color='#E6E6E6', linewidth=0.8)
-  axes.set_axisbelow(True)
+  frame(axes, title, x_label, grid='y')
   axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
   low, high = axes.dataLim.intervalx
   if has_curves and low == high:

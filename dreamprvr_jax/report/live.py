@@ -1,4 +1,4 @@
-"""A picture that is drawn anew while something else goes on."""
+"""A picture that is redrawn while other code runs."""
 
 import contextlib
 import logging
@@ -15,17 +15,17 @@ _log = logging.getLogger(__name__)
 def redrawn(
   read: Callable[[], T], draw: Callable[[T], None], *, seconds: float = 3.0
 ) -> Iterator[None]:
-  """Draws what is read, each time it has changed, while the body runs.
+  """Redraws a picture while the body runs, whenever its data has changed.
 
-  Reading and drawing happen in a thread, so that the body keeps the main one,
-  to which signals come; a last time after the body, whatever its end. What
-  goes wrong in them is logged and ends the drawing, not the body. If it is
-  more than a file that cannot be read or written, it is raised after the body.
+  Reading and drawing happen in a thread, because signals reach the main one,
+  and once more after the body, however it ends. An error in them is logged and
+  ends the drawing, not the body. Unless it is an OSError, it is raised after
+  the body.
 
   Args:
-    read: returns what is to be drawn; compared with what was drawn last.
-    draw: draws it.
-    seconds: pause between two readings.
+    read: Returns the data, which is compared with the data drawn last.
+    draw: Draws the data.
+    seconds: Pause between two readings.
   """
   over, failures = threading.Event(), []
   thread = threading.Thread(
@@ -52,7 +52,7 @@ def _redraw(
   last = False
   try:
     while not last:
-      # Asked before reading: what the body wrote last is still drawn.
+      # Checked before reading, so that the body's last change is drawn.
       last = over.wait(seconds)
       found = read()
       if found != drawn:

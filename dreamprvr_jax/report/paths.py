@@ -1,4 +1,4 @@
-"""A picture of how registers move from their start to where they are used."""
+"""A picture of the path of registers from their start to their use."""
 
 import dataclasses
 import os
@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from dreamprvr_jax.report.canvas import FAINT, INK, new_figure, save
+from dreamprvr_jax.report.canvas import (
+  FAINT,
+  INK,
+  frame,
+  literal,
+  new_figure,
+  save,
+)
 from dreamprvr_jax.report.curves import COLORS
 
 if TYPE_CHECKING:
@@ -27,7 +34,7 @@ _MARKS: tuple[dict[str, Any], ...] = (
   {'marker': '*', 'markersize': 16, 'markerfacecolor': 'white'},
   {'marker': 'x', 'markersize': 4},
 )
-# Of a legend below the axes, where it covers nothing.
+# Options of a legend below the axes, where it covers nothing.
 _BELOW: dict[str, Any] = {
   'loc': 'upper center',
   'bbox_to_anchor': (0.5, -0.12),
@@ -39,7 +46,7 @@ _BELOW: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RegisterPath:
-  """The registers of one video on their way.
+  """The registers of one video through the steps of sampling.
 
   Attributes:
     video_id: its name.
@@ -57,10 +64,10 @@ class RegisterPath:
 def plot_paths(paths: Sequence[RegisterPath], file: str | os.PathLike) -> None:
   """Draws how the registers of some videos move into one PNG file.
 
-  On the left, the plane of the first two principal components of all that is
-  shown. On the right, cosines by step: of a video's registers to the target
-  of its own captions, to those of the other videos, and to each other; thin
-  lines are single videos.
+  On the left, the plane of the first two principal components of all points.
+  On the right, cosines by step: of a video's registers to the target of its own
+  captions, to those of the other videos, and to each other; thin lines are
+  single videos.
 
   Args:
     paths: at least one, all with as many states.
@@ -147,7 +154,7 @@ def _draw_plane(axes: 'Axes', paths: Sequence[RegisterPath]) -> None:
     for mark, label in zip(_MARKS, _LABELS, strict=True)
   ]
   handles += [
-    Line2D([], [], color=_color(number), label=_literal(path.video_id))
+    Line2D([], [], color=_color(number), label=literal(path.video_id))
     for number, path in enumerate(paths)
   ]
   axes.legend(handles=handles, ncols=4, **_BELOW)
@@ -169,20 +176,9 @@ def _draw_cosines(axes: 'Axes', paths: Sequence[RegisterPath]) -> None:
   axes.legend(**_BELOW)
 
 
-def _literal(text: str) -> str:
-  """Returns text that matplotlib draws as it is, without reading it as TeX."""
-  return text.replace('$', r'\$')
-
-
 def _finish(axes: 'Axes', title: str, x_label: str, y_label: str) -> None:
   from matplotlib.ticker import MaxNLocator
 
-  axes.spines[['top', 'right']].set_visible(False)
-  axes.spines[['left', 'bottom']].set_color(FAINT)
-  axes.tick_params(colors=INK, labelsize=9)
-  axes.set_title(title, loc='left', fontsize=12, fontweight='bold', color=INK)
-  axes.set_xlabel(x_label, fontsize=10, color=INK)
+  frame(axes, title, x_label)
   axes.set_ylabel(y_label, fontsize=10, color=INK)
-  axes.grid(color='#E6E6E6', linewidth=0.8)
-  axes.set_axisbelow(True)
   axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

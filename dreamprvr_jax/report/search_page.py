@@ -1,4 +1,4 @@
-"""What a search found as one HTML file that needs nothing else."""
+"""The results of a search as one HTML file without other files."""
 
 import base64
 import math
@@ -30,7 +30,7 @@ svg { width: 100%; height: 3em; background: #f7f7f7; display: block; }
 
 
 def write_page(found: Mapping[str, Any], path: os.PathLike[str] | str) -> None:
-  """Writes what was found, replacing the file in one step.
+  """Writes the results, replacing the file in one step.
 
   Args:
     found: `index`, the number of `videos`, and `queries`, each with `id`,

@@ -1,4 +1,4 @@
-"""A picture of what a setting does to SumR."""
+"""A picture of SumR by the value of a setting."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dreamprvr_jax.report.canvas import FAINT, INK, new_figure, save
+from dreamprvr_jax.report.canvas import (
+  FAINT,
+  frame,
+  literal,
+  new_figure,
+  save,
+)
 from dreamprvr_jax.report.curves import COLORS
 
 if TYPE_CHECKING:
@@ -49,17 +55,12 @@ def plot_sweep(
   _draw_means(axes, xs, columns, values)
   if numeric and xs.min() > 0 and xs.max() >= _WIDE * xs.min():
     axes.set_xscale('log')
-  _finish(axes, key, xs, [_literal(str(value)) for value in values])
+  _finish(axes, key, xs, [literal(str(value)) for value in values])
   save(figure, path)
 
 
 def _is_number(value: Any) -> bool:
   return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _literal(text: str) -> str:
-  """Returns text that matplotlib draws as it is, without reading it as TeX."""
-  return text.replace('$', r'\$')
 
 
 def _draw_seeds(
@@ -111,7 +112,7 @@ def _draw_means(
     markerfacecolor=COLORS[3],
     markeredgecolor='white',
     zorder=4,
-    label=f'best: {means[best]:.1f} ({_literal(str(values[best]))})',
+    label=f'best: {means[best]:.1f} ({literal(str(values[best]))})',
   )
 
 
@@ -119,13 +120,7 @@ def _finish(
   axes: 'Axes', key: str, xs: np.ndarray, labels: Sequence[str]
 ) -> None:
   """Adds title, grid, a tick at every value and a legend below."""
-  axes.spines[['top', 'right']].set_visible(False)
-  axes.spines[['left', 'bottom']].set_color(FAINT)
-  axes.tick_params(colors=INK, labelsize=9)
-  axes.set_title('SumR', loc='left', fontsize=12, fontweight='bold', color=INK)
-  axes.set_xlabel(_literal(key), fontsize=10, color=INK)
-  axes.grid(axis='y', color='#E6E6E6', linewidth=0.8)
-  axes.set_axisbelow(True)
+  frame(axes, 'SumR', literal(key), grid='y')
   axes.minorticks_off()
   # Long values would run into one another.
   slanted = max(map(len, labels)) > 60 / len(labels)

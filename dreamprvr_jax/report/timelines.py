@@ -1,4 +1,4 @@
-"""A picture of where in the videos a few queries find what they ask for."""
+"""A picture of the moments in videos that match a few queries."""
 
 import dataclasses
 import os
@@ -50,8 +50,8 @@ class VideoRow:
     clip_scores: (c,) similarity of the query to each clip; each clip counts
       for an equal share of the video.
     frame_scores: (f,) similarity to each frame that is real, none padded.
-    moment: what the query describes, as start and end in fractions of the
-      video; None if unknown.
+    moment: the moment that the query describes, start and end as fractions of
+      the video; None if unknown.
     rank: its rank from 1; None for its position among the given rows.
   """
 
@@ -89,8 +89,8 @@ def plot_timelines(
   Each query is a block: the sentence and the rank of the right video, then a
   row for each video with its rank, name and score on the left and its
   timeline on the right. Clip scores are filled steps and frame scores a line,
-  on one scale for all rows of a query; a triangle marks the best moment, a
-  shaded span the one that the query describes.
+  on one scale for all rows of a query. A triangle marks the best moment, and a
+  shaded span marks the moment that the query describes.
 
   Args:
     examples: three to five queries make a readable picture.
@@ -98,13 +98,13 @@ def plot_timelines(
 
   Raises:
     ValueError: without examples, for a query without videos, or for scores
-      that are no vector.
+      that are not vectors.
   """
   _check(examples)
   ruler = new_figure(1, 1)
-  room = _WIDTH - 0.25 - _RANK_WIDTH - _RIGHT_MARGIN
+  width = _WIDTH - 0.25 - _RANK_WIDTH - _RIGHT_MARGIN
   blocks = [
-    canvas.wrap(ruler, example.query, room, _MAX_LINES, **_SENTENCE)
+    canvas.wrap(ruler, example.query, width, _MAX_LINES, **_SENTENCE)
     or ['(empty query)']
     for example in examples
   ]

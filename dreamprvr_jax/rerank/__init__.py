@@ -1,1 +1,1 @@
-"""Re-ranking of a retriever's best candidates, DiffusionRet's way."""
+"""Re-ranking of a retriever's best candidates, as DiffusionRet does it."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-# Rows whose scores are on the device at a time.
+# Rows of scores on the device at a time.
 _BLOCK = 1024
 
 
@@ -17,8 +17,8 @@ class Candidates:
   """The best k of v videos for each of n queries; numpy.
 
   Attributes:
-    videos: (n, k) best first, of equals the lower index.
-    scores: (n, k) the retriever's.
+    videos: (n, k) best first, at equal scores the lower index first.
+    scores: (n, k) scores of the retriever.
     right: (n,) the right video.
     ranks: (n,) the right video's rank by the retriever, from 1.
   """
@@ -30,7 +30,7 @@ class Candidates:
 
   @property
   def contain_right(self) -> np.ndarray:
-    """Whether each list has the right video: what re-ranking can reach."""
+    """Whether each list has the right video, (n,) bool."""
     return self.ranks <= self.videos.shape[1]
 
 
@@ -51,11 +51,11 @@ def best_candidates(
 def training_lists(
   scores: Float[np.ndarray, 'n v'], right: Int[np.ndarray, ' n'], count: int
 ) -> Int[np.ndarray, 'n k']:
-  """Returns lists for training: the right video first, then the wrong ones
-  that the retriever likes best.
+  """Returns lists for training, int32.
 
-  Candidates are videos, so none is there twice, and none is the right one of
-  another sentence about the same video.
+  The right video comes first, then the wrong ones by falling score. Candidates
+  are videos, so no list has one twice, or the right one of another sentence
+  about the same video.
   """
   wrong = np.array(scores, np.float32)
   wrong[np.arange(len(right)), right] = -np.inf

@@ -1,4 +1,4 @@
-"""What a re-ranker sees of a split: a frozen retriever's encodings."""
+"""Input of a re-ranker: encodings of a split by a frozen retriever."""
 
 import dataclasses
 import pathlib
@@ -27,7 +27,7 @@ class RerankFeatures:
   queries: Any  # (n, d) float32, pooled
   tokens: Any  # (v, f, d)
   token_mask: Any  # (v, f) bool
-  scores: Any = None  # (n, v) float32, the retriever's; only on the host
+  scores: Any = None  # (n, v) float32, of the retriever; only on the host
 
   def inputs(
     self, rows: Int[Array, ' b'], lists: Int[Array, 'b k']
@@ -40,7 +40,7 @@ class RerankFeatures:
   def of_videos(
     self, videos: Int[np.ndarray, ' m'], queries: Int[np.ndarray, ' k']
   ) -> 'RerankFeatures':
-    """Returns the part that some videos and queries are."""
+    """Returns the features of some videos and queries."""
     return RerankFeatures(
       queries=self.queries[queries],
       tokens=self.tokens[videos],
@@ -49,7 +49,7 @@ class RerankFeatures:
     )
 
   def on_device(self) -> 'RerankFeatures':
-    """Returns what the device needs: all but the scores."""
+    """Returns the features without the scores, which devices do not need."""
     return dataclasses.replace(self, scores=None)
 
 
@@ -59,7 +59,7 @@ def encode(
   """Returns the features of the evaluator's split, numpy.
 
   Args:
-    evaluator: Of the split.
+    evaluator: The split's evaluator.
     variables: The retriever's variables, replicated over the mesh.
     tokens: 'clip', 'frame' or 'all' of them.
     watch: Progress bars, and whether to stop.
@@ -84,7 +84,7 @@ def encode(
 def _tokens(
   corpus: EncodedCorpus, kind: str
 ) -> tuple[Float[np.ndarray, 'v f d'], Bool[np.ndarray, 'v f']]:
-  """Returns the tokens of all videos in corpus order, and what is real."""
+  """Returns the tokens of all videos in corpus order, and their mask."""
   found, masks = [], []
   for videos in corpus.whole():
     parts = []
@@ -112,8 +112,10 @@ def save(path: pathlib.Path, features: RerankFeatures, origin: str) -> None:
 
 
 def restore(path: pathlib.Path, origin: str) -> RerankFeatures | None:
-  """Returns the features of a file, or None if they are of another origin or
-  cannot be read."""
+  """Returns the features of a file.
+
+  Returns None if they have another origin or cannot be read.
+  """
   if not path.exists() or not _is_whole(path):
     return None
   names = [field.name for field in dataclasses.fields(RerankFeatures)]
@@ -121,7 +123,7 @@ def restore(path: pathlib.Path, origin: str) -> RerankFeatures | None:
     with np.load(path) as file:
       found = {name: file[name] for name in ('origin', *names)}
   except (OSError, ValueError, KeyError):
-    # Of another program: they are made again.
+    # A file of another program: the features are computed again.
     return None
   if str(found.pop('origin')) != origin:
     return None
@@ -131,7 +133,7 @@ def restore(path: pathlib.Path, origin: str) -> RerankFeatures | None:
 def _is_whole(path: pathlib.Path) -> bool:
   """Returns whether every array of a file is as it was written.
 
-  Looked at before numpy does, which believes a damaged shape.
+  Checked before numpy reads it, which trusts a damaged shape.
   """
   try:
     with zipfile.ZipFile(path) as file:
@@ -141,5 +143,5 @@ def _is_whole(path: pathlib.Path) -> bool:
 
 
 def place(features: RerankFeatures, sharding: Any) -> RerankFeatures:
-  """Returns the features on the devices, a whole copy on each."""
+  """Returns the features on the devices, without the scores."""
   return jax.device_put(features.on_device(), sharding)

@@ -1,4 +1,4 @@
-"""What becomes of a retriever's scores: fusion, ranks, corrections."""
+"""Fusion with the retriever's scores, new ranks, and corrections of scores."""
 
 import dataclasses
 import itertools
@@ -24,7 +24,7 @@ class Fusion:
 
   Source: docs/method.md, "Re-ranking".
 
-  What is added is positive, so a list stays above all other videos.
+  The added share is positive, so a list stays above all other videos.
   """
 
   temperature: float = 1.0
@@ -54,8 +54,10 @@ def ranks_after(
 def tune(
   candidates: Candidates, found: Float[np.ndarray, 'n k']
 ) -> tuple[Fusion, dict[str, float]]:
-  """Returns the fusion with the best SumR, and its metrics; of equals the
-  gentlest."""
+  """Returns the fusion with the best SumR, and its metrics.
+
+  At equal SumR, the lower temperature and then the lower weight wins.
+  """
   best: tuple[Fusion, dict[str, float]] | None = None
   for temperature, weight in itertools.product(TEMPERATURES, WEIGHTS):
     fusion = Fusion(temperature, weight)
@@ -83,16 +85,17 @@ def corrected(
   kind: str,
   bank: Float[np.ndarray, 'm v'] | None = None,
 ) -> Float[np.ndarray, 'n v']:
-  """Returns scores that have seen other queries; for comparison only.
+  """Returns scores corrected by other queries' scores; for comparison only.
 
   'dual_softmax' (Cheng et al. 2021): each score times the softmax over all
   queries of its video's column. 'qb_norm' (Bogolin et al. 2022, dynamic
   inverted softmax): the scores of videos are lowered by how much the queries
-  of a bank like them, for queries whose best video is the best of one of the
-  bank; in the logarithm, which keeps the order and the scale.
+  of a bank match them, for queries whose best video is also the best of a
+  query of the bank. It is computed in the logarithm, which keeps the order and
+  the scale.
 
   Raises:
-    UserError: If `kind` is unknown, or qb_norm is asked for without a bank.
+    UserError: If `kind` is unknown, or 'qb_norm' without a bank.
   """
   if kind not in CORRECTIONS:
     raise UserError(

@@ -1,5 +1,4 @@
-"""Training videos that are kept back: they choose, nothing is trained on
-them."""
+"""Training videos that are held out, for choices instead of training."""
 
 import dataclasses
 import zlib
@@ -18,7 +17,7 @@ from dreamprvr_jax.rerank.features import RerankFeatures
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-  """A retrieval task of videos that are kept back."""
+  """A retrieval task on the videos that are held out."""
 
   features: RerankFeatures
   candidates: Candidates
@@ -31,16 +30,16 @@ def divide(
   seed: int,
   count: int,
 ) -> tuple[RerankFeatures, Int[np.ndarray, 'm k'], HeldOut]:
-  """Returns (features, lists) to train on, and what is held out.
+  """Returns features and lists to train on, and the held-out task.
 
-  The videos held out are no candidates in training: a network would learn
-  that they are always wrong.
+  Held-out videos are not candidates in training: a network would learn that
+  they are always wrong.
 
   Args:
-    features: Of the training split, numpy.
+    features: Those of the training split, numpy.
     right: The right video of each query.
-    share: Of the videos, to be kept back.
-    seed: The run's.
+    share: Share of the videos that is held out.
+    seed: Seed of the run.
     count: Candidates of a list.
 
   Raises:
@@ -50,7 +49,7 @@ def divide(
   number = max(round(share * total), 2)
   if total - number < 2:
     raise UserError(
-      f'the train split has {total} videos: too few to keep {number} back and '
+      f'the train split has {total} videos: too few to hold {number} out and '
       'train on lists of the others'
     )
   random = np.random.default_rng([seed, zlib.crc32(b'held out')])

@@ -1,4 +1,4 @@
-"""Re-ranking networks by config, and how they are trained and asked."""
+"""Re-ranking networks by config: their training pass and their scores."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -28,11 +28,11 @@ class RerankModel:
 
   Attributes:
     network: The Flax module.
-    schedule: Of the diffusion process.
-    diffusion: Whether the network was trained on noisy scores; if not, it
-      sees zeros and step 0, and one pass is all there is.
-    negative: What wrong candidates are in the clean scores (0 or -1).
-    eta: Of DDIM.
+    schedule: Schedule of the diffusion process.
+    diffusion: Whether the network is trained on noisy scores. If not, it gets
+      zeros and step 0, and makes one pass.
+    negative: Clean score of wrong candidates (0 or -1).
+    eta: DDIM's share of fresh noise per step.
   """
 
   network: nn.Module
@@ -55,13 +55,13 @@ class RerankModel:
   def training_pass(
     self, variables: Any, key: Key[Array, ''], inputs: tuple[Any, ...]
   ) -> Float[Array, 'b k']:
-    """Returns the network's output on lists whose first candidate is right.
+    """Returns the network's output on lists that begin with the right video.
 
-    With diffusion, at one random step per list;
-    see docs/method.md, "Re-ranking".
+    With diffusion, each list is at one random step; see docs/method.md,
+    "Re-ranking".
 
     Args:
-      variables: The network's.
+      variables: The network's variables.
       key: Randomness of this pass.
       inputs: From `RerankFeatures.inputs`.
     """
@@ -93,13 +93,13 @@ class RerankModel:
     """Returns the clean scores of some lists.
 
     Args:
-      variables: The network's.
-      key: Of the noise that sampling starts from.
-      numbers: Numbers of the queries: each draws noise of its own, whatever
-        other queries are there.
+      variables: The network's variables.
+      key: Key of the noise that sampling starts from.
+      numbers: Numbers of the queries. Each draws its own noise, whatever the
+        other queries are.
       inputs: From `RerankFeatures.inputs`.
-      how: 'sample' (DDIM from noise) or 'single' (one pass at x = 0, at the
-        noisiest step, whose x says nothing).
+      how: 'sample' (DDIM from noise) or 'single' (one pass at x = 0 and the
+        noisiest step, where x carries no information).
       num_steps: Steps of DDIM.
     """
     if how not in PASSES:
@@ -122,7 +122,7 @@ class RerankModel:
     return sample(
       self.schedule,
       lambda x, step: apply(variables, x, step, terms, method='denoise'),
-      # Not the number of a step: those are drawn by DDIM if eta is not 0.
+      # Not the number of a step: DDIM draws those if eta is not 0.
       draw(self.schedule.num_steps),
       step_inputs=apply(variables, method='step_terms'),
       noise=draw,
@@ -138,7 +138,7 @@ def build_reranker(settings: Mapping[str, Any], width: int) -> RerankModel:
 
   Args:
     settings: `config.rerank`.
-    width: Of the retriever's queries and tokens.
+    width: Width of the retriever's queries and tokens.
 
   Raises:
     UserError: If an option is unknown.
@@ -160,7 +160,7 @@ def build_reranker(settings: Mapping[str, Any], width: int) -> RerankModel:
     raise UserError(
       f'config.rerank.network is {name!r}; choose from {NETWORKS}'
     )
-  # Refused now rather than after the training.
+  # Checked now rather than after the training.
   sampling_steps(schedule, settings['sampling_steps'])
   return RerankModel(
     network,

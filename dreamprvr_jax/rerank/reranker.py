@@ -1,4 +1,4 @@
-"""Asking a trained re-ranker about lists of candidates."""
+"""Scores of lists of candidates by a re-ranker."""
 
 import functools
 from typing import Any
@@ -12,8 +12,7 @@ from jaxtyping import Float, Int
 from dreamprvr_jax import rng
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.progress import Watch
-from dreamprvr_jax.rerank import features as features_room
-from dreamprvr_jax.rerank.features import RerankFeatures
+from dreamprvr_jax.rerank.features import RerankFeatures, place
 from dreamprvr_jax.rerank.networks import RerankModel
 
 # Lists at a time, over all devices.
@@ -21,9 +20,9 @@ _CHUNK = 64
 
 
 class Reranker:
-  """A re-ranker at work on one split; its programs are compiled once.
+  """A re-ranker on one split; its programs are compiled once.
 
-  Lists are split over the devices, the features of the split are on each.
+  Lists are split over the devices; each has the features of the whole split.
   """
 
   def __init__(
@@ -40,14 +39,14 @@ class Reranker:
     Args:
       model: The re-ranker.
       mesh: The device mesh.
-      features: Of the split.
-      seed: Of the noise that sampling starts from.
+      features: Those of the split.
+      seed: Seed of the noise that sampling starts from.
       chunk: Lists at a time; results do not depend on it.
     """
     self._mesh, self._seed = mesh, seed
     self._chunk = -(-chunk // mesh.size) * mesh.size
     whole = meshes.replicated(mesh)
-    self._features = features_room.place(features, whole)
+    self._features = place(features, whole)
     by_row = meshes.by_row(mesh)
 
     @functools.partial(
@@ -81,7 +80,7 @@ class Reranker:
     """Returns the scores of the candidates of all queries of the split.
 
     Args:
-      variables: The network's.
+      variables: The network's variables.
       lists: Candidates of each query.
       how: See `RerankModel.scores`.
       num_steps: Steps of DDIM.
@@ -90,7 +89,7 @@ class Reranker:
     """
     count, size = len(lists), self._chunk
     watch = watch or Watch(show=False)
-    # The last chunk is filled up with queries from the start.
+    # The last chunk is filled up with the first queries.
     rows = np.arange(-(-count // size) * size) % count
     key = rng.stream_key(self._seed, 'rerank', noise)
     found = []

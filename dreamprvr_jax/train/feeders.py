@@ -1,8 +1,8 @@
-"""What the loop asks for its next updates: one by one, or several at a time.
+"""Feeders make the updates of training: one by one, or several at a time.
 
-Either issues its updates before it waits for those of the call before, so the
-device always has something to do, and never more than two calls are under
-way: memory, and the answer to a stop request, stay bounded.
+A feeder issues its updates before it waits for those of the call before, so
+the device always has work. At most two calls are under way, which bounds the
+memory and the time until a stop request is answered.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,11 +29,11 @@ class Feeder(Protocol):
     Args:
       state: The state before them; donated.
       first: Number of the first batch, from the start of training.
-      count: How many may be made; all in one epoch.
+      count: The most updates, all in one epoch.
 
     Returns:
-      The state behind them, their scalars (stacked if there may be several),
-      how many they are.
+      The state after them, their scalars (stacked if there may be several),
+      and their number.
     """
     ...
 
@@ -86,7 +86,7 @@ class GatheredBatches:
 
     Args:
       gather: From `resident.compile_gather`.
-      split: What is trained on.
+      split: The training split.
       slots_of: Caption slots of a batch, by its number.
       position: Number of the first batch.
     """
@@ -99,11 +99,11 @@ class GatheredBatches:
     return self._gather(self._split, np.int32(number), self._slots_of(number))
 
   def close(self) -> None:
-    """Does nothing: there is no background work."""
+    """Does nothing: it has no background work."""
 
 
 class BatchFeeder:
-  """One update a call; the next batch is on its way while it runs."""
+  """One update a call; the next batch is made while it runs."""
 
   def __init__(self, update: TrainStep, batches_from: Callable[[int], Batches]):
     """Prepares the feeder.
@@ -133,14 +133,14 @@ class BatchFeeder:
     return state, scalars, 1
 
   def close(self) -> None:
-    """Ends the stream; what was made ahead is dropped."""
+    """Ends the stream and drops the batch that was made ahead."""
     if self._batches is not None:
       self._batches.close()
     self._batches = self._ready = None
 
 
 class SplitFeeder:
-  """Several updates a call, whose program gathers the batches itself."""
+  """Several updates a call, in a program that gathers the batches itself."""
 
   def __init__(
     self,
@@ -153,7 +153,7 @@ class SplitFeeder:
 
     Args:
       steps: From `step.compile_steps`.
-      split: What is trained on.
+      split: The training split.
       slots_of: Caption slots of a batch, by its number.
       most: Updates of one call, as `steps` was compiled for.
     """
@@ -164,7 +164,7 @@ class SplitFeeder:
   def advance(
     self, state: TrainState, first: int, count: int
   ) -> tuple[TrainState, Scalars, int]:
-    """See `Feeder`; batches of one call have equally many caption slots."""
+    """See `Feeder`; the batches of one call have the same caption slots."""
     slots, done = self._slots_of(first), 1
     while done < min(count, self._most) and slots == self._slots_of(
       first + done
@@ -176,4 +176,4 @@ class SplitFeeder:
     return state, scalars, done
 
   def close(self) -> None:
-    """Does nothing: there is no background work."""
+    """Does nothing: it has no background work."""

@@ -1,12 +1,12 @@
 """The training loop: epochs, evaluation, early stopping, exact resume.
 
-Where a run starts, in this order:
-  1. the newest checkpoint of its workdir, mid-epoch ones included;
-  2. initial values from the seed.
-At the end of an epoch: evaluate, save the weights if they are the best, save
-the state. A run killed between any two of these repeats what was not saved,
-with the same numbers, because batches and random bits are functions of the
-step.
+A run starts from the newest checkpoint of its workdir, mid-epoch ones included,
+or from initial values by the seed.
+
+At the end of an epoch it evaluates, saves the weights if they are the best, and
+saves the state. A run that is killed between any two of these repeats the
+unsaved part with the same numbers, because batches and random bits are
+functions of the step.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class LoopOptions:
-  """Numbers of the loop; all durations in epochs or steps.
+  """Numbers of the loop, in epochs or steps.
 
   Attributes:
     epochs: Epochs at most.
@@ -75,7 +75,7 @@ class Outcome:
 
   Attributes:
     status: 'finished', 'early' (patience ran out) or 'interrupted'.
-    position: Where it is.
+    position: Where it ended.
   """
 
   status: str
@@ -83,7 +83,7 @@ class Outcome:
 
 
 class Loop:
-  """One run; `run` returns when it is finished or asked to stop."""
+  """One run; `run` returns at its end or after a stop request."""
 
   def __init__(
     self,
@@ -106,7 +106,7 @@ class Loop:
       learning_rate: Rate by update number, for the log.
       checkpoints: The run's checkpoints; the newest one is resumed from.
       log: Opens the metric log of a run that is at a step.
-      stop: The stop request that is looked at between steps.
+      stop: The stop request, which is read between steps.
       options: Numbers.
     """
     self._feeder, self._options = feeder, options
@@ -170,7 +170,7 @@ class Loop:
     return None
 
   def _train_epoch(self, epoch: int) -> bool:
-    """Trains to the end of `epoch`; False if asked to stop before."""
+    """Trains to the end of `epoch`; returns False if stopped before."""
     options, position = self._options, self._position
     end = (epoch + 1) * options.steps_per_epoch
     self._steps.begin(position.step)
@@ -185,7 +185,7 @@ class Loop:
       while position.step < end:
         owed = self._steps.due(position.step)
         self._state, scalars, done = self._feeder.advance(
-          self._state, position.step, self._room(position.step)
+          self._state, position.step, self._most_updates(position.step)
         )
         self._steps.add(position.step, done, scalars)
         position.step += done
@@ -199,7 +199,7 @@ class Loop:
         if stop or save or position.step == end:
           row = self._steps.settle()
         elif owed:
-          # The newest call is left alone: it keeps the device busy meanwhile.
+          # The newest call is not waited for: it keeps the device busy.
           row = self._steps.settle(leave=1)
         if row:
           progress.set_postfix(loss=f'{row["loss/total"]:.4g}')
@@ -209,9 +209,8 @@ class Loop:
           self._save()
     return True
 
-  def _room(self, step: int) -> int:
-    """Returns the updates from `step` to the next row, checkpoint or end of
-    epoch."""
+  def _most_updates(self, step: int) -> int:
+    """Returns the updates until the next row, checkpoint or end of epoch."""
     options = self._options
     lengths = (
       options.steps_per_epoch,
@@ -230,7 +229,7 @@ class Loop:
     self._save()
 
   def _finish_epoch(self, done: int) -> bool:
-    """Evaluates after `done` epochs; False if asked to stop before the end."""
+    """Evaluates after `done` epochs; returns False if stopped meanwhile."""
     began = time.monotonic()
     try:
       metrics = self._evaluate(

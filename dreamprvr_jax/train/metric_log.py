@@ -20,12 +20,12 @@ TENSORBOARD = 'tensorboard'
 def read_rows(workdir: os.PathLike[str] | str) -> list[dict[str, Any]]:
   """Returns the rows that a run has logged so far; none without a file.
 
-  A last line that a killed run left half written is passed over, any other
-  damaged line with a warning.
+  A last line that a killed run left half written is left out, and so is any
+  other damaged line, with a warning.
   """
   path = pathlib.Path(workdir) / METRICS_FILE
   try:
-    # What is no text is no row either.
+    # Bytes that are not UTF-8 make a line that is not JSON.
     lines = path.read_bytes().decode('utf-8', 'replace').split('\n')
   except FileNotFoundError:
     return []
@@ -40,7 +40,7 @@ def read_rows(workdir: os.PathLike[str] | str) -> list[dict[str, Any]]:
 
 
 def _row(line: str) -> dict[str, Any] | None:
-  """Returns what a line holds; None if it is no row."""
+  """Returns the row of a line; None if it is damaged."""
   try:
     row = json.loads(line)
   except (ValueError, RecursionError):
@@ -68,7 +68,7 @@ class MetricLog:
     path = root / METRICS_FILE
     folders.write_text(path, ''.join(json.dumps(row) + '\n' for row in kept))
     self._file = path.open('a', encoding='utf-8')
-    # Slow to import: only a run that trains pays for it.
+    # Slow to import, and only training needs it.
     from tensorboardX import SummaryWriter
 
     self._board = SummaryWriter(

@@ -1,4 +1,4 @@
-"""Stopping in good order on SIGTERM or Ctrl-C."""
+"""Stopping a run cleanly on SIGTERM or Ctrl-C."""
 
 import signal
 from types import FrameType
@@ -10,9 +10,9 @@ import numpy as np
 class StopRequest:
   """Remembers that a signal asked the run to stop.
 
-  The first signal only sets a flag, which the loop reads between two steps;
-  a second Ctrl-C interrupts at once. Use as a context manager: the former
-  handlers come back at the end.
+  The first signal only sets a flag, which the loop reads between two steps. A
+  second Ctrl-C interrupts at once. It is a context manager that restores the
+  former handlers at its end.
   """
 
   def __init__(self):

@@ -1,4 +1,4 @@
-"""The scalars of updates: looked at late, so that no update waits for it."""
+"""The scalars of updates, read late so that no update waits for them."""
 
 import dataclasses
 import time
@@ -42,7 +42,7 @@ class _Call:
   first: int
   count: int
   scalars: Scalars
-  rate: Any  # of the last one, if it has a row
+  rate: Any  # learning rate of the last one, if it has a row
 
 
 class StepLog:
@@ -55,12 +55,12 @@ class StepLog:
     log_every: int,
     steps_per_epoch: int,
   ):
-    """Takes down nothing yet.
+    """Starts without scalars.
 
     Args:
-      log: Where rows go.
+      log: The log that rows are written to.
       learning_rate: Rate by update number.
-      log_every: Steps between two rows; the end of an epoch has one, too.
+      log_every: Steps between two rows; the end of an epoch has a row, too.
       steps_per_epoch: Updates of an epoch.
     """
     self._log, self._learning_rate = log, learning_rate
@@ -69,7 +69,7 @@ class StepLog:
     self._began, self._first = 0.0, 0
 
   def begin(self, step: int) -> None:
-    """Starts the clock of an epoch, or of what is left of it."""
+    """Starts the clock of an epoch, or of the rest of one."""
     self._began, self._first = time.monotonic(), step
 
   def due(self, step: int) -> bool:
@@ -77,9 +77,9 @@ class StepLog:
     return step % self._every == 0 or step % self._steps_per_epoch == 0
 
   def add(self, first: int, count: int, scalars: Scalars) -> None:
-    """Takes down what was issued; does not wait for it."""
+    """Adds the scalars of issued updates; does not wait for them."""
     step = first + count
-    # Asked for now: later it would wait behind updates that are issued later.
+    # Computed now: later it would wait behind updates that are issued later.
     rate = self._learning_rate(step - 1) if self.due(step) else None
     self._calls.append(_Call(first, count, scalars, rate))
 
@@ -87,7 +87,7 @@ class StepLog:
     """Checks all updates but those of the newest `leave` calls.
 
     Returns:
-      The newest row that was due and is now written, if there is one.
+      The newest row that was written, or None.
 
     Raises:
       NotFiniteError: If an update was not finite.

@@ -1,8 +1,8 @@
-"""Weights for use: loading a trained model, and handing it on."""
+"""Loading a trained model, and exporting it."""
 
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -17,6 +17,7 @@ from dreamprvr_jax.models.template import blank_batch, variable_shapes
 from dreamprvr_jax.types import Batch
 
 SAFETENSORS_FILE = 'weights.safetensors'
+OFFICIAL_FILE = 'official.safetensors'
 
 
 def lengths_of(config: Mapping[str, Any]) -> dict[str, int]:
@@ -36,7 +37,7 @@ def model_of(config: Mapping[str, Any]) -> nn.Module:
 def blank_of(
   config: Mapping[str, Any], visual_width: int, text_width: int
 ) -> Batch:
-  """Returns a batch of zeros as a config's data has them."""
+  """Returns a batch of zeros with the shapes of a config's data."""
   return blank_batch(
     visual_width,
     text_width,
@@ -65,14 +66,13 @@ def load(
 
   Args:
     directory: A training run's workdir (its best epoch is taken), or a folder
-      that --mode=import or --mode=export wrote, or a download from the hub,
-      which has the weights as safetensors only.
-    config: What the model is built from instead of the config that is stored
-      there.
+      that import or export wrote, or a download from the hub, which has the
+      weights as safetensors only.
+    config: A config to build the model from instead of the stored one.
 
   Raises:
-    CheckpointError: If there is no checkpoint, it cannot be read, or its
-      weights are not those of a model of `config`; the keys are named.
+    CheckpointError: If the checkpoint is missing or cannot be read, or if its
+      weights do not fit a model of `config`; names the keys.
   """
   stored = checkpoints.read_config(directory)
   wanted: Mapping[str, Any] = stored['config'] if config is None else config
@@ -140,8 +140,10 @@ def _check_shapes(
   config: Mapping[str, Any],
   directory: os.PathLike[str] | str,
 ) -> None:
-  """Raises CheckpointError if stored weights are of other shapes than those of
-  a config; names the keys that make the difference."""
+  """Raises CheckpointError if stored weights do not fit a config.
+
+  The error names the keys that change the shapes.
+  """
   former = stored['config']
   wanted = _shapes(stored, former)
   if _shapes(stored, config) == wanted:
@@ -154,9 +156,9 @@ def _check_shapes(
       if before != value and _shapes(stored, alone) != wanted:
         culprits.append(f'config.{section}.{key} is {value!r}, not {before!r}')
   raise CheckpointError(
-    f'the weights in {directory} are of another model than the one that is '
-    f'asked for ({"; ".join(culprits) or "by several keys together"}); leave '
-    'out what says so'
+    f'the weights in {directory} do not fit the requested model '
+    f'({"; ".join(culprits) or "several keys together differ"}); leave these '
+    'settings out'
   )
 
 
@@ -164,20 +166,24 @@ def export(
   directory: os.PathLike[str] | str,
   target: os.PathLike[str] | str,
   config: Mapping[str, Any] | None = None,
+  *,
+  rename: Callable[[Any, str], dict[str, np.ndarray]] | None = None,
 ) -> list[str]:
-  """Writes a model's weights and config to `target`; returns what was written.
+  """Writes a model's weights and config; returns the names of the files.
 
-  Two forms: an orbax checkpoint, which `load` reads, and a safetensors file
-  with the names of our variables joined by dots.
+  The weights are written as an orbax checkpoint, which `load` reads, and as a
+  safetensors file with the names of our variables joined by dots.
 
   Args:
     directory: The checkpoint, see `load`.
-    target: Where to.
-    config: What is written instead of the stored config, see `load`.
+    target: The folder to write to.
+    config: A config to write instead of the stored one, see `load`.
+    rename: From variables and the model's name to tensors under the names of
+      the authors' program, for a second safetensors file; None to omit it.
 
   Raises:
-    CheckpointError: If `directory` holds no readable checkpoint, or weights of
-      another model than that of `config`.
+    CheckpointError: If `directory` has no readable checkpoint, or its weights
+      do not fit a model of `config`.
   """
   from safetensors.numpy import save_file
 
@@ -187,10 +193,12 @@ def export(
     stored['config'] = dict(config)
   checkpoints.save_weights(target, variables, stored)
   flat = flax.traverse_util.flatten_dict(variables, sep='.')
-  with folders.replacing(pathlib.Path(target) / SAFETENSORS_FILE) as partial:
-    save_file({k: np.asarray(v) for k, v in flat.items()}, partial)
-  return [
-    checkpoints.CONFIG_FILE,
-    f'{checkpoints.WEIGHTS}/',
-    SAFETENSORS_FILE,
-  ]
+  files = {SAFETENSORS_FILE: flat}
+  if rename is not None:
+    files[OFFICIAL_FILE] = rename(variables, stored['config']['model']['name'])
+  for name, tensors in files.items():
+    # The writer takes the bytes of an array in their order in memory.
+    arrays = {k: np.asarray(v, order='C') for k, v in tensors.items()}
+    with folders.replacing(pathlib.Path(target) / name) as partial:
+      save_file(arrays, partial)
+  return [checkpoints.CONFIG_FILE, f'{checkpoints.WEIGHTS}/', *files]

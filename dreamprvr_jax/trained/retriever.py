@@ -1,4 +1,4 @@
-"""A trained model that encodes queries and videos, and what identifies it."""
+"""A trained retriever: model, variables and their digest."""
 
 import dataclasses
 import hashlib
@@ -21,11 +21,11 @@ class Retriever:
   """A trained retriever.
 
   Attributes:
-    checkpoint: Where it is.
+    checkpoint: Its folder.
     model: The Flax module.
     variables: Its variables.
-    digest: Of the variables.
-    stored: Its config.json, with the config that the model is built from.
+    digest: 16 hexadecimal digits of the variables' SHA-256.
+    stored: Its config.json, with the config that the model was built from.
   """
 
   checkpoint: str
@@ -43,12 +43,12 @@ class Retriever:
     """Returns the retriever of a workdir, an import or an export.
 
     Args:
-      checkpoint: Where it is.
-      config: What the model is built from instead of the stored config.
+      checkpoint: Its folder.
+      config: A config to build the model from instead of the stored one.
 
     Raises:
-      CheckpointError: If there is no checkpoint, it cannot be read, or its
-        weights are not those of a model of `config`.
+      CheckpointError: If the checkpoint is missing or cannot be read, or if its
+        weights do not fit a model of `config`.
     """
     model, variables = load(checkpoint, config)
     stored = checkpoints.read_config(checkpoint)
@@ -83,7 +83,7 @@ class Retriever:
     Args:
       features: (n, words, e), or (words, e) of one query.
       mask: (n, words) or (words,), which of them are real; all if None. Words
-        behind the most that the model reads are cut.
+        beyond the model's maximum are cut off.
 
     Raises:
       UserError: If the shape does not fit, a number is not finite, or a query
@@ -100,7 +100,7 @@ class Retriever:
         'was trained with'
       )
     if not len(found):
-      raise UserError('there is no query; give at least one')
+      raise UserError('no query was given; give at least one')
     real = np.ones(found.shape[:2], bool)
     if mask is not None:
       real = np.atleast_2d(np.asarray(mask, bool))
@@ -111,10 +111,10 @@ class Retriever:
       )
     if not np.isfinite(found[real]).all():
       raise UserError(
-        'word features hold numbers that are not finite; make them again'
+        'word features have numbers that are not finite; compute them again'
       )
     if not real[:, :length].any(axis=1).all():
-      raise UserError('a query has no word; leave it out, or mend its mask')
+      raise UserError('a query has no word; leave it out, or correct its mask')
     short = max(length - found.shape[1], 0)
     found = np.pad(found[:, :length], ((0, 0), (0, short), (0, 0)))
     real = np.pad(real[:, :length], ((0, 0), (0, short)))

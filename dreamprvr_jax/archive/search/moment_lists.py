@@ -98,4 +98,4 @@ def _places(
     best.ravel()[order], np.arange(num_videos), side='right'
   )
   for here in np.split(order, ends[:-1]):
-    yield np.unravel_index(here, best.shape)
+    yield here // best.shape[1], here % best.shape[1]

@@ -252,7 +252,7 @@ def assert_refused(saved, workdir, sentence):
     saved.wait()
   assert f'written to {workdir / LATEST} ({sentence})' in str(e.value)
   assert 'about 1.5 MiB are needed, ' in str(e.value)
-  assert 'make room and give the same command again' in str(e.value)
+  assert 'free disk space and give the same command again' in str(e.value)
   saved.wait()
   saved.close()
 

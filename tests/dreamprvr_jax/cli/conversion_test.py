@@ -125,6 +125,12 @@ def test_export_and_three_lines(place):
   )
   sizes = sum(leaf.size for leaf in jax.tree.leaves(variables))
   assert sum(t.size for t in tensors.values()) == sizes
+  # The names and numbers that the authors' program loads.
+  theirs = load_file(place / 'exported/official.safetensors')
+  assert theirs.keys() == state_dict().keys()
+  for name, value in state_dict().items():
+    assert theirs[name].shape == value.shape
+    np.testing.assert_array_equal(theirs[name], value, err_msg=name)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +152,7 @@ def test_export_and_three_lines(place):
     ),
     (
       lambda s: s['query_encoder.norm1.weight'].fill(np.nan),
-      'query_encoder.norm1.weight holds NaN',
+      'query_encoder.norm1.weight has NaN',
     ),
     (
       lambda s: s.pop('video_qformer.query_tokens'),

@@ -147,7 +147,7 @@ def test_full_disk_costs_only_the_steps_since_the_last_state(shared, tmp_path):
     code, _, err = train(shared, workdir)
     assert code == 2, err
     assert 'No space left on device' in err
-    assert 'make room and give the same command again' in err
+    assert 'free disk space and give the same command again' in err
     assert 'Traceback' not in err
     assert runs.losses(workdir)
     disks.enlarge(disk, '64m')

@@ -194,7 +194,7 @@ def test_rows_of_a_table():
   [
     (['--config.rerank.network=mlp'], "network is 'mlp'"),
     (['--config.rerank.held_out=0.0'], 'held_out is 0.0; give a share'),
-    (['--config.rerank.held_out=0.99'], 'too few to keep'),
+    (['--config.rerank.held_out=0.99'], 'too few to hold'),
     (['--config.rerank.candidates=1'], 'a list needs 2 or more'),
     (['--config.rerank.tokens=words'], "tokens is 'words'"),
   ],

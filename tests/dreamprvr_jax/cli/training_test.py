@@ -176,7 +176,7 @@ def test_streaming_equals_resident(shared):
 def test_device_equals_resident(shared):
   code, _, err = train(shared, 'device', DEVICE)
   assert code == 0, err
-  assert "pipeline 'device': 0.00 GiB in float32, asked for" in err
+  assert "pipeline 'device': 0.00 GiB in float32, as configured" in err
   for kind in ('train', 'eval'):
     ours, theirs = (
       [

@@ -200,7 +200,7 @@ def start(code, environ=None):
       'import logging, os, signal\n'
       'logging.basicConfig(format="%(message)s")\n'
       'logging.getLogger("dreamprvr_jax").setLevel(logging.INFO)\n'
-      f'from dreamprvr_jax import processes\n{code}',
+      f'from dreamprvr_jax.devices import processes\n{code}',
     ],
     cwd=runs.ROOT,
     env={**os.environ, 'JAX_PLATFORMS': 'cpu', **(environ or {})},

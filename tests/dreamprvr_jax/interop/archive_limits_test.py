@@ -76,7 +76,7 @@ def test_an_encrypted_member(path):
 def test_members_that_memory_has_no_room_for(path, monkeypatch):
   write(path, WHOLE, {'data/0': bytes(2**16)})
   monkeypatch.setattr(torch_archive, 'available_memory', lambda: 2**15)
-  with pytest.raises(ArchiveError, match='than memory has room for'):
+  with pytest.raises(ArchiveError, match='larger than the free memory'):
     read_archive(path)
 
 

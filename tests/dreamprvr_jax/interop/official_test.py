@@ -140,5 +140,5 @@ def test_sizes_and_numbers_of_the_file(name):
 
 
 def test_foreign_state_dict():
-  with pytest.raises(WeightsError, match=r'none of dreamprvr.*holds backbone'):
+  with pytest.raises(WeightsError, match=r'none of dreamprvr.*has backbone'):
     official.model_of_state({'backbone.weight': np.zeros(3)})

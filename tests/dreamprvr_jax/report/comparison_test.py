@@ -72,7 +72,7 @@ def test_sentences(table):
   assert 'more than twice' in more
   assert 'not more' not in more
   assert 'not more than twice' in fewer
-  assert 'the spread is not known' in unknown
+  assert 'no known spread' in unknown
 
 
 def test_latex(table):
