@@ -81,7 +81,7 @@ def keep_programs(config: ConfigDict) -> None:
 
 
 def data_options(config: ConfigDict) -> DataOptions:
-  """Returns the options of the data room."""
+  """Returns the options of the data pipeline."""
   data = config.data
   given = {
     'root': data.root,

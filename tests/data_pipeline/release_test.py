@@ -358,9 +358,7 @@ def test_flat_features_that_lack_something(content, options, tmp_path):
     DataError, match=r"video 'v_d' .*no frame features in .*tiny_clip\.h5"
   ):
     open_corpus(flat)
-  with pytest.raises(
-    DataError, match=r'has tiny_clip\.h5; set the option `f'
-  ):
+  with pytest.raises(DataError, match=r'has tiny_clip\.h5; set the option `f'):
     open_corpus(options)
   other = dataclasses.replace(flat, text_feature='tiny_clip.h5')
   with pytest.raises(DataError, match=r'has roberta_tiny_.*`text_feature`'):
