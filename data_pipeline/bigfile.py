@@ -5,6 +5,7 @@ import json
 import pathlib
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -30,31 +31,7 @@ def parse_literal_dict(text: str, where: str) -> dict[str, list[str]]:
   Raises:
     DataError: If it is not a literal of {str: [str, ...]}.
   """
-  parsed = None
-  if '"' not in text and '\\' not in text:
-    # The released files have plain single-quoted strings, which JSON reads many
-    # times faster than the literal parser, with the same result.
-    try:
-      parsed = json.loads(text.replace("'", '"'))
-    except (ValueError, RecursionError):
-      parsed = None
-  if parsed is None:
-    try:
-      parsed = ast.literal_eval(text.strip())
-    # All errors that it documents.
-    except (
-      ValueError,
-      TypeError,
-      SyntaxError,
-      RecursionError,
-      MemoryError,
-    ) as error:
-      line = getattr(error, 'lineno', None)
-      raise DataError(
-        f'{where}{f":{line}" if line else ""} is not one dict literal '
-        '{video id: [frame ids]} '
-        f'({type(error).__name__}: {str(error)[:80]}); unpack the release again'
-      ) from None
+  parsed = _literal(text, where)
   if not isinstance(parsed, dict):
     raise DataError(
       f'{where} has a {type(parsed).__name__} where a dict literal '
@@ -76,6 +53,37 @@ def parse_literal_dict(text: str, where: str) -> dict[str, list[str]]:
   return parsed
 
 
+def _literal(text: str, where: str) -> Any:
+  """Returns the value of a literal.
+
+  Raises:
+    DataError: If it is not one.
+  """
+  if '"' not in text and '\\' not in text:
+    # The released files have plain single-quoted strings, which JSON reads many
+    # times faster than the literal parser, with the same result.
+    try:
+      return json.loads(text.replace("'", '"'))
+    except (ValueError, RecursionError):
+      pass
+  try:
+    return ast.literal_eval(text.strip())
+  # All errors that it documents.
+  except (
+    ValueError,
+    TypeError,
+    SyntaxError,
+    RecursionError,
+    MemoryError,
+  ) as error:
+    line = getattr(error, 'lineno', None)
+    raise DataError(
+      f'{where}{f":{line}" if line else ""} is not one dict literal '
+      '{video id: [frame ids]} '
+      f'({type(error).__name__}: {str(error)[:80]}); unpack the release again'
+    ) from None
+
+
 def read_table(path: pathlib.Path) -> dict[str, list[str]]:
   """Returns the content of a video2frames.txt, {video id: [frame ids]} in NFC.
 
@@ -91,9 +99,7 @@ def read_table(path: pathlib.Path) -> dict[str, list[str]]:
   for name, stored in texts.by_normal(table, str(path)).items():
     where = f'{path}: an id of the video {name!r}'
     composed[texts.check(name, where)] = [
-      # Anything else will not be found in id.txt.
-      texts.check(frame, where) if isinstance(frame, str) else frame
-      for frame in table[stored]
+      texts.check(frame, where) for frame in table[stored]
     ]
   return composed
 
@@ -178,10 +184,7 @@ class BigFileStore:
       frames = video2frames.get(video)
       if frames is None:
         continue
-      places = [
-        rows.get(frame, -1) if isinstance(frame, str) else -1
-        for frame in frames
-      ]
+      places = [rows.get(frame, -1) for frame in frames]
       if -1 in places:
         frame = frames[places.index(-1)]
         self._problems[video] = (

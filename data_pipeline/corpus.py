@@ -74,7 +74,7 @@ class Split:
 
     Returns:
       clip_features (r, c, e) float32, frame_features (r, f, e) float32 with
-      zeros behind the last frame, frame_mask (r, f) bool. If clips are merged
+      zeros after the last frame, frame_mask (r, f) bool. If clips are merged
       also clip_sizes and clip_groups (r, c) int32, see `clip_plan`; in a row
       of zeros all clips have one size and each is its own group.
 

@@ -93,7 +93,7 @@ def load_index(
 
   Raises:
     DataError: If the file is missing or damaged, an array is missing, of
-      another shape or type, or points behind the end of a shard.
+      another shape or type, or points past the end of a shard.
     TextError: If a text is not UTF-8.
   """
   index = load_arrays(path)
@@ -151,7 +151,7 @@ def _check_numbers(
   if offsets.size and not (
     offsets.min() >= 0 and (offsets <= ends[:, None]).all()
   ):
-    raise _mismatch(path, 'an offset lies behind the end of its shard')
+    raise _mismatch(path, 'an offset is past the end of its shard')
 
 
 def _mismatch(path: epath.Path, what: str) -> DataError:

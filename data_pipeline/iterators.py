@@ -100,7 +100,7 @@ def train_batch(
   source: Source,
   plan: TrainPlan,
   number: int,
-  process: tuple[int, int],
+  process: tuple[int, int] = (0, 1),
 ) -> Batch:
   """Returns one process's rows of global training batch `number`; see
   `train_batches`."""

@@ -12,7 +12,7 @@ from etils import epath
 from data_pipeline.options import DataOptions
 from dreamprvr_jax import folders
 
-# Of the layout, as TensorFlow Datasets counts it.
+# The version that TensorFlow Datasets reads from the path.
 VERSION = '1.0.0'
 # Files that a killed process left; earlier versions named them '.tmp-*'.
 _PARTIAL = ('.*.partial.*', '.tmp-*')

@@ -179,7 +179,7 @@ def _write_one(split: Split, serializer: Serializer, shard: Shard) -> int:
   return shard.stop - shard.start
 
 
-# Of a worker process, kept between its shards.
+# State of a worker process between its shards.
 _worker: dict[str, tuple[Split, Serializer]] = {}
 
 

@@ -11,7 +11,7 @@ import os
 import struct
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import google_crc32c
 import numpy as np
@@ -48,7 +48,7 @@ def _damaged(path: Any) -> DataError:
 
 
 def write_shard(
-  file: BinaryIO, examples: Iterator[tuple[bytes, list[bytes]]]
+  file: IO[bytes], examples: Iterator[tuple[bytes, list[bytes]]]
 ) -> tuple[np.ndarray, int, int]:
   """Writes records one after the other.
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from data_pipeline import vocabulary
 from data_pipeline.errors import DataError
-from data_pipeline.options import SPLITS
+from data_pipeline.options import SPLITS, DataOptions
 
 _LATENT = 32
 _LAYOUTS = ('bigfile', 'hdf5')
@@ -200,18 +200,16 @@ def write_corpus(
     DataError: If the layout is unknown or a range is empty.
   """
   if layout not in _LAYOUTS:
-    raise DataError(f'layout={layout!r} is not one of {", ".join(_LAYOUTS)}')
-  for name, (low, high) in (
-    ('frames', frames),
-    ('captions_per_video', captions_per_video),
-  ):
-    if not 1 <= low <= high:
-      raise DataError(f'{name}={(low, high)} is not a range of at least 1')
+    raise DataError(
+      f'layout={layout!r} is not one of {", ".join(_LAYOUTS)}; choose one'
+    )
+  _check_range('frames', frames)
+  _check_range('captions_per_video', captions_per_video)
   folder = pathlib.Path(root) / collection
   text_folder = folder / 'TextData'
   text_folder.mkdir(parents=True, exist_ok=True)
   world = _world(seed, visual_width, text_width)
-  text_file = text_folder / f'roberta_{collection}_query_feat.hdf5'
+  text_file = text_folder / DataOptions(collection=collection).text_file
   everything: list[_Video] = []
   sizes = (train_videos, val_videos, test_videos)
   with h5py.File(text_file, 'w') as text:
@@ -241,11 +239,17 @@ def write_corpus(
       everything += videos
   visual_folder = folder / 'FeatureData' / feature
   visual_folder.mkdir(parents=True, exist_ok=True)
-  if layout == 'hdf5':
-    _write_hdf5(visual_folder, everything)
-  else:
-    _write_bigfile(visual_folder, everything)
+  write = _write_hdf5 if layout == 'hdf5' else _write_bigfile
+  write(visual_folder, everything)
   return folder
+
+
+def _check_range(name: str, bounds: tuple[int, int]) -> None:
+  low, high = bounds
+  if not 1 <= low <= high:
+    raise DataError(
+      f'{name}={bounds} is not a range; give (fewest, most), from 1 on'
+    )
 
 
 def _between(generator: np.random.Generator, bounds: tuple[int, int]) -> int:

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 def data_options(config: ConfigDict) -> DataOptions:
-  """Returns the options of `data_pipeline`."""
+  """Returns the options of the data pipeline."""
   data = config.data
   given = {
     'root': data.root,

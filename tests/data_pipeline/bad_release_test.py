@@ -287,7 +287,7 @@ _FILE_ERRORS = {
   ),
   'frames that are lists': (
     lambda folder: (folder / 'video2frames.txt').write_text("{'v_a': [[]]}"),
-    r"entry of 'v_a' holds \[\] where frame ids",
+    r"entry of 'v_a' has \[\] where frame ids",
   ),
   'missing file': (
     lambda folder: (folder / 'id.txt').unlink(),

@@ -241,7 +241,7 @@ def _lost_array(index):
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    (_far_offset, 'an offset lies behind the end of its shard'),
+    (_far_offset, 'an offset is past the end of its shard'),
     (_negative_frames, "'num_frames' has impossible numbers"),
     (_other_video, "'caption_video' has impossible numbers"),
     (_long_shard, "'shard_lengths' has impossible numbers"),

@@ -113,7 +113,7 @@ def test_frame_ids_of_another_kind(content, options, tmp_path):
   folder = content.write(tmp_path, 'bigfile') / 'FeatureData/i3d'
   text = (folder / 'video2frames.txt').read_text()
   (folder / 'video2frames.txt').write_text(text.replace("'v_a_0'", '[1]'))
-  with pytest.raises(DataError, match=r"entry of 'v_a' holds \[1\]"):
+  with pytest.raises(DataError, match=r"entry of 'v_a' has \[1\]"):
     open_corpus(options)
 
 
@@ -229,9 +229,9 @@ def test_other_widths_and_names_come_from_the_files(content, tmp_path):
   content.write(tmp_path)
   options = DataOptions(str(tmp_path), 'tiny', feature='clip')
   assert open_corpus(options).text_width == content.text_width
-  with pytest.raises(DataError, match='holds clip; set the option `feature`'):
+  with pytest.raises(DataError, match='has clip; set the option `feature`'):
     open_corpus(dataclasses.replace(options, feature='i3d'))
-  with pytest.raises(DataError, match=r'holds clip_tiny.*`text_feature`'):
+  with pytest.raises(DataError, match=r'has clip_tiny.*`text_feature`'):
     open_corpus(dataclasses.replace(options, text_feature='other.hdf5'))
 
 
@@ -358,12 +358,10 @@ def test_flat_features_that_lack_something(content, options, tmp_path):
     DataError, match=r"video 'v_d' .*no frame features in .*tiny_clip\.h5"
   ):
     open_corpus(flat)
-  with pytest.raises(
-    DataError, match=r'holds tiny_clip\.h5; set the option `f'
-  ):
+  with pytest.raises(DataError, match=r'has tiny_clip\.h5; set the option `f'):
     open_corpus(options)
   other = dataclasses.replace(flat, text_feature='tiny_clip.h5')
-  with pytest.raises(DataError, match=r'holds roberta_tiny_.*`text_feature`'):
+  with pytest.raises(DataError, match=r'has roberta_tiny_.*`text_feature`'):
     open_corpus(other)
   (folder / 'FeatureData/tiny_clip.h5').unlink()
   with pytest.raises(DataError, match=r'admins97/MSC_PRVR(.|\n)*tiny_clip.h5'):

@@ -182,7 +182,7 @@ def test_import_refuses_what_is_wrong(parts, capsys):
 def test_nan_is_found_while_writing(parts, capsys):
   np.save(parts / 'videos/val_00001.npy', np.full((3, VISUAL), np.nan))
   assert call('import', parts, f'--out={parts}/root') == 2
-  assert "'val_00001' 3 of 3 rows" in capsys.readouterr().err
+  assert "'val_00001' has NaN or infinity" in capsys.readouterr().err
   assert not listing(parts / 'root')
 
 
