@@ -3,7 +3,6 @@
 import jax
 from ml_collections import ConfigDict
 
-from dreamprvr_jax.archive.index.manifest import Manifest
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.archive.serving.limits import Limits
 from dreamprvr_jax.archive.videos.finding import find_videos
@@ -11,7 +10,6 @@ from dreamprvr_jax.cli import joins, text_queries
 from dreamprvr_jax.cli.joins import Arguments
 from dreamprvr_jax.devices import parallel
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.trained.retriever import Retriever
 
 _EXTRA = "pip install 'dreamprvr_jax[serve]' (or -e '.[serve]' in a checkout)"
 
@@ -32,14 +30,14 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   limits = _limits(arguments)
   mesh = parallel.make_mesh(config.num_devices, config.corpus_devices)
   joins.keep_programs(config)
-  place = arguments.index
-  checkpoint = arguments.checkpoint or Manifest.read(place).checkpoint
-  retriever = Retriever.load(checkpoint)
-  encoder = text_queries.open_encoder(
-    retriever, arguments.encoder, device=arguments.device
-  )
   index = Index.open(
-    place, retriever, mesh=mesh, memory_share=config.eval.corpus_share
+    arguments.index,
+    arguments.checkpoint,
+    mesh=mesh,
+    memory_share=config.eval.corpus_share,
+  )
+  encoder = text_queries.open_encoder(
+    index.retriever, arguments.encoder, device=arguments.device
   )
   files = VideoFiles()
   if arguments.videos:

@@ -12,7 +12,8 @@ import numpy as np
 from data_pipeline.archive import open_archive
 from data_pipeline.corpus import DataOptions, Split, open_corpus
 from data_pipeline.prefetch import Prefetcher
-from dreamprvr_jax.archive.index.writer import Elsewhere, Videos, write_part
+from dreamprvr_jax.archive.index.encoding import Videos
+from dreamprvr_jax.archive.index.writer import Elsewhere, write_part
 from dreamprvr_jax.archive.jobs.engine import Engine
 from dreamprvr_jax.devices import parallel
 from dreamprvr_jax.errors import UserError
