@@ -24,6 +24,7 @@ import numpy as np
 import search_rivals
 
 from dreamprvr_jax.archive.index import writer
+from dreamprvr_jax.archive.index.encoding import Videos
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.archive.search.program import READS
@@ -51,7 +52,7 @@ class Made(RetrievalModel):
     return VideoEncoding(clip_features, frame_features, frame_mask)
 
 
-def made_videos(options: Any) -> writer.Videos:
+def made_videos(options: Any) -> Videos:
   """Returns videos with tokens that change slowly, like real ones; about twenty
   videos share a subject."""
 
@@ -74,7 +75,7 @@ def made_videos(options: Any) -> writer.Videos:
       }
 
   ids = [f'v{i}' for i in range(options.videos)]
-  return writer.Videos(ids, np.full(options.videos, 60.0), batches)
+  return Videos(ids, np.full(options.videos, 60.0), batches)
 
 
 def bandwidth(mesh: Any) -> float:

@@ -33,6 +33,7 @@ import numpy as np
 from dreamprvr_jax import checkpoints
 from dreamprvr_jax.archive.encoders import build
 from dreamprvr_jax.archive.index import writer
+from dreamprvr_jax.archive.index.encoding import Videos
 from dreamprvr_jax.cli import provenance
 from dreamprvr_jax.train.step import init_variables
 from dreamprvr_jax.trained.inference import blank_of
@@ -73,7 +74,7 @@ def made_index(options: Any, folder: pathlib.Path) -> pathlib.Path:
       }
 
   ids = [f'v{i}' for i in range(options.videos)]
-  videos = writer.Videos(ids, np.full(options.videos, 60.0), batches)
+  videos = Videos(ids, np.full(options.videos, 60.0), batches)
   retriever = Retriever.load(folder / 'checkpoint')
   writer.create(folder / 'index', retriever, videos)
   return folder / 'index'

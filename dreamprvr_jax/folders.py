@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import pathlib
+import secrets
 import shutil
 import socket
 from collections.abc import Iterable, Iterator
@@ -251,8 +252,10 @@ def replacing(path: os.PathLike[str] | str) -> Iterator[pathlib.Path]:
   """
   target = pathlib.Path(path)
   target.parent.mkdir(parents=True, exist_ok=True)
-  # The ending stays: some writers choose the format by it.
-  partial = target.with_name(f'.{os.getpid()}.partial.{target.name}')
+  # The ending stays: some writers choose the format by it. Processes of two
+  # machines may have the same number.
+  token = f'{os.getpid()}-{secrets.token_hex(4)}'
+  partial = target.with_name(f'.{token}.partial.{target.name}')
   try:
     yield partial
     with partial.open('rb') as file:

@@ -3,11 +3,9 @@
 import dataclasses
 
 from dreamprvr_jax.archive.index import database
-from dreamprvr_jax.archive.index.manifest import Manifest
-from dreamprvr_jax.archive.index.store import Store
+from dreamprvr_jax.archive.index.store import open_index
 from dreamprvr_jax.cli import console
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.trained.retriever import Retriever
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,17 +20,14 @@ class Arguments:
 
 def run(arguments: Arguments) -> int:
   """Writes the videos of an index to a database."""
-  checkpoint = arguments.checkpoint or Manifest.read(arguments.index).checkpoint
-  retriever = Retriever.load(checkpoint)
+  store, retriever = open_index(arguments.index, arguments.checkpoint)
   if not retriever.is_plain:
     raise UserError(
-      'a vector database finds best cosines with tokens; the score of '
-      f'{type(retriever.model).__name__} is more than that: search its index '
-      'without one'
+      'a vector database finds the best cosines with tokens, but the score of '
+      f'{type(retriever.model).__name__} is computed otherwise; search its '
+      'index without a database'
     )
-  count = database.export(
-    arguments.out, Store(arguments.index), show=arguments.progress
-  )
+  count = database.export(arguments.out, store, show=arguments.progress)
   console.say(
     f'{arguments.out}: {count:,} videos; search them with --mode=search '
     f'--index={arguments.index} --database={arguments.out}'

@@ -18,8 +18,8 @@ from dreamprvr_jax.archive.extraction.jobs import (
 from dreamprvr_jax.archive.extraction.state import FEATURE
 from dreamprvr_jax.archive.jobs.engine import Engine
 from dreamprvr_jax.archive.jobs.extraction import results_of
+from dreamprvr_jax.archive.videos.files import shown
 from dreamprvr_jax.archive.videos.frames import Limits
-from dreamprvr_jax.archive.videos.names import shown
 from dreamprvr_jax.errors import UserError
 
 _SHOWN = 20

@@ -3,17 +3,19 @@
 import dataclasses
 import pathlib
 from collections.abc import Iterable
+from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipeline.archive import open_archive
+from data_pipeline.corpus import Split
 from dreamprvr_jax import text
 from dreamprvr_jax.archive.index import writer
-from dreamprvr_jax.archive.index.compaction import compact
 from dreamprvr_jax.archive.index.manifest import Manifest
-from dreamprvr_jax.archive.index.store import Store, stored_bytes
+from dreamprvr_jax.archive.index.removal import compact, remove
+from dreamprvr_jax.archive.index.store import Store, open_index, stored_bytes
 from dreamprvr_jax.archive.jobs.engine import Engine
 from dreamprvr_jax.archive.jobs.indexing import (
   Plan,
@@ -54,60 +56,44 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     arguments.engine, arguments.engine_options, arguments.workers
   )
   if arguments.remove or arguments.compact:
-    manifest = Manifest.read(place)
-    if arguments.remove:
-      ids = named(arguments.remove, Store(place).rows_of())
-      manifest = writer.remove(place, ids)
-    if arguments.compact:
-      manifest = compact(place)
-    show(place, manifest)
+    _shrink(arguments)
     if not arguments.append:
       return 0
-  checkpoint = arguments.checkpoint
-  if arguments.append and not checkpoint:
-    checkpoint = Manifest.read(place).checkpoint
-  if not checkpoint:
+  if not (arguments.append or arguments.checkpoint):
     raise UserError(
-      '--mode=index makes an index anew with --checkpoint=DIR; to change the '
-      f'one in {place}, give --append, --remove=ID,ID or --compact'
+      '--mode=index makes a new index with --checkpoint=DIR; to change the one '
+      f'in {place}, give --append, --remove=ID,ID or --compact'
     )
   mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
-  retriever = Retriever.load(checkpoint)
-  if arguments.all_videos:
-    split = corpus = open_archive(data.data_options(config))
-  else:
-    corpus = data.open_data(config, show=arguments.progress)
-    split = data.get_split(corpus, data.final_split(config, corpus))
-  data.check_widths(retriever.stored, corpus, checkpoint)
-  rows = np.arange(len(split.video_ids))
-  options = {'mesh': mesh, 'show': arguments.progress}
+  store = None
   if arguments.append:
-    there = {text.normal(video) for video in Store(place).rows_of()}
-    rows = np.asarray([i for i in rows if split.video_ids[i] not in there], int)
-    which = 'all' if arguments.all_videos else f'the split {split.name}'
-    console.say(
-      f'{len(there):,} videos are in the index, {len(rows):,} of {which} are '
-      'not'
-    )
+    store, retriever = open_index(place, arguments.checkpoint)
+  else:
+    retriever = Retriever.load(arguments.checkpoint)
+  split = _split(config, arguments, retriever)
+  rows = np.arange(len(split.video_ids))
+  if store is not None:
+    rows = _missing(split, store, arguments.all_videos)
     if not len(rows):
       return 0
+  batch = config.data.eval_video_batch
+  videos = videos_of(split, rows, batch)
+  options: dict[str, Any] = {'mesh': mesh, 'show': arguments.progress}
   if engine:
     plan = Plan(
-      str(pathlib.Path(checkpoint).absolute()),
+      str(pathlib.Path(retriever.checkpoint).absolute()),
       retriever.digest,
       anywhere(data.data_options(config)),
       '' if arguments.all_videos else split.name,
-      config.data.eval_video_batch,
+      batch,
       config.num_devices,
       config.corpus_devices,
       config.compilation_cache,
     )
     options['elsewhere'] = elsewhere(engine, plan, rows.tolist())
   if arguments.append:
-    videos = videos_of(split, rows, config.data.eval_video_batch)
     manifest = writer.append(place, retriever, videos, **options)
   else:
-    videos = videos_of(split, rows, config.data.eval_video_batch)
     manifest = writer.create(
       place,
       retriever,
@@ -118,6 +104,44 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     )
   show(place, manifest)
   return 0
+
+
+def _shrink(arguments: Arguments) -> None:
+  """Removes videos, or rewrites segments without removed ones, or both."""
+  place = arguments.index
+  manifest = Manifest.read(place)
+  if arguments.remove:
+    ids = named(arguments.remove, Store(place).rows_of())
+    manifest = remove(place, ids)
+  if arguments.compact:
+    manifest = compact(place)
+  show(place, manifest)
+
+
+def _split(
+  config: ConfigDict, arguments: Arguments, retriever: Retriever
+) -> Split:
+  """Returns the videos to index; raises UserError if their features do not fit
+  the checkpoint."""
+  if arguments.all_videos:
+    split = corpus = open_archive(data.data_options(config))
+  else:
+    corpus = data.open_data(config, show=arguments.progress)
+    split = data.get_split(corpus, data.final_split(config, corpus))
+  data.check_widths(retriever.stored, corpus, retriever.checkpoint)
+  return split
+
+
+def _missing(split: Split, store: Store, is_archive: bool) -> np.ndarray:
+  """Returns the rows of a split whose videos an index lacks, and says how many
+  there are."""
+  there = {text.normal(video) for video in store.rows_of()}
+  rows = [i for i, name in enumerate(split.video_ids) if name not in there]
+  which = 'all' if is_archive else f'the split {split.name}'
+  console.say(
+    f'{len(there):,} videos are in the index, {len(rows):,} of {which} are not'
+  )
+  return np.asarray(rows, int)
 
 
 def named(flag: str, there: Iterable[str]) -> list[str]:

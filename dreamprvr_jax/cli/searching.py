@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import logging
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -13,12 +13,11 @@ from ml_collections import ConfigDict
 
 from dreamprvr_jax import checkpoints
 from dreamprvr_jax.archive.index.database import Database
-from dreamprvr_jax.archive.index.manifest import Manifest
-from dreamprvr_jax.archive.search.index import Hit, Index
+from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.archive.serving.files import VideoFiles
 from dreamprvr_jax.archive.serving.thumbnails import Thumbnails
+from dreamprvr_jax.archive.videos.files import import_av
 from dreamprvr_jax.archive.videos.finding import find_videos
-from dreamprvr_jax.archive.videos.frames import import_av
 from dreamprvr_jax.cli import (
   console,
   data,
@@ -42,7 +41,7 @@ _KEPT_PICTURES = 2**26
 
 _log = logging.getLogger(__name__)
 
-# What is known of a query, word features, mask
+# Facts about a query; its word features and mask, as `Retriever.words` returns.
 Query = tuple[dict[str, Any], np.ndarray, np.ndarray]
 
 
@@ -68,59 +67,90 @@ class Arguments:
 
 def run(config: ConfigDict, arguments: Arguments) -> int:
   """Searches an index for the queries of a file or a split."""
-  if jax.process_count() > 1:
-    raise UserError('--mode=search runs as one process; start it once')
-  out = pathlib.Path(arguments.out)
-  if arguments.out and out.suffix not in _ENDINGS:
-    raise UserError(
-      f'--out={arguments.out}: what is found is written as '
-      f'{" or ".join(_ENDINGS)}; without --out it is printed'
-    )
-  if arguments.query is not None and arguments.queries:
-    raise UserError(
-      '--query is one sentence, --queries a file of them; give one of them'
-    )
+  _check(arguments)
   mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
-  place = arguments.index
-  checkpoint = arguments.checkpoint or Manifest.read(place).checkpoint
-  retriever = Retriever.load(checkpoint)
   index = Index.open(
-    place, retriever, mesh=mesh, memory_share=config.eval.corpus_share
+    arguments.index,
+    arguments.checkpoint,
+    mesh=mesh,
+    memory_share=config.eval.corpus_share,
   )
-  if arguments.database and arguments.first_pass:
-    raise UserError(
-      '--database and --first_pass are two first passes; give one of them'
-    )
   first_pass: Any = arguments.first_pass or None
   if arguments.database:
     first_pass = Database(arguments.database, index.store)
-  options = {'first_pass': first_pass, 'rescore': arguments.rescore}
-  by_text = query_files.holds_sentences(arguments.queries)
-  if arguments.query is not None or by_text:
-    queries, count = from_sentences(arguments, retriever)
-  elif arguments.queries:
-    queries, count = from_file(arguments, retriever)
-  else:
-    queries, count = from_split(config, arguments, retriever)
+  queries, count = _queries(config, arguments, index.retriever)
   found: dict[str, Any] = {
-    'index': place,
+    'index': arguments.index,
     'videos': index.manifest.num_videos,
     'k': arguments.k,
     'first_pass': arguments.database or arguments.first_pass or None,
     'rescore': arguments.rescore,
     'queries': [],
   }
-  watched = iter(bar(queries, 'queries', total=count, show=arguments.progress))
-  while batch := list(itertools.islice(watched, _BATCH)):
+  shown = bar(queries, 'queries', total=count, show=arguments.progress)
+  _search(index, shown, found, first_pass)
+  _write(found, arguments)
+  return 0
+
+
+def _check(arguments: Arguments) -> None:
+  """Raises UserError if the flags contradict one another."""
+  if jax.process_count() > 1:
+    raise UserError('--mode=search runs as one process; start it once')
+  if arguments.out and pathlib.Path(arguments.out).suffix not in _ENDINGS:
+    raise UserError(
+      f'--out={arguments.out}: hits are written as {" or ".join(_ENDINGS)}; '
+      'without --out they are printed'
+    )
+  if arguments.query is not None and arguments.queries:
+    raise UserError(
+      '--query is one sentence, --queries a file of them; give one of them'
+    )
+  if arguments.database and arguments.first_pass:
+    raise UserError(
+      '--database and --first_pass are two first passes; give one of them'
+    )
+
+
+def _queries(
+  config: ConfigDict, arguments: Arguments, retriever: Retriever
+) -> tuple[Iterator[Query], int]:
+  """Returns the queries that the flags name, and their number."""
+  by_text = query_files.holds_sentences(arguments.queries)
+  if arguments.query is not None or by_text:
+    return from_sentences(arguments, retriever)
+  if arguments.queries:
+    return from_file(arguments, retriever)
+  return from_split(config, arguments, retriever)
+
+
+def _search(
+  index: Index,
+  queries: Iterable[Query],
+  found: dict[str, Any],
+  first_pass: Any,
+) -> None:
+  """Adds the hits of each query to `found`, and the recall of a first pass."""
+  options = {'first_pass': first_pass, 'rescore': found['rescore']}
+  waiting = iter(queries)
+  while batch := list(itertools.islice(waiting, _BATCH)):
     facts, words, masks = zip(*batch, strict=True)
-    arrays = np.stack(words), np.stack(masks)
-    if options['first_pass'] and 'recall' not in found:
-      found['recall'] = _recall(index, arrays, arguments.k, options)
-    hits = index.search(*arrays, arguments.k, **options)
+    encoded = index.searcher.encode(np.stack(words), np.stack(masks))
+    if first_pass and 'recall' not in found:
+      few = encoded[:_CHECKED]
+      value = index.searcher.recall(few, found['k'], **options)
+      recall = {'k': found['k'], 'queries': len(few), 'value': value}
+      found['recall'] = recall
+    hits = index.search_encoded(encoded, found['k'], **options)
     found['queries'] += [
-      {**fact, 'hits': [described(i, hit) for i, hit in enumerate(row, 1)]}
+      {**fact, 'hits': [hit.to_json(i) for i, hit in enumerate(row, 1)]}
       for fact, row in zip(facts, hits, strict=True)
     ]
+
+
+def _write(found: dict[str, Any], arguments: Arguments) -> None:
+  """Writes or prints the hits, and says where they are."""
+  out = pathlib.Path(arguments.out)
   if out.suffix == '.json':
     checkpoints.write_json(out, provenance.finite(found))
   elif out.suffix == '.html':
@@ -138,7 +168,6 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     )
   if arguments.out:
     console.say(f'{len(found["queries"]):,} queries: {out}')
-  return 0
 
 
 def add_thumbnails(
@@ -224,6 +253,7 @@ def from_split(
     for start in range(0, len(chosen), _BATCH):
       rows = chosen[start : start + _BATCH]
       read = split.read_captions(rows)
+      words, mask = retriever.words(read['word_features'], read['word_mask'])
       for i, row in enumerate(rows):
         video = split.caption_video[row]
         fact = {
@@ -234,39 +264,9 @@ def from_split(
             'moment': [float(x) for x in split.moments[row]],
           },
         }
-        yield fact, read['word_features'][i], read['word_mask'][i]
+        yield fact, words[i], mask[i]
 
   return queries(), len(chosen)
-
-
-def _recall(
-  index: Index, arrays: tuple[Any, Any], k: int, options: dict[str, Any]
-) -> dict[str, Any]:
-  few = [x[:_CHECKED] for x in arrays]
-  queries = index.searcher.encode(*index.retriever.words(*few))
-  value = index.searcher.recall(queries, k, **options)
-  return {'k': k, 'queries': len(queries), 'value': value}
-
-
-def described(rank: int, hit: Hit) -> dict[str, Any]:
-  """Returns a hit, ready for JSON; seconds may be NaN."""
-  return {
-    'rank': rank,
-    'video': hit.video_id,
-    'score': hit.score,
-    'duration': hit.duration,
-    'moments': [
-      {
-        'start': moment.start,
-        'end': moment.end,
-        'peak': moment.peak,
-        'span': list(moment.span),
-        'score': moment.score,
-      }
-      for moment in hit.moments
-    ],
-    'timeline': [round(float(x), 5) for x in hit.timeline],
-  }
 
 
 def table(found: dict[str, Any]) -> str:

@@ -5,14 +5,12 @@ import dataclasses
 import jax
 from ml_collections import ConfigDict
 
-from dreamprvr_jax.archive.index.manifest import Manifest
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.archive.serving.limits import Limits
 from dreamprvr_jax.archive.videos.finding import find_videos
 from dreamprvr_jax.cli import console, text_queries
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.trained.retriever import Retriever
 
 _EXTRA = "pip install 'dreamprvr_jax[serve]' (or -e '.[serve]' in a checkout)"
 
@@ -48,14 +46,14 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     ) from error
   limits = _limits(arguments)
   mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
-  place = arguments.index
-  checkpoint = arguments.checkpoint or Manifest.read(place).checkpoint
-  retriever = Retriever.load(checkpoint)
-  encoder = text_queries.open_encoder(
-    retriever, arguments.encoder, device=arguments.device
-  )
   index = Index.open(
-    place, retriever, mesh=mesh, memory_share=config.eval.corpus_share
+    arguments.index,
+    arguments.checkpoint,
+    mesh=mesh,
+    memory_share=config.eval.corpus_share,
+  )
+  encoder = text_queries.open_encoder(
+    index.retriever, arguments.encoder, device=arguments.device
   )
   files = VideoFiles()
   if arguments.videos:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dreamprvr_jax.archive.index.writer import Videos
+from dreamprvr_jax.archive.index.encoding import Videos
 from dreamprvr_jax.models.base import RetrievalModel
 from dreamprvr_jax.trained.retriever import Retriever
 from dreamprvr_jax.types import VideoEncoding

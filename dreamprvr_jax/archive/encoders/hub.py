@@ -21,6 +21,15 @@ DEFAULTS = {
 }
 # Longer side of a picture that is cut to a square, over the shorter one.
 _LONGEST = 8
+# What loading is documented to raise: about files and the network, about what
+# they contain, about libraries that some models need, and by torch.
+_LOADING = (
+  OSError,
+  ValueError,
+  ImportError,
+  RuntimeError,
+  safetensors.SafetensorError,
+)
 DTYPES = ('float32', 'bfloat16', 'float16')
 
 
@@ -77,6 +86,7 @@ class Hub:
     if pathlib.Path(model).is_dir():
       model = str(pathlib.Path(model).absolute())
     where = {'revision': revision} if revision else {}
+    device = device or _accelerator(torch)
     try:
       config = transformers.AutoConfig.from_pretrained(model, **where)
       if config.model_type != kind:
@@ -90,24 +100,15 @@ class Hub:
         model, **where
       )
       weights = _digest(loaded)
-      device = device or _accelerator(torch)
       loaded = _moved(loaded, device, getattr(torch, dtype))
     except DataError:
       raise
-    # What loading is documented to raise: of files and the network, of what
-    # they hold, of libraries that some models need, and of torch.
-    except (
-      OSError,
-      ValueError,
-      ImportError,
-      RuntimeError,
-      safetensors.SafetensorError,
-    ) as error:
+    except _LOADING as error:
       lines = str(error).strip().splitlines() or [type(error).__name__]
       raise DataError(
         f'the {kind} model {model} cannot be loaded ({lines[0]}); give a '
         'folder with a saved model, or a name of the hub, which needs the '
-        'network the first time, and a device that is there'
+        'network the first time, and a device that exists'
       ) from error
     pooled = config.projection_dim if kind == 'clip' else None
     identity = {

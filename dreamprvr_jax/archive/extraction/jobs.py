@@ -19,8 +19,9 @@ from dreamprvr_jax import folders
 from dreamprvr_jax.archive.encoders import Encoder
 from dreamprvr_jax.archive.extraction.state import Source, State, keep
 from dreamprvr_jax.archive.extraction.video import BATCH, extract_file
+from dreamprvr_jax.archive.videos.files import VideoError
 from dreamprvr_jax.archive.videos.finding import find_videos
-from dreamprvr_jax.archive.videos.frames import LIMITS, Limits, VideoError
+from dreamprvr_jax.archive.videos.frames import LIMITS, Limits
 
 
 @dataclasses.dataclass(frozen=True)

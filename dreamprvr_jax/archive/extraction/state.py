@@ -13,12 +13,10 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import re
-import uuid
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import h5py
@@ -26,15 +24,17 @@ import numpy as np
 
 from data_pipeline.errors import DataError
 from data_pipeline.importers.layout import write_features
-from dreamprvr_jax import text
+from dreamprvr_jax import folders, text
 from dreamprvr_jax.archive.extraction.video import Extracted
 from dreamprvr_jax.archive.videos.frames import LIMITS, Limits
 
 FEATURE = 'extracted'
 _OWN = '.extracting'
-# What lies among the parts: of a video, and what is written first.
+# Files among the parts: a video, or the rest of a write that was stopped; the
+# last form is that of earlier versions.
 _PART = re.compile(
-  r'[0-9a-f]{32}\.(npz|json)|\.[0-9a-f]{32}\.(npz|json)\.[0-9a-f]{12}\.tmp'
+  r'(\.[0-9]+(-[0-9a-f]{8})?\.partial\.)?[0-9a-f]{32}\.(npz|json)'
+  r'|\.[0-9a-f]{32}\.(npz|json)\.[0-9a-f]{12}\.tmp'
 )
 
 
@@ -99,19 +99,19 @@ class State:
     there = self.feature_file.exists()
     self.videos = _by_id(self._own / 'videos.json') if there else {}
     self.skipped = _by_id(folder / 'skipped.json')
-    former = read_json(self._own / 'settings.json')
+    former = _read_json(self._own / 'settings.json')
     if there and not former:
       raise DataError(
         f'{self.feature_file} was not extracted here; give another --collection'
       )
-    if former != settings and (there or any(self._parts.glob('*.npz'))):
+    if former != settings and (there or any(self._parts.glob('[!.]*.npz'))):
       raise DataError(
         f'{folder} was extracted with other settings '
         f'({_differences(former, settings)}); use the same ones to go on, or '
         'give another --collection'
       )
     self._parts.mkdir(parents=True, exist_ok=True)
-    write_json(self._own / 'settings.json', settings)
+    _write_json(self._own / 'settings.json', settings)
 
   def has(self, name: str, source: Source) -> bool:
     """Returns whether a video is done, and its file the same since."""
@@ -137,20 +137,20 @@ class State:
   def forget_reasons(self) -> None:
     """Removes the reasons that a stopped command has left, which may have had
     other limits."""
-    for path in self._parts.glob('*.json'):
+    for path in self._parts.glob('[!.]*.json'):
       path.unlink(missing_ok=True)
 
   def note(self) -> None:
     """Writes skipped.json; there is none if nothing was skipped."""
     path = self.folder / 'skipped.json'
     if self.skipped:
-      write_json(path, self.skipped)
+      _write_json(path, self.skipped)
     else:
       path.unlink(missing_ok=True)
 
   def finish(self, encoder: dict[str, Any]) -> None:
     """Gathers all parts in the feature file and writes what belongs to it."""
-    found = map(_row, self._parts.glob('*.npz'))
+    found = map(_row, self._parts.glob('[!.]*.npz'))
     parts = {row['id']: row for row in found if row}
     if parts:
       rows = {**self.videos, **parts}
@@ -160,9 +160,9 @@ class State:
         self.skipped.pop(name, None)
     if self.videos:
       durations = {name: row['duration'] for name, row in self.videos.items()}
-      write_json(self.folder / 'durations.json', durations)
-      write_json(self.folder / 'encoder.json', encoder)
-      write_json(self._own / 'videos.json', self.videos)
+      _write_json(self.folder / 'durations.json', durations)
+      _write_json(self.folder / 'encoder.json', encoder)
+      _write_json(self._own / 'videos.json', self.videos)
     self.note()
     for path in self._parts.iterdir():
       if _PART.fullmatch(path.name):
@@ -197,19 +197,16 @@ def keep(folder: str, name: str, source: Source, found: Extracted) -> None:
     'frames': len(found.features),
     'duration': found.duration,
   }
-  _replace(
-    _part(pathlib.Path(folder) / _OWN / 'parts', name),
-    lambda file: np.savez(
-      file, row=np.array(json.dumps(row)), features=found.features
-    ),
-  )
+  path = _part(pathlib.Path(folder) / _OWN / 'parts', name)
+  with folders.replacing(path) as partial:
+    np.savez(partial, row=np.array(json.dumps(row)), features=found.features)
 
 
 def keep_reason(folder: str, name: str, source: Source, reason: str) -> None:
   """Keeps why a file cannot be read, for the process that gathers."""
   path = _part(pathlib.Path(folder) / _OWN / 'parts', name)
   row = {**dataclasses.asdict(source), 'reason': reason}
-  write_json(path.with_suffix('.json'), row)
+  _write_json(path.with_suffix('.json'), row)
 
 
 def kept(folder: str, name: str, source: Source) -> float | str | None:
@@ -218,7 +215,7 @@ def kept(folder: str, name: str, source: Source) -> float | str | None:
   path = _part(pathlib.Path(folder) / _OWN / 'parts', name)
   for row, key in (
     (_row(path), 'duration'),
-    (read_json(path.with_suffix('.json')) or None, 'reason'),
+    (_read_json(path.with_suffix('.json')) or None, 'reason'),
   ):
     if row is not None and source.same(row):
       return row[key]
@@ -272,7 +269,7 @@ def _flat(settings: dict[str, Any], prefix: str = '') -> dict[str, Any]:
   return found
 
 
-def read_json(path: pathlib.Path) -> dict[str, Any]:
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
   """Returns what a JSON file holds; {} if there is none.
 
   Raises:
@@ -292,23 +289,10 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 def _by_id(path: pathlib.Path) -> dict[str, Any]:
   """Returns the rows of a file by id in NFC, in which older files are not."""
-  return {text.normal(name): row for name, row in read_json(path).items()}
+  return {text.normal(name): row for name, row in _read_json(path).items()}
 
 
-def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-  """Puts a JSON file in its place in one step."""
-  raw = json.dumps(content, indent=1).encode()
-  _replace(path, lambda file: file.write(raw))
-
-
-def _replace(path: pathlib.Path, write: Callable[[Any], object]) -> None:
-  """Puts what `write` writes in the place of a file, in one step."""
-  temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex[:12]}.tmp')
-  try:
-    with temporary.open('wb') as file:
-      write(file)
-      file.flush()
-      os.fsync(file.fileno())
-    temporary.replace(path)
-  finally:
-    temporary.unlink(missing_ok=True)
+def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
+  """Writes a JSON file, replacing the former one in one step."""
+  with folders.replacing(path) as partial:
+    partial.write_text(json.dumps(content, indent=1), encoding='utf-8')

@@ -23,12 +23,10 @@ class Extracted:
 
   Attributes:
     features: (n, d) float32, a row per sample.
-    times: (n,) float64, when the samples are shown, in seconds.
     duration: Seconds.
   """
 
   features: Float[np.ndarray, 'n d']
-  times: Float[np.ndarray, ' n']
   duration: float
 
 
@@ -60,14 +58,12 @@ def extract_file(
   encoder = _encoder(json.dumps(identity, sort_keys=True), device)
   video = Video(path, fps, encoder.size, threads=threads, limits=limits)
   samples = video.samples()
-  rows, times = [], []
-  before = None
+  rows, before = [], None
   while few := list(itertools.islice(samples, batch)):
     images = np.stack([sample.image for sample in few])
     rows.append(encoder.frames(images, before))
-    times += [sample.time for sample in few]
     before = images[-1]
-  return Extracted(np.concatenate(rows), np.array(times), video.duration)
+  return Extracted(np.concatenate(rows), video.duration)
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,1 +1,1 @@
-"""What is stored of videos, how it is written and read."""
+"""Indices: the stored tokens of videos, written, checked and read."""

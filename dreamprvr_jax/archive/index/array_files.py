@@ -1,7 +1,7 @@
 """The arrays of an index on disk: .npy files, written and read by rows.
 
-They are read, not mapped into memory: where a mapped file is cut by somebody
-else, the kernel ends the process; a read that finds too little is an error.
+Files are read, not mapped into memory. If another program cuts a mapped file,
+the kernel ends this process; a read that comes too short is an error.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Int
 
-from dreamprvr_jax.archive.index.damage import DamagedError
+from dreamprvr_jax.errors import UserError
 
 # What `array_file` and `numpy.save` write for a plain array, and nothing else.
 _HEADER = re.compile(
@@ -33,17 +33,37 @@ _NAMES = {
     *('float16', 'float32', 'float64'),
   )
 }
-# JAX takes memory that begins at such an address without a copy on a CPU.
+# On a CPU, JAX uses memory at such an address without a copy.
 _ALIGNED = 64
-# Bytes between two wanted rows that are rather read than skipped.
+# Gaps between wanted rows of up to so many bytes are read, not skipped.
 _GAP = 2**15
+
+
+class DamagedError(UserError):
+  """A file or folder of an index is missing or is not what was written.
+
+  Attributes:
+    path: The file or folder.
+    what: The damage, such as 'is missing'.
+  """
+
+  def __init__(self, path: os.PathLike[str] | str, what: str):
+    super().__init__(str(path), what)
+    self.path = str(path)
+    self.what = what
+
+  def __str__(self) -> str:
+    return (
+      f'the index is damaged: {self.path} {self.what}; restore it from a '
+      'backup, or index again'
+    )
 
 
 @contextlib.contextmanager
 def array_file(
   path: pathlib.Path, shape: tuple[int, ...], dtype: Any
 ) -> Iterator[BinaryIO]:
-  """Opens a .npy file behind its header; in the end all is on disk."""
+  """Opens a new .npy file for its rows; syncs it to disk at the end."""
   header = {
     'descr': np.lib.format.dtype_to_descr(np.dtype(dtype)),
     'fortran_order': False,
@@ -59,21 +79,21 @@ def array_file(
 class Rows:
   """The rows of an array in a .npy file, which stays open.
 
-  A file that was replaced or removed meanwhile is still read as it was. Any
-  number of threads may read.
+  If the file is replaced or removed meanwhile, the former one is still read.
+  Any number of threads may read.
 
   Attributes:
     path: The file.
-    shape: Of the whole array.
-    dtype: Of its numbers.
+    shape: Shape of the array.
+    dtype: Type of its numbers.
   """
 
   def __init__(self, path: pathlib.Path):
     """Opens a file and reads its header.
 
     Raises:
-      DamagedError: If it is missing, is no array, or has another size than its
-        header says.
+      DamagedError: If it is missing, is no array, or its size differs from
+        what its header says.
       OSError: If it cannot be opened for another reason.
     """
     self.path = path
@@ -96,7 +116,7 @@ class Rows:
     self.shape = tuple(int(size) for size in sizes.split(',') if size.strip())
     if not self.shape:
       raise DamagedError(path, 'cannot be read (it is one number, no array)')
-    # In Python's integers, which cannot overflow.
+    # Python's integers cannot overflow.
     self._row = math.prod(self.shape[1:]) * self.dtype.itemsize
     expected = self._begin + math.prod(self.shape) * self.dtype.itemsize
     found = os.fstat(self._file).st_size
@@ -115,7 +135,7 @@ class Rows:
     """Returns this.
 
     Raises:
-      DamagedError: If shape or dtype are others.
+      DamagedError: If shape or dtype differ.
     """
     if self.shape != shape or self.dtype != dtype:
       raise DamagedError(
@@ -129,7 +149,8 @@ class Rows:
     """Returns the rows from `start` to `stop`, both inside the array.
 
     Raises:
-      DamagedError: If the file was cut since, or the disk cannot read it.
+      DamagedError: If the file was cut after it was opened, or the disk cannot
+        read it.
     """
     found = _aligned((stop - start, *self.shape[1:]), self.dtype)
     self._fill(found, start)
@@ -152,13 +173,13 @@ class Rows:
       at, size = int(places[0]), len(places)
       here = np.arange(size)
       if (places == at + here).all() and (rows[places] == first + here).all():
-        # One behind the other, here as there: no copy on the way.
+        # Consecutive in the file and in `found`: read without a copy.
         self._fill(found[at : at + size], first)
         continue
       found[places] = self.read(first, last + 1)[rows[places] - first]
 
   def _fill(self, found: np.ndarray, start: int) -> None:
-    """Reads what is at row `start` and behind it into a contiguous array."""
+    """Fills a contiguous array with the rows from `start` on."""
     if not found.size:
       return
     raw = found.reshape(-1).view(np.uint8)
@@ -175,7 +196,7 @@ class Rows:
         raise DamagedError(self.path, 'was cut after it had been opened')
       done += count
     if self.dtype == np.bool_:
-      # NumPy takes for granted that a boolean is 0 or 1.
+      # NumPy assumes that a boolean is 0 or 1.
       np.minimum(raw, 1, out=raw)
 
   def _bytes(self, offset: int, count: int) -> bytes:
@@ -188,14 +209,14 @@ class Rows:
 
 
 def open_regular(path: pathlib.Path) -> int:
-  """Returns the descriptor of a file, open to be read.
+  """Returns the descriptor of a file, opened for reading.
 
   Raises:
-    DamagedError: If it is missing, or a link, or no file.
+    DamagedError: If it is missing, a link, or not a regular file.
     OSError: If it cannot be opened for another reason.
   """
   try:
-    # A pipe would be waited for without end.
+    # Opening a pipe would wait forever.
     file = os.open(
       path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     )
@@ -214,7 +235,7 @@ def open_regular(path: pathlib.Path) -> int:
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-  """Returns an array, not filled, that JAX takes without a copy on a CPU."""
+  """Returns an uninitialised array that JAX uses without a copy on a CPU."""
   size = math.prod(shape) * dtype.itemsize
   raw = np.empty(size + _ALIGNED, np.uint8)
   start = -raw.ctypes.data % _ALIGNED

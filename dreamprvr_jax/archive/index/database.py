@@ -1,14 +1,13 @@
 """The tokens of an index in a vector database, LanceDB.
 
-A row per video: its id, and the real tokens of either branch as a multi-vector,
-whose similarity with a query is that of the most similar token. The database
-names candidates of both branches; their scores come from the index.
+It has a row per video: the id, and the real tokens of each branch as a
+multi-vector, whose similarity with a query is that of the most similar token.
+The database names candidates by both branches; the index computes their scores.
 """
 
 import concurrent.futures
 import contextlib
 import importlib
-import importlib.util
 import os
 import pathlib
 from collections.abc import Iterator
@@ -18,20 +17,19 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dreamprvr_jax import folders, text
-from dreamprvr_jax.archive.index.store import Store
+from dreamprvr_jax.archive.index.store import BRANCHES, Store
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.progress import bar
 
 _LIBRARY = 'lancedb'
 _TABLE = 'videos'
-_BRANCHES = ('clip', 'frame')
-# Of the table: whose tokens it has.
+# Metadata of the table: the digest of the weights that made the tokens.
 _DIGEST = b'digest'
 # Videos written at a time.
 _BATCH = 256
-# Fewer are compared one by one.
+# With fewer videos there is no index: all are compared.
 _INDEXED = 256
-# Requests under way.
+# Requests at a time.
 _REQUESTS = 8
 
 
@@ -46,13 +44,13 @@ class Database:
       store: The index that was exported to it.
 
     Raises:
-      UserError: If LanceDB is not installed, there is no such database, or it
-        has other videos or another retriever's tokens than the index.
+      UserError: If LanceDB is not installed, there is no such database, or its
+        videos or weights are not those of the index.
     """
     self._table = _opened(_library(_LIBRARY), place)
     if self._table is None:
       raise UserError(
-        f'{place} holds no database; write one with --mode=export '
+        f'{place} has no database; write one with --mode=export '
         f'--index={store.directory} --out={place}'
       )
     self._rows = store.rows_of()
@@ -67,7 +65,7 @@ class Database:
         f'{store.directory} of {store.manifest.digest!r}; {again}'
       )
     found = self._table.search().select(['id']).to_arrow()['id'].to_pylist()
-    # Earlier versions wrote ids as they found them.
+    # Earlier versions did not compose ids (NFC).
     other = set(map(text.normal, found)) ^ set(self._rows)
     if other:
       raise UserError(
@@ -78,8 +76,8 @@ class Database:
   def __call__(
     self, queries: Float[np.ndarray, 'n q'], count: int
   ) -> Int[np.ndarray, 'n m']:
-    """Returns rows of the index: `count` of each branch that may be the best
-    for each query, each once, -1 behind the last."""
+    """Returns candidates for each query: rows of the index, `count` by each
+    branch, each once, then -1."""
     found = np.full((len(queries), 2 * count), -1, np.int32)
 
     def names(request: tuple[np.ndarray, str]) -> list[str]:
@@ -88,7 +86,7 @@ class Database:
       wanted = wanted.distance_type('cosine').select(['id', '_distance'])
       return wanted.limit(count).to_arrow()['id'].to_pylist()
 
-    requests = [(q, b) for q in queries.astype(np.float32) for b in _BRANCHES]
+    requests = [(q, b) for q in queries.astype(np.float32) for b in BRANCHES]
     with concurrent.futures.ThreadPoolExecutor(_REQUESTS) as pool:
       answers = list(pool.map(names, requests))
     for i, pair in enumerate(zip(answers[::2], answers[1::2], strict=True)):
@@ -100,8 +98,9 @@ class Database:
 
 
 def export(place: str, store: Store, *, show: bool = False) -> int:
-  """Writes the videos of an index to a database, in the place of those that it
-  has, in one step; returns their number.
+  """Writes the videos of an index to a database and returns their number.
+
+  The former table is replaced in one step.
 
   Args:
     place: A folder, or the address of one, such as s3://BUCKET/NAME.
@@ -110,7 +109,7 @@ def export(place: str, store: Store, *, show: bool = False) -> int:
 
   Raises:
     UserError: If LanceDB is not installed, the index is empty or damaged, the
-      folder or the table holds something else, or another command writes there.
+      folder or table has other content, or another command writes there.
   """
   lancedb, arrow = _library(_LIBRARY), _library('pyarrow')
   rows = np.asarray(sorted(store.rows_of().values()), np.int64)
@@ -121,50 +120,59 @@ def export(place: str, store: Store, *, show: bool = False) -> int:
   former = _opened(lancedb, place)
   if former is not None and not _digest(former):
     raise UserError(
-      f'{place} holds a table {_TABLE!r} that --mode=export did not write; '
+      f'{place} has a table {_TABLE!r} that --mode=export did not write; '
       'nothing was changed: give another --out'
     )
-  tokens = arrow.list_(arrow.list_(arrow.float16(), store.manifest.width))
-  schema = arrow.schema(
-    [('id', arrow.string()), *((branch, tokens) for branch in _BRANCHES)],
-    metadata={_DIGEST: store.manifest.digest.encode()},
-  )
-
-  def batches() -> Iterator[Any]:
-    starts = range(0, len(rows), _BATCH)
-    for start in bar(starts, 'exporting', show=show):
-      few = rows[start : start + _BATCH]
-      mask = store.take('frame_mask', few)
-      columns = [arrow.array([store.ids[row] for row in few])]
-      for branch in _BRANCHES:
-        found = store.tokens(branch, few).astype(np.float16)
-        store.check_finite(found, few, 'tokens')
-        real = mask if branch == 'frame' else np.ones(found.shape[:2], bool)
-        flat = arrow.array(found[real].reshape(-1))
-        columns.append(
-          arrow.ListArray.from_arrays(
-            np.concatenate([[0], np.cumsum(real.sum(axis=1))]).astype(np.int32),
-            arrow.FixedSizeListArray.from_arrays(flat, found.shape[-1]),
-          )
-        )
-      yield arrow.record_batch(columns, schema=schema)
-
+  schema = _schema(arrow, store)
   with contextlib.ExitStack() as stack:
     if not _is_address(place):
       stack.enter_context(folders.held(place, 'database'))
     table = lancedb.connect(place).create_table(
-      _TABLE, data=batches(), schema=schema, mode='overwrite'
+      _TABLE,
+      data=_batches(arrow, schema, store, rows, show),
+      schema=schema,
+      mode='overwrite',
     )
     if len(rows) >= _INDEXED:
-      for branch in _BRANCHES:
+      for branch in BRANCHES:
         index = lancedb.index.IvfSq(distance_type='cosine')
         table.create_index(branch, config=index)
   return len(rows)
 
 
-def installed() -> bool:
-  """Returns whether LanceDB is there."""
-  return importlib.util.find_spec(_LIBRARY) is not None
+def _schema(arrow: Any, store: Store) -> Any:
+  """Returns the Arrow schema of the table."""
+  tokens = arrow.list_(arrow.list_(arrow.float16(), store.manifest.width))
+  return arrow.schema(
+    [('id', arrow.string()), *((branch, tokens) for branch in BRANCHES)],
+    metadata={_DIGEST: store.manifest.digest.encode()},
+  )
+
+
+def _batches(
+  arrow: Any,
+  schema: Any,
+  store: Store,
+  rows: Int[np.ndarray, ' v'],
+  show: bool,
+) -> Iterator[Any]:
+  """Yields Arrow batches of some rows of a store."""
+  for start in bar(range(0, len(rows), _BATCH), 'exporting', show=show):
+    few = rows[start : start + _BATCH]
+    mask = store.take('frame_mask', few)
+    columns = [arrow.array([store.ids[row] for row in few])]
+    for branch in BRANCHES:
+      found = store.tokens(branch, few).astype(np.float16)
+      store.check_finite(found, few, 'tokens')
+      real = mask if branch == 'frame' else np.ones(found.shape[:2], bool)
+      flat = arrow.array(found[real].reshape(-1))
+      columns.append(
+        arrow.ListArray.from_arrays(
+          np.concatenate([[0], np.cumsum(real.sum(axis=1))]).astype(np.int32),
+          arrow.FixedSizeListArray.from_arrays(flat, found.shape[-1]),
+        )
+      )
+    yield arrow.record_batch(columns, schema=schema)
 
 
 def _library(name: str) -> Any:
@@ -182,7 +190,7 @@ def _is_address(place: str) -> bool:
 
 
 def _digest(table: Any) -> str:
-  """Returns whose tokens a table has; '' if it is none of ours."""
+  """Returns the digest of a table's weights; '' if it is not ours."""
   found = (table.schema.metadata or {}).get(_DIGEST, b'')
   return found.decode('utf-8', 'replace')
 
@@ -194,12 +202,12 @@ def _opened(lancedb: Any, place: str) -> Any:
     UserError: If it cannot be opened.
   """
   is_local = not _is_address(place)
-  # Asking for a folder that is not there would make it.
+  # LanceDB would make a folder that does not exist.
   if is_local and not (pathlib.Path(place) / f'{_TABLE}.lance').exists():
     return None
   try:
     return lancedb.connect(place).open_table(_TABLE)
-  # What LanceDB raises: the first where there is no such table.
+  # LanceDB raises these, ValueError if there is no such table.
   except (ValueError, OSError, RuntimeError) as error:
     if isinstance(error, ValueError) and not is_local:
       return None
@@ -218,6 +226,6 @@ def _check_folder(place: str | os.PathLike[str]) -> None:
   foreign = names - ours
   if foreign:
     raise UserError(
-      f'{place} holds other files ({sorted(foreign)[0]}); give a folder that '
-      'is empty, does not exist yet, or holds a database'
+      f'{place} has other files ({sorted(foreign)[0]}); give a folder that '
+      'is empty, does not exist yet, or has a database'
     )

@@ -1,19 +1,69 @@
-"""Videos as rows of an index."""
+"""Videos as rows of an index, and the product codes of these rows."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from dreamprvr_jax.archive.index.quantization import quantize
+from dreamprvr_jax import text
+from dreamprvr_jax.archive.index.array_files import array_file
+from dreamprvr_jax.archive.index.codes import (
+  encode_products,
+  quantize,
+  train_codebook,
+)
+from dreamprvr_jax.archive.index.store import BRANCHES, codebook_name
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
 
-# Under this name a model that makes registers shows them.
+# The name under which a model sows its registers.
 _REGISTERS = 'generated_registers'
+# Tokens of a branch that k-means sees: 128 per centre.
+_SAMPLE = 2**15
+# Videos coded at a time.
+_BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Videos:
+  """Videos to add to an index.
+
+  Attributes:
+    ids: Their ids, all different.
+    durations: Their seconds, NaN where unknown.
+    batches: Starts a pass over their features, in the order of `ids`. Yields
+      dicts of `clip_features` (b, c, e), `frame_features` (b, f, e),
+      `frame_mask` (b, f), `video_mask` (b,), which is False for padding at the
+      end, and, for merged clips, `clip_sizes` (b, c).
+  """
+
+  ids: Sequence[str]
+  durations: Float[np.ndarray, ' v']
+  batches: Callable[[], Iterable[Mapping[str, np.ndarray]]]
+
+  def named(self) -> 'Videos':
+    """Returns the videos with ids in NFC, the form that an index stores.
+
+    Raises:
+      UserError: If an id is not valid text.
+    """
+    return dataclasses.replace(self, ids=[id_of(name) for name in self.ids])
+
+
+def id_of(name: str) -> str:
+  """Returns a video's id in NFC, the form that an index stores.
+
+  Raises:
+    UserError: If it is not valid text.
+  """
+  return text.check(name, f'the id {name!r} of a video')
 
 
 def encoded_rows(
@@ -21,12 +71,13 @@ def encoded_rows(
   batches: Callable[[], Iterable[Mapping[str, np.ndarray]]],
   mesh: Mesh | None,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Yields what may be stored of some videos, by array; see
-  `store.array_specs`. Padding is left out; `durations` are not there.
+  """Yields the arrays of some videos, by name; see `store.array_specs`.
+
+  Padding is left out, and `durations` are missing.
 
   Args:
-    retriever: What encodes them.
-    batches: Of `writer.Videos`.
+    retriever: Encodes the videos.
+    batches: See `Videos`.
     mesh: Devices that encode; all if None.
 
   Raises:
@@ -34,17 +85,7 @@ def encoded_rows(
   """
   mesh = mesh or meshes.make_mesh()
   variables = meshes.replicate(retriever.variables, mesh)
-
-  def encode(variables, arrays):
-    encoding, shown = retriever.model.apply(
-      variables, *arrays, method='encode_video', mutable=['intermediates']
-    )
-    registers = shown.get('intermediates', {}).get(_REGISTERS)
-    return encoding, registers and registers[0].tokens
-
-  program = jax.jit(
-    encode, in_shardings=(meshes.replicated(mesh), meshes.by_row(mesh))
-  )
+  program = _program(retriever.model, mesh)
   names = ('clip_features', 'frame_features', 'frame_mask', 'clip_sizes')
   start = 0
   for batch in batches():
@@ -59,38 +100,51 @@ def encoded_rows(
       lambda x, real=real: np.asarray(x)[: len(real)][real],
       program(variables, arrays),
     )
-    tokens = {
-      'clip': encoding.clip_tokens,
-      'frame': encoding.frame_tokens,
-      'register': registers,
-    }
-    for kind, found in tokens.items():
-      if found is None:
-        continue
-      found = tokens[kind] = np.asarray(found, np.float32)
-      if not np.abs(found).max(initial=0) <= np.finfo(np.float16).max:
-        raise UserError(
-          f'{kind} tokens of the videos {start} to {start + real.sum() - 1} '
-          '(counted from 0) are not finite as float16; check their features '
-          'and the checkpoint'
-        )
-    start += int(real.sum())
-    clips = tokens['clip'].shape[1]
-    sizes = batch.get('clip_sizes', np.ones((len(real), clips)))
+    stop = start + int(real.sum())
+    where = f'the videos {start} to {stop - 1} (counted from 0)'
+    start = stop
+    clips = _float32(encoding.clip_tokens, 'clip', where)
+    frames = _float32(encoding.frame_tokens, 'frame', where)
+    sizes = batch.get('clip_sizes', np.ones((len(real), clips.shape[1])))
     rows = {
       'clip_edges': _edges(np.asarray(sizes)[real]),
       'frame_mask': encoding.frame_mask,
     }
     if registers is not None:
-      rows['registers'] = tokens['register']
-    for branch in ('clip', 'frame'):
-      codes, scales = quantize(tokens[branch])
-      rows |= {
-        f'{branch}_tokens': tokens[branch],
-        f'{branch}_codes': codes,
-        f'{branch}_scales': scales,
-      }
+      rows['registers'] = _float32(registers, 'register', where)
+    for branch, tokens in zip(BRANCHES, (clips, frames), strict=True):
+      codes, scales = quantize(tokens)
+      rows[f'{branch}_tokens'] = tokens
+      rows[f'{branch}_codes'], rows[f'{branch}_scales'] = codes, scales
     yield rows
+
+
+def _program(model: Any, mesh: Mesh) -> Callable[..., Any]:
+  """Returns the jitted program from (variables, features) to the encoding of
+  videos and their registers, None where the model has none."""
+
+  def encode(variables, arrays):
+    encoding, shown = model.apply(
+      variables, *arrays, method='encode_video', mutable=['intermediates']
+    )
+    registers = shown.get('intermediates', {}).get(_REGISTERS)
+    return encoding, registers and registers[0].tokens
+
+  return jax.jit(
+    encode, in_shardings=(meshes.replicated(mesh), meshes.by_row(mesh))
+  )
+
+
+def _float32(tokens: np.ndarray, kind: str, where: str) -> np.ndarray:
+  """Returns tokens as float32; raises UserError unless they are finite as
+  float16."""
+  found = np.asarray(tokens, np.float32)
+  if not np.abs(found).max(initial=0) <= np.finfo(np.float16).max:
+    raise UserError(
+      f'{kind} tokens of {where} are not finite as float16; check their '
+      'features and the checkpoint'
+    )
+  return found
 
 
 def _edges(sizes: Float[np.ndarray, 'b c']) -> Float[np.ndarray, 'b c+1']:
@@ -98,3 +152,57 @@ def _edges(sizes: Float[np.ndarray, 'b c']) -> Float[np.ndarray, 'b c+1']:
   ends = np.cumsum(sizes, axis=1, dtype=np.float64)
   edges = np.pad(ends / ends[:, -1:], ((0, 0), (1, 0)))
   return edges.astype(np.float32)
+
+
+def add_products(
+  folder: pathlib.Path,
+  sub_vectors: int,
+  codebooks: Mapping[str, Float[np.ndarray, 'm k w']],
+  *,
+  keep: bool,
+) -> None:
+  """Writes the product codes of a segment's tokens and their codebooks.
+
+  Args:
+    folder: The folder of the segment, with float16 tokens.
+    sub_vectors: Sub-vectors of a token.
+    codebooks: The codebooks of the index; if empty, they are made from a sample
+      of the segment.
+    keep: Whether the float16 tokens stay.
+  """
+  mask = np.load(folder / 'frame_mask.npy', mmap_mode='r')
+  for branch in BRANCHES:
+    path = folder / f'{branch}_tokens.npy'
+    tokens = np.load(path, mmap_mode='r')
+    if codebooks:
+      codebook = codebooks[branch]
+    else:
+      real = np.ones(tokens.shape[:2], bool) if branch == 'clip' else mask
+      sample = _sample(tokens, real)
+      codebook = np.asarray(train_codebook(sample, sub_vectors))
+    with (folder / codebook_name(branch)).open('wb') as file:
+      np.save(file, codebook)
+      file.flush()
+      os.fsync(file.fileno())
+    shape = (len(tokens), sub_vectors, tokens.shape[1])
+    with array_file(folder / f'{branch}_products.npy', shape, np.uint8) as file:
+      for start in range(0, len(tokens), _BATCH):
+        few = tokens[start : start + _BATCH]
+        # One size, so that one program is compiled.
+        filled = np.pad(few, ((0, _BATCH - len(few)), (0, 0), (0, 0)))
+        codes = np.asarray(encode_products(filled, codebook))[: len(few)]
+        file.write(np.ascontiguousarray(codes).data)
+    del tokens
+    if not keep:
+      path.unlink()
+
+
+def _sample(
+  tokens: Float[np.ndarray, 'b s d'], real: np.ndarray
+) -> Float[np.ndarray, 'n d']:
+  """Returns a fixed sample of the real tokens, or of all if none is real."""
+  places = np.flatnonzero(real if real.any() else np.ones_like(real))
+  if len(places) > _SAMPLE:
+    rng = np.random.default_rng(0)
+    places = np.sort(rng.choice(places, _SAMPLE, replace=False))
+  return tokens.reshape(-1, tokens.shape[-1])[places]

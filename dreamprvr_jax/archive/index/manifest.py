@@ -1,10 +1,10 @@
-"""What an index holds: its segments, and whose tokens they are.
+"""The manifest of an index: its segments, and the checkpoint of its tokens.
 
 Layout of an index:
-  manifest.json       this; replaced in one step, and the last to be written
+  manifest.json       the manifest; written last, replaced in one step
   segments/NAME/      videos that were added together: ids.json, and arrays
                       with one row per video (`store.array_specs`)
-A segment that no manifest names is the rest of a write that was stopped.
+A segment that no manifest names is left over from a write that was stopped.
 """
 
 import collections
@@ -20,17 +20,17 @@ from dreamprvr_jax.errors import UserError
 
 MANIFEST = 'manifest.json'
 SEGMENTS = 'segments'
-# 1 had neither registers nor product codes.
+# Version 1 had no registers and no product codes.
 VERSION = 2
 # How tokens are stored: as float16, as int8 with a scale per token, as product
 # codes, or the first with one of the others.
 TOKENS = ('float16', 'int8', 'float16+int8', 'pq', 'float16+pq')
-# Names of segments: of one process; of a part of a job of many.
+# Names of segments; those with a number are parts of a batch job.
 _NAME = re.compile(r'[0-9a-f]{32}(-[0-9]{5,9})?')
 
 
 def is_name(name: str) -> bool:
-  """Returns whether a folder's name is one that we give to segments."""
+  """Returns whether a folder has the name of a segment."""
   return _NAME.fullmatch(name) is not None
 
 
@@ -39,9 +39,9 @@ class Segment:
   """Videos that were added together.
 
   Attributes:
-    name: Its folder.
-    videos: Rows of its arrays.
-    removed: Rows that count no more, rising.
+    name: Name of its folder.
+    videos: Number of rows of its arrays.
+    removed: Rows whose videos were removed, in rising order.
   """
 
   name: str
@@ -54,13 +54,13 @@ class Manifest:
   """The contents of an index.
 
   Attributes:
-    checkpoint: Where the checkpoint was, absolute.
-    digest: Of the checkpoint's weights; see `Retriever`.
+    checkpoint: Absolute path of the checkpoint when the index was made.
+    digest: Digest of its weights; see `Retriever`.
     tokens: One of `TOKENS`.
     clips: Clip tokens of a video.
     frames: Frame tokens of a video, padded ones included.
-    width: Of a token.
-    segments: In the order in which they were added.
+    width: Numbers of a token.
+    segments: The segments, in the order in which they were added.
     registers: Register tokens of a video, 0 if none are stored.
     sub_vectors: Bytes of a token's product code, 0 if there are none.
   """
@@ -77,11 +77,11 @@ class Manifest:
 
   @property
   def num_videos(self) -> int:
-    """Videos that are searched."""
+    """How many videos are searched."""
     return sum(s.videos - len(s.removed) for s in self.segments)
 
   def write(self, directory: os.PathLike[str] | str) -> None:
-    """Puts this in the place of the index's manifest, in one step."""
+    """Replaces the manifest of an index in one step."""
     content = {'version': VERSION, **dataclasses.asdict(self)}
     checkpoints.write_json(pathlib.Path(directory) / MANIFEST, content)
 
@@ -90,8 +90,7 @@ class Manifest:
     """Returns the manifest of an index.
 
     Raises:
-      UserError: If there is none, it cannot be read, or its version is
-        another.
+      UserError: If there is none, it cannot be read, or it has another version.
     """
     path = pathlib.Path(directory) / MANIFEST
     if path.is_symlink():
@@ -100,7 +99,7 @@ class Manifest:
       )
     if not path.is_file():
       raise UserError(
-        f'{directory} holds no index: there is no {MANIFEST} in it; give the '
+        f'{directory} is no index: it has no {MANIFEST}; give the '
         'folder that --mode=index wrote, or make one with --mode=index '
         f'--checkpoint=... --index={directory}'
       )
@@ -114,16 +113,16 @@ class Manifest:
       reason = str(error).partition(';')[0]
       raise UserError(
         f'{path} is no manifest of an index ({reason}); restore it from a '
-        'backup, or index anew into another folder'
+        'backup, or index again into another folder'
       ) from None
     raise UserError(
       f'{path} is of version {version!r:.40}, this program reads versions 1 to '
-      f'{VERSION}; index anew, or use the program that wrote it'
+      f'{VERSION}; index again, or use the program that wrote it'
     )
 
 
 class _WrongError(ValueError):
-  """What a manifest says is not what one says."""
+  """A manifest has an impossible value."""
 
 
 def _require(condition: bool, reason: str) -> None:
@@ -132,19 +131,19 @@ def _require(condition: bool, reason: str) -> None:
 
 
 def _is_count(value: Any, least: int) -> bool:
-  """Returns whether a JSON value is an integer that numbers rows."""
+  """Returns whether a JSON value is an integer that can count rows."""
   return type(value) is int and least <= value < 2**31
 
 
 def _manifest_of(content: dict[str, Any]) -> Manifest:
-  """Returns the manifest that a file's content stands for.
+  """Returns the manifest that a file describes.
 
   Raises:
-    _WrongError: If it stands for none.
+    _WrongError: If a value is missing, unknown or impossible.
   """
   fields = dataclasses.fields(Manifest)
   _require_keys(content, fields, 'it')
-  # Version 1 had neither of them.
+  # Version 1 had neither of the two.
   content = {'registers': 0, 'sub_vectors': 0, **content}
   for name in ('checkpoint', 'digest'):
     value = content[name]
@@ -201,7 +200,7 @@ def _segment_of(row: Any) -> Segment:
 def _require_keys(
   row: dict[str, Any], fields: tuple[dataclasses.Field[Any], ...], what: str
 ) -> None:
-  """Raises _WrongError unless a row has the fields, and no others."""
+  """Raises _WrongError unless a row has these fields and no others."""
   names = {field.name for field in fields}
   needed = {f.name for f in fields if f.default is dataclasses.MISSING}
   lacking, more = sorted(needed - set(row)), sorted(set(row) - names)

@@ -23,13 +23,13 @@ from dreamprvr_jax.archive.index.store import FILES, IDS, read_ids
 from dreamprvr_jax.errors import UserError
 
 _KIND = 'index'
-# What a manifest or marker is written to before it gets its place; a command
-# that was killed may have left it, one of an earlier version the second.
+# Temporary names of a manifest or marker, which a killed command may leave; the
+# last form is that of earlier versions.
 _PARTIAL = re.compile(
-  r'\.[0-9]+\.partial\.(manifest|\.dreamprvr)\.json'
+  r'\.[0-9]+(-[0-9a-f]{8})?\.partial\.(manifest|\.dreamprvr)\.json'
   r'|\.manifest\.json\.[0-9]+\.tmp'
 )
-# What a network disk keeps of a removed file while somebody has it open.
+# A network disk gives such names to removed files that are still open.
 _KEPT_OPEN = '.nfs'
 
 _log = logging.getLogger(__name__)
@@ -37,11 +37,11 @@ _log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def locked(directory: os.PathLike[str] | str) -> Iterator[pathlib.Path]:
-  """Holds an index, or what is to become one, and gives its folder.
+  """Locks the folder of an index, or of one that will be made, and gives it.
 
   Raises:
-    UserError: If another process holds it, or the folder holds what is not
-      ours; then nothing in it was touched.
+    UserError: If another process holds the lock, or the folder has files of
+      others; then nothing in it was changed.
   """
   root = pathlib.Path(directory)
   if root.exists() and not root.is_dir():
@@ -51,8 +51,8 @@ def locked(directory: os.PathLike[str] | str) -> Iterator[pathlib.Path]:
     _check(root)
     if folders.kind_of(root) is None and not (root / MANIFEST).exists():
       names = {path.name for path in root.iterdir()} - {folders.LOCK}
-      # All that is left where the first write was killed, by an earlier
-      # version; what is in it was looked at.
+      # The rest of a first write that was killed, by an earlier version;
+      # `_check` has looked into its segments.
       if all(n == SEGMENTS or _PARTIAL.fullmatch(n) for n in names):
         known |= names
   folders.claim(root, _KIND, known)
@@ -61,8 +61,8 @@ def locked(directory: os.PathLike[str] | str) -> Iterator[pathlib.Path]:
 
 
 def _check(root: pathlib.Path) -> None:
-  """Raises UserError if a folder holds what is not of an index where an index
-  has its segments, or another manifest."""
+  """Raises UserError if a folder has a foreign manifest, or foreign files where
+  an index has its segments."""
   manifest = root / MANIFEST
   if manifest.is_symlink() or manifest.exists():
     Manifest.read(root)
@@ -80,14 +80,21 @@ def _check(root: pathlib.Path) -> None:
 
 def _foreign(path: pathlib.Path) -> UserError:
   return UserError(
-    f'{path} was not written by --mode=index, which clears the folder that it '
-    'is in; nothing was changed: move it elsewhere, or give another --index'
+    f'{path} was not written by --mode=index, which clears the folder that '
+    'contains it; nothing was changed: move it elsewhere, or give another '
+    '--index'
   )
 
 
 def clean(root: pathlib.Path, *manifests: Manifest | None) -> None:
-  """Removes the segments that none of the manifests names; None names none.
-  What cannot be removed now is left for the next time."""
+  """Removes the segments that no manifest names.
+
+  Files that cannot be removed now are left for the next change.
+
+  Args:
+    root: The index.
+    *manifests: Manifests; None names no segment.
+  """
   named = {s.name for one in manifests if one for s in one.segments}
   for folder in sorted((root / SEGMENTS).glob('*')):
     if is_name(folder.name) and folder.name not in named:
@@ -98,7 +105,7 @@ def clean(root: pathlib.Path, *manifests: Manifest | None) -> None:
 
 
 def _remove(folder: pathlib.Path) -> None:
-  """Removes a segment, and nothing else that may lie in its folder."""
+  """Removes the files of a segment; its folder stays if it has others."""
   try:
     for name in FILES:
       (folder / name).unlink(missing_ok=True)
@@ -114,15 +121,15 @@ def _remove(folder: pathlib.Path) -> None:
 def gathered(
   root: pathlib.Path, names: Sequence[str], ids: Sequence[str]
 ) -> tuple[tuple[Segment, ...], dict[str, int]]:
-  """Returns segments that other processes wrote, and the sizes of a video.
+  """Returns the segments that other processes wrote, and a video's sizes.
 
   Args:
     root: The index.
-    names: Of the segments.
-    ids: Of all their videos, in order.
+    names: Names of the segments.
+    ids: Ids of all their videos, in order.
 
   Raises:
-    UserError: If they do not hold these videos, or not all of one size.
+    UserError: If their videos or sizes are not as expected.
   """
   segments, found, sizes = [], [], []
   for name in names:
@@ -138,15 +145,14 @@ def gathered(
     sizes.append(_sizes(folder))
   if found != list(ids) or any(size != sizes[0] for size in sizes):
     raise UserError(
-      f'the videos that were written to {root} are not those that were to be; '
+      f'the videos in the new segments of {root} are not the expected ones; '
       'the features changed meanwhile, or differ between machines: index again'
     )
   return tuple(segments), sizes[0]
 
 
 def _sizes(folder: pathlib.Path) -> dict[str, int]:
-  """Returns the sizes of a video, without product codes, by their names in the
-  manifest."""
+  """Returns the sizes of a segment's videos, by the manifest's names."""
   shapes = {path.stem: Rows(path).shape for path in folder.glob('*.npy')}
   tokens = shapes.get('clip_tokens') or shapes['clip_codes']
   return {
@@ -162,8 +168,8 @@ def _sizes(folder: pathlib.Path) -> dict[str, int]:
 def new_segment(
   root: pathlib.Path, ids: Sequence[str]
 ) -> Iterator[tuple[Segment, pathlib.Path]]:
-  """Makes a segment, which no manifest names yet, and gives its folder for the
-  arrays of its videos. It is gone if that fails."""
+  """Makes a segment that no manifest names yet, and gives its folder for the
+  arrays of its videos. If the block fails, the segment is removed."""
   segment = Segment(uuid.uuid4().hex, len(ids))
   folder = root / SEGMENTS / segment.name
   folder.mkdir(parents=True)

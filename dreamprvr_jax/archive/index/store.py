@@ -1,4 +1,4 @@
-"""The rows of an index: its ids, and its arrays, read when asked for."""
+"""The rows of an index: ids, and arrays that are read on demand."""
 
 import math
 import os
@@ -10,22 +10,30 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dreamprvr_jax import text
-from dreamprvr_jax.archive.index.array_files import Rows, open_regular
-from dreamprvr_jax.archive.index.damage import DamagedError
+from dreamprvr_jax.archive.index.array_files import (
+  DamagedError,
+  Rows,
+  open_regular,
+)
+from dreamprvr_jax.archive.index.codes import (
+  CENTRES,
+  decode_products,
+  dequantize,
+)
 from dreamprvr_jax.archive.index.manifest import SEGMENTS, Manifest
-from dreamprvr_jax.archive.index.product import CENTRES, decode
-from dreamprvr_jax.archive.index.quantization import dequantize
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.trained.retriever import Retriever
 
 IDS = 'ids.json'
-_BRANCHES = 'clip', 'frame'
-# All files that a segment may hold.
+BRANCHES = 'clip', 'frame'
+# All files that a segment may have.
 FILES = frozenset(
   [
     IDS,
     *('durations.npy', 'clip_edges.npy', 'frame_mask.npy', 'registers.npy'),
     *(
       f'{branch}_{what}.npy'
-      for branch in _BRANCHES
+      for branch in BRANCHES
       for what in ('tokens', 'codes', 'scales', 'products', 'codebook')
     ),
   ]
@@ -33,18 +41,17 @@ FILES = frozenset(
 
 
 def codebook_name(branch: str) -> str:
-  """Returns the file of a segment that holds a branch's codebook."""
+  """Returns the name of the file of a branch's codebook."""
   return f'{branch}_codebook.npy'
 
 
 def array_specs(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], Any]]:
   """Returns {name: (shape of a row, dtype)} of the arrays of a segment.
 
-  `durations` are seconds, NaN where unknown; `clip_edges` the borders of the
-  clips as fractions of the video. The frames that are real share the video
-  evenly. Tokens are zero at padded frames; `_codes` times `_scales` are
-  tokens, too; `_products` are product codes. `registers` are there if the
-  model has them.
+  `durations` are seconds, NaN where unknown; `clip_edges` are the borders of
+  the clips as fractions of the video. Real frames share the video evenly.
+  Tokens are zero at padded frames. `_codes` times `_scales` are tokens, too;
+  `_products` are product codes. `registers` exist if the model has them.
   """
   specs: dict[str, tuple[tuple[int, ...], Any]] = {
     'durations': ((), np.float64),
@@ -66,7 +73,7 @@ def array_specs(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], Any]]:
 
 
 def stored_bytes(manifest: Manifest) -> int:
-  """Returns the bytes of all numbers of an index, removed rows included."""
+  """Returns the bytes of all arrays of an index, with removed rows."""
   rows = sum(segment.videos for segment in manifest.segments)
   return rows * sum(
     math.prod(shape) * np.dtype(dtype).itemsize
@@ -78,16 +85,16 @@ class Store:
   """Rows of an index: the videos of its segments, one after the other.
 
   Attributes:
-    directory: Where it is.
+    directory: The folder of the index.
     manifest: Its manifest.
-    ids: Video of each row.
+    ids: Id of each row's video.
     items: (rows,) int32, the row's own number, -1 where it was removed.
     codebooks: {branch: (sub-vectors, centres, length) float32} of the product
       codes; empty if there are none. Each segment has the same.
   """
 
   def __init__(self, directory: os.PathLike[str] | str):
-    """Opens the files; no token is read.
+    """Opens the files; reads no token yet.
 
     Raises:
       UserError: If there is no index, or a file of it is missing or damaged.
@@ -99,8 +106,8 @@ class Store:
         self._open()
         return
       except DamagedError:
-        # Another command may have put a manifest in the place of that one, and
-        # removed what that one named.
+        # Another command may have replaced the manifest, and removed segments
+        # that only the former one names.
         if Manifest.read(directory) == self.manifest:
           raise
 
@@ -120,7 +127,8 @@ class Store:
       ids = read_ids(folder / IDS)
       if len(ids) != segment.videos:
         raise DamagedError(
-          folder / IDS, f'does not hold {segment.videos} ids, but {len(ids)}'
+          folder / IDS,
+          f'has {len(ids)} ids where {segment.videos} were expected',
         )
       rows = np.arange(len(self.ids), len(self.ids) + len(ids), dtype=np.int32)
       rows[list(segment.removed)] = -1
@@ -134,14 +142,14 @@ class Store:
     for row in self.items[self.items >= 0].tolist():
       if rows[self.ids[row]] != row:
         raise DamagedError(
-          self.directory, f'holds the video {self.ids[row]!r} twice'
+          self.directory, f'has the video {self.ids[row]!r} twice'
         )
 
   def _folder(self, *names: str) -> pathlib.Path:
     """Returns a folder of the index.
 
     Raises:
-      DamagedError: If it is missing, or a link, which may lead anywhere.
+      DamagedError: If it is missing, or a link, which may point anywhere.
     """
     path = self.directory.joinpath(*names)
     try:
@@ -161,16 +169,16 @@ class Store:
     length = manifest.width // manifest.sub_vectors
     shape = (manifest.sub_vectors, CENTRES, length)
     found = {}
-    for branch in _BRANCHES:
+    for branch in BRANCHES:
       path = folder / codebook_name(branch)
       rows = Rows(path).require(shape, np.dtype(np.float32))
       found[branch] = rows.read(0, manifest.sub_vectors)
       if not np.isfinite(found[branch]).all():
-        raise DamagedError(path, 'holds numbers that are not finite')
+        raise DamagedError(path, 'has numbers that are not finite')
     return found
 
   def __len__(self) -> int:
-    """The number of rows, removed ones included."""
+    """The number of rows, with removed ones."""
     return len(self.ids)
 
   @property
@@ -179,7 +187,7 @@ class Store:
     return self.manifest.tokens.partition('+')[0]
 
   def has(self, name: str) -> bool:
-    """Returns whether there is such an array."""
+    """Returns whether the index has an array."""
     return name in self._specs
 
   def rows_of(self) -> dict[str, int]:
@@ -187,7 +195,7 @@ class Store:
     return {self.ids[row]: int(row) for row in self.items[self.items >= 0]}
 
   def read(self, name: str, start: int, stop: int) -> np.ndarray:
-    """Returns consecutive rows of an array; rows behind the last are zero."""
+    """Returns consecutive rows of an array; those after the last are zero."""
     shape, dtype = self._specs[name]
     pieces = []
     for first, rows in zip(self._starts, self._arrays[name], strict=False):
@@ -202,20 +210,20 @@ class Store:
   def tokens(
     self, branch: str, rows: Int[np.ndarray, ' k']
   ) -> Float[np.ndarray, 'k s d']:
-    """Returns what some rows hold as tokens, float32; those of product codes
-    are about of unit length."""
+    """Returns the tokens of some rows, float32; those that come from product
+    codes have about unit length."""
     read = lambda name: self.take(f'{branch}_{name}', rows)
     if self.kind == 'float16':
       return read('tokens').astype(np.float32)
     if self.kind == 'int8':
       return dequantize(read('codes'), read('scales'))
-    found = decode(read('products'), self.codebooks[branch])
+    found = decode_products(read('products'), self.codebooks[branch])
     if branch == 'frame':
       found *= self.take('frame_mask', rows)[..., None]
     return found
 
   def take(self, name: str, rows: Int[np.ndarray, ' k']) -> np.ndarray:
-    """Returns some rows of an array, a copy."""
+    """Returns a copy of some rows of an array."""
     shape, dtype = self._specs[name]
     found = np.empty((len(rows), *shape), dtype)
     segments = np.searchsorted(self._starts, rows, side='right') - 1
@@ -237,10 +245,10 @@ class Store:
     """Raises DamagedError unless all numbers are finite.
 
     Args:
-      norms: (k, ...), what was made of some rows; not finite where a number
-        of the row is not.
+      norms: (k, ...) numbers computed from some rows, which are not finite
+        where a number of the row is not.
       rows: (k,) the rows.
-      name: The array that they were read from.
+      name: The array that they were read from, for the error.
     """
     bad = ~np.isfinite(norms).reshape(len(norms), -1).all(axis=1)
     bad &= self.items[rows] >= 0
@@ -248,12 +256,12 @@ class Store:
       raise self.not_finite(int(rows[np.argmax(bad)]), name)
 
   def not_finite(self, row: int, name: str) -> DamagedError:
-    """Returns what to raise where numbers of a row are not finite."""
+    """Returns the error of a row with numbers that are not finite."""
     number = int(np.searchsorted(self._starts, row, side='right')) - 1
     path = self.directory / SEGMENTS / self.manifest.segments[number].name
     return DamagedError(
       path,
-      f'holds {name} of the video {self.ids[row]!r} that are not finite',
+      f'has {name} of the video {self.ids[row]!r} that are not finite',
     )
 
   def bytes_per_row(self, names: tuple[str, ...]) -> int:
@@ -264,8 +272,41 @@ class Store:
     )
 
 
+def open_index(
+  directory: os.PathLike[str] | str, retriever: Retriever | str = ''
+) -> tuple[Store, Retriever]:
+  """Opens an index with the retriever that encoded its videos.
+
+  Args:
+    directory: The folder of the index.
+    retriever: The retriever, or the folder of its checkpoint; '' for the
+      checkpoint that the manifest names.
+
+  Raises:
+    UserError: If there is no index, it is damaged, or it was made with other
+      weights.
+    CheckpointError: If the checkpoint cannot be loaded.
+  """
+  store = Store(directory)
+  if isinstance(retriever, str):
+    retriever = Retriever.load(retriever or store.manifest.checkpoint)
+  check_retriever(store, retriever)
+  return store, retriever
+
+
+def check_retriever(store: Store, retriever: Retriever) -> None:
+  """Raises UserError unless an index was made with these weights."""
+  manifest = store.manifest
+  if manifest.digest != retriever.digest:
+    raise UserError(
+      f'{store.directory} was made with the checkpoint {manifest.checkpoint} '
+      f'(weights {manifest.digest}), not with {retriever.checkpoint} (weights '
+      f'{retriever.digest}); give the former as --checkpoint, or index again'
+    )
+
+
 def read_ids(path: pathlib.Path) -> list[str]:
-  """Returns the ids in a segment's file, in the form (NFC) that ids have.
+  """Returns the ids in a segment's file, in NFC.
 
   Raises:
     UserError: If they cannot be read.
@@ -275,8 +316,8 @@ def read_ids(path: pathlib.Path) -> list[str]:
   where = f'the index is damaged: {path}'
   found = text.parse_json(text.decode(content, where), where)
   if not isinstance(found, list):
-    raise DamagedError(path, 'does not hold a list of ids')
+    raise DamagedError(path, 'is no list of ids')
   for value in found:
     if not isinstance(value, str):
-      raise DamagedError(path, f'holds {value!r:.40} where an id was expected')
+      raise DamagedError(path, f'has {value!r:.40} where an id was expected')
   return [x if x.isascii() else text.check(x, where) for x in found]

@@ -1,10 +1,10 @@
-"""Writing an index: making one, adding videos, removing some.
+"""Writing an index: making one, and adding videos to it.
 
-Videos become a segment in a folder of its own; what counts is the manifest,
-which is replaced in one step when all else is on disk. Whenever a write is
-stopped, the index is what it was. Segments that only the former manifest names
-stay until the next change: a process that has just read it, on another machine
-perhaps, still opens them.
+New videos become a segment in a folder of their own. The manifest says which
+segments count; it is replaced in one step when all else is on disk. If a write
+is stopped, the index is unchanged. Segments that only the former manifest names
+stay until the next change, because another process, perhaps on another machine,
+may have just read that manifest and still opens them.
 """
 
 import contextlib
@@ -12,15 +12,19 @@ import dataclasses
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO
 
 import numpy as np
 from jax.sharding import Mesh
 
-from dreamprvr_jax.archive.index import product
+from dreamprvr_jax.archive.index import codes
 from dreamprvr_jax.archive.index.array_files import array_file
-from dreamprvr_jax.archive.index.encoding import encoded_rows
+from dreamprvr_jax.archive.index.encoding import (
+  Videos,
+  add_products,
+  encoded_rows,
+)
 from dreamprvr_jax.archive.index.manifest import (
   MANIFEST,
   SEGMENTS,
@@ -28,34 +32,36 @@ from dreamprvr_jax.archive.index.manifest import (
   Manifest,
   Segment,
 )
-from dreamprvr_jax.archive.index.product_files import add_products
 from dreamprvr_jax.archive.index.segments import (
   clean,
   gathered,
   locked,
   new_segment,
 )
-from dreamprvr_jax.archive.index.store import Store, array_specs
-from dreamprvr_jax.archive.index.videos import Videos, id_of
+from dreamprvr_jax.archive.index.store import (
+  Store,
+  array_specs,
+  check_retriever,
+)
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.progress import bar
 from dreamprvr_jax.trained.retriever import Retriever
 
-# Has all videos written by other processes that call `write_part`, given the
-# index, how tokens are stored and whether registers are; returns the names of
-# the segments, in the order of the videos.
+# Lets other processes write all videos with `write_part`; takes the index, one
+# of `TOKENS`, and whether registers are stored. Returns the names of the
+# segments, in the order of the videos.
 Elsewhere = Callable[[pathlib.Path, str, bool], Sequence[str]]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Form:
-  """What is kept of videos.
+  """How videos are stored.
 
   Attributes:
     tokens: One of `TOKENS`.
-    sub_vectors: Of product codes; 0 for what is usual.
-    codebooks: Of product codes; empty if they are to be made.
-    registers: Whether registers are kept, if the model has them.
+    sub_vectors: Sub-vectors of product codes; 0 for the default.
+    codebooks: Codebooks of product codes; empty if they are made now.
+    registers: Whether registers are stored, if the model has them.
   """
 
   tokens: str
@@ -69,8 +75,8 @@ class _Form:
 
   @property
   def encoded(self) -> str:
-    """The tokens that are written as videos are encoded."""
-    # Product codes are made from these.
+    """The tokens that are written while videos are encoded."""
+    # Product codes are made from float16 tokens.
     return 'float16' if self.has_products else self.tokens
 
 
@@ -85,22 +91,23 @@ def create(
   show: bool = False,
   elsewhere: Elsewhere | None = None,
 ) -> Manifest:
-  """Makes an index, in the place of the one that is there, if any.
+  """Makes an index; replaces the one in that folder, if any.
 
   Args:
-    directory: Where.
-    retriever: What encodes the videos.
+    directory: The folder of the index.
+    retriever: Encodes the videos.
     videos: The videos.
-    tokens: How they are stored, one of `TOKENS`.
-    sub_vectors: Bytes of a token's product code, if there are any; 0 for one
-      per eight numbers of the token.
+    tokens: How tokens are stored, one of `TOKENS`.
+    sub_vectors: Bytes of a token's product code, if any; 0 for one per eight
+      numbers of the token.
     mesh: Devices that encode; all if None.
     show: Whether a progress bar is shown.
-    elsewhere: What encodes and writes the videos; this process if None.
+    elsewhere: Lets other processes encode and write the videos; None: this
+      process does so.
 
   Raises:
-    UserError: If there is nothing to index, an id is there twice, tokens are
-      not finite, or another process writes to the index.
+    UserError: If there is no video, an id comes twice, tokens are not finite,
+      or another process writes to the index.
   """
   if tokens not in TOKENS:
     raise UserError(
@@ -110,8 +117,8 @@ def create(
   if form.has_products and not retriever.is_plain:
     raise UserError(
       f'--tokens={tokens}: product codes need a score that is the best cosine '
-      f'with a token, that of {type(retriever.model).__name__} is not; choose '
-      'float16 or int8'
+      f'with a token, and that of {type(retriever.model).__name__} is not; '
+      'choose float16 or int8'
     )
   videos = videos.named()
   with locked(directory) as root:
@@ -137,24 +144,24 @@ def append(
   show: bool = False,
   elsewhere: Elsewhere | None = None,
 ) -> Manifest:
-  """Adds videos to an index; those that are there are not encoded again.
+  """Adds videos to an index; nothing is encoded again.
 
   Raises:
-    UserError: As `create`, and if the index is of another retriever or has
-      one of the videos already.
+    UserError: As `create`, and if the index was made with another retriever or
+      has one of the videos already.
   """
   Manifest.read(directory)
   videos = videos.named()
   with locked(directory) as root:
     store = Store(root)
     former = store.manifest
-    check_retriever(root, former, retriever)
+    check_retriever(store, retriever)
     rows = store.rows_of()
     twice = [video for video in videos.ids if video in rows]
     if twice:
       raise UserError(
-        f'{directory} has the video {twice[0]!r} already, and {len(twice) - 1} '
-        'others of those that are to be added; remove them first'
+        f'{directory} has the video {twice[0]!r} already, and so '
+        f'{len(twice)} of {len(videos.ids)} new ones; remove them first'
       )
     form = _Form(
       former.tokens, former.sub_vectors, store.codebooks, former.registers > 0
@@ -165,45 +172,11 @@ def append(
     there = {name: getattr(former, name) for name in sizes}
     if sizes != there:
       raise UserError(
-        f'{directory} has {there} per video, those to be added {sizes}; read '
+        f'{directory} has {there} per video, the new ones have {sizes}; read '
         'them with the config of the index'
       )
     segments = (*former.segments, *segments)
     manifest = dataclasses.replace(former, segments=segments)
-    manifest.write(root)
-  return manifest
-
-
-def remove(directory: os.PathLike[str] | str, ids: Iterable[str]) -> Manifest:
-  """Takes videos out of an index. Their room on disk is free after `compact`,
-  or at the change that follows when all videos that were added with them are
-  out.
-
-  Raises:
-    UserError: If one is not there; then all stay.
-  """
-  Manifest.read(directory)
-  with locked(directory) as root:
-    store = Store(root)
-    clean(root, store.manifest)
-    rows = store.rows_of()
-    wanted = list(dict.fromkeys(id_of(name) for name in ids))
-    unknown = [video for video in wanted if video not in rows]
-    if unknown:
-      raise UserError(
-        f'{directory} has no video {unknown[0]!r}, nor {len(unknown) - 1} '
-        'others of those that are to be removed; nothing was removed'
-      )
-    gone = np.isin(np.arange(len(store)), [rows[video] for video in wanted])
-    gone |= store.items < 0
-    segments, start = [], 0
-    for segment in store.manifest.segments:
-      here = np.flatnonzero(gone[start : start + segment.videos])
-      start += segment.videos
-      if len(here) < segment.videos:
-        removed = tuple(here.tolist())
-        segments.append(dataclasses.replace(segment, removed=removed))
-    manifest = dataclasses.replace(store.manifest, segments=tuple(segments))
     manifest.write(root)
   return manifest
 
@@ -218,8 +191,11 @@ def write_part(
   registers: bool,
   mesh: Mesh | None = None,
 ) -> None:
-  """Writes videos as the segment `name` of an index that another process holds,
-  for its manifest (`Elsewhere`). One that is there stays as it is."""
+  """Writes videos as a segment of an index that another process has locked.
+
+  That process names the segment in the manifest (see `Elsewhere`). A segment
+  that exists stays as it is.
+  """
   root = pathlib.Path(directory)
   place = root / SEGMENTS / name
   if place.exists():
@@ -231,27 +207,15 @@ def write_part(
   try:
     folder.rename(place)
   except OSError:
-    # Another process was given the same videos, and was quicker. The folder
-    # got its name a moment ago, in `new_segment`.
+    # Another process got the same videos, and was quicker. What is removed is
+    # the folder that `new_segment` has just made.
     shutil.rmtree(folder, ignore_errors=True)
     if not place.exists():
       raise
 
 
-def check_retriever(
-  directory: os.PathLike[str] | str, manifest: Manifest, retriever: Retriever
-) -> None:
-  """Raises UserError unless an index is of this retriever."""
-  if manifest.digest != retriever.digest:
-    raise UserError(
-      f'{directory} was made with the checkpoint {manifest.checkpoint} '
-      f'(weights {manifest.digest}), not with {retriever.checkpoint} (weights '
-      f'{retriever.digest}); give the former as --checkpoint, or index anew'
-    )
-
-
 def _manifest_of(root: pathlib.Path) -> Manifest | None:
-  """Returns the manifest of an index, None where there is none yet."""
+  """Returns the manifest of an index; None if there is none yet."""
   return Manifest.read(root) if (root / MANIFEST).exists() else None
 
 
@@ -267,19 +231,18 @@ def _write_segments(
   """Writes segments that no manifest names yet.
 
   Returns:
-    The segments; by their names in the manifest, clips, frames, width and
-    registers of a video, and sub-vectors of a token.
+    The segments; the sizes of a video, by the manifest's names.
   """
   if not videos.ids:
     raise UserError('there is no video to index')
   if len(set(videos.ids)) < len(videos.ids):
-    raise UserError('a video is to be indexed twice; leave one of them out')
-  # The rest of a write that was stopped takes room.
+    raise UserError('an id comes twice among the videos; leave one of them out')
+  # Free the disk space of a write that was stopped.
   clean(root, _manifest_of(root))
   if elsewhere is not None:
     if form.has_products:
       raise UserError(
-        f'product codes (tokens {form.tokens}) are made of all videos in one '
+        f'product codes (tokens {form.tokens}) are made from all videos in one '
         'process; index without --engine, or with other --tokens'
       )
     names = elsewhere(root, form.tokens, form.registers)
@@ -304,7 +267,7 @@ def _write_arrays(
   mesh: Mesh | None,
   show: bool,
 ) -> dict[str, int]:
-  """Encodes the videos and writes what is kept; returns the sizes."""
+  """Encodes the videos and writes their arrays; returns a video's sizes."""
   sizes, start, count = {}, 0, len(videos.ids)
   with contextlib.ExitStack() as open_files:
     files: dict[str, BinaryIO] = {}
@@ -323,7 +286,7 @@ def _write_arrays(
         sizes['registers'] = rows['registers'].shape[1]
       specs = array_specs(Manifest('', '', form.encoded, segments=(), **sizes))
       sizes['sub_vectors'] = (
-        product.sub_vectors(width, form.sub_vectors) if form.has_products else 0
+        codes.sub_vectors(width, form.sub_vectors) if form.has_products else 0
       )
       if not files:
         for name, (shape, dtype) in specs.items():
@@ -332,10 +295,10 @@ def _write_arrays(
           )
       rows['durations'] = np.asarray(videos.durations)[start:][:here]
       for name, (_, dtype) in specs.items():
-        # Not memory-mapped: a full disk is to be an error, not a signal.
+        # Not memory-mapped: a full disk should be an error, not a signal.
         files[name].write(np.ascontiguousarray(rows[name], dtype).data)
       progress.update(here)
       start += here
   if start != count:
-    raise ValueError(f'{start} videos came where {count} were named')
+    raise ValueError(f'{start} videos came where {count} were expected')
   return sizes

@@ -14,7 +14,8 @@ from data_pipeline.corpus import Split
 from data_pipeline.opening import open_corpus
 from data_pipeline.options import DataOptions
 from data_pipeline.prefetch import Prefetcher
-from dreamprvr_jax.archive.index.writer import Elsewhere, Videos, write_part
+from dreamprvr_jax.archive.index.encoding import Videos
+from dreamprvr_jax.archive.index.writer import Elsewhere, write_part
 from dreamprvr_jax.archive.jobs.engine import Engine
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError

@@ -9,8 +9,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from dreamprvr_jax.archive.index.manifest import Manifest
-from dreamprvr_jax.archive.index.store import Store
-from dreamprvr_jax.archive.index.writer import check_retriever
+from dreamprvr_jax.archive.index.store import Store, open_index
 from dreamprvr_jax.archive.search.moments import Moment, find_moments, timelines
 from dreamprvr_jax.archive.search.searcher import Candidates, Searcher
 from dreamprvr_jax.devices import meshes
@@ -26,7 +25,7 @@ class Hit:
     score: Its score.
     duration: Its seconds, NaN if unknown.
     moments: The best moments, by falling score; see `moments`.
-    timeline: (g,) one value per stretch of equal length; see `moments`.
+    timeline: (g,) a value for each of g equal stretches; see `moments`.
   """
 
   video_id: str
@@ -35,11 +34,26 @@ class Hit:
   moments: list[Moment]
   timeline: Float[np.ndarray, ' g']
 
+  def to_json(self, rank: int) -> dict[str, Any]:
+    """Returns the hit as JSON values; unknown seconds are NaN.
+
+    Args:
+      rank: The place of the hit in its list, from 1.
+    """
+    return {
+      'rank': rank,
+      'video': self.video_id,
+      'score': self.score,
+      'duration': self.duration,
+      'moments': [dataclasses.asdict(moment) for moment in self.moments],
+      'timeline': [round(float(x), 5) for x in self.timeline],
+    }
+
 
 class Index:
   """Use: `Index.open(DIR).search(word_features, word_mask, k=10)`.
 
-  It shows the index as it was when it was opened.
+  Later changes of the index on disk are not seen.
   """
 
   def __init__(self, retriever: Retriever, store: Store, mesh: Mesh, **options):
@@ -51,7 +65,7 @@ class Index:
   def open(
     cls,
     directory: os.PathLike[str] | str,
-    retriever: Retriever | None = None,
+    retriever: Retriever | str = '',
     *,
     mesh: Mesh | None = None,
     **options: Any,
@@ -59,37 +73,37 @@ class Index:
     """Opens an index; no token is read yet.
 
     Args:
-      directory: Where it is.
-      retriever: What it is of; loaded from where it was if None.
+      directory: The folder of the index.
+      retriever: The retriever that encoded the videos, or the folder of its
+        checkpoint; '' for the checkpoint that the index names.
       mesh: Devices that share the videos; all if None.
-      **options: Of `Searcher`, such as `memory_share`.
+      **options: Options of `Searcher`, such as `memory_share`.
 
     Raises:
-      UserError: If there is no index, it is damaged, or of another retriever.
+      UserError: If there is no index, it is damaged, or it was made with
+        another retriever.
     """
-    store = Store(directory)
-    retriever = retriever or Retriever.load(store.manifest.checkpoint)
-    check_retriever(directory, store.manifest, retriever)
+    store, retriever = open_index(directory, retriever)
     return cls(retriever, store, mesh or meshes.make_mesh(), **options)
 
   @property
   def manifest(self) -> Manifest:
-    """What the index holds."""
+    """The contents of the index."""
     return self._store.manifest
 
   @property
   def store(self) -> Store:
-    """The rows that it holds."""
+    """The rows of the index."""
     return self._store
 
   @property
   def retriever(self) -> Retriever:
-    """What it is of."""
+    """The retriever that encoded the videos."""
     return self._retriever
 
   @property
   def searcher(self) -> Searcher:
-    """What finds rows, without moments."""
+    """Finds rows, without moments."""
     return self._searcher
 
   def search(
@@ -106,16 +120,38 @@ class Index:
 
     Args:
       words: Word features (n, words, e), or (words, e) of one query.
-      word_mask: Which of them are real; all if None.
+      word_mask: Which words are real; all if None.
       k: Hits of a query; all videos if there are fewer.
       first_pass: See `Searcher.search`; None to score all exactly.
       rescore: See `first_pass`.
       moments: Moments of a hit, at most.
 
     Raises:
-      UserError: If the features or what is asked for do not fit.
+      UserError: If the features or options do not fit.
     """
     queries = self._searcher.encode(*self._retriever.words(words, word_mask))
+    return self.search_encoded(
+      queries, k, first_pass=first_pass, rescore=rescore, moments=moments
+    )
+
+  def search_encoded(
+    self,
+    queries: Float[np.ndarray, 'n q'],
+    k: int = 10,
+    *,
+    first_pass: str | Candidates | None = None,
+    rescore: int = 4,
+    moments: int = 3,
+  ) -> list[list[Hit]]:
+    """Returns the hits of encoded queries; see `search`.
+
+    Args:
+      queries: What `searcher.encode` returns.
+      k: Hits of a query.
+      first_pass: See `Searcher.search`.
+      rescore: See `first_pass`.
+      moments: Moments of a hit, at most.
+    """
     scores, rows = self._searcher.search(
       queries, k, first_pass=first_pass, rescore=rescore
     )
@@ -128,11 +164,11 @@ class Index:
     rows: Int[np.ndarray, 'n k'],
     moments: int = 3,
   ) -> list[list[Hit]]:
-    """Returns what was found as hits.
+    """Returns hits for rows that a searcher found.
 
     Args:
-      queries: As `searcher.encode` gives them.
-      scores: Of each query's videos.
+      queries: What `searcher.encode` returns.
+      scores: Scores of each query's videos.
       rows: Their rows.
       moments: Moments of a hit, at most.
     """

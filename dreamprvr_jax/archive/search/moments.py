@@ -1,24 +1,26 @@
-"""When in a video a query is met: its timeline, and moments on it.
+"""When a video matches a query: the timeline, and moments on it.
 
 The timeline of a query in a video has one value per real frame token, or per
 clip if there are more clips (a model may have one frame token for the whole
 video). Position i of n stands for the stretch from i/n to (i+1)/n of the video.
 Its value is the weighted sum (`clip_weight`, `frame_weight` of the model) of
-the query's cosines to the tokens of the clip and of the frame in which the
-stretch's middle lies; without frames, the clip's cosine alone.
+the query's cosines with two tokens: those of the clip and of the frame at the
+middle of the stretch. Without frames, it is the clip's cosine alone.
 
 A moment is a peak and its extent:
-1. The first peak is the greatest value, the earlier one of equals.
+1. The first peak is the greatest value; of equal ones, the earliest.
 2. Its extent grows from the peak to both sides while values are not below a
    level: half way between the median of the whole timeline and the peak.
-3. Further moments: positions of extents found so far are out. The next peak
-   is the greatest value left that is above the median and not below its
-   neighbours on the whole timeline (so that the slope of a hill that was
-   found is no hill of its own); its extent grows, by 2, over what is left.
-A moment's score is the video's score less what its peak lacks to the first.
+3. For further moments, the positions of earlier extents are left out. The next
+   peak is the greatest remaining value that is above the median and not below
+   its neighbours on the whole timeline, so that the slope of an earlier hill
+   does not count as a new one. Its extent grows as in step 2, over the
+   remaining positions.
+A moment's score is the video's score, less the difference between the first
+peak and its own.
 
-For models whose score is more than best cosines (`Retriever.is_plain`), the
-timeline shows where the query's one vector is met; it is no part of the score.
+If a model's score is more than best cosines (see `Retriever.is_plain`), the
+timeline compares the query's pooled vector and is no part of the score.
 """
 
 import dataclasses
@@ -28,7 +30,7 @@ from jaxtyping import Bool, Float
 
 from dreamprvr_jax.numerics import NORM_FLOOR
 
-# Of the way from the median to the peak.
+# Share of the way from the median to the peak.
 LEVEL = 0.5
 
 
@@ -38,7 +40,7 @@ class Extent:
 
   Attributes:
     start: First position.
-    stop: The position behind the last.
+    stop: The position after the last.
     peak: Position of the peak.
     height: The peak's value.
   """
@@ -54,11 +56,12 @@ class Moment:
   """A moment of a video.
 
   Attributes:
-    start: Its begin in seconds, NaN if the video's duration is unknown.
+    start: Its start in seconds, NaN if the video's duration is unknown.
     end: Its end in seconds.
-    peak: Where in it the query is met best, in seconds.
-    span: Its begin and end as fractions of the video.
-    score: The video's score less what the peak lacks to the video's first.
+    peak: The middle of the stretch that matches best, in seconds.
+    span: Its start and end as fractions of the video.
+    score: The video's score, less the difference between the video's first
+      peak and this one.
   """
 
   start: float
@@ -80,17 +83,17 @@ def timelines(
   """Returns the timelines of some queries in one video.
 
   Args:
-    queries: One vector each.
-    clip_tokens: The video's clips.
-    frame_tokens: Its frames.
+    queries: One vector per query.
+    clip_tokens: Tokens of the video's clips.
+    frame_tokens: Tokens of its frames.
     frame_mask: Which frames are real.
     clip_edges: Borders of the clips as fractions of the video.
-    clip_weight: The clips' weight.
-    frame_weight: The frames' weight.
+    clip_weight: Weight of the clips.
+    frame_weight: Weight of the frames.
   """
-  queries = _unit(queries)
-  clips = queries @ _unit(clip_tokens).T
-  frames = queries @ _unit(frame_tokens[frame_mask]).T
+  queries = unit(queries)
+  clips = queries @ unit(clip_tokens).T
+  frames = queries @ unit(frame_tokens[frame_mask]).T
   count = max(clips.shape[1], frames.shape[1])
   middles = (np.arange(count) + 0.5) / count
   clip = np.searchsorted(clip_edges[1:-1], middles, side='right')
@@ -133,10 +136,10 @@ def find_moments(
   """Returns up to `count` moments of a video, by falling score.
 
   Args:
-    timeline: Of the query in the video.
+    timeline: Timeline of the query in the video.
     duration: Seconds of the video, NaN if unknown.
-    score: Of the video.
-    count: How many at most.
+    score: Score of the video.
+    count: Moments, at most.
   """
   extents = find_extents(timeline, count)
   size = len(timeline)
@@ -152,7 +155,8 @@ def find_moments(
   ]
 
 
-def _unit(x: Float[np.ndarray, 'n d']) -> Float[np.ndarray, 'n d']:
+def unit(x: Float[np.ndarray, '... d']) -> Float[np.ndarray, '... d']:
+  """Returns float32 vectors of length 1; zero vectors stay zero."""
   x = np.asarray(x, np.float32)
   norms = np.linalg.norm(x, axis=-1, keepdims=True)
   return x / np.maximum(norms, NORM_FLOOR)

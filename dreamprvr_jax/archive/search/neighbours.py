@@ -1,11 +1,11 @@
-"""Videos of an index that are like one of them, whatever the query."""
+"""Similar videos of an index."""
 
 import numpy as np
 from jaxtyping import Float
 
 from dreamprvr_jax.archive.index.store import Store
+from dreamprvr_jax.archive.search.moments import unit
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.numerics import NORM_FLOOR
 
 # Rows read, or compared, at a time.
 _ROWS = 4096
@@ -14,13 +14,13 @@ _ROWS = 4096
 class Neighbours:
   """Use: `Neighbours(index.store).nearest('v1', 10)`.
 
-  The likeness of two videos is the mean cosine of their registers, the first
-  with the first and so on, or where none are stored the cosine of the means
-  of their clip tokens, each token at length 1. What is compared is kept in
-  memory as float16: a few KB of a video.
+  The similarity of two videos is the mean cosine of their registers, first with
+  first and so on. If the index stores no registers, it is the cosine of the
+  means of their clip tokens, each token at length 1. The compared vectors stay
+  in memory as float16, a few KB per video.
 
   Attributes:
-    kind: 'registers' or 'clips', what is compared.
+    kind: The vectors that are compared, 'registers' or 'clips'.
   """
 
   def __init__(self, store: Store):
@@ -38,8 +38,9 @@ class Neighbours:
     )
 
   def nearest(self, video: str, k: int = 10) -> list[tuple[str, float]]:
-    """Returns ids and likenesses, at most 1, of the k videos that are nearest
-    to one of the index, which is not among them; by falling likeness.
+    """Returns (id, similarity) of the k videos most similar to a video.
+
+    The video itself is left out. Similarities are at most 1, in falling order.
 
     Raises:
       UserError: If the index has no such video.
@@ -60,20 +61,14 @@ class Neighbours:
     return [(self._store.ids[self._rows[i]], float(near[i])) for i in best]
 
   def _read(self, rows: np.ndarray) -> Float[np.ndarray, 'n x']:
-    """Returns one vector of length 1 for each row; dot products of them are
-    likenesses."""
+    """Returns a vector of length 1 for each row; their dot products are the
+    similarities."""
     if self.kind == 'registers':
-      found = _unit(self._store.take('registers', rows))
+      found = unit(self._store.take('registers', rows))
       self._store.check_finite(found, rows, 'registers')
       found /= np.sqrt(self._store.manifest.registers)
       return found.reshape(len(rows), -1).astype(np.float16)
     tokens = self._store.tokens('clip', rows)
-    found = _unit(_unit(tokens).mean(axis=1))
+    found = unit(unit(tokens).mean(axis=1))
     self._store.check_finite(found, rows, 'tokens')
     return found.astype(np.float16)
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-  x = x.astype(np.float32)
-  norms = np.linalg.norm(x, axis=-1, keepdims=True)
-  return x / np.maximum(norms, NORM_FLOOR)

@@ -1,4 +1,4 @@
-"""The rows of a store on the devices: whole, or part by part."""
+"""The rows of a store on the devices, whole or part by part."""
 
 import dataclasses
 import functools
@@ -19,23 +19,23 @@ from dreamprvr_jax.numerics import NORM_FLOOR
 
 _log = logging.getLogger(__name__)
 
-# Queries scored at a time; fewer are filled up to a power of two.
+# Queries scored at a time; fewer are padded to a power of two.
 QUERY_BATCH = 64
-# Numbers in the tokens that a CPU scores at a time: what its caches hold.
+# Numbers of the tokens that a CPU scores at a time: they fit in its caches.
 _CPU_NUMBERS = 2**21
-# Rows whose tokens are made unit vectors at a time.
+# Rows whose tokens are scaled to unit length at a time.
 _UNIT_ROWS = 256
 _GIB = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """How rows are cut.
+  """How rows are divided.
 
   Attributes:
-    block: Rows scored at a time on a device.
+    block: Rows that a device scores at a time.
     rows: Rows of a part on a device, a multiple of `block`.
-    parts: Parts, one if all rows stay in device memory.
+    parts: Number of parts; one if all rows stay in device memory.
   """
 
   block: int
@@ -44,7 +44,7 @@ class Layout:
 
 
 class Parts:
-  """Loads the rows of a store; those that stay in device memory are kept."""
+  """Loads the rows of a store, and keeps those that fit in device memory."""
 
   def __init__(
     self,
@@ -61,11 +61,11 @@ class Parts:
     Args:
       store: The stored tokens.
       mesh: The device mesh; its devices share the rows.
-      share: Of the free device memory, for tokens.
-      device_bytes: Bytes of a device for tokens, in place of that share.
-      products: Numbers in the largest (queries, rows, tokens) product; None
-        for what suits the devices.
-      units: Whether tokens of unit length do as well as stored ones.
+      share: Share of the free device memory for tokens.
+      device_bytes: Bytes of a device for tokens, instead of that share.
+      products: Numbers in the largest (queries, rows, tokens) product; None to
+        choose by the devices.
+      units: Whether tokens of unit length give the same scores as stored ones.
     """
     self._store, self._mesh = store, mesh
     self._share, self._bytes = share, device_bytes
@@ -77,26 +77,28 @@ class Parts:
 
   @functools.cached_property
   def exact(self) -> str:
-    """What exact scores of all rows are computed from: what is stored, or
-    (`UNITS`) unit vectors made of it, where a CPU has the memory."""
+    """The kind of tokens that exact scores are computed from.
+
+    It is the stored kind, or `UNITS` on a CPU with enough memory for unit
+    vectors."""
     kind = self._store.kind
     if not self._units or kind == 'pq':
       return kind
     rows = -(-len(self._store) // self._mesh.size)
-    # Twice: what is made lies in memory once more on its way to the device.
+    # Twice, because unit vectors are copied once on their way to the device.
     fits = 2 * rows * self.row_bytes(UNITS) <= self._free()
     return UNITS if fits else kind
 
   def row_bytes(self, kind: str) -> int:
-    """Returns the bytes of a row that are read to score it."""
+    """Returns the bytes that are read to score a row."""
     if kind != UNITS:
       return self._store.bytes_per_row(READS[kind])
     manifest = self._store.manifest
     return 4 * (manifest.clips + manifest.frames) * manifest.width
 
   def load(self, kind: str) -> Iterator[Any]:
-    """Yields the parts, (arrays, items), on the devices; `items` are the rows'
-    own numbers, -1 where there is no video."""
+    """Yields the parts, (arrays, items), on the devices; `items` are the
+    numbers of the rows, -1 where there is no video."""
     if kind in self._kept:
       yield from self._kept[kind]
       return
@@ -135,8 +137,8 @@ class Parts:
   def _unit_rows(
     self, branch: str, start: int, stop: int
   ) -> Float[np.ndarray, 'b s d']:
-    """Returns consecutive rows of tokens at length 1; those behind the last
-    are zero, and so are tokens that are."""
+    """Returns consecutive rows of tokens at length 1; zero tokens, and rows
+    after the last, are zero."""
     manifest = self._store.manifest
     tokens = manifest.clips if branch == 'clip' else manifest.frames
     found = np.zeros((stop - start, tokens, manifest.width), np.float32)
@@ -147,18 +149,18 @@ class Parts:
       tokens = self._store.tokens(branch, rows)
       norms = np.sqrt(np.einsum('bsd,bsd->bs', tokens, tokens))
       self._store.check_finite(norms, rows, 'tokens')
-      # Only rows that were removed may hold what is no number.
+      # Only removed rows may have numbers that are not finite.
       with np.errstate(invalid='ignore'):
         tokens /= np.maximum(norms, NORM_FLOOR)[..., None]
       found[low - start : high - start] = tokens
     return found
 
   def _free(self) -> float:
-    """Returns the bytes of a device that are for tokens."""
+    """Returns the bytes of a device for tokens."""
     return self._bytes or self._share * free_memory(self._mesh)
 
   def _plan(self, kind: str) -> Layout:
-    """Returns the layout that the free memory allows, and logs it."""
+    """Returns the layout that fits in the free memory; logs several parts."""
     manifest = self._store.manifest
     share = -(-len(self._store) // self._mesh.size)
     tokens = manifest.clips + manifest.frames
@@ -166,18 +168,18 @@ class Parts:
     if self._on_cpu:
       block = min(block, _CPU_NUMBERS // (tokens * manifest.width))
     block = min(max(block, 1), share)
-    # Evenly: else the last block might be almost empty.
+    # Blocks of equal size, so that the last is not almost empty.
     block = -(-share // -(-share // block))
     rows = -(-share // block) * block
     row, free = self.row_bytes(kind), self._free()
     if kind == UNITS or rows * row <= free:
       return Layout(block, rows, 1)
-    # Of two parts, one of which is on its way.
+    # Two parts at a time: one is searched while the next one is copied.
     fitting = max(int(free / 2 / row) // block, 1) * block
     parts = -(-share // fitting)
     _log.info(
-      '%s: a device takes %.2f GiB of tokens, %.2f GiB are for them: they are '
-      'read from the files in %d parts for each search',
+      '%s: each device needs %.2f GiB for tokens and has %.2f GiB; each search '
+      'reads them from the files in %d parts',
       self._store.directory,
       rows * row / _GIB,
       free / _GIB,

@@ -1,4 +1,4 @@
-"""Programs that search blocks of stored videos on the devices."""
+"""Jitted programs that search blocks of stored videos on the devices."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,20 +9,23 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from dreamprvr_jax.archive.index import product
-from dreamprvr_jax.archive.index.quantization import dequantize
+from dreamprvr_jax.archive.index.codes import (
+  dequantize,
+  product_scores,
+  product_tables,
+)
 from dreamprvr_jax.devices.meshes import CORPUS_AXIS, DATA_AXIS
 from dreamprvr_jax.evaluation.ranking import fused, score_videos
 from dreamprvr_jax.numerics import l2_normalize
 from dreamprvr_jax.types import BranchScores, DType, VideoEncoding
 
-# Rows of an index are split over all devices, in their order.
+# Rows of an index are split over all devices, in order.
 ROWS = PartitionSpec((DATA_AXIS, CORPUS_AXIS))
 WHOLE = PartitionSpec()
 
-# Arrays of a segment that a search reads, by what it takes as tokens: the
-# tokens; what codes and scales stand for; the bare codes, each token to a
-# scale of its own, which cosines do not see; product codes.
+# Arrays of a segment that a search reads, by the kind of its tokens: float16
+# tokens; int8 codes times scales; int8 codes alone, since cosines ignore a
+# token's scale; product codes.
 READS = {
   'float16': ('clip_tokens', 'frame_tokens', 'frame_mask'),
   'int8': (
@@ -35,10 +38,10 @@ READS = {
   'codes': ('clip_codes', 'frame_codes', 'frame_mask'),
   'pq': ('clip_products', 'frame_products', 'frame_mask'),
 }
-# What is taken as tokens in a first pass.
+# The kind of tokens of a first pass.
 FIRST_PASSES = {'int8': 'codes', 'pq': 'pq'}
-# Tokens of unit length as float32: what is made of any of them for a search
-# from the memory of a CPU, which widens float16 slowly.
+# The kind of float32 tokens of unit length, computed from stored ones to search
+# in the memory of a CPU, which converts float16 slowly.
 UNITS = 'units'
 
 
@@ -48,7 +51,7 @@ def decode(stored: Mapping[str, Any], kind: str, dtype: DType) -> VideoEncoding:
   Args:
     stored: The arrays that `READS` names.
     kind: Key of `READS`.
-    dtype: Of the tokens.
+    dtype: Type of the tokens.
   """
 
   def tokens(branch):
@@ -70,16 +73,16 @@ def fused_scores(
 
 
 def prepared(kind: str, held: Any, queries: Any) -> Any:
-  """Returns of queries what `scores_of` takes, computed once for all blocks.
+  """Returns queries in the form that `scores_of` takes, once for all blocks.
 
   Args:
     kind: Key of `READS`, or `UNITS`.
-    held: The model's variables; for product codes the codebooks.
+    held: The model's variables, or the codebooks for product codes.
     queries: (n, q).
   """
   if kind == 'pq':
     unit = l2_normalize(queries)
-    return {name: product.tables(unit, book) for name, book in held.items()}
+    return {name: product_tables(unit, book) for name, book in held.items()}
   return l2_normalize(queries) if kind == UNITS else queries
 
 
@@ -93,7 +96,7 @@ def scores_of(
 ) -> Float[Array, 'n b']:
   """Returns the scores by which videos are ranked, float32."""
   if kind == 'pq':
-    products = lambda branch: product.product_scores(
+    products = lambda branch: product_scores(
       queries[branch], stored[f'{branch}_products']
     )
     # Padded tokens are zero, and so are their cosines.
@@ -113,7 +116,7 @@ def _best_products(
   queries: Float[Array, 'n d'], tokens: Float[Array, 'b s d']
 ) -> Float[Array, 'n b']:
   if len(queries) == 1:
-    # As one flat matrix, which a CPU reads at the speed of its memory.
+    # A CPU reads one flat matrix at the speed of its memory.
     found = queries @ tokens.reshape(-1, tokens.shape[-1]).T
     return found.reshape(1, *tokens.shape[:2]).max(axis=-1)
   return jnp.einsum('bsd,nd->bsn', tokens, queries).max(axis=1).T
@@ -123,7 +126,7 @@ def token_dtype(model: Any, mesh: Mesh, kind: str) -> DType:
   """Returns the dtype that tokens are scored in."""
   if kind != 'codes':
     return getattr(model, 'dtype', jnp.float32)
-  # Both hold all integers of a byte; a CPU has no products of bfloat16.
+  # Both types represent every int8; a CPU has no products of bfloat16.
   on_cpu = mesh.devices.flat[0].platform == 'cpu'
   return jnp.float32 if on_cpu else jnp.bfloat16
 
@@ -134,18 +137,18 @@ def compile_search(
   """Returns the program that searches a part of an index, jitted over the
   mesh.
 
-  From (held, queries, stored, items, scores, videos), with what `prepared`
-  says is held, queries (n, q), the part's arrays and its items (rows,), split
-  over all devices, and the best (n, k) so far; it gives the best (n, k) with
-  this part, by falling score, equals by rising item, and -1 where there is no
-  video. A score that is not a number counts as infinite.
+  It takes (held, queries, stored, items, scores, videos): `held` as `prepared`
+  does, queries (n, q), the part's arrays and items (rows,), split over all
+  devices, and the best scores and items (n, k) so far. It returns the best
+  (n, k) including this part, by falling score, equal ones by rising item, and
+  -1 where there is no video. A score that is NaN counts as infinite.
 
   Args:
     model: The model.
     mesh: The device mesh.
-    kind: What is taken as tokens, a key of `READS` or `UNITS`.
+    kind: The kind of tokens, a key of `READS` or `UNITS`.
     block: Videos scored at a time; divides the rows of a device.
-    k: How many are found.
+    k: Videos to find.
   """
   dtype = token_dtype(model, mesh, kind)
 
@@ -156,7 +159,7 @@ def compile_search(
     def visit(best, part):
       stored, items = part
       found = scores_of(model, kind, dtype, held, queries, stored)
-      # What is no number comes out first, where the searcher finds it.
+      # A NaN comes out first, where the searcher checks for it.
       found = jnp.where(jnp.isnan(found), jnp.inf, found)
       found = jnp.where(items >= 0, found, -jnp.inf)
       items = jnp.broadcast_to(items, found.shape)
@@ -217,7 +220,7 @@ def _merged(
   found: tuple[Float[Array, 'n m'], Int[Array, 'n m']],
   k: int,
 ) -> tuple[Float[Array, 'n k'], Int[Array, 'n k']]:
-  """Returns the best k of both; of equals those that come first."""
+  """Returns the best k of both; of equal scores, those that come first."""
   scores = jnp.concatenate([best[0], found[0]], axis=1)
   items = jnp.concatenate([best[1], found[1]], axis=1)
   scores, places = jax.lax.top_k(scores, k)

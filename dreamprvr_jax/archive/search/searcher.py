@@ -1,4 +1,4 @@
-"""The best videos of an index for some queries, block by block."""
+"""The best videos of an index for some queries, scored block by block."""
 
 import functools
 from collections.abc import Callable
@@ -24,13 +24,13 @@ from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
 
 Best = tuple[Float[np.ndarray, 'n k'], Int[np.ndarray, 'n k']]
-# From encoded queries (n, q) and a count m to rows (n, m or more) that may be
-# among their best m, -1 behind the last.
+# Takes encoded queries (n, q) and a count m; returns candidates for the best m
+# rows of each, (n, m or more), filled up with -1.
 Candidates = Callable[[np.ndarray, int], np.ndarray]
 
 
 class Searcher:
-  """Searches the rows of a store; what was loaded or compiled is kept."""
+  """Searches the rows of a store; keeps loaded arrays and compiled programs."""
 
   def __init__(
     self,
@@ -45,14 +45,14 @@ class Searcher:
     """Loads nothing yet.
 
     Args:
-      retriever: What the store is of.
+      retriever: The retriever that encoded the videos.
       store: The stored tokens.
       mesh: The device mesh; its devices share the rows.
-      memory_share: Of the free device memory, for tokens; if that does not
-        do, they are streamed from the files, part by part, for each search.
-      device_bytes: Bytes of a device for tokens, in place of that share.
-      products: Numbers in the largest (queries, rows, tokens) product; None
-        for what suits the devices.
+      memory_share: Share of the free device memory for tokens. If that is too
+        little, each search reads them from the files, part by part.
+      device_bytes: Bytes of a device for tokens, instead of that share.
+      products: Numbers in the largest (queries, rows, tokens) product; None to
+        choose by the devices.
     """
     if not 0 < memory_share <= 1:
       raise UserError(
@@ -108,20 +108,20 @@ class Searcher:
     first_pass: str | Candidates | None = None,
     rescore: int = 4,
   ) -> Best:
-    """Returns the scores and rows (n, k) of the best videos, by falling
-    score, equals by rising row.
+    """Returns the scores and rows (n, k) of the best videos, by falling score,
+    equal ones by rising row.
 
     Args:
-      queries: As `encode` gives them.
-      k: How many are found; all videos if there are fewer.
-      first_pass: None to score all videos exactly; 'int8' or 'pq' to do so
-        only with the best `rescore` * k by those codes; or what finds as many
-        in another way.
+      queries: What `encode` returns.
+      k: Videos to find; all if there are fewer.
+      first_pass: None to score all videos exactly; 'int8' or 'pq' to score only
+        the best `rescore` * k by these codes exactly; or a function that finds
+        as many candidates.
       rescore: See `first_pass`.
 
     Raises:
-      UserError: If the index is empty, has no such first pass, or holds
-        tokens that are not finite.
+      UserError: If the index is empty, has no such first pass, or has tokens
+        that are not finite.
     """
     count = self._store.manifest.num_videos
     if not count:
@@ -135,7 +135,7 @@ class Searcher:
       )
     if not np.isfinite(queries).all():
       raise UserError(
-        'the encoding of a query holds numbers that are not finite; check its '
+        'the encoding of a query has numbers that are not finite; check its '
         f'features and the checkpoint {self._retriever.checkpoint}'
       )
     k = min(k, count)
@@ -144,8 +144,9 @@ class Searcher:
     wanted = min(rescore * k, count)
     if not self._retriever.is_plain:
       raise UserError(
-        'a first pass needs a score that is the best cosine with a token, that '
-        f'of {type(self._retriever.model).__name__} is not; search without one'
+        'a first pass needs a score that is the best cosine with a token, and '
+        f'that of {type(self._retriever.model).__name__} is not; search '
+        'without one'
       )
     if callable(first_pass):
       rows = first_pass(queries, wanted)
@@ -194,13 +195,13 @@ class Searcher:
     needed = f'float16+{first_pass}'
     if self._store.manifest.tokens != needed:
       raise UserError(
-        f'the index {self._store.directory} holds '
+        f'the index {self._store.directory} has '
         f'{self._store.manifest.tokens} tokens; a first pass in {first_pass} '
         f'needs both: make the index with --tokens={needed}'
       )
 
   def _best(self, queries: Float[np.ndarray, 'n q'], k: int, kind: str) -> Best:
-    """Returns scores and rows of the best k by what is taken as tokens."""
+    """Returns scores and rows of the best k by a kind of tokens."""
     program = self._program(kind, self._parts.layout(kind).block, k)
     chunks = [queries[c] for c in _chunks(len(queries))]
     held, sources, best = self._held(kind), [], []
@@ -252,7 +253,7 @@ class Searcher:
   def _check(
     self, scores: Float[np.ndarray, 'n m'], rows: Int[np.ndarray, 'n m']
   ) -> None:
-    """Raises DamagedError if a score is not finite, and so is no token."""
+    """Raises DamagedError if a score, and so a token, is not finite."""
     bad = (rows >= 0) & ~np.isfinite(scores)
     if bad.any():
       raise self._store.not_finite(int(rows[bad][0]), 'tokens')
@@ -274,5 +275,5 @@ def _filled(count: int) -> int:
 
 
 def _padded(x: np.ndarray, size: int) -> np.ndarray:
-  """Returns the rows with zeros behind them."""
+  """Returns the rows, followed by rows of zeros."""
   return np.pad(x, ((0, size - len(x)), *((0, 0),) * (x.ndim - 1)))

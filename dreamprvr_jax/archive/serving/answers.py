@@ -1,5 +1,5 @@
-"""Answers to batches of queries, with few shapes so that nothing is compiled
-while users wait."""
+"""Answers to batches of queries, in few shapes, so that no query waits for a
+compilation."""
 
 import dataclasses
 import itertools
@@ -10,24 +10,27 @@ import numpy as np
 from jaxtyping import Float
 
 from dreamprvr_jax.archive.search.index import Hit, Index
-from dreamprvr_jax.archive.serving.errors import BadQuery
 from dreamprvr_jax.errors import UserError
 
-# Batches are filled up to one of these sizes.
+# Batches are padded to one of these sizes.
 SIZES = (1, 8, 32)
-# As many videos are found for each query of a batch, or fewer if there are
-# not so many; what was not asked for is left out of the answer.
+# Videos found for each query of a batch; an answer has as many of them as its
+# query asks for.
 DEPTHS = (10, 100)
+
+
+class BadQuery(UserError):
+  """A query that the text encoder cannot encode."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-  """A question.
+  """A query.
 
   Attributes:
-    text: What is looked for.
-    k: Videos, at most `DEPTHS[-1]`.
-    moments: Of each, at most.
+    text: A sentence.
+    k: Videos to find, at most `DEPTHS[-1]`.
+    moments: Moments of each video, at most.
   """
 
   text: str
@@ -36,7 +39,7 @@ class Query:
 
 
 class Answers:
-  """Answers queries; to be used from one thread at a time."""
+  """Answers queries; only one thread may use it at a time."""
 
   def __init__(
     self, index: Index, words: Callable[[str], Float[np.ndarray, 'l e']]
@@ -44,8 +47,9 @@ class Answers:
     """Compiles nothing yet.
 
     Args:
-      index: What is searched.
-      words: Word features of a text, as the index's retriever was trained on.
+      index: The index to search.
+      words: Makes the word features of a text that the index's retriever was
+        trained on.
 
     Raises:
       UserError: If the index is empty.
@@ -58,8 +62,7 @@ class Answers:
     self._index, self._words = index, words
 
   def warm_up(self) -> Iterator[str]:
-    """Compiles and loads all that answers need, step by step; yields what was
-    done."""
+    """Compiles and loads all that answers need; yields each step."""
     found = self._index.retriever.words(self._words('a first query'))
     yield 'the text encoder'
     for size in SIZES:
@@ -71,7 +74,7 @@ class Answers:
         yield f'{size} queries, {depth} hits'
 
   def __call__(self, batch: Sequence[Query]) -> list[list[Hit] | Exception]:
-    """Returns the hits of each query, or why it has none."""
+    """Returns the hits of each query, or the error of that query."""
     encoded = [self._encoded(query.text) for query in batch]
     answers: list[Any] = list(encoded)
     good = [i for i, x in enumerate(encoded) if not isinstance(x, Exception)]

@@ -1,7 +1,6 @@
-"""The server's paths: a page, an API, files."""
+"""The paths of the server: a page, an API and files."""
 
 import contextlib
-import dataclasses
 import importlib.resources
 import time
 from collections.abc import AsyncIterator
@@ -14,14 +13,13 @@ from fastapi.responses import HTMLResponse
 from dreamprvr_jax import __version__
 from dreamprvr_jax.archive.serving import (
   answers,
-  bodies,
   downloads,
   refusals,
   schema,
 )
-from dreamprvr_jax.archive.serving.guard import Guard
-from dreamprvr_jax.archive.serving.heads import HEAD, Heads
+from dreamprvr_jax.archive.serving.files import VideoFile
 from dreamprvr_jax.archive.serving.metrics import CONTENT_TYPE
+from dreamprvr_jax.archive.serving.middleware import HEAD, Guard, Heads
 from dreamprvr_jax.archive.serving.service import Service
 from dreamprvr_jax.archive.serving.thumbnails import start_of_file
 from dreamprvr_jax.errors import UserError
@@ -34,15 +32,15 @@ _NOTES = {
 }
 _ERRORS: dict[int | str, dict[str, Any]] = {
   400: {'model': schema.Error, 'description': 'The request cannot be read.'},
-  404: {'model': schema.Error, 'description': 'There is nothing of that name.'},
+  404: {'model': schema.Error, 'description': 'Nothing has that name.'},
   503: {'model': schema.Error, 'description': 'Busy or warming up.'},
 }
 _OF_FILES: dict[int | str, dict[str, Any]] = {
   404: _ERRORS[404],
-  206: {'description': 'The parts that `Range` asks for.'},
-  304: {'description': 'It is as the request knows it.'},
-  412: {'model': schema.Error, 'description': 'It is another file.'},
-  416: {'model': schema.Error, 'description': 'It has no such part.'},
+  206: {'description': 'The parts that `Range` names.'},
+  304: {'description': 'The client has this file already.'},
+  412: {'model': schema.Error, 'description': 'The file has changed.'},
+  416: {'model': schema.Error, 'description': 'The file has no such part.'},
 }
 _OF_SEARCH: dict[int | str, dict[str, Any]] = {
   **{status: _ERRORS[status] for status in (400, 503)},
@@ -57,8 +55,8 @@ def make_app(service: Service, *, local: bool = True) -> Any:
   """Returns the ASGI app.
 
   Args:
-    service: What it answers from; it starts and stops with the app.
-    local: Whether only requests to this machine by its own names are meant.
+    service: Answers the requests; it starts and stops with the app.
+    local: Whether only requests to this machine's own names are accepted.
   """
 
   @contextlib.asynccontextmanager
@@ -71,13 +69,15 @@ def make_app(service: Service, *, local: bool = True) -> Any:
     version=__version__,
     summary='Finds the video, and the moment in it, that a sentence is about.',
     lifespan=lifespan,
-    # Their pages load scripts from other places.
+    # These pages load scripts from other servers.
     docs_url=None,
     redoc_url=None,
   )
   refusals.add_to(app)
   _add_search(app, service)
+  _add_state(app, service)
   _add_videos(app, service)
+  _add_files(app, service)
   _add_page(app, service)
   guarded = Guard(app, body_bytes=service.limits.body_bytes, local=local)
   return Heads(service.metrics.watched(guarded))
@@ -95,45 +95,45 @@ def _file_of(service: Service, video: str) -> schema.File | None:
   )
 
 
-def _add_search(app: FastAPI, service: Service) -> None:
-  limits = service.limits
+def _known(service: Service, video: str) -> str:
+  """Returns the id of a video of the index; raises HTTPException 404 if there
+  is none."""
+  found = service.named(video)
+  if found is None:
+    raise HTTPException(404, f'the index has no video {video!r}')
+  return found
 
+
+def _no_file(video: str) -> HTTPException:
+  return HTTPException(404, f'there is no file of the video {video!r}')
+
+
+def _playable(service: Service, video: str) -> VideoFile:
+  """Returns the file of a video; raises HTTPException 404 if it has none."""
+  found = service.files.get(_known(service, video))
+  if not found:
+    raise _no_file(video)
+  return found
+
+
+def _add_search(app: FastAPI, service: Service) -> None:
   @app.post(
     '/api/search',
     responses=_OF_SEARCH,
-    openapi_extra=bodies.described(schema.SearchRequest),
+    openapi_extra=schema.described(schema.SearchRequest),
   )
   async def search(sent: Request) -> schema.SearchAnswer:
-    """The best videos for a sentence, and when in them."""
+    """The best videos for a sentence, and the moments in them."""
     began = time.perf_counter()
-    request = await bodies.read(sent, schema.SearchRequest)
-    try:
-      text = sentence(request.query, 'query')
-    except TextError as error:
-      raise HTTPException(400, str(error)) from error
-    words = text.count(' ') + 1
-    if words > limits.words:
-      raise HTTPException(
-        422, f'query: it has {words} words; at most {limits.words} are read'
-      )
+    request = await schema.read(sent, schema.SearchRequest)
+    text = _sentence(request.query, service.limits.words)
     query = answers.Query(text, request.k, request.moments)
-    hits = await service.search(query)
-    found = [
-      schema.Hit(
-        rank=rank,
-        video=hit.video_id,
-        score=hit.score,
-        duration=hit.duration,
-        moments=[
-          schema.Moment(**dataclasses.asdict(moment)) for moment in hit.moments
-        ],
-        timeline=[round(float(x), 5) for x in hit.timeline]
-        if request.timeline
-        else None,
-        file=_file_of(service, hit.video_id),
-      )
-      for rank, hit in enumerate(hits, 1)
-    ]
+    found = []
+    for rank, hit in enumerate(await service.search(query), 1):
+      content = hit.to_json(rank)
+      if not request.timeline:
+        content['timeline'] = None
+      found.append(schema.Hit(**content, file=_file_of(service, hit.video_id)))
     return schema.SearchAnswer(
       query=text,
       videos=service.index.manifest.num_videos,
@@ -141,6 +141,23 @@ def _add_search(app: FastAPI, service: Service) -> None:
       hits=found,
     )
 
+
+def _sentence(query: str, most: int) -> str:
+  """Returns a query in NFC; raises HTTPException if it has no word (400) or
+  too many (422)."""
+  try:
+    text = sentence(query, 'query')
+  except TextError as error:
+    raise HTTPException(400, str(error)) from error
+  words = text.count(' ') + 1
+  if words > most:
+    raise HTTPException(
+      422, f'query: it has {words} words; at most {most} are read'
+    )
+  return text
+
+
+def _add_state(app: FastAPI, service: Service) -> None:
   @app.get(
     '/api/health',
     responses={503: {'model': schema.Health, 'description': 'Not ready.'}},
@@ -163,24 +180,13 @@ def _add_search(app: FastAPI, service: Service) -> None:
 
 
 def _add_videos(app: FastAPI, service: Service) -> None:
-  index = service.index
-
-  def known(video: str) -> str:
-    found = service.named(video)
-    if found is None:
-      raise HTTPException(404, f'the index has no video {video!r}')
-    return found
-
-  def no_file(video: str) -> HTTPException:
-    return HTTPException(404, f'there is no file of the video {video!r}')
-
-  # Before the path that would take it for a part of the id.
+  # Before the path below, which would take it for a part of the id.
   @app.get('/api/videos/{video:path}/similar', responses=_ERRORS)
   def similar(
     video: str, k: Annotated[int, Query(ge=1, le=service.limits.hits)] = 10
   ) -> schema.SimilarAnswer:
     """The videos that are most like one, whatever the query."""
-    video = known(video)
+    video = _known(service, video)
     neighbours = service.neighbours
     hits = [
       schema.Similar(
@@ -200,9 +206,7 @@ def _add_videos(app: FastAPI, service: Service) -> None:
   @app.get('/api/videos/{video:path}/start', responses=_ERRORS)
   def start(video: str) -> schema.Start:
     """Where the clock of a video's file begins."""
-    found = service.files.get(known(video))
-    if not found:
-      raise no_file(video)
+    found = _playable(service, video)
     try:
       return schema.Start(start=start_of_file(found))
     except UserError as error:
@@ -210,8 +214,9 @@ def _add_videos(app: FastAPI, service: Service) -> None:
 
   @app.get('/api/videos/{video:path}', responses=_ERRORS)
   def facts(video: str) -> schema.Video:
-    """What the index holds of a video."""
-    video = known(video)
+    """What the index stores of a video."""
+    video = _known(service, video)
+    index = service.index
     row, manifest = service.row_of[video], index.manifest
     return schema.Video(
       video=video,
@@ -224,12 +229,14 @@ def _add_videos(app: FastAPI, service: Service) -> None:
       file=_file_of(service, video),
     )
 
+
+def _add_files(app: FastAPI, service: Service) -> None:
   @app.get('/videos/{video:path}', responses=_OF_FILES)
   def file(video: str, request: Request) -> Response:
     """A video's file, or with a header `Range` parts of it."""
-    found = service.files.open(known(video))
+    found = service.files.open(_known(service, video))
     if not found:
-      raise no_file(video)
+      raise _no_file(video)
     about, opened = found
     return downloads.answer(
       opened,
@@ -245,9 +252,7 @@ def _add_videos(app: FastAPI, service: Service) -> None:
     t: Annotated[float, Query(ge=0, le=1e6, allow_inf_nan=False)] = 0.0,
   ) -> Response:
     """A small JPEG of the frame at a time."""
-    found = service.files.get(known(video))
-    if not found:
-      raise no_file(video)
+    found = _playable(service, video)
     try:
       picture = service.thumbnails.picture(found, t)
     except UserError as error:
@@ -260,11 +265,7 @@ def _add_videos(app: FastAPI, service: Service) -> None:
 
 
 def _add_page(app: FastAPI, service: Service) -> None:
-  page = (
-    importlib.resources.files('dreamprvr_jax.archive.serving')
-    / 'page'
-    / 'index.html'
-  )
+  page = importlib.resources.files(__package__) / 'page' / 'index.html'
   content = page.read_text(encoding='utf-8')
 
   @app.get('/', include_in_schema=False)

@@ -1,4 +1,4 @@
-"""Questions of many users, answered together."""
+"""Questions of many users, answered in batches."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
-from dreamprvr_jax.archive.serving.errors import Busy, Late
+from dreamprvr_jax.archive.serving.limits import Busy, Late
 
 _log = logging.getLogger(__name__)
 
@@ -15,9 +15,9 @@ Answer = TypeVar('Answer')
 
 
 class Batcher(Generic[Question, Answer]):
-  """Gathers questions for a moment, and has them answered in one call.
+  """Gathers questions for a moment and answers them in one call.
 
-  While a call runs, questions gather for the next one. All methods are for
+  While a call runs, questions gather for the next one. All methods belong to
   one event loop.
   """
 
@@ -35,30 +35,30 @@ class Batcher(Generic[Question, Answer]):
     """Starts nothing yet.
 
     Args:
-      answer: Gives the answers of up to `size` questions, in their order; an
-        exception is the answer of that question alone.
+      answer: Returns the answers to up to `size` questions, in order; an
+        exception answers that question alone.
       size: Questions of a call, at most.
       wait: Seconds that the first question of a call waits for others.
       waiting: Questions that wait for a call, at most.
-      seconds: Until a question is given up.
+      seconds: Seconds until a question is given up.
     """
     self._answer, self._size, self._wait = answer, size, wait
-    self._room, self._seconds = waiting, seconds
+    self._waiting, self._seconds = waiting, seconds
     self._queue: asyncio.Queue[tuple[Question, asyncio.Future[Answer]]]
     self._task: asyncio.Task[None] | None = None
 
   @property
   def waiting(self) -> int:
-    """Questions that no call has taken yet."""
+    """How many questions no call has taken yet."""
     return self._queue.qsize() if self._task else 0
 
   def start(self) -> None:
-    """Starts to answer."""
-    self._queue = asyncio.Queue(self._room)
+    """Starts answering."""
+    self._queue = asyncio.Queue(self._waiting)
     self._task = asyncio.create_task(self._run())
 
   async def stop(self) -> None:
-    """Ends it; questions that wait are not answered."""
+    """Stops answering; waiting questions get no answer."""
     if self._task:
       self._task.cancel()
       with contextlib.suppress(asyncio.CancelledError):
@@ -69,15 +69,15 @@ class Batcher(Generic[Question, Answer]):
     """Returns the answer.
 
     Raises:
-      Busy: If too many wait.
+      Busy: If too many questions wait.
       Late: If there is no answer in time.
-      Exception: Whatever `answer` has for this question.
+      Exception: The exception that `answer` returned for this question.
     """
     future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
     try:
       self._queue.put_nowait((question, future))
     except asyncio.QueueFull:
-      raise Busy(f'{self._room} queries are waiting') from None
+      raise Busy(f'{self._waiting} queries are waiting') from None
     try:
       return await asyncio.wait_for(future, self._seconds)
     except TimeoutError:
@@ -86,14 +86,14 @@ class Batcher(Generic[Question, Answer]):
   async def _run(self) -> None:
     while True:
       batch = await self._gather()
-      # Those that were given up while they waited cost no more.
+      # Questions that were given up while they waited are left out.
       batch = [(q, future) for q, future in batch if not future.done()]
       if not batch:
         continue
       answers: Sequence[Any]
       try:
         answers = await self._answer([question for question, _ in batch])
-      except Exception as error:  # Raised where each of them waits.
+      except Exception as error:  # Raised for each question in `ask`.
         answers = [error] * len(batch)
       for (_, future), found in zip(batch, answers, strict=True):
         if future.done():
@@ -107,7 +107,7 @@ class Batcher(Generic[Question, Answer]):
   async def _gather(
     self,
   ) -> list[tuple[Question, asyncio.Future[Answer]]]:
-    """Returns the next questions, once there is one."""
+    """Waits for a question; returns it with those that come soon after."""
     batch = [await self._queue.get()]
     loop = asyncio.get_running_loop()
     end = loop.time() + self._wait

@@ -1,8 +1,8 @@
-"""The connections of a server: how many, and how long they may take.
+"""The connections of a server: how many there are, how long they may take.
 
-Uvicorn waits for the rest of a request as long as the client likes. Here a
-request must be complete in time, and where there is no room for a connection
-that is new, the one that waits longest for its client gives way.
+Uvicorn waits for the rest of a request forever. Here, a request must be complete
+in time. If there are too many connections, a new one replaces the one that has
+waited longest for its client.
 """
 
 import asyncio
@@ -23,36 +23,36 @@ _REASONS = {
   503: b'Service Unavailable',
 }
 
-# Seconds that a client has to take the last of an answer.
+# Seconds that a client has to read the end of an answer.
 _CLOSING = 30.0
 
 
 def protocol_of(limits: Limits, metrics: Metrics) -> type[asyncio.Protocol]:
-  """Returns what uvicorn makes a connection of, as its `Config(http=...)`.
+  """Returns the class of connections for uvicorn's `Config(http=...)`.
 
-  All connections of the class share one `Room`.
+  All connections of the class share one `Pool`.
   """
-  room = Room(limits, metrics)
+  pool = Pool(limits, metrics)
 
   class Bounded(Connection):
     def __init__(self, *arguments: Any, **options: Any):
-      super().__init__(room, *arguments, **options)
+      super().__init__(pool, *arguments, **options)
 
   return Bounded
 
 
-class Room:
-  """The connections there are; all methods are for one event loop."""
+class Pool:
+  """The open connections; all methods belong to one event loop."""
 
   def __init__(self, limits: Limits, metrics: Metrics):
     self.limits, self.metrics = limits, metrics
     self._addresses: dict[Connection, str] = {}
     self._counts: collections.Counter[str] = collections.Counter()
-    # Those that wait for their client, the longest first.
+    # Connections that wait for their client; the longest wait comes first.
     self._waiting: dict[Connection, None] = {}
 
   def enter(self, connection: 'Connection') -> str:
-    """Counts a new connection; returns why there is no room for it, or ''."""
+    """Counts a new connection; returns which limit refuses it, or ''."""
     address = _network(connection.client)
     if self._counts[address] >= self.limits.address_connections:
       near = (x for x in self._waiting if self._addresses[x] == address)
@@ -68,7 +68,7 @@ class Room:
     return ''
 
   def leave(self, connection: 'Connection') -> None:
-    """Counts it no more."""
+    """Forgets a connection that has ended."""
     self._waiting.pop(connection, None)
     address = self._addresses.pop(connection, None)
     if address is not None:
@@ -78,12 +78,13 @@ class Room:
     self.metrics.connections.set(len(self._addresses))
 
   def note(self, connection: 'Connection', *, waits: bool) -> None:
-    """Notes whether it waits for its client from now on."""
+    """Notes whether a connection waits for its client."""
     self._waiting.pop(connection, None)
     if waits and connection in self._addresses:
       self._waiting[connection] = None
 
   def _make_way(self, connection: 'Connection | None') -> bool:
+    """Ends a connection, if there is one; returns whether there was."""
     if connection:
       self.leave(connection)
       connection.give_way()
@@ -91,20 +92,20 @@ class Room:
 
 
 class Connection(H11Protocol):
-  """A connection whose client must not let the server wait.
+  """A connection that ends if its client lets the server wait too long.
 
-  It is always in one phase: 'header' and 'body' while a request arrives,
-  'idle' between two, 'reading' while the client takes no more of an answer,
-  'closing' while it takes the last of it, '' while the server is at work.
+  It is always in one phase: 'header' or 'body' while a request arrives, 'idle'
+  between two requests, 'reading' while the client is slow to read an answer,
+  'closing' while it reads the end, and '' while the server works.
   """
 
-  def __init__(self, room: Room, *arguments: Any, **options: Any):
+  def __init__(self, pool: Pool, *arguments: Any, **options: Any):
     super().__init__(*arguments, **options)
-    self._room = room
+    self._pool = pool
     self._seconds = {
-      'header': room.limits.header_seconds,
-      'body': room.limits.body_seconds,
-      'idle': room.limits.idle_seconds,
+      'header': pool.limits.header_seconds,
+      'body': pool.limits.body_seconds,
+      'idle': pool.limits.idle_seconds,
       'closing': _CLOSING,
     }
     self._seen: Any = None
@@ -112,7 +113,7 @@ class Connection(H11Protocol):
 
   def connection_made(self, transport: asyncio.Transport) -> None:
     super().connection_made(transport)
-    reason = self._room.enter(self)
+    reason = self._pool.enter(self)
     if reason:
       self._count(reason)
       self._refuse(503, 'there are too many connections; try again')
@@ -120,7 +121,7 @@ class Connection(H11Protocol):
 
   def connection_lost(self, exc: Exception | None) -> None:
     super().connection_lost(exc)
-    self._room.leave(self)
+    self._pool.leave(self)
     if self._timer:
       self._timer.cancel()
 
@@ -141,7 +142,7 @@ class Connection(H11Protocol):
     self._look()
 
   def send_400_response(self, msg: str) -> None:
-    """Refuses what is no HTTP, in JSON as everything else."""
+    """Refuses invalid HTTP; the answer is JSON, as all others are."""
     del msg
     self._count('invalid')
     self._refuse(
@@ -149,15 +150,15 @@ class Connection(H11Protocol):
     )
 
   def give_way(self) -> None:
-    """Ends while its client is waited for, to make room."""
+    """Ends, because a new connection takes its place."""
     if self._is_asked():
       self._count('displaced')
     self._end('others needed the connection before this request was complete')
 
   def _look(self) -> None:
-    """Starts the clock of a phase when it begins."""
+    """Starts the timer of a phase when it begins."""
     phase = self._phase()
-    # Of one request a phase comes once: what trickles in gives no new time.
+    # A request has each phase once: data that trickles in adds no time.
     if (phase, self.cycle) == self._seen:
       return
     self._seen = phase, self.cycle
@@ -165,7 +166,7 @@ class Connection(H11Protocol):
       self._timer.cancel()
     seconds = self._seconds.get(phase)
     self._timer = self.loop.call_later(seconds, self._late) if seconds else None
-    self._room.note(self, waits=bool(phase))
+    self._pool.note(self, waits=bool(phase))
 
   def _phase(self) -> str:
     if self.transport.is_closing():
@@ -180,11 +181,11 @@ class Connection(H11Protocol):
     return 'header' if begun else 'idle'
 
   def _has_begun(self) -> bool:
-    """Returns whether a part of the next header is there."""
+    """Returns whether a part of the next header has arrived."""
     return bool(self.conn.trailing_data[0])
 
   def _is_asked(self) -> bool:
-    """Returns whether a part of a request is there, and a part is not."""
+    """Returns whether a request has arrived in part."""
     phase = self._phase()
     return phase == 'body' or (phase == 'header' and self._has_begun())
 
@@ -198,9 +199,9 @@ class Connection(H11Protocol):
     )
 
   def _end(self, sentence: str) -> None:
-    """Ends the connection, with a word if a request has begun."""
+    """Ends the connection; says why if a request has begun."""
     if self._phase() in ('reading', 'closing'):
-      # What is written would wait for the client, too.
+      # An answer would wait for the client, too.
       self.transport.abort()
     elif self._is_asked():
       self._refuse(408, sentence)
@@ -208,13 +209,13 @@ class Connection(H11Protocol):
       self._close()
 
   def _count(self, reason: str) -> None:
-    self._room.metrics.refused_connections.labels(reason).inc()
+    self._pool.metrics.refused_connections.labels(reason).inc()
 
   def _refuse(self, status: int, sentence: str) -> None:
-    """Answers past h11, which answers no half request, and hangs up."""
+    """Writes an answer itself, as h11 answers no partial request; closes."""
     if self.transport.is_closing():
       return
-    # A request is answered once, even if the rest of it never comes.
+    # A request gets one answer, even if the rest of it never comes.
     begun = self.cycle is not None and self.cycle.response_started
     if not begun or (
       self.cycle.response_complete
@@ -236,7 +237,7 @@ class Connection(H11Protocol):
 
 
 def _network(client: tuple[str, int] | None) -> str:
-  """Returns what counts as one address: of IPv6 all that a network has."""
+  """Returns what counts as one address: for IPv6, the whole /64 network."""
   try:
     address = ipaddress.ip_address((client or ('',))[0].partition('%')[0])
   except ValueError:

@@ -1,4 +1,4 @@
-"""The video files of a folder, by the ids of their videos."""
+"""The video files of a folder, by video id."""
 
 import contextlib
 import dataclasses
@@ -19,8 +19,8 @@ MEDIA_TYPES = {
   '.mkv': 'video/x-matroska',
   '.avi': 'video/x-msvideo',
 }
-# What opening says of a file that is gone, that is or is below a link, or that
-# must not be read.
+# Errors of opening a file that is missing, is a link or below one, or must not
+# be read.
 _GONE = {
   errno.ENOENT,
   errno.ENOTDIR,
@@ -30,7 +30,7 @@ _GONE = {
   errno.EACCES,
   errno.EPERM,
 }
-# A pipe that took a file's place must not block whoever opens it.
+# A pipe that has replaced a file must not block.
 _FLAGS = (
   os.O_RDONLY
   | getattr(os, 'O_NOFOLLOW', 0)
@@ -44,7 +44,7 @@ class VideoFile:
   """A file.
 
   Attributes:
-    path: Where it is, with no link left in it.
+    path: Its path, without links.
     media_type: For example 'video/mp4'.
   """
 
@@ -53,11 +53,11 @@ class VideoFile:
 
 
 class VideoFiles:
-  """The files of a folder, as they were when this was made.
+  """The files of a folder at the time when this object was made.
 
-  An id is looked up and never becomes part of a path, and a link that leads
-  out of the folder counts as no file: nothing else can be asked for. What
-  became a link later, or is in a folder that did, is no file any more.
+  Only these files can be opened: an id is looked up and never becomes part of a
+  path, and links that lead out of the folder are left out. A file that later
+  becomes a link, or whose folder does, is not opened any more.
   """
 
   def __init__(
@@ -66,8 +66,8 @@ class VideoFiles:
     paths: Mapping[str, pathlib.Path] | None = None,
   ):
     """Args:
-    folder: Where the files are.
-    paths: {id: file}, in the folder or below it; None: there are none.
+    folder: The folder.
+    paths: {id: file}, in the folder or below it; None for no files.
     """
     self._root = pathlib.Path(folder).resolve()
     self._files: dict[str, VideoFile] = {}
@@ -77,11 +77,11 @@ class VideoFiles:
         self._files[normal(video)] = VideoFile(real, kind)
 
   def __len__(self) -> int:
-    """The number of videos that have a file."""
+    """The number of videos with a file."""
     return len(self._files)
 
   def get(self, video: str) -> VideoFile | None:
-    """Returns the file of a video, None if it has none (any more)."""
+    """Returns the file of a video; None if it has none (any more)."""
     found = self.open(video)
     if not found:
       return None
@@ -106,16 +106,17 @@ class VideoFiles:
 
 
 def _opened(root: pathlib.Path, path: pathlib.Path) -> int:
-  """Returns the descriptor of a file below a folder, reached without a link.
+  """Returns the descriptor of a file below a folder, opened without following
+  links.
 
   Raises:
-    OSError: If there is none.
+    OSError: If it cannot be opened.
   """
   if os.open not in os.supports_dir_fd:
     if path.resolve() != path:
       raise FileNotFoundError(path)
     return os.open(path, _FLAGS)
-  # Step by step, so that no folder can become a link between two looks.
+  # Folder by folder, so that none can become a link in between.
   *folders, name = path.relative_to(root).parts
   with contextlib.ExitStack() as stack:
     here = os.open(root, _FLAGS | os.O_DIRECTORY)

@@ -1,28 +1,47 @@
-"""What a request, and who asks, may ask for."""
+"""Limits of a server, and the errors of requests beyond them."""
 
 import dataclasses
+import logging
+
+try:
+  import resource
+except ModuleNotFoundError:  # Windows, where sockets count for themselves.
+  resource = None
+
+_log = logging.getLogger(__name__)
+
+# Files that the index, the interpreter and its libraries have open, at most.
+_OTHERS = 200
+
+
+class Busy(RuntimeError):
+  """Too many requests wait; the same one may succeed later."""
+
+
+class Late(RuntimeError):
+  """A request was given up, because it took too long."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """Bounds that keep a server's memory and time bounded.
+  """Limits of a server's memory and time.
 
   Attributes:
-    body_bytes: Of a request.
-    characters: Of a query.
-    words: Of a query.
-    hits: Of a query.
-    moments: Of a hit.
+    body_bytes: Bytes of a request's body.
+    characters: Characters of a query.
+    words: Words of a query.
+    hits: Hits of a query.
+    moments: Moments of a hit.
     waiting: Queries that wait for the device.
-    seconds: Until a query that was not answered is given up.
+    seconds: Seconds until a query without an answer is given up.
     pictures: Thumbnails that wait to be made.
-    picture_bytes: Of the thumbnails that are kept.
+    picture_bytes: Bytes of the thumbnails that are kept.
     ranges: Parts of a file that one request may ask for.
-    connections: At a time, in all.
-    address_connections: At a time, of one address.
-    header_seconds: Until the header of a request must be complete.
-    body_seconds: From then until its body must be complete.
-    idle_seconds: That a connection stays open between two requests.
+    connections: Open connections.
+    address_connections: Open connections of one address.
+    header_seconds: Seconds until the header of a request must be complete.
+    body_seconds: Seconds from then until its body must be complete.
+    idle_seconds: Seconds that a connection stays open between two requests.
   """
 
   body_bytes: int = 2**16
@@ -40,3 +59,36 @@ class Limits:
   header_seconds: float = 10.0
   body_seconds: float = 10.0
   idle_seconds: float = 5.0
+
+
+def within_descriptors(limits: Limits, backlog: int) -> Limits:
+  """Returns limits whose connections do not exceed the file descriptors.
+
+  A connection needs one descriptor, and one more while it sends a file. The
+  process asks the system for enough; if it gets fewer, it accepts fewer
+  connections.
+
+  Args:
+    limits: The wanted limits.
+    backlog: Connections that the system keeps until the server accepts them.
+  """
+  if not resource:
+    return limits
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  wanted = 2 * limits.connections + backlog + _OTHERS
+  if soft == resource.RLIM_INFINITY or soft >= wanted:
+    return limits
+  most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+  if most > soft:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+  fitting = max((most - backlog - _OTHERS) // 2, 1)
+  if fitting >= limits.connections:
+    return limits
+  _log.warning(
+    'the system lets this process open %d files, enough for %d connections '
+    'where %d were requested; raise that limit (ulimit -Hn) for more',
+    most,
+    fitting,
+    limits.connections,
+  )
+  return dataclasses.replace(limits, connections=fitting)

@@ -1,4 +1,4 @@
-"""What a server counts, in the text format of Prometheus."""
+"""Metrics of a server, in the text format of Prometheus."""
 
 import time
 from typing import Any
@@ -13,23 +13,23 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from dreamprvr_jax.archive.serving.heads import HEAD
+from dreamprvr_jax.archive.serving.middleware import HEAD
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
 
 class Metrics:
-  """The counts of one server.
+  """The metrics of one server.
 
   Attributes:
     batch: Histogram of queries answered together.
     device: Histogram of the seconds that a batch took.
     waiting: Gauge of queries that wait.
-    refused: Counter of searches without answer by `reason`: busy, late,
+    refused: Counter of searches without an answer by `reason`: busy, late,
       failed.
     connections: Gauge of open connections.
-    refused_connections: Counter of connections that were refused or ended
+    refused_connections: Counter of connections that were refused, or ended
       before their request was complete, by `reason`: all, address (too many),
       displaced, header, body (too slow), invalid.
   """
@@ -76,7 +76,7 @@ class Metrics:
     )
     self.refused_connections = Counter(
       'dreamprvr_refused_connections_total',
-      'Connections without a whole request: all, address (too many there are), '
+      'Connections without a complete request: all, address (too many), '
       'displaced, header, body (too slow), invalid.',
       ['reason'],
       **within,
@@ -84,7 +84,7 @@ class Metrics:
     ProcessCollector(registry=self._registry)
 
   def text(self) -> bytes:
-    """Returns all counts."""
+    """Returns all metrics as text."""
     return generate_latest(self._registry)
 
   def watched(self, app: Any) -> Any:
@@ -105,7 +105,7 @@ class Metrics:
       try:
         await app(scope, receive, watch)
       finally:
-        # The template, not the path: ids would be a series each.
+        # The template, not the path: each id would become a series.
         path = getattr(scope.get('route'), 'path', 'other')
         known = path != 'other' and status != 405
         method = 'HEAD' if scope.get(HEAD) else scope['method']

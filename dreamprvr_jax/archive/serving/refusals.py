@@ -1,4 +1,4 @@
-"""Errors as answers: each is one sentence of JSON."""
+"""Errors as answers: one sentence, as JSON."""
 
 import http
 import logging
@@ -9,7 +9,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from dreamprvr_jax.archive.serving.errors import BadQuery, Busy, Late
+from dreamprvr_jax.archive.serving.answers import BadQuery
+from dreamprvr_jax.archive.serving.limits import Busy, Late
 from dreamprvr_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -19,13 +20,13 @@ _FAILED = 'the server failed at this; its log says more'
 
 def refusal(status: int, sentence: str, **headers: str) -> JSONResponse:
   """Returns an error as an answer."""
-  # A request can hold half characters, which cannot be sent back.
+  # A request can contain half characters, which cannot be sent back.
   safe = sentence.encode('utf-8', 'backslashreplace').decode()
   return JSONResponse({'error': safe}, status, headers)
 
 
 def add_to(app: FastAPI) -> None:
-  """Makes each error of an app one sentence of JSON."""
+  """Makes an app answer each error with one sentence, as JSON."""
 
   @app.exception_handler(RequestValidationError)
   async def unfit(_: Request, error: RequestValidationError) -> Response:
@@ -33,8 +34,8 @@ def add_to(app: FastAPI) -> None:
     place, *rest = found['loc']
     where = '.'.join(map(str, rest)) or 'the request'
     what = found['msg'][:1].lower() + found['msg'][1:]
-    # An address that cannot be read is no request; a body that can be read and
-    # asks for what there is not is one.
+    # 422 for a body that can be read and asks for something impossible; 400 for
+    # anything else.
     return refusal(422 if place == 'body' else 400, f'{where}: {what}')
 
   @app.exception_handler(HTTPException)
@@ -66,14 +67,14 @@ def add_to(app: FastAPI) -> None:
 
   @app.exception_handler(UserError)
   async def misled(_: Request, error: UserError) -> Response:
-    # It is about what is served, such as a damaged index: whoever asks cannot
-    # mend that, and whoever serves reads the log.
+    # It is about the served data, such as a damaged index. The client cannot
+    # mend that; the owner of the server reads the log.
     _log.error('a request failed', exc_info=error)
     return refusal(500, _FAILED)
 
   @app.exception_handler(Exception)
   async def failed(_: Request, error: Exception) -> Response:
-    # It is raised again behind this answer; uvicorn logs its traceback and
-    # ends the connection, which the client should know.
+    # After this answer the error is raised again; uvicorn logs its traceback
+    # and closes the connection, so the client is told.
     del error
     return refusal(500, _FAILED, Connection='close')

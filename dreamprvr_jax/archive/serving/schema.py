@@ -1,14 +1,25 @@
-"""Questions and answers as JSON; what /openapi.json describes."""
+"""Requests and answers as JSON, as /openapi.json describes them."""
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
+from fastapi import HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import (
+  BaseModel,
+  BeforeValidator,
+  ConfigDict,
+  Field,
+  StrictInt,
+  ValidationError,
+)
 
+from dreamprvr_jax import text
 from dreamprvr_jax.archive.serving.answers import DEPTHS
 from dreamprvr_jax.archive.serving.limits import Limits
 
 _LIMITS = Limits()
+Model = TypeVar('Model', bound=BaseModel)
 
 
 def _known(value: Any) -> Any:
@@ -20,13 +31,13 @@ Seconds = Annotated[float | None, BeforeValidator(_known)]
 
 
 class SearchRequest(BaseModel):
-  """A question."""
+  """A search."""
 
   model_config = ConfigDict(extra='forbid')
 
   query: str = Field(
     max_length=_LIMITS.characters,
-    description='What is to be seen in the video, in words.',
+    description='What the video should show, in words.',
   )
   k: StrictInt = Field(
     10, ge=1, le=min(_LIMITS.hits, DEPTHS[-1]), description='Videos, at most.'
@@ -50,7 +61,7 @@ class Moment(BaseModel):
 
 
 class File(BaseModel):
-  """Where a video is to be had from this server."""
+  """The file of a video on this server."""
 
   url: str
   media_type: str
@@ -58,7 +69,7 @@ class File(BaseModel):
 
 
 class Hit(BaseModel):
-  """A video that was found."""
+  """A video that matches the query."""
 
   rank: int
   video: str
@@ -66,29 +77,29 @@ class Hit(BaseModel):
   duration: Seconds
   moments: list[Moment]
   timeline: list[float] | None = Field(
-    description='A value per stretch of equal length, over the whole video.'
+    description='A value for each stretch of equal length of the video.'
   )
   file: File | None
 
 
 class SearchAnswer(BaseModel):
-  """What was found."""
+  """The best videos for a query."""
 
   query: str
   videos: int = Field(description='How many were searched.')
-  seconds: float = Field(description='From the question to the answer.')
+  seconds: float = Field(description='Seconds from the request to the answer.')
   hits: list[Hit]
 
 
 class Video(BaseModel):
-  """What the index holds of a video."""
+  """The stored data of a video."""
 
   video: str
   duration: Seconds
   clips: int = Field(description='Clip tokens.')
   frames: int = Field(description='Frame tokens, without padding.')
   registers: int = Field(description='Register tokens; 0 if none are stored.')
-  width: int = Field(description='Of a token.')
+  width: int = Field(description='Numbers of a token.')
   tokens: str = Field(description='How tokens are stored.')
   file: File | None
 
@@ -97,12 +108,12 @@ class Start(BaseModel):
   """Where the clock of a video's file begins."""
 
   start: float = Field(
-    description="What the file's own clock, and most browsers, say at second 0."
+    description="Time of the file's own clock, and most browsers, at second 0."
   )
 
 
 class Similar(BaseModel):
-  """A video that is like another."""
+  """A video that is similar to another."""
 
   rank: int
   video: str
@@ -112,16 +123,18 @@ class Similar(BaseModel):
 
 
 class SimilarAnswer(BaseModel):
-  """The videos that are most like one."""
+  """The videos that are most similar to one."""
 
   video: str
-  by: str = Field(description="What is compared: 'registers' or 'clips'.")
+  by: str = Field(
+    description="The vectors that are compared: 'registers' or 'clips'."
+  )
   note: str
   hits: list[Similar]
 
 
 class Health(BaseModel):
-  """How the server is."""
+  """The state of the server."""
 
   status: str = Field(description="'ready', 'warming up' or 'stopping'.")
   videos: int
@@ -132,6 +145,52 @@ class Health(BaseModel):
 
 
 class Error(BaseModel):
-  """Why there is no answer."""
+  """An error."""
 
   error: str
+
+
+def described(kind: type[BaseModel]) -> dict[str, Any]:
+  """Returns the OpenAPI description of a request body."""
+  content = {'application/json': {'schema': kind.model_json_schema()}}
+  return {'requestBody': {'content': content, 'required': True}}
+
+
+async def read(request: Request, kind: type[Model]) -> Model:
+  """Returns the body of a request.
+
+  Raises:
+    HTTPException: 415 if it is not sent as JSON, 400 if it is no JSON in UTF-8.
+    RequestValidationError: If it does not fit the kind.
+  """
+  sent = request.headers.get('content-type', '')
+  if sent.partition(';')[0].strip().lower() != 'application/json':
+    raise HTTPException(
+      415,
+      f'the request has the content type {sent!r}; send JSON, with the header '
+      'content-type: application/json',
+    )
+  raw = await request.body()
+  if raw.startswith(b'\xef\xbb\xbf'):
+    raise HTTPException(
+      400, 'the request begins with a byte order mark; send JSON without one'
+    )
+  try:
+    given = text.decode(raw, 'the request')
+  except text.TextError as error:
+    raise HTTPException(
+      400, 'the request is no text in UTF-8; send JSON in UTF-8'
+    ) from error
+  try:
+    found = text.parse_json(given, 'the request', strict=True)
+    for key, value in found.items() if isinstance(found, dict) else ():
+      text.check(key, 'a key of the request')
+      if isinstance(value, str):
+        text.check(value, key)
+  except text.TextError as error:
+    raise HTTPException(400, str(error)) from error
+  try:
+    return kind.model_validate(found)
+  except ValidationError as error:
+    places = [{**e, 'loc': ('body', *e['loc'])} for e in error.errors()]
+    raise RequestValidationError(places) from error

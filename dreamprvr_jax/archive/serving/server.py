@@ -1,4 +1,4 @@
-"""The process that listens."""
+"""Listening on an address, and serving until a signal."""
 
 import ipaddress
 import logging
@@ -10,25 +10,25 @@ import uvicorn
 
 from dreamprvr_jax.archive.serving.app import make_app
 from dreamprvr_jax.archive.serving.connections import protocol_of
-from dreamprvr_jax.archive.serving.descriptors import within_descriptors
-from dreamprvr_jax.archive.serving.guard import is_local
+from dreamprvr_jax.archive.serving.limits import within_descriptors
+from dreamprvr_jax.archive.serving.middleware import is_local
 from dreamprvr_jax.archive.serving.service import Service
 from dreamprvr_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
 
-# New connections that the system keeps until the server takes them.
+# New connections that the system keeps until the server accepts them.
 _BACKLOG = 256
-# Seconds that running answers have when the server is stopped.
+# Seconds that running answers have to finish when the server stops.
 _GRACE = 10
 _NEVER = 24 * 3600
 
 
 def listen(host: str, port: int) -> socket.socket:
-  """Returns the socket of an address; port 0 is a free one.
+  """Returns a socket that listens on an address; port 0 means any free port.
 
   Raises:
-    UserError: If it cannot be had.
+    UserError: If the address cannot be used.
   """
   family = socket.AF_INET6 if ':' in host else socket.AF_INET
   try:
@@ -42,7 +42,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _warning(host: str, address: str, port: int) -> str:
-  """Returns who else reaches a server, and what they may do."""
+  """Returns the warning about a server that other machines can reach."""
   all_of_them = ipaddress.ip_address(address.partition('%')[0]).is_unspecified
   place = f'port {port} of {"this machine" if all_of_them else address}'
   return (
@@ -58,14 +58,14 @@ def serve(
   port: int,
   say: Callable[[str], Any],
 ) -> None:
-  """Serves until a signal ends it; whoever handled the signal before gets it
-  when all is closed.
+  """Serves until a signal stops it; then passes the signal to its former
+  handler.
 
   Args:
-    make_service: Makes the service from what ends the server.
-    host: An address of this machine; others reach it, which is warned of, if
-      it is not 127.0.0.1, ::1 or localhost.
-    port: The port; 0 is a free one.
+    make_service: Makes the service from a function that stops the server.
+    host: An address of this machine. Unless it is 127.0.0.1, ::1 or localhost,
+      other machines can reach it, and a warning says so.
+    port: The port; 0 for any free port.
     say: Tells the user the address.
 
   Raises:
@@ -89,7 +89,7 @@ def serve(
         http=protocol_of(limits, service.metrics),
         ws='none',
         backlog=_BACKLOG,
-        # What is idle is up to our connections.
+        # `Connection` closes idle connections itself.
         timeout_keep_alive=_NEVER,
         timeout_graceful_shutdown=_GRACE,
       )

@@ -1,4 +1,4 @@
-"""What a server answers from, and the one thread that uses the device."""
+"""An open index with all that a server needs, and the thread of the device."""
 
 import asyncio
 import contextlib
@@ -13,11 +13,15 @@ from jaxtyping import Float
 
 from dreamprvr_jax.archive.search.index import Hit, Index
 from dreamprvr_jax.archive.search.neighbours import Neighbours
-from dreamprvr_jax.archive.serving.answers import SIZES, Answers, Query
+from dreamprvr_jax.archive.serving.answers import (
+  SIZES,
+  Answers,
+  BadQuery,
+  Query,
+)
 from dreamprvr_jax.archive.serving.batching import Batcher
-from dreamprvr_jax.archive.serving.errors import BadQuery, Busy, Late
 from dreamprvr_jax.archive.serving.files import VideoFiles
-from dreamprvr_jax.archive.serving.limits import Limits
+from dreamprvr_jax.archive.serving.limits import Busy, Late, Limits
 from dreamprvr_jax.archive.serving.metrics import Metrics
 from dreamprvr_jax.archive.serving.thumbnails import Thumbnails
 from dreamprvr_jax.text import normal
@@ -31,18 +35,18 @@ _WAIT = 0.004
 class Service:
   """An index, open for many users at once.
 
-  It shows the index, and the folder of files, as they were at the start.
+  Later changes of the index and of the folder of files are not seen.
 
   Attributes:
     index: The index.
     files: The video files.
-    limits: What a request may ask for.
-    semantic: Whether the text encoder knows what words mean.
-    metrics: What is counted.
+    limits: The limits of requests.
+    semantic: Whether the text encoder understands words.
+    metrics: The server's metrics.
     thumbnails: Makes pictures.
     row_of: {id: row} of the videos.
     status: 'warming up', 'ready' or 'stopping'.
-    failure: Why it cannot become ready, if so.
+    failure: The error of warming up, if any.
   """
 
   def __init__(
@@ -59,11 +63,12 @@ class Service:
 
     Args:
       index: The index.
-      words: Word features of a text, as the index's retriever was trained on.
+      words: Makes the word features of a text that the index's retriever was
+        trained on.
       files: The video files.
-      semantic: Whether `words` knows what words mean.
-      limits: What a request may ask for.
-      on_failure: Called if it cannot become ready.
+      semantic: Whether the text encoder understands words.
+      limits: The limits of requests.
+      on_failure: Called if warming up fails.
 
     Raises:
       UserError: If the index is empty.
@@ -88,21 +93,21 @@ class Service:
 
   @functools.cached_property
   def neighbours(self) -> Neighbours:
-    """The index's videos as neighbours of one another."""
+    """Finds similar videos."""
     return Neighbours(self.index.store)
 
   @property
   def waiting(self) -> int:
-    """Queries that wait for the device."""
+    """How many queries wait for the device."""
     return self._batcher.waiting
 
   def named(self, video: str) -> str | None:
-    """Returns the id of the index that a name means, however its letters are
-    composed; None if there is none."""
+    """Returns the id of a video in any Unicode form; None if the index has no
+    such video."""
     return video if video in self.row_of else self._named.get(normal(video))
 
   def duration(self, video: str) -> float:
-    """Returns the seconds of a video, NaN if unknown."""
+    """Returns the seconds of a video; NaN if unknown."""
     row = self.row_of[video]
     return float(self.index.store.read('durations', row, row + 1)[0])
 
@@ -127,8 +132,8 @@ class Service:
 
   @contextlib.asynccontextmanager
   async def running(self) -> AsyncIterator[None]:
-    """Warms up, in the background, and answers until it is left."""
-    # One thread: what uses the device goes one after the other.
+    """Warms up in the background, and answers inside the block."""
+    # One thread, so that the device does one thing after the other.
     self._thread = ThreadPoolExecutor(1, thread_name_prefix='search')
     self._batcher.start()
     warming = asyncio.get_running_loop().run_in_executor(
@@ -150,7 +155,7 @@ class Service:
         if self.status == 'stopping':
           return
       self.neighbours.nearest(next(iter(self.row_of)), 1)
-    except Exception as error:  # It is raised again where the server ends.
+    except Exception as error:  # Raised again when the server ends.
       self.failure = error
       self.on_failure()
       return

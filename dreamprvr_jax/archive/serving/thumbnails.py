@@ -1,4 +1,4 @@
-"""Small pictures out of video files, made when they are asked for."""
+"""Small pictures from video files, made on demand."""
 
 import collections
 import io
@@ -7,42 +7,41 @@ from typing import Any
 
 from PIL import Image
 
-from dreamprvr_jax.archive.serving.errors import Busy
 from dreamprvr_jax.archive.serving.files import VideoFile
-from dreamprvr_jax.archive.videos.files import VideoError
-from dreamprvr_jax.archive.videos.names import shown
+from dreamprvr_jax.archive.serving.limits import Busy
+from dreamprvr_jax.archive.videos.files import VideoError, shown
 from dreamprvr_jax.archive.videos.presentation import picture_at, start_of
 from dreamprvr_jax.errors import UserError
 
-# Of a picture that is not extremely high.
+# The largest thumbnail; the height matters for extremely tall pictures.
 _WIDTH, _HEIGHT = 320, 1280
 _QUALITY = 80
-# Pictures are kept by file and time, to a step of so many seconds.
+# Times of pictures are rounded to so many seconds.
 _STEP = 0.25
 
 
 class Thumbnails:
-  """Makes pictures and keeps the last ones; may be used from many threads."""
+  """Makes pictures and keeps the latest; many threads may use it."""
 
   def __init__(self, *, waiting: int, kept_bytes: int):
-    """Makes none yet.
+    """Makes no picture yet.
 
     Args:
-      waiting: Pictures that are made, or wait to be made, at most.
-      kept_bytes: Of the pictures that are kept.
+      waiting: Pictures that are being made or wait for it, at most.
+      kept_bytes: Bytes of the pictures that are kept.
     """
     self._kept: collections.OrderedDict[Any, bytes] = collections.OrderedDict()
-    self._room, self._size = kept_bytes, 0
+    self._kept_bytes, self._size = kept_bytes, 0
     self._waiting = threading.BoundedSemaphore(waiting)
-    # One at a time: decoding has threads of its own.
+    # One picture at a time: a decoder has several threads.
     self._decoding, self._lock = threading.Lock(), threading.Lock()
 
   def picture(self, file: VideoFile, seconds: float) -> bytes:
-    """Returns a JPEG of the frame that is shown at a time, of the last one if
-    the video is shorter.
+    """Returns a JPEG of the frame at a time, or of the last one if the video is
+    shorter.
 
     Raises:
-      Busy: If too many are waiting for one.
+      Busy: If too many pictures wait to be made.
       UserError: If the package av is missing, or the file has no picture.
     """
     key = file.path, round(seconds / _STEP)
@@ -61,14 +60,14 @@ class Thumbnails:
       if key not in self._kept:
         self._kept[key] = made
         self._size += len(made)
-      while self._size > self._room:
+      while self._size > self._kept_bytes:
         _, oldest = self._kept.popitem(last=False)
         self._size -= len(oldest)
     return made
 
 
 def start_of_file(file: VideoFile) -> float:
-  """Returns what a file's own clock says at second 0.
+  """Returns the time that a file's own clock shows at second 0.
 
   Raises:
     UserError: If the package av is missing, or the file is no video.

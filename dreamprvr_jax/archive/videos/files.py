@@ -1,31 +1,35 @@
-"""Opening a video file, and the errors that are about the file."""
+"""Video files: opening them, their names, and the errors about them."""
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from dreamprvr_jax.archive.videos.names import shown
 from dreamprvr_jax.errors import UserError
 
 if TYPE_CHECKING:
   from av.container import InputContainer
   from av.video.stream import VideoStream
 
-# Pictures that a file may claim to hold: twice as many as 8K has. A file of a
-# few bytes can claim any size, and a decoder takes the memory for it.
+# Pixels of a picture, at most: twice as many as 8K has. A file of a few bytes
+# can claim any size, and a decoder allocates the memory for it.
 MAX_PIXELS = 1 << 26
-# From this version on names in files that are not UTF-8 are no errors, and
-# there is no option for it.
+# From this version of PyAV on, names in files that are not UTF-8 are no errors,
+# and the option for it is gone.
 _LENIENT = 19
+# What Python makes of a byte of a file's name that is not UTF-8.
+_BYTES = re.compile('[\udc80-\udcff]')
+# Bytes of the header of a box, of which MP4 files are made.
+_HEADER = 8
 
 
 class VideoError(UserError):
-  """A file that is no video, or one that cannot be decoded.
+  """A file is no video, or it cannot be decoded.
 
   Attributes:
     path: The file.
-    reason: What is wrong with it, and what to do.
+    reason: The problem, and what to do about it.
   """
 
   def __init__(self, path: str, reason: str):
@@ -35,6 +39,17 @@ class VideoError(UserError):
 
   def __str__(self) -> str:
     return f'{shown(self.path)} {self.reason}'
+
+
+def shown(name: os.PathLike[str] | str) -> str:
+  """Returns a name as text that can be printed, stored and used in an id.
+
+  A file's name is bytes. Each byte that is not UTF-8, which Python represents as
+  a lone surrogate, becomes '%' and two hexadecimal digits, as in 'caf%E9'.
+  """
+  return _BYTES.sub(
+    lambda found: f'%{ord(found[0]) & 0xFF:02X}', os.fspath(name)
+  )
 
 
 def import_av() -> Any:
@@ -59,18 +74,18 @@ def import_av() -> Any:
 def opened(
   path: str, *, threads: int = 0
 ) -> Iterator[tuple['InputContainer', 'VideoStream']]:
-  """Gives an open file and its pictures' stream.
+  """Gives an open file and the stream of its pictures.
 
   Errors of FFmpeg in the block are about the file and become a VideoError. Any
-  other error is one of the program, and stays what it is.
+  other error is one of the program and is not changed.
 
   Args:
     path: The file.
-    threads: Of the decoder; 0: as many as it likes.
+    threads: Threads of the decoder; 0 lets it choose.
 
   Raises:
     UserError: If PyAV is not installed.
-    VideoError: If the file cannot be read or decoded, holds no pictures, or
+    VideoError: If the file cannot be read or decoded, has no pictures, or
       claims pictures of more than `MAX_PIXELS`.
   """
   av = import_av()
@@ -95,7 +110,7 @@ def opened(
   except av.error.FFmpegError as error:
     reason = error.strerror or error
     if isinstance(error, (OSError, MemoryError)):
-      # The disk's or the machine's fault, not that of its content.
+      # The fault of the disk or machine, not of the content.
       raise VideoError(path, f'cannot be read ({reason})') from error
     raise VideoError(
       path,
@@ -111,12 +126,12 @@ def _pictures(path: str, container: 'InputContainer') -> 'VideoStream':
   if not found:
     kinds = sorted({str(s.type) for s in container.streams} - {'video'})
     others = ' and '.join(kinds) or 'nothing'
-    raise VideoError(path, f'holds no pictures, only {others}')
+    raise VideoError(path, f'has no pictures, only {others}')
   decoder = found[0].codec_context
   if decoder is None:
     raise VideoError(
       path,
-      'holds pictures of a codec that the installed FFmpeg does not know; '
+      'has pictures of a codec that the installed FFmpeg does not know; '
       'encode it again, for example as H.264',
     )
   if decoder.width * decoder.height > MAX_PIXELS:
@@ -126,11 +141,30 @@ def _pictures(path: str, container: 'InputContainer') -> 'VideoStream':
       f'than the {MAX_PIXELS:,} that are read; encode it smaller',
     )
   if not decoder.width or not decoder.height:
-    # FFmpeg forgets sizes that are above the limit.
+    # FFmpeg reports no size above the limit.
     raise VideoError(
       path,
-      'cannot be decoded: it claims no size of its pictures, or one of more '
-      f'than the {MAX_PIXELS:,} pixels that are read; it is damaged, or has to '
-      'be encoded smaller',
+      'cannot be decoded: it states no size of its pictures, or more than '
+      f'{MAX_PIXELS:,} pixels; it is damaged, or has to be encoded smaller',
     )
   return found[0]
+
+
+def is_torn(path: str) -> bool:
+  """Returns whether an MP4 file ends inside one of its outermost boxes."""
+  size = os.path.getsize(path)
+  with open(path, 'rb') as file:
+    place = 0
+    while place < size:
+      file.seek(place)
+      header = file.read(2 * _HEADER)
+      length = int.from_bytes(header[:4], 'big')
+      if length == 1:
+        # The length is in the next eight bytes.
+        length = int.from_bytes(header[_HEADER:], 'big')
+      if length == 0:
+        return False  # The box goes on to the end of the file.
+      if length < _HEADER:
+        return True  # This is no box.
+      place += length
+  return place > size

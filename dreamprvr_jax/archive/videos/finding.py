@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from data_pipeline.errors import DataError
 from data_pipeline.importers.annotations import id_of_file
-from dreamprvr_jax.archive.videos.names import shown
+from dreamprvr_jax.archive.videos.files import shown
 
 ENDINGS = ('.mp4', '.avi', '.mkv', '.webm', '.mov', '.m4v')
 
@@ -17,17 +17,18 @@ _log = logging.getLogger(__name__)
 def find_videos(folder: os.PathLike[str] | str) -> dict[str, pathlib.Path]:
   """Returns {id: file} of a folder and all folders in it, sorted by path.
 
-  Ids are those of `id_of_file`, where a byte of a name that is not UTF-8 is
-  '%' and two digits. Links to folders are followed, each folder is read once.
-  What is hidden is passed over.
+  Ids come from `id_of_file`; a byte of a name that is not UTF-8 becomes '%' and
+  two digits. Links to folders are followed, and each folder is read once. Hidden
+  files and folders are passed over.
 
   Raises:
-    DataError: If there is no folder, no video in it, or two of one id.
+    DataError: If the folder is missing or has no video, or two videos have one
+      id.
   """
   root = pathlib.Path(folder)
   if not root.is_dir():
     raise DataError(
-      f'{shown(root)} is no folder; give the one that holds the videos'
+      f'{shown(root)} is no folder; give the folder of the videos'
     )
   found: dict[str, pathlib.Path] = {}
   for path in sorted(_files(root)):
@@ -42,7 +43,7 @@ def find_videos(folder: os.PathLike[str] | str) -> dict[str, pathlib.Path]:
       )
   if not found:
     raise DataError(
-      f'{shown(root)} holds no video; names end in {" ".join(ENDINGS)}'
+      f'{shown(root)} has no video; names end in {" ".join(ENDINGS)}'
     )
   return found
 
@@ -51,8 +52,8 @@ def _files(root: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields the video files of a folder and of all folders in it."""
   top = root.resolve()
   read: set[pathlib.Path] = set()
-  # What lies in the folder itself comes before what is only linked, so that
-  # files have the paths that people know.
+  # Files of the folder come before linked ones, so that they have the paths
+  # that people know.
   folders, links = [root], []
   while folders or links:
     path = folders.pop() if folders else links.pop(0)
@@ -62,7 +63,7 @@ def _files(root: pathlib.Path) -> Iterator[pathlib.Path]:
     above = {*top.parents, *path.parent.resolve().parents}
     if path != root and path.is_symlink() and real in above:
       _log.warning(
-        '%s is passed over: it leads to a folder that it lies in', shown(path)
+        '%s is passed over: it leads to a folder that contains it', shown(path)
       )
       continue
     read.add(real)
@@ -85,5 +86,5 @@ def _files(root: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _same(one: pathlib.Path, other: pathlib.Path) -> bool:
-  """Returns whether two names are of one file."""
+  """Returns whether two paths lead to one file."""
   return one.resolve() == other.resolve()

@@ -1,4 +1,4 @@
-"""Sampling: the pictures of a video file at a set rate, and how long it is."""
+"""Sampling a video file: its pictures at a fixed rate, and its duration."""
 
 import dataclasses
 import math
@@ -7,19 +7,17 @@ from collections.abc import Iterator
 import numpy as np
 
 from data_pipeline.errors import DataError
-from dreamprvr_jax.archive.videos.files import VideoError, import_av, opened
+from dreamprvr_jax.archive.videos.files import VideoError, opened
 from dreamprvr_jax.archive.videos.pixels import Pixels, Resize
 from dreamprvr_jax.archive.videos.presentation import Presentation, Shown
-
-__all__ = ['LIMITS', 'Limits', 'Sample', 'Video', 'VideoError', 'import_av']
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """How much one file may give; a small one can claim to last for weeks.
+  """How long a file may be; a small one can claim to last for weeks.
 
   Attributes:
-    seconds: Of presentation time.
+    seconds: Seconds of presentation time.
     samples: Pictures that are encoded.
   """
 
@@ -44,11 +42,11 @@ class Sample:
 
 
 class Video:
-  """One pass over the pictures of a file, in memory that does not grow.
+  """One pass over the pictures of a file, in constant memory.
 
-  The file is cut into stretches of 1 / fps seconds; of each, the picture that
-  is shown in its middle is taken, or the first where none is shown yet. A file
-  that is shorter than half a stretch gives its last picture.
+  The file is cut into stretches of 1 / fps seconds. The sample of a stretch is
+  the picture that is shown in its middle, or the first picture if none is shown
+  yet. A file that is shorter than half a stretch gives its last picture.
   """
 
   def __init__(
@@ -60,20 +58,21 @@ class Video:
     threads: int = 0,
     limits: Limits = LIMITS,
   ):
-    """Remembers what to decode; nothing is opened yet.
+    """Opens nothing yet.
 
     Args:
       path: The file.
       fps: Samples per second of presentation time.
-      resize: Of the upright picture with square pixels.
-      threads: Of the decoder; 0: as many as it likes.
-      limits: What the file may give.
+      resize: Returns the size of a sample for that of the upright picture with
+        square pixels.
+      threads: Threads of the decoder; 0 lets it choose.
+      limits: How long the file may be.
     """
     if not fps > 0:
       raise DataError(f'fps={fps} must be above 0; 2 is usual')
     self.path = str(path)
     self.fps = fps
-    # Seconds from the start to the end of the last picture; known when all
+    # Seconds from the start to the end of the last picture; NaN until all
     # samples were taken.
     self.duration = float('nan')
     self._resize = resize
@@ -92,7 +91,7 @@ class Video:
     self._shape = None
     with opened(self.path, threads=self._threads) as (container, stream):
       film = Presentation(self.path, container, stream)
-      # Before hours of decoding.
+      # Refuse it before decoding for hours.
       self._check(film.at_least, film.stated)
       yield from self._sampled(film, Pixels(stream))
 
@@ -102,14 +101,14 @@ class Video:
     taken, end = 0, 0.0
     for shown in film.pictures():
       self._check(shown.until, shown.until)
-      # What is asked for before the first picture is that one.
+      # Before the first picture, that one counts as shown.
       seen = held or shown
       while (middle := (taken + 0.5) / self.fps) < shown.time:
         image = self._image(seen, pixels) if image is None else image
         yield Sample(image, middle)
         taken += 1
       held, image, end = shown, None if held else image, shown.until
-    assert held is not None  # else `pictures` has said why
+    assert held is not None  # Otherwise `pictures` raises.
     image = self._image(held, pixels) if image is None else image
     while (middle := (taken + 0.5) / self.fps) < end:
       yield Sample(image, middle)
@@ -119,11 +118,11 @@ class Video:
     self.duration = end
 
   def _check(self, least: float, seconds: float) -> None:
-    """Raises VideoError if a file is beyond the limits.
+    """Raises VideoError if a file exceeds the limits.
 
     Args:
-      least: Seconds that it lasts at least.
-      seconds: What is said.
+      least: Seconds that the file lasts at least.
+      seconds: Seconds to name in the error.
     """
     if least > self._limits.seconds:
       raise VideoError(
@@ -140,8 +139,8 @@ class Video:
       )
 
   def _image(self, shown: Shown, pixels: Pixels) -> np.ndarray:
-    """Returns the upright picture as the encoder wants it."""
+    """Returns the upright picture in the size for the encoder."""
     if self._shape is None:
-      # Of one size, whatever becomes of the file's.
+      # All samples have one size, even if the size changes in the file.
       self._shape = self._resize(*pixels.shape(shown.frame))
     return pixels.upright(shown.frame, *self._shape)

@@ -1,4 +1,4 @@
-"""Pictures as they are meant to be seen: upright, with square pixels."""
+"""Pictures as a player shows them: upright, with square pixels."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,26 +6,26 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-# (height, width) of a picture as it is seen -> that of the one that is wanted
+# Takes (height, width) of a picture as shown; returns those of the sample.
 Resize = Callable[[int, int], tuple[int, int]]
 
-# Pixels that are said to be wider, or higher, than this are square.
+# A stated ratio beyond this is ignored: pixels count as square.
 _STRETCH = 10
 
 
 class Pixels:
-  """Which way up a file's pictures are, and how wide their pixels are."""
+  """The orientation of a file's pictures, and the shape of their pixels."""
 
   def __init__(self, stream: Any):
     """Args:
-    stream: Of the pictures, as PyAV has it.
+    stream: PyAV's stream of the pictures.
     """
     ratio = float(stream.sample_aspect_ratio or 1)
     # Width of a pixel over its height.
     self._ratio = ratio if 1 / _STRETCH <= ratio <= _STRETCH else 1.0
 
   def shape(self, frame: Any) -> tuple[int, int]:
-    """Returns (height, width) of a decoded picture as it is seen."""
+    """Returns (height, width) of a decoded picture as shown."""
     shape = frame.height, max(round(frame.width * self._ratio), 1)
     return shape[::-1] if _turns(frame)[0] else shape
 
@@ -48,10 +48,10 @@ class Pixels:
 
 
 def _turns(frame: Any) -> tuple[bool, bool, bool]:
-  """Returns whether rows are to become columns, and whether then left and
-  right, and top and bottom, change places.
+  """Returns whether rows become columns, whether left and right change places
+  then, and whether top and bottom do.
 
-  A display matrix ((a, b, u), (c, d, v), (x, y, w)) shows what is at (p, q) at
+  A display matrix ((a, b, u), (c, d, v), (x, y, w)) shows the pixel (p, q) at
   (a p + c q + x, b p + d q + y), where q counts downwards.
   """
   matrix = frame.side_data.get('DISPLAYMATRIX')

@@ -1,8 +1,8 @@
-"""When a file's pictures are shown: the one clock of the project.
+"""When the pictures of a file are shown, on the one clock of the project.
 
-Second 0 is where a player begins: the first picture or sound of the file,
-after its edit list, whatever the file's own clock says there. Sound from before
-second 0 of the file's clock, which is there to start a decoder, does not count.
+Second 0 is where a player begins: the first picture or sound of the file, after
+its edit list, whatever the file's own clock says there. Sound from before second
+0 of the file's clock only starts the decoder and does not count.
 """
 
 import dataclasses
@@ -12,26 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dreamprvr_jax.archive.videos.boxes import is_torn
-from dreamprvr_jax.archive.videos.files import VideoError, import_av, opened
+from dreamprvr_jax.archive.videos.files import (
+  VideoError,
+  import_av,
+  is_torn,
+  opened,
+)
 from dreamprvr_jax.archive.videos.pixels import Pixels, Resize
 
 if TYPE_CHECKING:
   from av.container import InputContainer
   from av.video.stream import VideoStream
 
-# Seconds between two pictures where a file does not say.
+# Seconds between two pictures if the file does not say.
 _STEP = 1 / 25
-# A file may state a little more than it holds; what lacks more is truncated.
+# A file may state a little more than it has; one that lacks more is truncated.
 _HELD, _SLACK = 0.9, 1.0
-# Share of damaged packets with which a file still counts as a video.
+# Share of damaged packets that a video may have.
 _DAMAGED = 0.1
-# Seconds before the one that is looked for at which decoding begins: a file's
-# index may lead behind it. None: at the start.
+# Decoding begins so many seconds before the wanted one, as a file's index may
+# lead too far; None: at the start.
 _BACK = (0.0, 10.0, 60.0, None)
-# A picture is shown at its own time even where that was rounded.
+# A picture counts as shown at its own time even if that was rounded.
 _ROUNDED = 1e-3
-# Seconds of work for one picture.
+# Seconds that finding one picture may take.
 _PATIENCE = 30.0
 
 
@@ -40,9 +44,9 @@ class Shown:
   """A decoded picture.
 
   Attributes:
-    frame: As PyAV has it.
-    time: Seconds from the start at which it appears.
-    until: At which it is gone.
+    frame: PyAV's frame.
+    time: Second at which it appears, from the start.
+    until: Second at which it disappears.
   """
 
   frame: Any
@@ -51,15 +55,15 @@ class Shown:
 
 
 class Presentation:
-  """An open file's pictures, in the order and at the times of a player."""
+  """The pictures of an open file, in the order and at the times of a player."""
 
   def __init__(
     self, path: str, container: 'InputContainer', stream: 'VideoStream'
   ):
     """Args:
     path: The file, for errors.
-    container: See `opened`; read from where it stands.
-    stream: Of the pictures.
+    container: See `opened`; it is read from its current position.
+    stream: The stream of the pictures.
     """
     self.path = path
     self.container = container
@@ -69,8 +73,8 @@ class Presentation:
 
   @property
   def stated(self) -> float:
-    """Seconds from the start to the end of the last picture, as the file says
-    itself; 0: it does not say."""
+    """Seconds from the start to the end of the last picture, as the file states
+    them; 0 if it does not."""
     pictures = self._of_pictures()
     if not pictures:
       return self._of_file()
@@ -79,11 +83,11 @@ class Presentation:
 
   @property
   def at_least(self) -> float:
-    """Seconds that it lasts if it is whole; 0: it does not say."""
+    """Seconds that a whole file lasts at least; 0 if it does not say."""
     return max(_HELD * self.stated - _SLACK, 0.0)
 
   def start(self) -> float:
-    """Returns what the file's own clock says at second 0; may decode the first
+    """Returns the time of the file's own clock at second 0; may decode the first
     picture."""
     first = self._clock(self.stream.start_time)
     if first is None or first < 0 or self._has_no_clock():
@@ -95,8 +99,8 @@ class Presentation:
     """Yields all pictures, from the start of the file.
 
     Raises:
-      VideoError: Behind the last one, if there is none, too many are damaged,
-        or the file ends before the length that it states.
+      VideoError: After the last one, if there is none, too many are damaged, or
+        the file ends before its stated length.
     """
     shown = first = None
     longest = max(self._of_pictures(), (self.container.duration or 0) / 1e6)
@@ -108,7 +112,7 @@ class Presentation:
       if clock is not None:
         if here is None:
           here, start = clock, self._start(clock)
-        # One that stands, or jumps far beyond the end, is not believed.
+        # A clock that stands still, or jumps far beyond the end, is ignored.
         far = longest and clock - here > longest + self._step + _SLACK
         jumps = clock - start > time + _SLACK
         if clock - start > before and not (far and jumps):
@@ -120,13 +124,13 @@ class Presentation:
     self._check_damage(watched)
     if shown is None or first is None:
       raise self._error(
-        'holds no picture that can be decoded; copy or encode it again'
+        'has no picture that can be decoded; copy or encode it again'
       )
     self._check_end(watched, shown.until - first, start)
 
   def near(self, seconds: float) -> Iterator[Shown]:
-    """Yields the pictures from a key frame near a time on; where the file's
-    index is bad, it may be one behind that time, or there may be none."""
+    """Yields the pictures from a key frame near a time on. If the file's index is
+    bad, the first may be after that time, or there may be none."""
     start = self.start()
     if self.stated:
       seconds = min(seconds, max(self.stated - self._step, 0.0))
@@ -134,7 +138,7 @@ class Presentation:
     try:
       self.container.seek(place, stream=self.stream)
     except import_av().error.FFmpegError:
-      # Some files have no index; they can be read from their start only.
+      # A file without an index can only be read from its start.
       return
     before = None
     for frame in self._decoded():
@@ -148,7 +152,7 @@ class Presentation:
       yield self._shown(frame, before)
 
   def _shown(self, frame: Any, time: float) -> Shown:
-    # Older versions of PyAV do not say how long a picture is shown.
+    # Older versions of PyAV do not give the duration of a picture.
     lasts = getattr(frame, 'duration', 0) * float(frame.time_base or 0)
     return Shown(frame, time, time + (lasts or self._step))
 
@@ -171,15 +175,15 @@ class Presentation:
     return None if ticks is None or not base else float(ticks * base)
 
   def _has_no_clock(self) -> bool:
-    # Pictures of AVI have an order and a rate; what a decoder says of their
-    # times begins with the delay that it has itself.
+    # Pictures of AVI have an order and a rate; the times that a decoder gives
+    # them include its own delay.
     return self.container.format.name == 'avi'
 
   def _start(self, first: float) -> float:
     """Returns the file's clock at second 0.
 
     Args:
-      first: It at the first picture.
+      first: The file's clock at the first picture.
     """
     if self._has_no_clock():
       return first
@@ -193,20 +197,20 @@ class Presentation:
     return min(max(min(begun, default=first), 0.0), first)
 
   def _of_pictures(self) -> float:
-    """Returns the seconds that the file says its pictures last, or 0."""
+    """Returns the stated seconds of the pictures, or 0."""
     found = self._clock(self.stream.duration) or 0.0
     if self._has_no_clock() and self.stream.average_rate:
-      # Of a file without its end, the number of pictures is still the whole.
+      # A truncated file still states the number of all pictures.
       pictures = self.stream.frames / self.stream.average_rate
       found = max(found, float(pictures))
     return found
 
   def _of_file(self, start: float | None = None) -> float:
-    """Returns the seconds that the file says all of it lasts, or 0."""
+    """Returns the stated seconds of the whole file, or 0."""
     total = (self.container.duration or 0) / 1e6
     if start is None:
       start = self._start(self._clock(self.stream.start_time) or 0.0)
-    # Some count from 0 of the file's clock, some from where they start.
+    # Some files count from 0 of their clock, some from where they start.
     return total - start if total > start else total
 
   def _check_damage(self, watched: '_Watched') -> None:
@@ -219,15 +223,15 @@ class Presentation:
   def _check_end(
     self, watched: '_Watched', pictures: float, start: float
   ) -> None:
-    """Raises VideoError if a file lacks its end.
+    """Raises VideoError if the end of a file is missing.
 
     Args:
-      watched: What was read.
+      watched: The packets that were read.
       pictures: Seconds from the first picture to the end of the last.
       start: The file's clock at second 0.
     """
     if 0 < self.stream.frames <= watched.packets:
-      return  # All are there, whatever it says of their seconds.
+      return  # All pictures are there, whatever length it states.
     stated, held = self._of_pictures(), pictures
     if not stated:
       # Its pictures may end before its sound.
@@ -238,7 +242,7 @@ class Presentation:
         f'ends after {held:.1f} of {stated:.1f} seconds: it is truncated or '
         'damaged; copy it again'
       )
-    # Of an MP4 file in fragments nothing tells how long the whole is.
+    # An MP4 file in fragments does not state its length.
     fragments = not self.stream.frames and 'mp4' in self.container.format.name
     if fragments and is_torn(self.path):
       raise self._error(
@@ -251,11 +255,11 @@ class Presentation:
 
 @dataclasses.dataclass
 class _Watched:
-  """What was read of a file.
+  """The packets that were read.
 
   Attributes:
-    packets: Those of the pictures.
-    damaged: Of these, those that cannot be decoded.
+    packets: Number of packets with pictures.
+    damaged: How many of these cannot be decoded.
     end: The file's clock at the end of the last picture or sound.
   """
 
@@ -264,15 +268,15 @@ class _Watched:
   end: float = 0.0
 
   def see(self, packet: Any) -> None:
-    """Notes a packet of any stream."""
+    """Counts a packet of any stream."""
     if packet.pts is not None and packet.time_base:
       ticks = packet.pts + (packet.duration or 0)
       self.end = max(self.end, float(ticks * packet.time_base))
 
 
 def start_of(path: str) -> float:
-  """Returns what a file's own clock says at second 0, which is what most
-  browsers show there.
+  """Returns the time of a file's own clock at second 0, which most browsers
+  show.
 
   Raises:
     UserError: If PyAV is not installed.
@@ -283,18 +287,19 @@ def start_of(path: str) -> float:
 
 
 def picture_at(path: str, seconds: float, size: Resize) -> np.ndarray:
-  """Returns the picture that is shown at a time, (h, w, 3) uint8, RGB, upright:
-  the first where none is shown yet, the last behind the end.
+  """Returns the picture that is shown at a time, (h, w, 3) uint8, RGB, upright.
+
+  Before the first picture it is the first, after the end the last.
 
   Args:
     path: The file.
-    seconds: From the start.
-    size: (height, width) as it is seen -> that of the picture.
+    seconds: The time from the start.
+    size: Returns the size of the result for (height, width) of the picture as
+      shown.
 
   Raises:
     UserError: If PyAV is not installed.
-    VideoError: If the file gives no picture, or not in the time that one may
-      take.
+    VideoError: If the file has no picture, or finding it takes too long.
   """
   late = clocks.monotonic() + _PATIENCE
   for back in _BACK:
@@ -306,20 +311,20 @@ def picture_at(path: str, seconds: float, size: Resize) -> np.ndarray:
         pixels = Pixels(stream)
         return pixels.upright(frame, *size(*pixels.shape(frame)))
   raise VideoError(
-    path, 'holds no picture that can be decoded; copy or encode it again'
+    path, 'has no picture that can be decoded; copy or encode it again'
   )
 
 
 def _last_until(
   film: Presentation, place: float | None, seconds: float, late: float
 ) -> Any:
-  """Returns the last picture up to a time; None if decoding began behind it.
+  """Returns the last picture up to a time; None if decoding began after it.
 
   Args:
     film: The file.
-    place: Where decoding begins, in seconds; None: at the start.
+    place: Second at which decoding begins; None for the start.
     seconds: The time.
-    late: When to give up.
+    late: When to give up, on the monotonic clock.
   """
   held = None
   pictures = film.pictures() if place is None else film.near(place)
@@ -333,7 +338,7 @@ def _last_until(
     else:
       return held
   except VideoError:
-    # A file without its end has a last picture, too.
+    # A truncated file has a last picture, too.
     if held is None:
       raise
     return held

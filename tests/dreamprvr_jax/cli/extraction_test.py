@@ -171,7 +171,7 @@ def test_bad_queries(flags, sentence, made, capsys):
 @pytest.mark.parametrize(
   ('content', 'sentence'),
   [
-    (b'\n \n', 'holds no query'),
+    (b'\n \n', 'has no query'),
     (b'\xff\xfe\xff', 'is UTF-16 text'),
     (b'{"id": 1}', ':1 is no query'),
     (b'{"text": 5}', '5 is not a sentence'),

@@ -48,7 +48,7 @@ def test_sentences_of_rows(tmp_path):
   [
     ('q.txt', b'a\ncaf\xe9', 'q.txt:2 holds the bytes e9'),
     ('q.txt', 'a'.encode('utf-16'), 'is UTF-16 text'),
-    ('q.txt', '\u200b\n\n', 'holds no query'),
+    ('q.txt', '\u200b\n\n', 'has no query'),
     ('q.jsonl', '{"text": "a"}\n{"text": "b\\ud83d"}', r':2 .*holds \\ud83d'),
     ('q.jsonl', '{"text": "a", "id": "b\\ud83d"}', r':1 .*holds \\ud83d'),
     ('q.jsonl', '{"text": "\u200b"}', "the query '1' has no text"),

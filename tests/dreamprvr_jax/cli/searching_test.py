@@ -1,5 +1,6 @@
 """Indexing and searching from the command line."""
 
+import importlib.util
 import json
 import shutil
 
@@ -8,7 +9,6 @@ import numpy as np
 import pytest
 
 import main
-from dreamprvr_jax.archive.index import database
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.cli import searching
@@ -216,7 +216,7 @@ def test_bad_queries(index, capsys, tmp_path):
 
   refused(None, 'there is no such file')
   refused(b'no archive', 'cannot be read as .npz')
-  refused({}, 'holds no query')
+  refused({}, 'has no query')
   refused({'a': np.ones((2, 3))}, "'a' has the shape (2, 3) where (words, 64)")
   refused({'a': np.ones(64)}, 'has the shape (64,)')
   refused({'a': np.ones((0, 64))}, 'has the shape (0, 64)')
@@ -248,9 +248,9 @@ def test_bad_indices(trained, index, capsys, tmp_path):
   assert 'needs --index' in capsys.readouterr().err
   checkpoint = f'--checkpoint={trained[0]}'
   for flags, sentence in (
-    (['--mode=search', f'--index={tmp_path}'], 'holds no index'),
-    (['--mode=index', f'--index={tmp_path}'], 'holds no index'),
-    (['--mode=index', f'--index={index}'], 'anew with --checkpoint'),
+    (['--mode=search', f'--index={tmp_path}'], 'is no index'),
+    (['--mode=index', f'--index={tmp_path}'], 'is no index'),
+    (['--mode=index', f'--index={index}'], 'a new index with --checkpoint'),
     (
       ['--mode=index', checkpoint, f'--index={tmp_path}', '--tokens=bits'],
       'tokens=bits is unknown',
@@ -285,7 +285,8 @@ def test_product_codes(trained, capsys, tmp_path):
 
 
 @pytest.mark.skipif(
-  not database.installed(), reason='needs LanceDB (extra database)'
+  importlib.util.find_spec('lancedb') is None,
+  reason='needs LanceDB (extra database)',
 )
 def test_a_database(index, capsys, tmp_path):
   place = tmp_path / 'database'
@@ -298,7 +299,7 @@ def test_a_database(index, capsys, tmp_path):
   assert call(*flags, '--first_pass=int8', '--caption=0') == 2
   assert 'two first passes' in capsys.readouterr().err
   assert call(*flags[:2], f'--database={tmp_path}/none', '--caption=0') == 2
-  assert 'holds no database' in capsys.readouterr().err
+  assert 'has no database' in capsys.readouterr().err
 
 
 def test_compaction(trained, index, capsys):

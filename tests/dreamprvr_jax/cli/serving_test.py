@@ -164,9 +164,9 @@ def test_what_is_refused(index, capsys, monkeypatch, tmp_path):
     assert sentence in capsys.readouterr().err
 
   given = f'--index={index}'
-  refused('holds no index', f'--index={tmp_path}')
+  refused('is no index', f'--index={tmp_path}')
   refused('/nowhere', given, '--videos=/nowhere')
-  refused('holds no video', given, f'--videos={tmp_path}')
+  refused('has no video', given, f'--videos={tmp_path}')
   refused('cannot be listened on', given, '--host=192.0.2.1')
   refused('cannot be listened on', given, '--port=70000')
   refused('expected 1 or more', given, '--max_connections=0')

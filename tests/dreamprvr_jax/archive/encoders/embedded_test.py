@@ -62,7 +62,7 @@ def test_odd_texts():
 
 def test_other_processes_have_the_same_words():
   code = (
-    'from extraction import encoders;'
+    'from dreamprvr_jax.archive import encoders;'
     'x = encoders.build("embedded").words("two pandas");'
     'print((x > 0).astype(int).ravel().tolist())'
   )

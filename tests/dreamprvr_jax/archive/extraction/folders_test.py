@@ -48,8 +48,8 @@ def test_linked_folders_are_read_once(tmp_path, caplog):
     record.getMessage().removeprefix(f'{videos}/') for record in caplog.records
   }
   assert said == {
-    'in/out is passed over: it leads to a folder that it lies in',
-    'again/root is passed over: it leads to a folder that it lies in',
+    'in/out is passed over: it leads to a folder that contains it',
+    'again/root is passed over: it leads to a folder that contains it',
     'lost.mp4 is passed over: it leads nowhere',
   }
   (tmp_path / 'link').symlink_to(videos)

@@ -118,8 +118,9 @@ def test_a_stop_loses_nothing(tmp_path, monkeypatch):
   assert 2 <= len(parts) < 9
   assert not (folder / 'FeatureData').exists()
   # What a write that was stopped leaves, and a part that is damaged.
-  half = f'.{parts[0].name}.{"ab" * 6}.tmp'
-  (parts[0].parent / half).write_bytes(b'half')
+  place, name = parts[0].parent, parts[0].name
+  (place / f'.{name}.{"ab" * 6}.tmp').write_bytes(b'half')
+  (place / f'.7-0123abcd.partial.{name}').write_bytes(parts[0].read_bytes())
   parts[0].write_bytes(b'')
   found = extract_folder(videos, folder, ENCODER, OPTIONS)
   assert found.there == len(parts) - 1
@@ -154,7 +155,7 @@ def test_two_commands_at_once(tmp_path):
 def test_folders_that_cannot_be(tmp_path):
   with pytest.raises(DataError, match='is no folder'):
     find_videos(tmp_path / 'nowhere')
-  with pytest.raises(DataError, match='holds no video'):
+  with pytest.raises(DataError, match='has no video'):
     find_videos(tmp_path)
   (tmp_path / 'b').mkdir()
   for name in ('a.mp4', 'b/a.avi'):

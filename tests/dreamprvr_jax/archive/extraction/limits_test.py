@@ -8,7 +8,8 @@ import pytest
 from dreamprvr_jax.archive import encoders
 from dreamprvr_jax.archive.extraction import jobs
 from dreamprvr_jax.archive.extraction.jobs import Options, extract_folder
-from dreamprvr_jax.archive.videos.frames import Limits, Video, VideoError
+from dreamprvr_jax.archive.videos.files import VideoError
+from dreamprvr_jax.archive.videos.frames import Limits, Video
 from tests.helpers import videos as helpers
 from tests.helpers.videos import make_audio, make_video
 

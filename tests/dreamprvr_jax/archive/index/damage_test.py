@@ -1,6 +1,7 @@
 """An index whose files are not what was written, or not ours."""
 
 import copy
+import importlib.util
 import json
 import os
 import pickle
@@ -11,8 +12,8 @@ import pytest
 
 from dreamprvr_jax import folders
 from dreamprvr_jax.archive.index import database, store, writer
-from dreamprvr_jax.archive.index.compaction import compact
-from dreamprvr_jax.archive.index.damage import DamagedError
+from dreamprvr_jax.archive.index.array_files import DamagedError
+from dreamprvr_jax.archive.index.removal import compact, remove
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.archive.search.neighbours import Neighbours
@@ -41,7 +42,7 @@ def whole(data, tmp_path_factory):
     place, retriever(), videos_of(data, rows[:8]), tokens='float16+int8'
   )
   writer.append(place, retriever(), videos_of(data, rows[8:]))
-  writer.remove(place, ['v2', 'v3'])
+  remove(place, ['v2', 'v3'])
   return place
 
 
@@ -189,7 +190,7 @@ def test_what_a_manifest_says_twice_or_elsewhere(place):
     Store(place)
   ids = segments(whole_of(path, content))[1] / 'ids.json'
   ids.write_text(json.dumps(['v0', 'v9', 'v10', 'v11']))
-  with pytest.raises(UserError, match="holds the video 'v0' twice"):
+  with pytest.raises(UserError, match="has the video 'v0' twice"):
     Store(place)
 
 
@@ -207,7 +208,7 @@ def test_links_are_not_followed(name, place, tmp_path):
   path.rename(tmp_path / 'elsewhere')
   path.symlink_to(tmp_path / 'elsewhere')
   before = everything(tmp_path)
-  for call in (Store, compact, lambda root: writer.remove(root, ['v1'])):
+  for call in (Store, compact, lambda root: remove(root, ['v1'])):
     with pytest.raises(UserError, match=r'is a link|was not written by'):
       call(place)
   assert everything(tmp_path) == before
@@ -244,7 +245,7 @@ def test_a_file_that_is_replaced_while_it_is_open(place, data):
 def test_a_reader_between_a_manifest_and_what_it_named(
   place, data, monkeypatch
 ):
-  """The index is made anew, and the former one removed, as it is opened."""
+  """The index is made again, and the former one removed, as it is opened."""
   read, times = store.read_ids, []
 
   def slow(path):
@@ -274,7 +275,7 @@ def test_tokens_that_are_not_finite(name, value, room, first_pass, place, data):
   with pytest.raises(DamagedError, match="tokens of the video 'v9' that are"):
     index.search(data['words'], k=4, first_pass=first_pass, rescore=3)
   # One that was removed harms nobody.
-  writer.remove(place, ['v9'])
+  remove(place, ['v9'])
   index = Index.open(place, retriever(), device_bytes=room)
   if first_pass is None:
     hits = index.search(data['words'], k=VIDEOS)
@@ -288,7 +289,7 @@ def test_scales_and_code_books_that_are_not_finite(data, tmp_path):
       'pq',
       'clip_codebook',
       1,
-      r'clip_codebook\.npy holds numbers that are not',
+      r'clip_codebook\.npy has numbers that are not',
     ),
   ):
     place = tmp_path / tokens
@@ -312,12 +313,13 @@ def test_neighbours_of_tokens_that_are_not_finite(place):
 
 def test_a_query_that_is_not_finite(place):
   searcher = Index.open(place, retriever()).searcher
-  with pytest.raises(UserError, match='the encoding of a query holds numbers'):
+  with pytest.raises(UserError, match='the encoding of a query has numbers'):
     searcher.search(np.full((1, 16), np.nan, np.float32), 3)
 
 
 @pytest.mark.skipif(
-  not database.installed(), reason='needs LanceDB (extra database)'
+  importlib.util.find_spec('lancedb') is None,
+  reason='needs LanceDB (extra database)',
 )
 def test_a_database_gets_no_damaged_tokens(place, tmp_path):
   path = segments(place)[0] / 'clip_tokens.npy'
@@ -358,7 +360,7 @@ def test_foreign_files_are_left_alone(name, is_index, place, data, tmp_path):
   with pytest.raises(UserError, match='was not written by --mode=index'):
     writer.create(root, retriever(), videos)
   if is_index:
-    for call in (compact, lambda root: writer.remove(root, ['v1'])):
+    for call in (compact, lambda root: remove(root, ['v1'])):
       with pytest.raises(UserError, match='was not written by --mode=index'):
         call(root)
   assert everything(root) == before
@@ -388,7 +390,7 @@ def test_an_index_of_an_earlier_version(place, data):
 def test_what_an_earlier_version_left_when_it_was_killed(place, data):
   for name in ('manifest.json', folders.MARKER):
     (place / name).unlink()
-  for name in ('.manifest.json.123.tmp', '.123.partial.manifest.json'):
+  for name in ('.manifest.json.123.tmp', '.1-0123abcd.partial.manifest.json'):
     (place / name).write_text('{')
   writer.create(place, retriever(), videos_of(data, [2]))
   assert len(list((place / 'segments').iterdir())) == 1
@@ -404,7 +406,7 @@ def test_ids_meet_in_their_composed_form(place, data):
   assert Store(place).ids[-1] == composed
   with pytest.raises(UserError, match=f'has the video {composed!r} already'):
     writer.append(place, retriever(), videos)
-  assert composed not in writer_ids(writer.remove(place, [decomposed]), place)
+  assert composed not in writer_ids(remove(place, [decomposed]), place)
   object.__setattr__(videos, 'ids', ['half \ud83d'])
   with pytest.raises(UserError, match=r'holds \\ud83d, which is half of a'):
     writer.append(place, retriever(), videos)

@@ -1,11 +1,14 @@
 """An index in a vector database."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 
 from dreamprvr_jax import folders
 from dreamprvr_jax.archive.index import database, writer
 from dreamprvr_jax.archive.index.database import Database
+from dreamprvr_jax.archive.index.removal import remove
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.errors import UserError
@@ -16,7 +19,8 @@ from tests.helpers.searching import made, retriever, videos_of
 VIDEOS, QUERIES = 300, 12
 
 needs_lancedb = pytest.mark.skipif(
-  not database.installed(), reason='needs LanceDB (extra database)'
+  importlib.util.find_spec('lancedb') is None,
+  reason='needs LanceDB (extra database)',
 )
 
 
@@ -72,10 +76,10 @@ def test_candidates_of_both_branches(
 @needs_lancedb
 def test_a_database_is_of_one_index(index, data, tmp_path):
   place, store = tmp_path / 'db', index.store
-  refused(place, store, r'holds no database; write one with --mode=export')
+  refused(place, store, r'has no database; write one with --mode=export')
   assert not place.exists()
   database.export(str(place), store)
-  writer.remove(store.directory, ['v7', 'v9'])
+  remove(store.directory, ['v7', 'v9'])
   fewer = Store(store.directory)
   refused(place, fewer, r"differ in 2 videos, 'v7' among them; export the")
   # Again into the same folder.
@@ -87,7 +91,7 @@ def test_a_database_is_of_one_index(index, data, tmp_path):
   other = tmp_path / 'other'
   writer.create(other, retriever(digest='other'), videos_of(data, [1, 2]))
   refused(place, Store(other), r"weights 'plain', the index .* of 'other'")
-  writer.remove(other, ['v1', 'v2'])
+  remove(other, ['v1', 'v2'])
   with pytest.raises(UserError, match='no videos to export'):
     database.export(str(tmp_path / 'empty'), Store(other))
 
@@ -97,7 +101,7 @@ def test_a_folder_with_other_things_is_left_alone(index, tmp_path):
   place = tmp_path / 'photos'
   place.mkdir()
   (place / 'me.jpg').write_text('me')
-  with pytest.raises(UserError, match=r'holds other files \(me\.jpg\)'):
+  with pytest.raises(UserError, match=r'has other files \(me\.jpg\)'):
     database.export(str(place), index.store)
   with pytest.raises(UserError, match='is a file'):
     database.export(str(place / 'me.jpg'), index.store)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax.archive.index import writer
-from dreamprvr_jax.archive.index.quantization import dequantize, quantize
+from dreamprvr_jax.archive.index.codes import dequantize, quantize
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.devices import meshes
@@ -129,7 +129,7 @@ def test_int8_tokens(data, tmp_path):
     assert (error <= steps * 0.501).all()
   index = Index.open(tmp_path / 'x', retriever())
   check(index, rounded, 10)
-  with pytest.raises(UserError, match='holds int8 tokens'):
+  with pytest.raises(UserError, match='has int8 tokens'):
     index.search(data['words'], k=3, first_pass='int8')
   sizes = [
     sum(f.stat().st_size for f in folder.rglob('*_*.npy'))

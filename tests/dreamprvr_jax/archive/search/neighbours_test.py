@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax.archive.index import writer
+from dreamprvr_jax.archive.index.removal import remove
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.neighbours import Neighbours
 from dreamprvr_jax.cli import indexing
@@ -35,7 +36,7 @@ def test_means_of_clips(tokens, tmp_path, monkeypatch):
     tmp_path / 'i', retriever(), videos_of(data, range(20)), tokens=tokens
   )
   writer.append(tmp_path / 'i', retriever(), videos_of(data, range(20, 30)))
-  writer.remove(tmp_path / 'i', ['v0', 'v7', 'v22'])
+  remove(tmp_path / 'i', ['v0', 'v7', 'v22'])
   left = [i for i in range(30) if i not in (0, 7, 22)]
   means = unit(unit(data['clips'][left]).mean(axis=1))
   neighbours = Neighbours(Store(tmp_path / 'i'))

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from dreamprvr_jax.archive.index import writer
+from dreamprvr_jax.archive.index.removal import remove
 from dreamprvr_jax.archive.serving.answers import SIZES, Answers, Query
 from dreamprvr_jax.errors import UserError
 from tests.helpers.serving import VIDEOS, open_index, words
@@ -73,6 +73,6 @@ def test_nothing_is_compiled_once_it_is_warm(index, caplog):
 
 def test_an_empty_index_is_refused(tmp_path):
   place = open_index(tmp_path).store.directory
-  writer.remove(place, [f'v{i}' for i in range(VIDEOS)])
+  remove(place, [f'v{i}' for i in range(VIDEOS)])
   with pytest.raises(UserError, match='has no videos'):
     Answers(open_index(tmp_path), words)

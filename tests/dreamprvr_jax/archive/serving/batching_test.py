@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from dreamprvr_jax.archive.serving.batching import Batcher
-from dreamprvr_jax.archive.serving.errors import Busy, Late
+from dreamprvr_jax.archive.serving.limits import Busy, Late
 
 
 class Doubler:

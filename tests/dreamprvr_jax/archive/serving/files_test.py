@@ -14,9 +14,8 @@ import pytest
 from PIL import Image
 
 from dreamprvr_jax.archive.index import writer
-from dreamprvr_jax.archive.serving.errors import Busy
 from dreamprvr_jax.archive.serving.files import VideoFile, VideoFiles
-from dreamprvr_jax.archive.serving.limits import Limits
+from dreamprvr_jax.archive.serving.limits import Busy, Limits
 from dreamprvr_jax.archive.serving.thumbnails import Thumbnails
 from dreamprvr_jax.errors import UserError
 from tests.helpers.searching import made, retriever, videos_of

@@ -7,8 +7,7 @@ import struct
 import pytest
 
 from dreamprvr_jax.archive.videos import files
-from dreamprvr_jax.archive.videos.files import VideoError, opened
-from dreamprvr_jax.archive.videos.names import shown
+from dreamprvr_jax.archive.videos.files import VideoError, opened, shown
 from tests.helpers.videos import make_audio, make_video
 
 pytest.importorskip('av', reason='videos are decoded with PyAV')

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax.archive.videos import presentation
-from dreamprvr_jax.archive.videos.frames import Video, VideoError
+from dreamprvr_jax.archive.videos.files import VideoError
+from dreamprvr_jax.archive.videos.frames import Video
 from dreamprvr_jax.archive.videos.presentation import picture_at, start_of
 from tests.helpers.videos import CODECS, make_video
 

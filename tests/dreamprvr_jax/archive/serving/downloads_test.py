@@ -2,7 +2,7 @@
 
 import pytest
 
-from dreamprvr_jax.archive.serving.ranges import parse
+from dreamprvr_jax.archive.serving.downloads import ranges
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ from dreamprvr_jax.archive.serving.ranges import parse
   ],
 )
 def test_ranges(header, parts):
-  assert parse(header, 10, most=3 if '6-6' in header else 4) == parts
+  assert ranges(header, 10, most=3 if '6-6' in header else 4) == parts
 
 
 def test_an_empty_file_has_no_part():
-  assert parse('bytes=0-', 0, 4) == parse('bytes=-5', 0, 4) == []
+  assert ranges('bytes=0-', 0, 4) == ranges('bytes=-5', 0, 4) == []

@@ -4,8 +4,7 @@ import resource
 
 import pytest
 
-from dreamprvr_jax.archive.serving.descriptors import within_descriptors
-from dreamprvr_jax.archive.serving.limits import Limits
+from dreamprvr_jax.archive.serving.limits import Limits, within_descriptors
 
 LIMITS = Limits(connections=100)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax.archive.index import writer
-from dreamprvr_jax.archive.index.compaction import compact
+from dreamprvr_jax.archive.index.removal import compact, remove
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.errors import UserError
@@ -42,7 +42,7 @@ def test_the_search_is_the_same(tokens, data, tmp_path):
   writer.create(place, retriever(), videos_of(data, rows[:20]), tokens=tokens)
   writer.append(place, retriever(), videos_of(data, rows[20:]))
   whole = Store(place).manifest.segments[1]
-  writer.remove(place, [f'v{i}' for i in range(4, 12)])
+  remove(place, [f'v{i}' for i in range(4, 12)])
   before, room = found(place, data), size(place)
   manifest = compact(place)
   assert found(place, data) == before
@@ -60,7 +60,7 @@ def test_the_search_is_the_same(tokens, data, tmp_path):
 STOPPED = """if True:
   import os, signal, sys
   from dreamprvr_jax import checkpoints
-  from dreamprvr_jax.archive.index.compaction import compact
+  from dreamprvr_jax.archive.index.removal import compact
   def end(*_):
     os.kill(os.getpid(), signal.SIGKILL)
   checkpoints.write_json = end
@@ -71,7 +71,7 @@ STOPPED = """if True:
 def test_a_kill_leaves_the_index_as_it_was(data, tmp_path):
   place = tmp_path / 'x'
   writer.create(place, retriever(), videos_of(data))
-  writer.remove(place, ['v3'])
+  remove(place, ['v3'])
   before = found(place, data)
   ended = subprocess.run(
     [sys.executable, '-c', STOPPED, place],
@@ -89,6 +89,6 @@ def test_a_kill_leaves_the_index_as_it_was(data, tmp_path):
 
 
 def test_there_has_to_be_an_index(tmp_path):
-  with pytest.raises(UserError, match='holds no index'):
+  with pytest.raises(UserError, match='is no index'):
     compact(tmp_path / 'x')
   assert not (tmp_path / 'x').exists()

@@ -5,7 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from dreamprvr_jax.archive.index import product, writer
+from dreamprvr_jax.archive.index import writer
+from dreamprvr_jax.archive.index.codes import (
+  decode_products,
+  encode_products,
+  sub_vectors,
+  train_codebook,
+)
+from dreamprvr_jax.archive.index.removal import remove
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.devices import meshes
@@ -49,27 +56,27 @@ def expected(store, data):
 
 def test_codes_are_the_nearest_centres():
   tokens = np.random.default_rng(0).normal(size=(3, 300, 12)).astype(np.float32)
-  codebook = np.asarray(product.train(tokens.reshape(-1, 12), 4))
+  codebook = np.asarray(train_codebook(tokens.reshape(-1, 12), 4))
   assert codebook.shape == (4, 256, 3)
-  codes = np.asarray(product.encode(tokens, codebook))
+  codes = np.asarray(encode_products(tokens, codebook))
   assert codes.shape == (3, 4, 300)
   parts = unit(tokens).reshape(3, 300, 4, 3)
   steps = parts[..., None, :] - codebook
   nearest = np.square(steps).sum(axis=-1).argmin(axis=-1)
   # Of two that are as near to rounding either may be taken.
   assert (codes == nearest.swapaxes(1, 2)).mean() > 0.999
-  decoded = product.decode(codes, codebook)
+  decoded = decode_products(codes, codebook)
   assert decoded.shape == tokens.shape
   error = np.square(decoded - unit(tokens)).sum(axis=-1).mean()
   chosen = unit(tokens).reshape(-1, 4, 3)[:256].swapaxes(0, 1)
-  drawn = product.decode(np.asarray(product.encode(tokens, chosen)), chosen)
+  drawn = decode_products(np.asarray(encode_products(tokens, chosen)), chosen)
   assert error < 0.8 * np.square(drawn - unit(tokens)).sum(axis=-1).mean()
 
 
 def test_codebooks_come_from_the_seed():
   tokens = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
   first, again, other = (
-    np.asarray(product.train(tokens, 2, seed)) for seed in (0, 0, 1)
+    np.asarray(train_codebook(tokens, 2, seed)) for seed in (0, 0, 1)
   )
   np.testing.assert_array_equal(first, again)
   assert not np.array_equal(first, other)
@@ -77,18 +84,18 @@ def test_codebooks_come_from_the_seed():
 
 def test_few_tokens_do():
   tokens = np.eye(4, dtype=np.float32)
-  codebook = np.asarray(product.train(tokens, 2))
-  codes = np.asarray(product.encode(tokens[None], codebook))
-  np.testing.assert_allclose(product.decode(codes, codebook)[0], tokens)
+  codebook = np.asarray(train_codebook(tokens, 2))
+  codes = np.asarray(encode_products(tokens[None], codebook))
+  np.testing.assert_allclose(decode_products(codes, codebook)[0], tokens)
 
 
 def test_sub_vectors():
-  assert product.sub_vectors(384) == 48
-  assert product.sub_vectors(12) == 2
-  assert product.sub_vectors(7) == 1
-  assert product.sub_vectors(12, 6) == 6
+  assert sub_vectors(384) == 48
+  assert sub_vectors(12) == 2
+  assert sub_vectors(7) == 1
+  assert sub_vectors(12, 6) == 6
   with pytest.raises(UserError, match=r'=5 does not divide the width 12.*1, 2'):
-    product.sub_vectors(12, 5)
+    sub_vectors(12, 5)
 
 
 @pytest.mark.parametrize('devices', [(1, 1), (8, 4)])
@@ -114,7 +121,7 @@ def test_search_of_codes_alone(place, data, devices, rows):
   )
   assert names == [[f'v{i}' for i in row] for row in order]
   assert not list(place.rglob('*_tokens.npy'))
-  with pytest.raises(UserError, match=r'holds pq tokens.*float16\+pq'):
+  with pytest.raises(UserError, match=r'has pq tokens.*float16\+pq'):
     index.search(data['words'], first_pass='pq')
 
 
@@ -160,13 +167,13 @@ def test_videos_that_are_added_share_the_codebooks(data, tmp_path):
       before.codebooks[branch], after.codebooks[branch]
     )
     tokens = after.tokens(branch, rows[30:])
-    codes = product.encode(data[f'{branch}s'][30:], after.codebooks[branch])
-    again = product.decode(np.asarray(codes), after.codebooks[branch])
+    codes = encode_products(data[f'{branch}s'][30:], after.codebooks[branch])
+    again = decode_products(np.asarray(codes), after.codebooks[branch])
     if branch == 'frame':
       again *= data['mask'][30:, :, None]
     np.testing.assert_allclose(tokens, again, atol=1e-6)
   # The first segment may go: each has the codebooks.
-  writer.remove(place, [f'v{i}' for i in range(30)])
+  remove(place, [f'v{i}' for i in range(30)])
   np.testing.assert_array_equal(
     Store(place).tokens('clip', np.arange(15)),
     after.tokens('clip', rows[30:]),

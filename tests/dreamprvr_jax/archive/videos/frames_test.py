@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from data_pipeline.errors import DataError
-from dreamprvr_jax.archive.videos.frames import Video, VideoError
+from dreamprvr_jax.archive.videos.files import VideoError
+from dreamprvr_jax.archive.videos.frames import Video
 from tests.helpers.videos import CODECS, make_audio, make_video, turn
 
 pytest.importorskip('av', reason='videos are decoded with PyAV')

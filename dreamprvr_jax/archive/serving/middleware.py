@@ -1,4 +1,4 @@
-"""What is refused before anything reads it."""
+"""ASGI apps around the server's own: the guard, and HEAD."""
 
 import ipaddress
 from typing import Any
@@ -7,8 +7,10 @@ from fastapi import HTTPException
 
 from dreamprvr_jax.archive.serving.refusals import refusal
 
+# In the scope of a request: whether it was a HEAD.
+HEAD = 'dreamprvr.head'
 HEADERS = {
-  # Nothing of a page or an answer comes from, or goes to, another place.
+  # Pages and answers load nothing from other servers and send nothing there.
   b'content-security-policy': b"default-src 'self' 'unsafe-inline'; "
   b"img-src 'self' data:; frame-ancestors 'none'",
   b'x-content-type-options': b'nosniff',
@@ -17,7 +19,7 @@ HEADERS = {
 
 
 def is_local(host: str) -> bool:
-  """Returns whether a host is this machine alone."""
+  """Returns whether a host name or address means this machine alone."""
   try:
     return ipaddress.ip_address(host.strip('[]')).is_loopback
   except ValueError:
@@ -25,17 +27,18 @@ def is_local(host: str) -> bool:
 
 
 class Guard:
-  """An ASGI app that refuses what is too large, or meant for another host.
+  """An ASGI app that refuses requests that are too large, or for another host.
 
-  A web page of anywhere can have its own name lead to this machine; the name
-  then stands in the header `host`. Who asks for 127.0.0.1 does so himself.
+  A foreign web page can let its own domain name point to this machine and then
+  send requests here (DNS rebinding). Such requests have that name in the header
+  `host`, so only requests for this machine's own names are accepted.
   """
 
   def __init__(self, app: Any, *, body_bytes: int, local: bool):
     """Args:
-    app: What answers the others.
-    body_bytes: Of a request, at most.
-    local: Whether only requests to this machine by its own names are meant.
+    app: Answers the other requests.
+    body_bytes: Bytes of a request's body, at most.
+    local: Whether only requests to this machine's own names are accepted.
     """
     self._app, self._bytes, self._local = app, body_bytes, local
 
@@ -66,7 +69,7 @@ class Guard:
     read = 0
 
     async def count() -> Any:
-      # A request that comes in pieces does not say how long it is.
+      # A request that comes in chunks does not say its length.
       nonlocal read
       message = await receive()
       read += len(message.get('body', b''))
@@ -85,3 +88,25 @@ class Guard:
 def _without_port(host: str) -> str:
   name, colon, port = host.rpartition(':')
   return name if colon and port.isdigit() else host
+
+
+class Heads:
+  """An ASGI app that answers HEAD as GET, without the body."""
+
+  def __init__(self, app: Any):
+    """Args:
+    app: Answers GET.
+    """
+    self._app = app
+
+  async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    if scope['type'] != 'http' or scope['method'] != 'HEAD':
+      await self._app(scope, receive, send)
+      return
+
+    async def bare(message: Any) -> None:
+      if message['type'] == 'http.response.body':
+        message = {**message, 'body': b''}
+      await send(message)
+
+    await self._app({**scope, 'method': 'GET', HEAD: True}, receive, bare)

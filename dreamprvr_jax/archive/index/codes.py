@@ -1,9 +1,11 @@
-"""Tokens as product codes: a byte per stretch of numbers, and a codebook.
+"""Tokens in fewer bytes: int8 codes with scales, and product codes.
 
-A token, scaled to unit length, is cut into stretches (sub-vectors) of equal
-length; each becomes the number of the nearest of the 256 centres of its
-stretch. H. Jegou, M. Douze, C. Schmid, Product Quantization for Nearest
-Neighbor Search, IEEE TPAMI 33(1), 2011.
+Int8: a byte per number and a scale per token.
+
+Product codes: a token, scaled to unit length, is cut into stretches
+(sub-vectors) of equal length. Each stretch becomes the number of the nearest of
+the 256 centres of its stretch. H. Jegou, M. Douze, C. Schmid, Product
+Quantization for Nearest Neighbor Search, IEEE TPAMI 33(1), 2011.
 """
 
 import functools
@@ -12,52 +14,84 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Int8, UInt8
 
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.numerics import l2_normalize
 
+# Codes of int8 are from -127 to 127.
+_GREATEST = 127
+# Centres of a stretch: as many as a byte can number.
 CENTRES = 256
-# Numbers of a sub-vector, if nobody says how many sub-vectors there are.
+# Numbers of a sub-vector by default.
 _LENGTH = 8
 _ITERATIONS = 15
-# Tokens compared with the centres at a time: what a CPU's caches hold.
+# Tokens compared with the centres at a time: they fit in a CPU's caches.
 _CHUNK = 2048
 
 
+def quantize(
+  tokens: Float[np.ndarray, '... d'],
+) -> tuple[Int8[np.ndarray, '... d'], Float[np.ndarray, '...']]:
+  """Returns (codes, scales) such that codes * scales are about the tokens.
+
+  The entry of greatest size of a token becomes 127 or -127, others are
+  rounded to the nearest step: no entry is off by more than half a scale. A
+  zero token has the scale 0.
+  """
+  scales = np.max(np.abs(tokens), axis=-1).astype(np.float32) / _GREATEST
+  steps = np.where(scales > 0, scales, 1)[..., None]
+  return np.rint(tokens / steps).astype(np.int8), scales
+
+
+def dequantize(
+  codes: Int8[np.ndarray, '... d'], scales: Float[np.ndarray, '...']
+) -> Float[np.ndarray, '... d']:
+  """Returns the tokens that codes stand for, float32; numpy or JAX."""
+  return codes.astype(np.float32) * scales[..., None]
+
+
 def sub_vectors(width: int, wanted: int = 0) -> int:
-  """Returns the sub-vectors of a token: those that are wanted, or (0) one per
-  eight numbers.
+  """Returns how many sub-vectors a token has.
+
+  Args:
+    width: Numbers of a token.
+    wanted: The number of sub-vectors; 0 for one per eight numbers.
 
   Raises:
-    UserError: If they do not divide the width.
+    UserError: If the number does not divide the width.
   """
   if wanted < 0 or (wanted and width % wanted):
     raise UserError(
       f'--sub_vectors={wanted} does not divide the width {width} of a token; '
-      f'choose among {", ".join(map(str, divisors(width)))}'
+      f'choose among {", ".join(map(str, _divisors(width)))}'
     )
-  fitting = [count for count in divisors(width) if count * _LENGTH >= width]
+  fitting = [count for count in _divisors(width) if count * _LENGTH >= width]
   return wanted or fitting[0]
 
 
-def divisors(number: int) -> list[int]:
-  """Returns what divides a number, rising."""
+def _divisors(number: int) -> list[int]:
+  """Returns the divisors of a number, in rising order."""
   return [i for i in range(1, number + 1) if number % i == 0]
 
 
 @functools.partial(jax.jit, static_argnames='count')
-def train(
+def train_codebook(
   tokens: Float[Array, 'n d'], count: int, seed: int = 0
 ) -> Float[Array, 'm k w']:
-  """Returns the codebook of a sample of tokens: `count` times the centres
-  that k-means finds among its stretches, from centres drawn with the seed."""
+  """Returns a codebook: the centres that k-means finds for each stretch.
+
+  Args:
+    tokens: The sample.
+    count: Stretches of a token.
+    seed: Chooses the tokens that the centres start from.
+  """
   parts = _stretches(l2_normalize(tokens.astype(jnp.float32)), count)
   few = len(tokens) < CENTRES
   chosen = jax.random.choice(
     jax.random.key(seed), len(tokens), (CENTRES,), replace=few
   )
-  # What does not fill a chunk of many is left out.
+  # The last chunk is left out unless it is full or the only one.
   chunk = min(len(tokens), _CHUNK)
   whole = len(tokens) // chunk * chunk
 
@@ -73,7 +107,7 @@ def train(
 
       empty = jnp.zeros_like(centres), jnp.zeros(CENTRES)
       (sums, sizes), _ = jax.lax.scan(add, empty, chunks)
-      # A centre that has nothing stays where it is.
+      # A centre without tokens stays where it is.
       means = sums / jnp.maximum(sizes, 1)[:, None]
       return jnp.where(sizes[:, None] > 0, means, centres)
 
@@ -83,11 +117,11 @@ def train(
 
 
 @jax.jit
-def encode(
+def encode_products(
   tokens: Float[Array, 'b s d'], codebook: Float[Array, 'm k w']
 ) -> UInt8[Array, 'b m s']:
-  """Returns the codes of tokens; those of one stretch lie side by side, as
-  `product_scores` reads them."""
+  """Returns the codes of tokens, stretch by stretch as `product_scores` reads
+  them."""
   unit = l2_normalize(tokens.astype(jnp.float32))
   of_video = lambda x: jax.lax.map(
     lambda one: _nearest(*one), (_stretches(x, len(codebook)), codebook)
@@ -95,16 +129,16 @@ def encode(
   return jax.lax.map(of_video, unit).astype(jnp.uint8)
 
 
-def decode(
+def decode_products(
   codes: UInt8[np.ndarray, '... m s'], codebook: Float[np.ndarray, 'm k w']
 ) -> Float[np.ndarray, '... s d']:
-  """Returns what codes stand for, in numpy: tokens of about unit length."""
+  """Returns the tokens that codes stand for, of about unit length, in numpy."""
   stretch = np.arange(len(codebook))[:, None]
   found = np.moveaxis(codebook[stretch, codes], -3, -2)
   return found.reshape(*found.shape[:-2], -1)
 
 
-def tables(
+def product_tables(
   queries: Float[Array, 'n d'], codebook: Float[Array, 'm k w']
 ) -> Float[Array, 'm n k']:
   """Returns the products of each query's stretches with the centres."""
@@ -115,10 +149,14 @@ def tables(
 def product_scores(
   found: Float[Array, 'm n k'], codes: UInt8[Array, 'b m s']
 ) -> Float[Array, 'n b s']:
-  """Returns the products of queries with what codes stand for.
+  """Returns the products of queries with the tokens that codes stand for.
 
-  Looked up and added up, not decoded: per query a token costs as many
-  additions as it has sub-vectors.
+  Nothing is decoded: the product with a token is the sum of one table entry per
+  sub-vector.
+
+  Args:
+    found: See `product_tables`.
+    codes: Codes of some videos.
   """
 
   def add(total, one):
@@ -148,5 +186,5 @@ def _nearest(
 def _distances(
   x: Float[Array, 'n w'], centres: Float[Array, 'k w']
 ) -> Float[Array, 'k n']:
-  """Returns squared distances, less what all centres have in common."""
+  """Returns squared distances, less the term that all centres share."""
   return jnp.square(centres).sum(axis=-1)[:, None] - 2 * centres @ x.T
