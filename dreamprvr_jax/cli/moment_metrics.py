@@ -13,6 +13,7 @@ from dreamprvr_jax.evaluation.encoder import Watch
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.metrics import moments as metrics
 from dreamprvr_jax.metrics import retrieval
+from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.progress import bar
 
 # Moments of a video that may enter a list.
@@ -31,7 +32,7 @@ def check_spans(split: Split) -> None:
 
 def evaluate(
   evaluator: Evaluator,
-  model: Any,
+  model: Model,
   variables: Any,
   split: Split,
   scores: np.ndarray,

@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from data_pipeline.corpus import Split
 from dreamprvr_jax.cli.pictures import by_time
 from dreamprvr_jax.models import introspection
+from dreamprvr_jax.models.dreamprvr import DreamPRVR
 from dreamprvr_jax.report.attention import VideoAttention, plot_attention
 from dreamprvr_jax.report.paths import RegisterPath, plot_paths
 
@@ -21,7 +21,7 @@ TARGETS = 8
 
 
 def draw_attention(
-  model: nn.Module,
+  model: DreamPRVR,
   variables: Any,
   split: Split,
   videos: Sequence[int],
@@ -52,7 +52,7 @@ def draw_attention(
 
 
 def draw_paths(
-  model: nn.Module,
+  model: DreamPRVR,
   variables: Any,
   split: Split,
   videos: Sequence[int],

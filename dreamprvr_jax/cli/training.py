@@ -17,6 +17,7 @@ from dreamprvr_jax.devices import leader, parallel
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.metrics import retrieval
+from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.objectives.registry import build_objective
 from dreamprvr_jax.train.bert_adam import bert_adam, warmup_linear
 from dreamprvr_jax.train.loop import Loop, LoopOptions, Outcome
@@ -112,7 +113,7 @@ def _train(
   train: Split,
   evaluator: Evaluator,
   mesh: Mesh,
-  model: Any,
+  model: Model,
   initial: Any,
   stop: StopRequest,
 ) -> Outcome:
@@ -172,7 +173,7 @@ def _train(
 
 
 def make_evaluator(
-  config: ConfigDict, mesh: Mesh, model: Any, split: Split
+  config: ConfigDict, mesh: Mesh, model: Model, split: Split
 ) -> Evaluator:
   """Returns the evaluator of a split; the config's pipeline is settled."""
   placed = residency.place_split(split, config, mesh)

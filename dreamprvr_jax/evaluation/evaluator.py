@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from flax import struct
@@ -15,10 +14,11 @@ from dreamprvr_jax.devices.pace import Pace
 from dreamprvr_jax.devices.parallel import DATA_AXIS
 from dreamprvr_jax.evaluation.corpus import EncodedCorpus
 from dreamprvr_jax.evaluation.encoder import Encoder, Watch
-from dreamprvr_jax.evaluation.ranker import Ranker, pooled
+from dreamprvr_jax.evaluation.ranker import Ranker
 from dreamprvr_jax.evaluation.ranking import BRANCHES
 from dreamprvr_jax.evaluation.task import RetrievalTask
 from dreamprvr_jax.metrics import retrieval
+from dreamprvr_jax.models.contract import Model
 
 
 @struct.dataclass
@@ -40,7 +40,7 @@ class Evaluator:
 
   def __init__(
     self,
-    model: nn.Module,
+    model: Model,
     mesh: Mesh,
     task: RetrievalTask,
     *,
@@ -76,7 +76,7 @@ class Evaluator:
     self, queries: Float[np.ndarray, '... q']
   ) -> Float[np.ndarray, '... d']:
     """Returns the one vector of each query that stands for all of it."""
-    return pooled(self._model, queries)
+    return np.asarray(self._model.pooled(queries))
 
   @property
   def task(self) -> RetrievalTask:

@@ -8,7 +8,6 @@ ahead of them and, for text to text, the queries.
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -20,6 +19,7 @@ from dreamprvr_jax.metrics.ranks import (
   own_score,
   rank_of_best_sibling,
 )
+from dreamprvr_jax.models.contract import Model
 
 BRANCHES = ('clip', 'frame', 'fused')
 # Blocks of queries, rows of the corpus, what is the same everywhere.
@@ -29,7 +29,7 @@ WHOLE = PartitionSpec()
 
 
 def compile_ranking(
-  model: nn.Module, mesh: Mesh, *, block: int, keep_scores: bool = False
+  model: Model, mesh: Mesh, *, block: int, keep_scores: bool = False
 ) -> Callable[..., Any]:
   """Returns the program that ranks some blocks of queries, jitted over the
   mesh.

@@ -17,7 +17,7 @@ def draw_negative_ranks(
   hard: bool | Bool[Array, ''],
   hard_pool: int,
 ) -> tuple[Int[Array, ' n'], Int[Array, ' b']]:
-  """Returns the ranks of the negatives that `triplet` is to take.
+  """Returns the ranks of the negatives for `triplet`.
 
   Per caption: uniform in 1..R-1, R = B, or min(hard_pool + 1, B) if hard.
   Per video: uniform among all captions of other videos, or 0 (the hardest)
@@ -31,7 +31,7 @@ def draw_negative_ranks(
     caption_mask: Real captions.
     video_mask: Real videos.
     hard: Whether hard negatives are on; may be traced.
-    hard_pool: How many of the hardest videos are drawn from.
+    hard_pool: Number of hardest videos to draw from.
   """
   key_t2v, key_v2t = jax.random.split(key)
   num_videos = jnp.sum(video_mask)
@@ -81,9 +81,7 @@ def triplet(
   fixed = jax.lax.stop_gradient(scores)
 
   negative_video = ~own & video_mask[None]
-  order = jnp.argsort(
-    -jnp.where(negative_video, fixed, MASKED), axis=1
-  )
+  order = jnp.argsort(-jnp.where(negative_video, fixed, MASKED), axis=1)
   chosen = jnp.take_along_axis(order, t2v_rank[:, None] - 1, axis=1)
   negative = jnp.take_along_axis(scores, chosen, axis=1)[:, 0]
   positive = jnp.sum(jnp.where(own, scores, 0.0), axis=1)
@@ -94,9 +92,7 @@ def triplet(
   )
 
   negative_caption = ~own & caption_mask[:, None]
-  order = jnp.argsort(
-    -jnp.where(negative_caption, fixed, MASKED), axis=0
-  )
+  order = jnp.argsort(-jnp.where(negative_caption, fixed, MASKED), axis=0)
   chosen = jnp.take_along_axis(order, v2t_rank[None], axis=0)
   negative = jnp.take_along_axis(scores, chosen, axis=0)[0]
   count = jnp.maximum(jnp.sum(own, axis=0), 1)
@@ -116,10 +112,10 @@ def draw_paired_ranks(
   hard: bool | Bool[Array, ''],
   hard_pool: int,
 ) -> tuple[Int[Array, ' n'], Int[Array, ' n']]:
-  """Returns the ranks of the negatives that `paired_triplet` is to take.
+  """Returns the ranks of the negatives for `paired_triplet`.
 
-  Uniform in 1..R-1, R = N, or min(hard_pool + 1, N) if hard; N counts real
-  captions. One for each row and, independently, each column.
+  One for each row and, independently, each column: uniform in 1..R-1, R = N, or
+  min(hard_pool + 1, N) if hard. N counts real captions.
   """
   last = jnp.sum(caption_mask) - 1
   last = jnp.maximum(jnp.where(hard, jnp.minimum(hard_pool, last), last), 1)

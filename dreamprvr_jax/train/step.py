@@ -5,7 +5,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -15,6 +14,7 @@ from jaxtyping import Array, Float
 
 from dreamprvr_jax import rng
 from dreamprvr_jax.devices import parallel, resident
+from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.types import Batch
 
 Scalars = dict[str, Float[Array, '...']]
@@ -49,7 +49,7 @@ class TrainState:
     return {'params': self.params, **self.constants}
 
 
-def init_variables(model: nn.Module, batch: Batch, seed: int) -> dict[str, Any]:
+def init_variables(model: Model, batch: Batch, seed: int) -> dict[str, Any]:
   """Returns the initial variables of a model; the values of `batch` play no
   part, its widths do."""
   streams = ('dropout', 'perturbation', 'registers')
@@ -84,7 +84,7 @@ def update(
   state: TrainState,
   batch: Batch,
   *,
-  model: nn.Module,
+  model: Model,
   objective: Objective,
   optimizer: optax.GradientTransformation,
   seed: int,
@@ -98,9 +98,7 @@ def update(
   """
   keys = rng.step_keys(seed, state.step)
   hard = state.step >= hard_from_step
-  # Bounds of parameters, where a model has any.
-  constrain = getattr(model, 'constrain', lambda params: params)
-  former = constrain(state.params)
+  former = model.constrain(state.params)
 
   def loss(params):
     output = model.apply(

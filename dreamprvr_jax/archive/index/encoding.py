@@ -12,9 +12,6 @@ from dreamprvr_jax.devices import parallel
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
 
-# Under this name a model that makes registers shows them.
-_REGISTERS = 'generated_registers'
-
 
 def encoded_rows(
   retriever: Retriever,
@@ -36,11 +33,9 @@ def encoded_rows(
   variables = parallel.replicate(retriever.variables, mesh)
 
   def encode(variables, arrays):
-    encoding, shown = retriever.model.apply(
-      variables, *arrays, method='encode_video', mutable=['intermediates']
+    return retriever.model.apply(
+      variables, *arrays, method='encode_video_and_registers'
     )
-    registers = shown.get('intermediates', {}).get(_REGISTERS)
-    return encoding, registers and registers[0].tokens
 
   program = jax.jit(
     encode, in_shardings=(parallel.replicated(mesh), parallel.by_row(mesh))

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from dreamprvr_jax.archive.index import product
 from dreamprvr_jax.archive.index.quantization import dequantize
 from dreamprvr_jax.devices.parallel import CORPUS_AXIS, DATA_AXIS
+from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.numerics import l2_normalize
 from dreamprvr_jax.types import DType, VideoEncoding
 
@@ -50,7 +51,7 @@ def decode(stored: Mapping[str, Any], kind: str, dtype: DType) -> VideoEncoding:
     dtype: Of the tokens.
   """
 
-  def tokens(branch):
+  def tokens(branch: str) -> Any:
     if kind == 'float16':
       return stored[f'{branch}_tokens'].astype(dtype)
     codes = stored[f'{branch}_codes']
@@ -62,7 +63,7 @@ def decode(stored: Mapping[str, Any], kind: str, dtype: DType) -> VideoEncoding:
 
 
 def fused_scores(
-  model: Any, variables: Any, queries: Any, videos: VideoEncoding
+  model: Model, variables: Any, queries: Any, videos: VideoEncoding
 ) -> Float[Array, 'n b']:
   """Returns the scores by which videos are ranked, float32."""
   # Of a model that computes in bfloat16 queries are bfloat16 numbers, too.
@@ -86,7 +87,7 @@ def prepared(kind: str, held: Any, queries: Any) -> Any:
 
 
 def scores_of(
-  model: Any,
+  model: Model,
   kind: str,
   dtype: DType,
   held: Any,
@@ -121,17 +122,17 @@ def _best_products(
   return jnp.einsum('bsd,nd->bsn', tokens, queries).max(axis=1).T
 
 
-def token_dtype(model: Any, mesh: Mesh, kind: str) -> DType:
+def token_dtype(model: Model, mesh: Mesh, kind: str) -> DType:
   """Returns the dtype that tokens are scored in."""
   if kind != 'codes':
-    return getattr(model, 'dtype', jnp.float32)
+    return model.dtype
   # Both hold all integers of a byte; a CPU has no products of bfloat16.
   on_cpu = mesh.devices.flat[0].platform == 'cpu'
   return jnp.float32 if on_cpu else jnp.bfloat16
 
 
 def compile_search(
-  model: Any, mesh: Mesh, *, kind: str, block: int, k: int
+  model: Model, mesh: Mesh, *, kind: str, block: int, k: int
 ) -> Callable[..., Any]:
   """Returns the program that searches a part of an index, jitted over the
   mesh.
@@ -191,7 +192,9 @@ def compile_search(
   )
 
 
-def compile_scores(model: Any, mesh: Mesh, *, kind: str) -> Callable[..., Any]:
+def compile_scores(
+  model: Model, mesh: Mesh, *, kind: str
+) -> Callable[..., Any]:
   """Returns the program from (held, queries, stored) to the fused scores (n,
   rows), jitted over the mesh, the rows split over all devices."""
   dtype = token_dtype(model, mesh, kind)
