@@ -30,13 +30,13 @@ MODELS = {
 def base_config() -> ConfigDict:
   """Returns the config that all datasets start from."""
   config = ConfigDict()
-  # Of everything random: values, order, dropout, negatives
+  # Seed of initial values, order, dropout and negatives
   config.seed = 0
   # Compute dtype, 'float32' or 'bfloat16'; parameters and scores are float32
   config.dtype = 'float32'
   # Devices to use, 0 for all
   config.num_devices = 0
-  # Of them, how many share the corpus in evaluation; the others share the
+  # How many of them split the corpus in evaluation; the others split the
   # queries
   config.corpus_devices = 1
 
@@ -44,7 +44,7 @@ def base_config() -> ConfigDict:
   config.compilation_cache = ''
 
   config.data = ConfigDict()
-  # Folder that holds <collection>/FeatureData/...
+  # Folder that contains <collection>/FeatureData/...
   config.data.root = 'data'
   # Name of the dataset's folder and files
   config.data.collection = 'activitynet'
@@ -64,11 +64,11 @@ def base_config() -> ConfigDict:
   config.data.storage = 'auto'
   # Where features are read from while training: 'device' (splits in device
   # memory), 'resident' (splits in host memory), 'streaming' (tf.data), 'auto'
-  # (the first of them that has room; 'device' not on a CPU)
+  # (the first of them that fits in memory; 'device' not on a CPU)
   config.data.pipeline = 'auto'
   # Share of the free device memory that splits may take with 'auto'
   config.data.device_share = 0.5
-  # Of the features on the device: 'float32', 'bfloat16', or 'auto', the
+  # Dtype of features on the device: 'float32', 'bfloat16', or 'auto', the
   # compute dtype
   config.data.device_dtype = 'auto'
   # Leave out items that are missing or broken, and list them
@@ -94,8 +94,8 @@ def base_config() -> ConfigDict:
   # How clips are made: 'pooled' (means of equal segments) or 'merged'
   # (neighbouring frames that are alike, MSC; 32 clips of 128 frames)
   config.data.clips = 'pooled'
-  # Cosine above which two merged clips are linked: the more are, the further
-  # training merges them
+  # Cosine above which two merged clips are linked; the more links a video has,
+  # the further training merges its clips
   config.data.merge_threshold = 0.8
   # Frames of a video
   config.data.max_frames = 128
@@ -110,9 +110,9 @@ def base_config() -> ConfigDict:
   config.simulated = ConfigDict()
   # Write a generated corpus to data.root first, if it is not there
   config.simulated.enabled = False
-  # Of the splits train, val, test
+  # Videos of the splits train, val, test
   config.simulated.videos = (480, 96, 128)
-  # Of the generated corpus
+  # Seed of the generated corpus
   config.simulated.seed = 0
 
   config.train = ConfigDict()
@@ -142,7 +142,7 @@ def base_config() -> ConfigDict:
   config.optimizer.lr = 2.5e-4
   # Share of all steps over which the rate rises
   config.optimizer.warmup = 0.01
-  # Added to the direction, not to the gradient
+  # Weight decay, added to the direction, not to the gradient
   config.optimizer.weight_decay = 0.01
   # Norm that each tensor's gradient is clipped to
   config.optimizer.max_norm = 1.0

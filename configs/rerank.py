@@ -17,12 +17,12 @@ def rerank_keys() -> ConfigDict:
   rerank.num_steps = 50
   # 'cosine' or 'linear'
   rerank.schedule = 'cosine'
-  # Of wrong candidates in the clean scores: 0 or -1 (neg)
+  # Clean score of wrong candidates: 0 or -1 (neg)
   rerank.negative = 0.0
   # Candidates of a list, in training and in use; fewer if there are fewer
   # videos
   rerank.candidates = 100
-  # The same in use only; 0: as in training
+  # The same, in use only; 0: as in training
   rerank.used_candidates = 0
   # Tokens of a video that the network sees: 'clip', 'frame' or 'all'
   rerank.tokens = 'clip'
@@ -54,7 +54,7 @@ def rerank_keys() -> ConfigDict:
   rerank.held_out = 0.1
   # J, steps of DDIM in use
   rerank.sampling_steps = 10
-  # Of DDIM: 0 adds no noise, 1 as much as DDPM
+  # Share of DDPM's noise that DDIM adds, 0 to 1
   rerank.eta = 0.0
   # Sampling is repeated from this many draws of noise, for the spread
   rerank.noise_seeds = 3
@@ -63,7 +63,7 @@ def rerank_keys() -> ConfigDict:
   rerank.tune = True
   # Multiplies the clean scores in their softmax (t2v_temp)
   rerank.fuse_temperature = 1.0
-  # Of that softmax in the sum with the retriever's scores (t2v_alpha)
+  # Weight of that softmax in the sum with the retriever's scores (t2v_alpha)
   rerank.fuse_weight = 1.0
   # Correct the retriever's scores first, for comparison: '', 'qb_norm' or
   # 'dual_softmax'; these see other queries

@@ -67,7 +67,7 @@ def lorentz_keys(model: ConfigDict) -> None:
 
 def loss_keys() -> ConfigDict:
   """Returns `config.loss`: factors of all losses of the family, 0 for those
-  that a model does not use, and what they go by."""
+  that a model does not use, and their constants."""
   loss = ConfigDict()
   # Factor of the NCE on clip scores
   loss.clip_nce = 0.02
@@ -106,11 +106,11 @@ def loss_keys() -> ConfigDict:
   loss.alignment = 0.0
   # Factor of the two-way cross-entropy of DiffusionRet's retriever
   loss.interaction = 0.0
-  # Of the triplet losses
+  # Margin of the triplet losses
   loss.margin = 0.2
   # Hard negatives are drawn from this many
   loss.hard_pool = 20
-  # 2, or 1 for that of the first GMMFormer
+  # Version of L_div: 2, or 1 (the first GMMFormer)
   loss.diversity_version = 2
   # Delta of L_div
   loss.diversity_delta = 0.2
@@ -126,7 +126,7 @@ def loss_keys() -> ConfigDict:
   loss.inter_temperature = 0.04
   # Tau of intra_evidence
   loss.intra_temperature = 0.08
-  # Bound of the thresholds of doubt and consistency (division_beta)
+  # Limit of the thresholds of doubt and consistency (division_beta)
   loss.doubt_margin = 0.3
   # Share of a polysemous caption's label that is smoothed (smooth_beta)
   loss.label_smoothing = 0.2
