@@ -42,9 +42,7 @@ def main() -> None:
   options = parser.parse_args()
   b, n, f = options.queries, options.candidates, options.tokens
   d, schedule = options.width, cosine_schedule(options.diffusion_steps)
-  model = TextToVideoGenerator(
-    d, schedule.num_steps, mask_mode='after', feature_norm='raw'
-  )
+  model = TextToVideoGenerator(d, schedule.num_steps, 1.0, 'after', 'raw', 1.0)
   rng = np.random.default_rng(0)
   normal = lambda *shape: jnp.asarray(rng.standard_normal(shape, np.float32))
   inputs = normal(b, d), normal(b, n, f, d), jnp.ones((b, n, f), bool)

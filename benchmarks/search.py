@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import search_rivals
 
+from configs import common
 from dreamprvr_jax.archive.index import writer
 from dreamprvr_jax.archive.index.encoding import Videos
 from dreamprvr_jax.archive.index.store import Store
@@ -52,9 +53,23 @@ class Made(RetrievalModel):
     return VideoEncoding(clip_features, frame_features, frame_mask)
 
 
+def _model(width: int) -> Made:
+  """Returns a model of the default config, of another width."""
+  config = common.with_model(common.base_config(), 'ms_sl')
+  keys = config.model.to_dict()
+  del keys['name']
+  return Made(
+    **{**keys, 'width': width},
+    num_clips=32,
+    max_frames=128,
+    max_words=30,
+    dtype=jnp.float32,
+  )
+
+
 def made_videos(options: Any) -> Videos:
-  """Returns videos with tokens that change slowly, like real ones; about twenty
-  videos share a subject."""
+  """Returns videos whose tokens change slowly, as those of real ones do, some
+  twenty videos about one subject."""
 
   def batches():
     rng = np.random.default_rng(0)
@@ -175,7 +190,7 @@ def main() -> None:
   )
   options = parser.parse_args()
   mesh = meshes.make_mesh()
-  retriever = Retriever('made', Made(width=options.width), {}, 'made', {})
+  retriever = Retriever('made', _model(options.width), {}, 'made', {})
   peak = bandwidth(mesh)
   results: dict[str, Any] = {
     'bandwidth_gb_per_second': round(peak / 1e9, 2),

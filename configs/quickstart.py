@@ -28,6 +28,6 @@ def get_config(model: str = '') -> ConfigDict:
   config.model.input_dropout = 0.1
   config.model.dropout = 0.1
   if 'parallel_execution' in config.model:
-    # Compiles sooner, which in a run of minutes counts for more
+    # Compiles faster, which matters in a run of minutes
     config.model.parallel_execution = 'batched'
   return config.lock()

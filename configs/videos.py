@@ -1,4 +1,4 @@
-"""One's own videos, as --mode=extract wrote them.
+"""Your own videos, as written by --mode=extract.
 
 python main.py --config=configs/videos.py --config.data.root=ROOT
 
@@ -15,10 +15,10 @@ def get_config(model: str = '') -> ConfigDict:
   config = common.base_config()
   config.data.collection = 'videos'
   config.data.feature = 'extracted'
-  # CLIP and SigLIP have a token for a part of a word.
+  # The tokens of CLIP and SigLIP are parts of words.
   config.data.max_words = 64
   config = common.with_model(config, model).unlock()
-  # Few videos still make several steps an epoch.
+  # So that few videos make several steps per epoch.
   config.data.batch_size = 16
   config.train.epochs = 40
   config.train.hard_negative_epoch = 10

@@ -1,7 +1,7 @@
 """Randomness as a function of (seed, stream, step).
 
-No key is ever stored or passed from step to step: a resumed run asks for the
-same (seed, stream, step) and gets the same bits as an uninterrupted one.
+No key is stored or passed from step to step: a resumed run asks for the same
+(seed, stream, step) and gets the same bits as an uninterrupted run.
 """
 
 import zlib
@@ -16,7 +16,7 @@ STREAMS = (
   'dropout',  # all dropout masks
   'negatives',  # negatives of the triplet losses
   'perturbation',  # text perturbation sampler
-  'registers',  # starting registers and noise, where they are random
+  'registers',  # starting registers and noise, if they are random
   'rerank',  # steps and noise of a re-ranker
 )
 
@@ -32,12 +32,12 @@ def stream_key(
     step: The update's number, from 0; may be traced.
 
   Raises:
-    UserError: If the stream has no entry in `STREAMS`.
+    UserError: If the stream is not in `STREAMS`.
   """
   if stream not in STREAMS:
     raise UserError(f'random stream {stream!r} is unknown; known: {STREAMS}')
-  # A digest of the name rather than its position: adding a stream leaves the
-  # bits of the others as they were.
+  # A digest of the name rather than its position: a new stream does not change
+  # the bits of the others.
   key = jax.random.fold_in(
     jax.random.key(seed), zlib.crc32(stream.encode()) & 0x7FFFFFFF
   )

@@ -1,9 +1,9 @@
-"""Structs that travel between the rooms of the package.
+"""Structs that several folders of the package share.
 
 Axis letters, used in every annotation: b videos in a batch, n caption slots
 in a batch, l words, c clips, f frames, d width, e input width, h heads, k head
 width, r registers, t diffusion steps, a parallel blocks, v corpus videos.
-A mask is boolean and True means real.
+Masks are boolean; True means real.
 """
 
 from collections.abc import Mapping
@@ -12,33 +12,37 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Bool, Float, Int
 
 from dreamprvr_jax.errors import UserError
 
-# A dtype, its name, or anything numpy understands as one.
+# A dtype, its name, or anything that numpy accepts as one.
 DType = Any
 
 
 @struct.dataclass
 class Batch:
-  """One training batch of static shape; padding rows are zero and masked."""
+  """One training batch of static shape; padding rows are zero and masked.
 
-  clip_features: Any  # (b, c, e) float32
-  frame_features: Any  # (b, f, e) float32
-  frame_mask: Any  # (b, f) bool
-  video_mask: Any  # (b,) bool
-  word_features: Any  # (n, l, e') float32
-  word_mask: Any  # (n, l) bool
-  caption_mask: Any  # (n,) bool
-  caption_video: Any  # (n,) int32, row of the caption's video
-  # Of corpora whose clips are merged frames (MSC), else None
-  clip_sizes: Any = None  # (b, c) int32, frames of each clip
-  clip_groups: Any = None  # (b, c) int32, merged clip of each clip, from 0
+  The arrays are of jax or numpy.
+  """
+
+  clip_features: Float[Array, 'b c e']
+  frame_features: Float[Array, 'b f e']
+  frame_mask: Bool[Array, 'b f']
+  video_mask: Bool[Array, ' b']
+  word_features: Float[Array, 'n l e']
+  word_mask: Bool[Array, 'n l']
+  caption_mask: Bool[Array, ' n']
+  caption_video: Int[Array, ' n']  # int32, row of the caption's video
+  # Only where clips are merged frames (MSC): the frames of each clip, and the
+  # merged clip that each clip belongs to, from 0; int32
+  clip_sizes: Int[Array, 'b c'] | None = None
+  clip_groups: Int[Array, 'b c'] | None = None
 
   @classmethod
   def from_dict(cls, arrays: Mapping[str, Any]) -> 'Batch':
-    """Returns the batch that holds `arrays`; what has no default must be
-    there."""
+    """Returns the batch of these arrays, by the names of its fields."""
     names = cls.__dataclass_fields__
     return cls(**{name: arrays[name] for name in names if name in arrays})
 
@@ -47,17 +51,17 @@ class Batch:
 class VideoEncoding:
   """What retrieval needs of a video, whatever the model."""
 
-  clip_tokens: Any  # (b, c, d)
-  frame_tokens: Any  # (b, f, d), zero at padded frames
-  frame_mask: Any  # (b, f) bool
+  clip_tokens: Float[Array, 'b c d']
+  frame_tokens: Float[Array, 'b f d']  # zero at padded frames
+  frame_mask: Bool[Array, 'b f']
 
 
 @struct.dataclass
 class BranchScores:
-  """Cosine scores of queries (rows) against videos (columns) by branch."""
+  """Scores of queries (rows) with videos (columns) by branch; float32."""
 
-  clip: Any  # (n, b) float32
-  frame: Any  # (n, b) float32
+  clip: Float[Array, 'n b']
+  frame: Float[Array, 'n b']
 
 
 @struct.dataclass

@@ -185,11 +185,12 @@ def test_rooms(path):
   assert used - {room} <= ALLOWED[room]
 
 
-def test_objectives_know_only_output_structs():
+def test_objectives_know_only_the_contract():
   for path in sources('dreamprvr_jax/objectives'):
     models = {n for n in imports(path) if n.startswith('dreamprvr_jax.models.')}
-    names = {n.rpartition('.')[2] for n in models if n.count('.') > 2}
-    assert all(name.endswith('Output') for name in names), path
+    assert all(
+      name.split('.')[2] in ('contract', 'outputs') for name in models
+    ), path
 
 
 @pytest.mark.parametrize('path', sources('dreamprvr_jax/archive'), ids=str)

@@ -14,6 +14,7 @@ from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.metrics import moments as metrics
 from dreamprvr_jax.metrics import retrieval
+from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.progress import Watch, bar
 
 
@@ -29,7 +30,7 @@ def check_spans(split: Split) -> None:
 
 def evaluate(
   evaluator: Evaluator,
-  model: Any,
+  model: Model,
   variables: Any,
   split: Split,
   scores: np.ndarray,

@@ -25,6 +25,7 @@ from dreamprvr_jax.devices import leader, meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.metrics import retrieval
+from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.objectives.registry import build_objective
 from dreamprvr_jax.train.bert_adam import bert_adam, warmup_linear
 from dreamprvr_jax.train.loop import Loop, LoopOptions, Outcome
@@ -127,7 +128,7 @@ def _train(
   train: Split,
   evaluator: Evaluator,
   mesh: Mesh,
-  model: Any,
+  model: Model,
   initial: Any,
   stop: StopRequest,
 ) -> Outcome:
@@ -187,7 +188,7 @@ def _train(
 
 
 def make_evaluator(
-  config: ConfigDict, mesh: Mesh, model: Any, split: Split
+  config: ConfigDict, mesh: Mesh, model: Model, split: Split
 ) -> Evaluator:
   """Returns the evaluator of a split; the config's pipeline is settled."""
   placed = residency.place_split(split, config, mesh)

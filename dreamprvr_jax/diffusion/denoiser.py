@@ -20,16 +20,16 @@ class RegisterEstimator(nn.Module):
 
   Source: docs/method.md, "Register estimator".
 
-  What depends only on the step, or only on the condition, is computed once
-  by `step_terms` and `condition_terms`; calling the module adds them up. All
+  `step_terms` and `condition_terms` compute the parts that depend only on the
+  step or only on the condition, once; calling the module adds them up. All
   linear maps have a bias; dropout is 0, as released.
   """
 
   num_steps: int
   num_layers: int
   width: int
-  time_embedding: str = 'released'
-  dtype: DType = jnp.float32
+  time_embedding: str
+  dtype: DType
 
   def setup(self):
     if self.time_embedding not in TIME_EMBEDDINGS:
@@ -52,9 +52,9 @@ class RegisterEstimator(nn.Module):
     self.linear_out = [new_linear() for _ in each]
     self.shortcut = [new_linear() for _ in each]
     self.readout = new_linear()
-    # Fixed: neither trained nor decayed, so not among the parameters. The
-    # released program's table is random, since its initialisation overwrites
-    # the sinusoids; the paper's reading keeps them.
+    # The table is neither trained nor decayed, so it is no parameter. In the
+    # released program it is random, since the initialisation overwrites the
+    # sinusoids; the paper keeps them.
     if self.time_embedding == 'released':
       self.time_table = self.variable(
         'constants',
@@ -93,8 +93,8 @@ class RegisterEstimator(nn.Module):
     """Returns the predicted noise of one step, or of stacked steps."""
     if x.ndim == 3:
       return self._predict(x, step_terms, condition_terms)
-    # Steps are tokens of their video: products over one axis, and devices
-    # that share the videos each have their own.
+    # Steps become tokens of their video: products have one row axis, and each
+    # device keeps its own videos.
     t, b, r, d = x.shape
     tokens = jnp.moveaxis(x, 0, 1).reshape(b, t * r, d)
     found = self._predict(

@@ -1,6 +1,4 @@
-"""The forward process, its inverse relations, and the steps of sampling."""
-
-from typing import Any
+"""The forward process and the steps of sampling."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,16 +13,16 @@ from dreamprvr_jax.errors import UserError
 class StepCoefficients:
   """float32 scalars of one step; stacked along t they feed a scan."""
 
-  to_start_x: Any  # 1 / sqrt(alpha_bar)
-  to_start_noise: Any  # sqrt(1 / alpha_bar - 1)
-  signal: Any  # sqrt(alpha_bar)
-  noise: Any  # sqrt(1 - alpha_bar)
-  posterior_start: Any
-  posterior_current: Any
-  posterior_scale: Any  # standard deviation of the step's noise; 0 at t = 0
-  signal_previous: Any  # sqrt(alpha_bar) of the step before in the sampling
-  noise_previous: Any  # sqrt(1 - alpha_bar - ddim_scale^2) of it
-  ddim_scale: Any  # standard deviation of a DDIM step's noise; 0 if eta is 0
+  to_start_x: Array  # 1 / sqrt(alpha_bar)
+  to_start_noise: Array  # sqrt(1 / alpha_bar - 1)
+  signal: Array  # sqrt(alpha_bar)
+  noise: Array  # sqrt(1 - alpha_bar)
+  posterior_start: Array
+  posterior_current: Array
+  posterior_scale: Array  # standard deviation of the step's noise; 0 at t = 0
+  signal_previous: Array  # sqrt(alpha_bar) of the state that is reached
+  noise_previous: Array  # sqrt(1 - alpha_bar - ddim_scale^2) of that state
+  ddim_scale: Array  # standard deviation of a DDIM step's noise; 0 if eta is 0
 
 
 def q_sample(
@@ -52,22 +50,10 @@ def q_sample_rows(
   return expand(signal) * start + expand(scale) * noise
 
 
-def predict_start(
-  schedule: Schedule,
-  x_t: Float[Array, 't b r d'],
-  noise: Float[Array, 't b r d'],
-) -> Float[Array, 't b r d']:
-  """Returns the x_0 that each step's noise prediction implies, unclipped."""
-  to_x = np.sqrt(1 / schedule.alpha_bar).astype(np.float32)
-  to_noise = np.sqrt(1 / schedule.alpha_bar - 1).astype(np.float32)
-  expand = lambda c: c[:, None, None, None]
-  return expand(to_x) * x_t - expand(to_noise) * noise
-
-
 def sampling_steps(schedule: Schedule, num_steps: int) -> np.ndarray:
   """Returns the step numbers that sampling visits, last (noisiest) first.
 
-  Evenly spaced and always containing the noisiest step.
+  They are evenly spaced and contain the noisiest step.
 
   Raises:
     UserError: If `num_steps` is not between 1 and the schedule's length.
@@ -78,11 +64,9 @@ def sampling_steps(schedule: Schedule, num_steps: int) -> np.ndarray:
       f'sampling with {num_steps} steps is not possible on a schedule of '
       f'{total} steps; choose 1 to {total}'
     )
-  return (
-    np.round(np.linspace(total - 1, 0, num_steps)).astype(int)
-    if (num_steps > 1)
-    else np.array([total - 1])
-  )
+  if num_steps == 1:
+    return np.array([total - 1])
+  return np.round(np.linspace(total - 1, 0, num_steps)).astype(int)
 
 
 def step_coefficients(
@@ -93,8 +77,7 @@ def step_coefficients(
   Args:
     schedule: The schedule.
     steps: Step numbers in the order of sampling.
-    eta: Of DDIM (Song et al. 2021, eq. 16): 0 adds no noise, 1 as much as
-      DDPM.
+    eta: Share of DDPM's noise that DDIM adds (Song et al. 2021, eq. 16).
   """
   single = lambda values: jnp.asarray(values, jnp.float32)
   alpha_bar = schedule.alpha_bar[steps]

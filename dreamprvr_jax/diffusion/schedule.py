@@ -7,6 +7,9 @@ from jaxtyping import Float
 
 from dreamprvr_jax.errors import UserError
 
+# As in Nichol and Dhariwal 2021: no singularity at the last step.
+_MAX_BETA = 0.999
+
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
@@ -28,10 +31,10 @@ class Schedule:
     return len(self.beta)
 
 
-def cosine_schedule(num_steps: int, max_beta: float = 0.999) -> Schedule:
+def cosine_schedule(num_steps: int) -> Schedule:
   """Returns the cosine schedule with DDPM's posterior coefficients.
 
-  beta_t = 1 - f(t+1) / f(t) clipped to [0, max_beta] with
+  beta_t = 1 - f(t+1) / f(t) clipped to [0, 0.999] with
   f(k) = cos^2(((k / T) + 0.008) / 1.008 * pi / 2). The posterior variance at
   t = 0 is 0: its logarithm takes the value of t = 1.
 
@@ -45,7 +48,7 @@ def cosine_schedule(num_steps: int, max_beta: float = 0.999) -> Schedule:
     raise UserError(f'a schedule needs at least 1 step, not {num_steps}')
   k = np.arange(num_steps + 1) / num_steps
   f = np.cos((k + 0.008) / 1.008 * np.pi / 2) ** 2
-  return _from_betas(np.clip(1 - f[1:] / f[:-1], 0.0, max_beta))
+  return _from_betas(np.clip(1 - f[1:] / f[:-1], 0.0, _MAX_BETA))
 
 
 def linear_schedule(num_steps: int) -> Schedule:
@@ -70,7 +73,7 @@ def _from_betas(beta: Float[np.ndarray, ' t']) -> Schedule:
   alpha_bar = np.cumprod(alpha)
   previous = np.append(1.0, alpha_bar[:-1])
   variance = beta * (1 - previous) / (1 - alpha_bar)
-  # With a single step there is no step 1 to borrow from, and no noise either.
+  # A single step has no successor to take the value from, and adds no noise.
   variance[0] = variance[1] if len(beta) > 1 else 1.0
   return Schedule(
     beta=beta,
@@ -89,7 +92,7 @@ def schedule_of(name: str, num_steps: int) -> Schedule:
   """Returns the schedule called `name`.
 
   Raises:
-    UserError: If there is none, or it cannot have so few steps.
+    UserError: If the name is unknown, or the schedule needs more steps.
   """
   if name not in SCHEDULES:
     raise UserError(

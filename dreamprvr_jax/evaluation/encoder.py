@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +29,7 @@ from dreamprvr_jax.evaluation.corpus import (
   to_bits,
 )
 from dreamprvr_jax.evaluation.task import Batches, RetrievalTask
+from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.progress import Watch
 from dreamprvr_jax.types import VideoEncoding
 
@@ -56,7 +56,7 @@ class Encoder:
 
   def __init__(
     self,
-    model: nn.Module,
+    model: Model,
     mesh: Mesh,
     task: RetrievalTask,
     corpus_share: float,
@@ -200,7 +200,7 @@ class Encoder:
 
 
 def compile_encoding(
-  model: nn.Module, mesh: Mesh, *, resident: bool
+  model: Model, mesh: Mesh, *, resident: bool
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
   """Returns the programs that encode videos and queries, jitted over the mesh.
 
@@ -298,7 +298,7 @@ def _query_program(model: Any, resident: bool) -> Callable[..., Any]:
 
 
 def _encode_videos(
-  model: nn.Module, variables: Any, split: ResidentSplit | None, source: Any
+  model: Model, variables: Any, split: ResidentSplit | None, source: Any
 ) -> VideoEncoding:
   """Returns the encoded videos of a batch, or of some rows of the split."""
   batch = source if split is None else read_videos(split, source)
@@ -316,7 +316,7 @@ def _encode_videos(
 
 
 def _encode_queries(
-  model: nn.Module, variables: Any, split: ResidentSplit | None, source: Any
+  model: Model, variables: Any, split: ResidentSplit | None, source: Any
 ) -> Float[Array, 'q d']:
   """Returns the encoded queries of a batch, or of some rows of the split."""
   batch = source if split is None else read_captions(split, source)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from flax import struct
@@ -15,10 +14,11 @@ from dreamprvr_jax.devices.meshes import DATA_AXIS
 from dreamprvr_jax.devices.pace import Pace
 from dreamprvr_jax.evaluation.corpus import EncodedCorpus
 from dreamprvr_jax.evaluation.encoder import Encoder
-from dreamprvr_jax.evaluation.ranker import Ranker, pooled
+from dreamprvr_jax.evaluation.ranker import Ranker
 from dreamprvr_jax.evaluation.ranking import BRANCHES
 from dreamprvr_jax.evaluation.task import RetrievalTask
 from dreamprvr_jax.metrics import retrieval
+from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.progress import Watch
 
 
@@ -41,7 +41,7 @@ class Evaluator:
 
   def __init__(
     self,
-    model: nn.Module,
+    model: Model,
     mesh: Mesh,
     task: RetrievalTask,
     *,
@@ -76,8 +76,8 @@ class Evaluator:
   def pooled(
     self, queries: Float[np.ndarray, '... q']
   ) -> Float[np.ndarray, '... d']:
-    """Returns one vector for each encoded query."""
-    return pooled(self._model, queries)
+    """Returns the one vector of each query that stands for all of it."""
+    return np.asarray(self._model.pooled(queries))
 
   @property
   def task(self) -> RetrievalTask:

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
@@ -21,6 +20,7 @@ from dreamprvr_jax.evaluation.ranking import (
   compile_ranking,
   compile_text_ranking,
 )
+from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.numerics import l2_normalize
 from dreamprvr_jax.progress import Watch
 
@@ -44,11 +44,6 @@ class Tally:
   scores: Float[np.ndarray, 'n v'] | None = None
 
 
-def pooled(model: Any, queries: Any) -> Any:
-  """Returns one vector per encoded query, of a model that has more."""
-  return model.pooled(queries) if hasattr(model, 'pooled') else queries
-
-
 class Ranker:
   """Ranks blocks of queries; its programs are compiled once.
 
@@ -56,7 +51,7 @@ class Ranker:
   is in memory.
   """
 
-  def __init__(self, model: nn.Module, mesh: Mesh, name: str, pace: Pace):
+  def __init__(self, model: Model, mesh: Mesh, name: str, pace: Pace):
     self._name, self._work = name, pace.work
     self._program = functools.cache(
       lambda block, keep: compile_ranking(
@@ -66,7 +61,7 @@ class Ranker:
     self._text_program = compile_text_ranking(mesh)
 
     def normalized(queries):
-      x = l2_normalize(pooled(model, queries))
+      x = l2_normalize(model.pooled(queries))
       return x, x.reshape(-1, x.shape[-1])
 
     self._normalized = jax.jit(

@@ -8,7 +8,6 @@ them and, for text to text, the queries.
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -21,6 +20,7 @@ from dreamprvr_jax.metrics.ranks import (
   own_score,
   rank_of_best_sibling,
 )
+from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.types import BranchScores, VideoEncoding
 
 BRANCHES = ('clip', 'frame', 'fused')
@@ -49,7 +49,7 @@ def fused(model: Any, scores: BranchScores) -> Float[Array, 'n v']:
 
 
 def compile_ranking(
-  model: nn.Module, mesh: Mesh, *, block: int, keep_scores: bool = False
+  model: Model, mesh: Mesh, *, block: int, keep_scores: bool = False
 ) -> Callable[..., Any]:
   """Returns the program that ranks some blocks of queries, jitted over the
   mesh.

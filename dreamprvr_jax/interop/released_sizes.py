@@ -27,18 +27,23 @@ CHECKED = (
   ('data', 'max_words', 'max_desc_l'),
   ('data', 'num_clips', 'map_size'),
 )
-# Numbered blocks -> the field of their widths.
+# Numbered blocks -> the field that has their widths, and the released widths:
+# a checkpoint shows only how many there are.
+_V2 = (0.0, 0.5, 1.0, 5.0, 10.0, 3.0, 0.1, 8.0)
+_HLFORMER = (0.0, 2.0, 4.0, 8.0)
+_HOLMES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+_DREAMPRVR = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 BLOCKS = {
-  'dreamprvr': {'clip_encoder.e_attns.': 'block_widths'},
-  'gmmformer': {'clip_encoder.attn': 'block_widths'},
-  'gmmformer_v2': {'clip_encoder.attn': 'block_widths'},
+  'dreamprvr': {'clip_encoder.e_attns.': ('block_widths', _DREAMPRVR)},
+  'gmmformer': {'clip_encoder.attn': ('block_widths', (0.0, 0.5, 1.0, 5.0))},
+  'gmmformer_v2': {'clip_encoder.attn': ('block_widths', _V2)},
   'hlformer': {
-    'clip_encoder.e_attns.': 'block_widths',
-    'clip_encoder.h_attns.': 'lorentz_widths',
+    'clip_encoder.e_attns.': ('block_widths', _HLFORMER),
+    'clip_encoder.h_attns.': ('lorentz_widths', _HLFORMER),
   },
-  'holmes': {'clip_encoder.e_attns.': 'block_widths'},
-  'holmes_multi': {'clip_encoder.e_attns.': 'block_widths'},
-  'msc': {'clip_encoder.attn': 'block_widths'},
+  'holmes': {'clip_encoder.e_attns.': ('block_widths', _HOLMES)},
+  'holmes_multi': {'clip_encoder.e_attns.': ('block_widths', _HOLMES)},
+  'msc': {'clip_encoder.attn': ('block_widths', _V2)},
 }
 # Size -> (tensor that shows it, its axes, the axis).
 SIZES = {
@@ -102,9 +107,8 @@ def sizes(state: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
       found['model'][key] = shown[key]
     elif section == 'data' and key in shown:
       found['data'][key] = shown[key]
-  for prefix, field in BLOCKS.get(model, {}).items():
+  for prefix, (field, widths) in BLOCKS.get(model, {}).items():
     count = counts_of_state(LAYOUTS[model], state)[prefix]
-    widths = getattr(MODELS[model], field)
     if not 1 <= count <= len(widths):
       raise WeightsError(
         f'the checkpoint has {count} parallel blocks; the released widths are '

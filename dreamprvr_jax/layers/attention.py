@@ -30,9 +30,9 @@ def head_width(width: int, num_heads: int) -> int:
 class Attention(nn.Module):
   """Scaled dot-product attention without output projection.
 
-  The logits are multiplied (not shifted) by `table`: outside a narrow window
-  they go to 0, so far keys keep an average weight, not none. `key_bias` is
-  added behind table and mask.
+  `table` multiplies the logits instead of shifting them: outside a narrow
+  window they go to 0, so that far keys keep an average weight. `key_bias` is
+  added after table and mask. Source: docs/method.md, "Attention".
   """
 
   num_heads: int
@@ -74,10 +74,10 @@ class Attention(nn.Module):
 class SingleQueryAttention(nn.Module):
   """`Attention` for one query token a video, over several stacks of keys.
 
-  Same parameters and result as `Attention`, but the key map is applied to
+  Parameters and result are those of `Attention`, but the key map is applied to
   the query and the value map to the pooled token, so that no key token is
   projected. The key bias shifts all logits of a query alike and drops out of
-  the softmax; it stays a parameter because checkpoints have it.
+  the softmax; it stays a parameter because checkpoints contain it.
   """
 
   num_heads: int
@@ -111,7 +111,7 @@ class SingleQueryAttention(nn.Module):
     weights = jax.nn.softmax(logits, axis=-1).astype(self.dtype)
     weights = Dropout(self.dropout)(weights, train=train)
     pooled = jnp.einsum('abhs,absd->abhd', weights, keys)
-    # Dropout makes the weights' sum differ from 1: the bias is scaled by it.
+    # With dropout the weights do not sum to 1; the bias is scaled by the sum.
     total = jnp.sum(weights, axis=-1)[..., None]
     mixed = jnp.einsum('abhd,dhk->abhk', pooled, value_kernel)
     mixed = mixed + total * value_bias

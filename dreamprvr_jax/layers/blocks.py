@@ -35,10 +35,10 @@ class FeedForward(nn.Module):
 
 
 class SelfAttention(nn.Module):
-  """What both kinds of block share: tokens attend each other.
+  """The common part of both blocks: tokens attend to each other.
 
-  With `num_queries` only the first q tokens are computed; the others are read
-  and go no further.
+  With `num_queries` only the first q tokens are updated; the others serve as
+  keys and values.
   """
 
   num_heads: int
@@ -69,12 +69,12 @@ class SelfAttention(nn.Module):
     *,
     train: bool,
   ) -> Float[Array, 'b q d']:
-    """Returns what becomes of the tokens and what they attended to."""
+    """Returns the block's output from its tokens and their attention output."""
     raise TypeError(f'{type(self).__name__} does not define finish')
 
 
 class AttentionBlock(SelfAttention):
-  """Self attention and a feed-forward net of inner width 4d: block B."""
+  """Block B: self attention and a feed-forward net of inner width 4d."""
 
   def finish(self, queries, update, *, train):
     """See `FeedForward`."""
@@ -84,7 +84,7 @@ class AttentionBlock(SelfAttention):
 
 
 class ProjectedAttentionBlock(SelfAttention):
-  """LN(x + drop(W_o attention(x, x) + b_o)), no feed-forward net: block A."""
+  """Block A: LN(x + drop(W_o attention(x, x) + b_o)), no feed-forward net."""
 
   def finish(self, queries, update, *, train):
     """Projects, adds and normalises."""
@@ -94,7 +94,7 @@ class ProjectedAttentionBlock(SelfAttention):
 
 
 class CrossAttentionBlock(nn.Module):
-  """Queries attend tokens; residual on the queries, inner width d."""
+  """Queries attend to tokens; residual on the queries, inner width d."""
 
   num_heads: int
   dropout: float

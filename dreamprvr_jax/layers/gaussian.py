@@ -15,7 +15,7 @@ def gaussian_table(length: int, width: float) -> Float[np.ndarray, 'l l']:
 
   Args:
     length: Number of tokens, at least 2.
-    width: The block's width; registers and padding are not its business.
+    width: Width of the Gaussian, `config.model.block_widths`.
 
   Returns:
     A float64 array, entries in [0, 1].
@@ -24,7 +24,7 @@ def gaussian_table(length: int, width: float) -> Float[np.ndarray, 'l l']:
   position = np.linspace(0.0, 1.0, length)[None, :]
   sigma = max(width, 0.01) / 9
   exponent = -np.square(position - centre) / (2 * sigma**2)
-  # Divided by the maximum before the exponential, which may underflow.
+  # Divided by the maximum before the exponential, which could underflow.
   return np.exp(exponent - exponent.max(axis=1, keepdims=True))
 
 
@@ -33,8 +33,8 @@ def block_tables(
 ) -> Float[np.ndarray, 'a q s']:
   """Returns one multiplicative table per parallel block, float32.
 
-  A block without width (0) has factor 1 everywhere; in the others the columns
-  of registers keep factor 1. q = length, s = length + num_registers.
+  The factor is 1 in the columns of registers, and everywhere in blocks of width
+  0. q = length, s = length + num_registers.
   """
   size = length + num_registers
   tables = np.ones((len(widths), length, size), np.float32)
@@ -47,7 +47,7 @@ def block_tables(
 def tables_of_length(
   length: Int[Array, ''], size: int, widths: tuple[float, ...]
 ) -> Float[Array, 'a s s']:
-  """Returns the tables of sequences of a length that is known at run time.
+  """Returns the tables for a length that is known only at run time; float32.
 
   s = `size`; rows and columns from `length` on belong to padding.
   """
@@ -56,7 +56,7 @@ def tables_of_length(
   position = index[None] / jnp.maximum(length - 1, 1)
   square = jnp.square(position - centre)
   nearest = jnp.where(index < length, square, jnp.inf)
-  # Factors of padding stay within 1: an infinite one would spoil the mask.
+  # Factors of padding stay within 1: an infinite one would outweigh the mask.
   square = jnp.maximum(square - jnp.min(nearest, axis=1, keepdims=True), 0.0)
   table = lambda width: jnp.exp(-square / (2 * (max(width, 0.01) / 9) ** 2))
   return jnp.stack([table(w) if w else jnp.ones((size, size)) for w in widths])

@@ -1,10 +1,12 @@
-"""Attention in the Lorentz model of hyperbolic space (HLFormer, section 1).
+"""Attention in the Lorentz model of hyperbolic space (HLFormer).
 
-Points of curvature -1 as (time, space), <y, y> = -1. Gradients at the guards
-are the released program's, which differ there from plain differentiation.
-Computed in float32, whatever the compute dtype.
+Source: docs/method.md, "Lorentz block". Points are (time, space) with
+<y, y> = -1, curvature -1. Where a guard is active, gradients are those of the
+released program, which differ from plain differentiation. All is computed in
+float32, whatever the compute dtype.
 """
 
+import dataclasses
 import math
 
 import flax.linen as nn
@@ -21,7 +23,7 @@ from dreamprvr_jax.layers.projection import InputProjection
 from dreamprvr_jax.numerics import MASKED
 from dreamprvr_jax.types import DType
 
-# What the Gaussian window of a block may act on.
+# What the Gaussian window of a block multiplies.
 WINDOWS = ('distances', 'weights')
 # Slope of the released guards where they are active.
 _LEAK = 1e-8
@@ -44,7 +46,7 @@ def _leaky_floor_jvp(primals, tangents):
 
 @jax.custom_jvp
 def _arcosh(x: Float[Array, '...']) -> Float[Array, '...']:
-  """arcosh with the argument kept above 1; its slope does not see the guard."""
+  """arcosh with its argument kept above 1; the slope ignores the guard."""
   x = jnp.maximum(x, jnp.float32(1 + 1e-8))
   return jnp.log(x + jnp.sqrt(jnp.maximum(x * x - 1, 1e-9)))
 
@@ -60,8 +62,8 @@ def _arcosh_jvp(primals, tangents):
 def curved_exponential(
   x: Float[Array, '... d'], curvature: Float[Array, '']
 ) -> Float[Array, '... d']:
-  """Returns the space coordinates of the point that x leads to, from the
-  origin of the space of curvature -c."""
+  """Returns the space coordinates of the exponential map of x at the origin of
+  the space of curvature -c."""
   square = jnp.sum(x * x, -1, keepdims=True)
   # Selected on the way in and out: the root's slope at 0 is infinite.
   safe = jnp.where(square > 0, square, 1.0)
@@ -71,8 +73,8 @@ def curved_exponential(
 
 
 def origin_exponential(u: Float[Array, '... m']) -> Float[Array, '... p']:
-  """Returns the points (time, space), p = m + 1, reached from the origin
-  along tangent vectors u; |u| counts as 10 at most (step 3)."""
+  """Returns the exponential map of tangent vectors u at the origin: points
+  (time, space), p = m + 1. |u| counts as 10 at most."""
   r = jnp.sqrt(_leaky_floor(jnp.sum(u * u, -1, keepdims=True), 1e-9))
   # Slope 0 above 10.
   capped = jnp.where(r > 10, 10.0, r)
@@ -82,10 +84,9 @@ def origin_exponential(u: Float[Array, '... m']) -> Float[Array, '... p']:
 
 
 def origin_logarithm(x: Float[Array, '... p']) -> Float[Array, '... m']:
-  """Returns the tangent vectors at the origin, without their time (step 8).
+  """Returns the tangent vectors at the origin, without their time.
 
-  The length is taken from the time alone, also of points that are not on the
-  hyperboloid.
+  The length comes from the time alone, even for points off the hyperboloid.
   """
   time = x[..., :1]
   return _arcosh(time) / jnp.sqrt(time * time - 1) * x[..., 1:]
@@ -100,7 +101,7 @@ def inner_products(
 
 
 class LorentzLinear(nn.Module):
-  """A linear map without bias to one point per head (step 4)."""
+  """A linear map without bias to one point per head."""
 
   num_heads: int
   dropout: float
@@ -122,16 +123,16 @@ class LorentzLinear(nn.Module):
 
 
 class LorentzAttention(nn.Module):
-  """Attention by Lorentzian distance (steps 5 to 7).
+  """Attention by Lorentzian distance.
 
-  Logits are negative distances, so the released window, which multiplies
-  them, draws far keys nearer; with `window` 'weights' it multiplies the
-  weights instead, and far keys fade.
+  Logits are negative distances, so the released window, which multiplies them,
+  draws far keys nearer. With `window` 'weights' it multiplies the weights
+  instead, and far keys fade.
   """
 
   num_heads: int
   dropout: float
-  window: str = 'distances'
+  window: str
 
   @nn.compact
   def __call__(
@@ -155,6 +156,7 @@ class LorentzAttention(nn.Module):
     if table is not None and self.window == 'distances':
       logits = logits * table
     elif table is not None:
+      # The floor keeps the logarithm finite.
       logits = logits + jnp.log(jnp.maximum(table, 1e-30))
     if mask is not None:
       logits = jnp.where(mask[:, None], logits, MASKED)
@@ -172,10 +174,10 @@ class LorentzBlock(nn.Module):
 
   num_heads: int
   dropout: float
-  dtype: DType = jnp.float32
+  dtype: DType
   num_queries: int | None = None
-  dim: int = 127
-  window: str = 'distances'
+  dim: int = dataclasses.field(kw_only=True)
+  window: str = dataclasses.field(kw_only=True)
 
   @nn.compact
   def __call__(
@@ -198,8 +200,8 @@ class LorentzBlock(nn.Module):
     )
     start = -0.5 * math.log(self.dim)
     exponent = self.param('exponent', nn.initializers.constant(start), ())
-    # The released program overwrites the parameter by its minimum with 0 in
-    # every pass: the gradient is that at the minimum.
+    # The released program overwrites the parameter with min(parameter, 0) in
+    # every pass: the gradient is the one at that value.
     exponent = exponent + jax.lax.stop_gradient(
       jnp.minimum(exponent, 0) - exponent
     )

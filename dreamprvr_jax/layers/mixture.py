@@ -14,9 +14,9 @@ from dreamprvr_jax.types import DType
 class LearnedAggregation(nn.Module):
   """Softmax over blocks of logits that one token reads from each block.
 
-  The token is learned (GMMFormer v2) or, without one, the mean over blocks
-  and all positions, padded ones included
-  (docs/method.md, "Consolidation layer").
+  The token is learned (GMMFormer v2), or the mean over blocks and all
+  positions, padded ones included. Source: docs/method.md, "Consolidation
+  layer".
   """
 
   num_heads: int

@@ -1,4 +1,4 @@
-"""Blocks side by side on the same tokens, as one, unrolled or in a loop."""
+"""Parallel blocks on the same tokens: batched, unrolled or in a loop."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,23 +17,23 @@ EXECUTIONS = ('auto', 'batched', 'unrolled', 'scan')
 
 
 class ParallelBlocks(nn.Module):
-  """Attention blocks side by side on the same tokens.
+  """Attention blocks in parallel on the same tokens.
 
-  The parameters carry the block as leading axis. `make_block` takes heads,
-  dropout, dtype and num_queries, as `AttentionBlock`. `execution` says how the
-  blocks are computed; results agree to float rounding:
-    'batched': as one, with the block as an axis of every product.
-    'unrolled': one after the other, each with arrays of its own.
-    'scan': one after the other by one loop: the smallest program.
-    'auto': 'unrolled' where the process computes on a CPU, else 'batched'.
+  The leading axis of all parameters is the block. `make_block` takes heads,
+  dropout, dtype and num_queries, as `AttentionBlock` does. `execution` is how
+  the blocks are computed; results agree to float rounding:
+    'batched': at once, with the block as an axis of every product.
+    'unrolled': one after the other, each with its own arrays.
+    'scan': one after the other in one loop, the smallest program.
+    'auto': 'unrolled' on a CPU, else 'batched'.
   """
 
   num_blocks: int
   num_heads: int
   dropout: float
-  execution: str = 'batched'
-  remat: bool = False
-  dtype: DType = jnp.float32
+  execution: str
+  remat: bool
+  dtype: DType
   make_block: Callable[..., nn.Module] = AttentionBlock
 
   @nn.compact

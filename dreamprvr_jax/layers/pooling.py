@@ -10,6 +10,9 @@ from dreamprvr_jax.layers.sinusoids import sinusoid_table
 from dreamprvr_jax.numerics import MASKED
 from dreamprvr_jax.types import DType
 
+# Softmax temperature of `GeneralizedPooling`, as released.
+_TEMPERATURE = 0.1
+
 
 class ScoredPooling(nn.Module):
   """Sum of tokens weighted by a softmax of one linear score per token."""
@@ -79,12 +82,11 @@ class GeneralizedPooling(nn.Module):
   """Generalised pooling operator: learned weights over sorted values.
 
   The weights come from a bidirectional GRU over position codes. They depend
-  on parameters only, so they are computed once a step, not once a video.
-  Source: docs/method.md, "Variational sampler". Computed in float32.
+  on parameters only, so they are computed once per step, not once per video;
+  in float32. Source: docs/method.md, "Variational sampler".
   """
 
   width: int = 32
-  temperature: float = 0.1
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b s d']) -> Float[Array, 'b d']:
@@ -94,6 +96,6 @@ class GeneralizedPooling(nn.Module):
     scores = linear(1, jnp.float32, 'score', use_bias=False)(
       (forward + backward) / 2
     )[:, 0]
-    weights = jax.nn.softmax(scores / self.temperature)
+    weights = jax.nn.softmax(scores / _TEMPERATURE)
     ordered = jnp.flip(jnp.sort(x.astype(jnp.float32), axis=-2), axis=-2)
     return jnp.einsum('s,bsd->bd', weights, ordered)

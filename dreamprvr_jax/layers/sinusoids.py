@@ -1,4 +1,4 @@
-"""The fixed sin/cos table of positions and of diffusion steps."""
+"""The fixed sin/cos table for positions and diffusion steps."""
 
 import numpy as np
 from jaxtyping import Float

@@ -56,7 +56,8 @@ class TemporalBlock(nn.Module):
 class TemporalTransformer(nn.Module):
   """Blocks over frames with learned positions, added to the frames.
 
-  Padding frames are no keys, but come out as numbers of their own.
+  Padded frames are masked as keys; their own outputs have no meaning.
+  Source: docs/method.md, "Temporal transformer".
   """
 
   num_layers: int

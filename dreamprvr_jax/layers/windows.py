@@ -8,8 +8,8 @@ from jaxtyping import Array, Float
 def window_weights(length: int) -> Float[np.ndarray, 'w s']:
   """Returns the matrix from tokens to window means, float32.
 
-  Every contiguous window, first all of length 1, then 2, and so on; w =
-  length (length + 1) / 2.
+  The rows are all contiguous windows, first those of length 1, then 2, and so
+  on; w = length (length + 1) / 2. Source: docs/method.md, "Window means".
   """
   rows = []
   for size in range(1, length + 1):

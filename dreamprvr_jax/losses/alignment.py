@@ -17,8 +17,8 @@ def merged_clips(
   sizes: Int[Array, 'b c'],
   groups: Int[Array, 'b c'],
 ) -> Float[Array, 'b c d']:
-  """Returns the size-weighted mean of each group of clips, zero where there
-  is no such group."""
+  """Returns the size-weighted mean of each group of clips, zero for empty
+  groups."""
   member = jax.nn.one_hot(groups, clips.shape[1], axis=1) * sizes[:, None]
   total = jnp.sum(member, axis=2, keepdims=True)
   return jnp.einsum('bsc,bcd->bsd', member / jnp.maximum(total, 1), clips)
@@ -27,7 +27,7 @@ def merged_clips(
 def frame_groups(
   sizes: Int[Array, 'b c'], groups: Int[Array, 'b c'], num_frames: int
 ) -> Int[Array, 'b f']:
-  """Returns the group of each frame: clip i holds the next sizes[i] frames."""
+  """Returns the group of each frame; clip i has the next sizes[i] frames."""
   ends = jnp.cumsum(sizes, axis=1)
   frame = jnp.arange(num_frames)
   clip = jnp.sum(ends[:, None] <= frame[:, None], axis=2)
@@ -44,9 +44,9 @@ def cross_branch(
 ) -> Float[Array, ' b']:
   """Returns the alignment loss of each video: frame to clip, clip to frame.
 
-  Raw products without temperature; means, not sums, over positives and
-  negatives, as released. The first half reaches the frames alone, the second
-  the clips alone.
+  As released, products are raw and without temperature, and positives and
+  negatives are averaged, not summed. Gradients of the first half reach the
+  frames only, those of the second the clips only.
 
   Args:
     clips: Projected clip tokens.
@@ -82,7 +82,7 @@ def cross_branch(
     / (jnp.sum(part, axis=1) + _EPSILON)
   )
   positive, negative = mean(own), mean(mask & ~own)
-  # Where there is no such clip, a number whose logarithm is harmless.
+  # Missing clips get the share 1, whose logarithm is 0.
   total = jnp.where(real, positive + negative, 1.0)
   share = jnp.where(real, positive / total, 1.0)
   second = jnp.sum(-jnp.log(share), axis=1) / jnp.maximum(count, 1)

@@ -1,11 +1,12 @@
-"""Cones of hyperbolic space: a caption lies in its video's (HLFormer)."""
+"""Entailment cones of hyperbolic space (HLFormer): a caption should be in the
+cone of its video."""
 
 import math
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# Twice the least radius.
+# Twice the minimal radius of the cones, as released.
 _APERTURE = 0.2
 
 
@@ -25,7 +26,8 @@ def exterior_angle(
   point: Float[Array, '... d'],
   curvature: Float[Array, ''],
 ) -> Float[Array, '...']:
-  """Returns the angle at `apex` between its axis and the way to `point`."""
+  """Returns the angle at `apex` between its axis and the geodesic to `point`,
+  in radians."""
   time = lambda x: jnp.sqrt(1 / curvature + jnp.sum(x * x, -1))
   apex_time, point_time = time(apex), time(point)
   inner = jnp.sum(apex * point, -1) - apex_time * point_time
@@ -43,7 +45,8 @@ def cone_violation(
   captions: Float[Array, 'n d'],
   curvature: Float[Array, ''],
 ) -> Float[Array, ' n']:
-  """Returns by how much each caption lies outside its video's cone, radians.
+  """Returns the angle by which each caption is outside its video's cone, in
+  radians.
 
   Source: docs/method.md, "Cone"; L_pop is the mean.
   """

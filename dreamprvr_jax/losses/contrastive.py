@@ -17,7 +17,7 @@ def nce(
   """Returns the two-way NCE per caption and per video; no temperature.
 
   Per caption: lse_v S[n, v] - S[n, y_n]. Per video: lse_n S[n, v] - lse over
-  the video's own captions. Values of padding rows are to be masked out.
+  the video's own captions. The caller masks the values of padding rows.
 
   Source: docs/method.md, "NCE".
 
@@ -34,7 +34,7 @@ def nce(
   per_video = masked_logsumexp(scores, real, axis=0) - masked_logsumexp(
     scores, own, axis=0
   )
-  # A video without a caption has no positive to find.
+  # A video without captions has no positive.
   return per_caption, jnp.where(jnp.any(own, axis=0), per_video, 0.0)
 
 
@@ -43,8 +43,9 @@ def paired_nce(
 ) -> Float[Array, ' n']:
   """Returns the symmetric NCE of each caption with the video it sees.
 
-  lse over the caption's row and column together, minus the diagonal, which is
-  in that set twice. Source: docs/method.md, "Guided losses" (FNCE).
+  The lse is over the caption's row and column together, so it contains the
+  diagonal twice; the diagonal is then subtracted. Source: docs/method.md,
+  "Guided losses" (FNCE).
 
   Args:
     scores: Column j is the video of caption j, as caption j looks at it.
@@ -123,8 +124,8 @@ def query_diversity(
   if power is None:
     logits = masked_logsumexp(alpha * (cosine + delta), sibling, axis=1)
     return jax.nn.softplus(logits)
-  # The base is set to a harmless value where there is no sibling: a power of
-  # a rounding error below zero would be NaN, and NaN * 0 stays NaN.
+  # Pairs that are no siblings get the base 1: a power of a rounding error below
+  # zero would be NaN, and NaN * 0 stays NaN.
   base = jnp.where(sibling, jnp.maximum(1 + cosine, 1e-12), 1.0)
   value = base**power * jax.nn.softplus(alpha * (cosine + delta))
   return jnp.sum(jnp.where(sibling, value, 0.0), axis=1)

@@ -1,7 +1,7 @@
 """Evidential learning between queries and alternatives (Holmes).
 
-Source: docs/method.md, "Evidence" and "Evidence between videos". All in
-float32; the closed forms replace the outer products of the rule of combination.
+Source: docs/method.md, "Evidence" and "Evidence between videos". All is in
+float32; closed forms replace the outer products of the rule of combination.
 """
 
 import jax
@@ -24,7 +24,7 @@ def combine(
   second: Float[Array, '... k'],
   count: Float[Array, '...'],
 ) -> Float[Array, '... k']:
-  """Returns the evidence of both by Dempster's rule, over `count` real
+  """Returns the combined evidence by Dempster's rule, over `count` real
   alternatives."""
   return first + second + first * second / count
 
@@ -39,7 +39,7 @@ def expected_error(
   Args:
     found: Evidence of each alternative.
     label: Distribution over the alternatives.
-    real: Alternatives that exist.
+    real: Real alternatives.
   """
   _, strength, mean = _dirichlet(found, real)
   bias = jnp.where(real, jnp.square(label - mean), 0.0)
@@ -49,7 +49,7 @@ def expected_error(
 def _dirichlet(
   found: Float[Array, '... k'], real: Bool[Array, '... k']
 ) -> tuple[Float[Array, '... k'], Float[Array, '... 1'], Float[Array, '... k']]:
-  """Returns parameters, strength and mean; 0 for what does not exist."""
+  """Returns parameters, strength and mean, 0 for masked alternatives."""
   alpha = jnp.where(real, found + 1, 0.0)
   strength = jnp.sum(alpha, axis=-1, keepdims=True)
   return alpha, strength, alpha / strength
@@ -103,7 +103,7 @@ def query_sets(
     caption_video: The video of each caption.
     caption_mask: Real captions.
     video_mask: Real videos.
-    margin: Bound of both thresholds (released option `division_beta`).
+    margin: Limit of both thresholds (released option `division_beta`).
   """
   own = same_video(caption_video, caption_mask, video_mask)
   under, precise = _doubt(scores, found, own, caption_mask, video_mask, margin)
@@ -122,8 +122,8 @@ def calibrated_labels(
 ) -> tuple[Float[Array, 'n b'], Bool[Array, ' n']]:
   """Returns label distributions, smoothed where a caption is polysemous.
 
-  Polysemous: under-determined in no branch and not precise in both. Without
-  gradient.
+  A caption is polysemous if it is under-determined in no branch and not precise
+  in both. No gradient flows.
 
   Args:
     branches: Cosine scores of both branches.
@@ -131,7 +131,7 @@ def calibrated_labels(
     caption_video: The video of each caption.
     caption_mask: Real captions.
     video_mask: Real videos.
-    margin: Bound of the thresholds.
+    margin: Limit of the thresholds.
     smoothing: Share of the label that is smoothed (`smooth_beta`).
   """
   where = {

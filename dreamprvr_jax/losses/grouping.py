@@ -1,4 +1,4 @@
-"""The captions of each video as an axis of their own."""
+"""Captions, grouped by their video."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
@@ -12,7 +12,7 @@ def captions_by_video(
 ) -> tuple[Int[Array, 'b q'], Bool[Array, 'b q']]:
   """Returns the captions of each video, and which of the q = `most` are real.
 
-  Captions beyond `most` of a video are left out.
+  A video's captions beyond `most` are left out.
 
   Args:
     caption_video: The video of each caption; those of one video are adjacent.

@@ -1,4 +1,4 @@
-"""The loss of lists of candidates.
+"""Cross-entropy over lists of candidates.
 
 Source: docs/method.md, "Listwise cross-entropy".
 """
@@ -13,10 +13,11 @@ from dreamprvr_jax.numerics import MASKED
 def listwise_entropy(
   scores: Float[Array, 'b n'], mask: Bool[Array, 'b n'], temperature: float
 ) -> Float[Array, ' b']:
-  """Returns the cross-entropy of each list, whose first candidate is right.
+  """Returns the cross-entropy of each list; its first candidate is the right
+  one.
 
   Args:
-    scores: Of the candidates; not clipped.
+    scores: Scores of the candidates, not clipped.
     mask: Real candidates.
     temperature: Multiplies the scores (d_temp).
   """

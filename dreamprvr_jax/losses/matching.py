@@ -11,15 +11,15 @@ def optimal_pairs(
 ) -> tuple[Int[Array, 'b q'], Bool[Array, 'b q']]:
   """Returns the clip of each caption, and which captions are matched.
 
-  One-to-one within a video, of the greatest total cosine. Real captions
-  beyond the number of clips stay unmatched, as many as must.
+  The matching is one-to-one within a video and has the greatest total cosine.
+  If a video has more captions than clips, the rest stay unmatched.
 
   Args:
-    cosine: Of each video's captions and clips.
+    cosine: Cosines of each video's captions and clips.
     real: Real captions.
   """
   captions, clips = cosine.shape[1:]
-  # Dearer than any real pair: padding takes what real captions leave.
+  # Costlier than any real pair: padding gets the clips that are left over.
   cost = jnp.where(real[..., None], -cosine, 2.0)
   rows, columns = jax.vmap(optax.assignment.hungarian_algorithm)(cost)
   clip = jnp.zeros((len(cosine), captions), jnp.int32)

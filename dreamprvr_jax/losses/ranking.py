@@ -17,7 +17,7 @@ def draw_negative_ranks(
   hard: bool | Bool[Array, ''],
   hard_pool: int,
 ) -> tuple[Int[Array, ' n'], Int[Array, ' b']]:
-  """Returns the ranks of the negatives that `triplet` is to take.
+  """Returns the ranks of the negatives for `triplet`.
 
   Per caption: uniform in 1..R-1, R = B, or min(hard_pool + 1, B) if hard.
   Per video: uniform among all captions of other videos, or 0 (the hardest)
@@ -31,7 +31,7 @@ def draw_negative_ranks(
     caption_mask: Real captions.
     video_mask: Real videos.
     hard: Whether hard negatives are on; may be traced.
-    hard_pool: How many of the hardest videos are drawn from.
+    hard_pool: Number of hardest videos to draw from.
   """
   key_t2v, key_v2t = jax.random.split(key)
   num_videos = jnp.sum(video_mask)
@@ -112,10 +112,10 @@ def draw_paired_ranks(
   hard: bool | Bool[Array, ''],
   hard_pool: int,
 ) -> tuple[Int[Array, ' n'], Int[Array, ' n']]:
-  """Returns the ranks of the negatives that `paired_triplet` is to take.
+  """Returns the ranks of the negatives for `paired_triplet`.
 
-  Uniform in 1..R-1, R = N, or min(hard_pool + 1, N) if hard; N counts real
-  captions. One for each row and, independently, each column.
+  One for each row and, independently, each column: uniform in 1..R-1, R = N, or
+  min(hard_pool + 1, N) if hard. N counts real captions.
   """
   last = jnp.sum(caption_mask) - 1
   last = jnp.maximum(jnp.where(hard, jnp.minimum(hard_pool, last), last), 1)

@@ -10,7 +10,7 @@ from dreamprvr_jax.numerics import MASKED
 def masked_mean(
   values: Float[Array, ' n'], mask: Bool[Array, ' n']
 ) -> Float[Array, '']:
-  """Returns the mean of the real values; 0 if there is none."""
+  """Returns the mean of the real values; 0 without any."""
   total = jnp.sum(jnp.where(mask, values, 0.0))
   return total / jnp.maximum(jnp.sum(mask), 1)
 
@@ -20,7 +20,7 @@ def masked_logsumexp(
 ) -> Float[Array, '...']:
   """Returns log sum exp over `axis` of the real values.
 
-  A row without any gives a large negative number, with gradient 0.
+  A row without real values gives a large negative number, with gradient 0.
   """
   return jax.nn.logsumexp(jnp.where(mask, values, MASKED), axis=axis)
 

@@ -1,7 +1,7 @@
 """Text correlation preservation: relations of a frozen teacher (MSC).
 
 Source: docs/method.md, "Relations to a teacher". Distances and angles between
-all queries of a batch are to be those between the teacher's vectors.
+the queries of a batch should match those between the teacher's vectors.
 """
 
 import jax
@@ -17,9 +17,9 @@ def _smooth_l1(x: Float[Array, '...']) -> Float[Array, '...']:
 def _distances(
   x: Float[Array, 'n d'], pairs: Bool[Array, 'n n']
 ) -> Float[Array, 'n n']:
-  """Returns pairwise distances over their mean, 0 off `pairs`."""
+  """Returns pairwise distances divided by their mean, 0 outside of `pairs`."""
   square = jnp.sum(x * x, axis=1)
-  # As released, cancellation included: the floor keeps it positive.
+  # As released, with its cancellation; the floor keeps it positive.
   expanded = square[:, None] + square[None] - 2 * x @ x.T
   distance = jnp.sqrt(jnp.maximum(jnp.where(pairs, expanded, 1.0), 1e-12))
   distance = jnp.where(pairs, distance, 0.0)
@@ -59,8 +59,8 @@ def angle_error(
 ) -> Float[Array, '']:
   """Returns the mean error of the angles' cosines, over all triples.
 
-  Vertices are taken one after the other and computed again for the gradient,
-  so n^2 numbers are held, not n^3.
+  Vertices are taken one at a time and recomputed for the gradient, so that
+  memory is n^2 numbers instead of n^3.
 
   Args:
     student: Un-normalised query vectors.

@@ -15,8 +15,9 @@ def stretched(
 ) -> Float[Array, 'b q c']:
   """Returns a video's cosines stretched to [0, 1].
 
-  Where a video has fewer captions than another of the batch, the missing ones
-  count as cosines 0, as released. Gradient flows through the limits too.
+  If a video has fewer captions than another one of the batch, the missing
+  captions count as cosines of 0, as released. Gradients also flow through the
+  limits.
   """
   count = jnp.sum(real, axis=1)
   short = (count < jnp.max(count))[:, None, None]
@@ -25,7 +26,7 @@ def stretched(
   high = jnp.max(jnp.where(cells, cosine, -jnp.inf), (1, 2), keepdims=True)
   low = jnp.where(short & (low > 0), 0.0, low)
   high = jnp.where(short & (high < 0), 0.0, high)
-  # A video without captions has no limits.
+  # A video without captions gets the limits 0 and 1.
   some = (count > 0)[:, None, None]
   low, high = jnp.where(some, low, 0.0), jnp.where(some, high, 1.0)
   return jnp.where(cells, (cosine - low) / (high - low + 1e-8), 0.0)

@@ -1,8 +1,8 @@
 """Video-corpus moment retrieval: the right video, and when in it; in numpy.
 
-A query's list holds moments of any videos, best first. It is right at k and
-an overlap if one of its first k moments lies in the right video and has at
-least that temporal IoU with the true span.
+A query's list has moments of any videos, best first. It is right at k and an
+overlap if one of its first k moments is in the right video and has at least
+that temporal IoU with the true span.
 """
 
 from collections.abc import Sequence
@@ -33,25 +33,22 @@ def summary(
   video_ranks: Int[np.ndarray, ' n'],
   *,
   cutoffs: Sequence[int] = CUTOFFS,
-  overlaps: Sequence[float] = OVERLAPS,
 ) -> dict[str, dict[str, float]]:
-  """Returns recall in percent over the queries, of which there is at least
-  one.
+  """Returns recall in percent over the queries, at least one.
 
   Args:
-    spans: Moments of each query, best first, seconds; NaN behind the last.
-    in_right_video: Which of them lie in the query's video.
+    spans: Moments of each query, best first, in seconds; NaN after the last.
+    in_right_video: Which of them are in the query's video.
     truths: The true spans, seconds.
     video_ranks: 1-based rank of the query's video among videos.
     cutoffs: The k of R@k.
-    overlaps: The least IoU of a right moment.
 
   Returns:
     {'IoU 0.3': {'R@1': ..., ...}, ..., 'video': {'R@1': ..., ...}}.
   """
   iou = np.where(in_right_video, temporal_iou(spans, truths[:, None]), 0.0)
   found = {}
-  for overlap in overlaps:
+  for overlap in OVERLAPS:
     right = iou >= overlap
     found[f'IoU {overlap:g}'] = {
       f'R@{k}': float(100 * right[:, :k].any(axis=1).mean()) for k in cutoffs

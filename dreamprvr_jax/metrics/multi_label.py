@@ -1,8 +1,9 @@
 """Retrieval metrics where a query may have several right videos.
 
-Coverage recall is the share of a query's right videos among the first k, hit
-rate whether there is any. With one right video each, both are the recall, and
-all values are those of `retrieval.summary`.
+Coverage recall is the share of a query's right videos among the first k; a hit
+is at least one of them. With one right video per query both are the recall,
+and all values are those of `retrieval.summary`. Source: docs/method.md,
+"Several right videos".
 """
 
 from collections.abc import Sequence
@@ -19,13 +20,13 @@ def ranks_of(
 ) -> list[Int[np.ndarray, ' g']]:
   """Returns the 1-based ranks of each query's right videos, rising.
 
-  A rank is 1 + #{greater} + #{equal with a lower index}. A score that is not
-  a number counts as ahead of every right video, and has everything ahead of
-  itself, as in `ranks.count_ahead`.
+  A rank is 1 + #{greater} + #{equal with a lower index}. A score that is NaN
+  counts as ahead of every right video, and everything is ahead of it, as in
+  `ranks.count_ahead`.
 
   Args:
     scores: Higher is better.
-    right: Columns of each query's right videos, at least one, none twice.
+    right: Columns of each query's right videos, at least one, all different.
   """
   columns = np.arange(scores.shape[1])
   found = []
@@ -39,7 +40,7 @@ def ranks_of(
 def summary(
   ranks: Sequence[Int[np.ndarray, ' g']], cutoffs: Sequence[int] = CUTOFFS
 ) -> dict[str, Any]:
-  """Returns the metrics of some queries, at least one; recall in percent.
+  """Returns the metrics over queries, at least one; recall in percent.
 
   Args:
     ranks: As `ranks_of` returns them.
@@ -47,9 +48,9 @@ def summary(
 
   Returns:
     The numbers of `queries` and `positives`; R@k by `coverage` (with its sum
-    SumR), `hit` and `ceiling`, the best coverage that can be; MedR and MeanR
-    of the best right video; mAP, the mean over queries of the average
-    precision in percent.
+    SumR), `hit` and `ceiling` (the best possible coverage); MedR and MeanR of
+    the best right video; mAP, the mean over queries of the average precision
+    in percent.
   """
   counts = np.asarray([len(mine) for mine in ranks])
   best = np.asarray([mine[0] for mine in ranks])

@@ -1,7 +1,7 @@
 """Ranks without sorting, on device.
 
-Columns may be spread over a mesh axis, a share on each device: then the
-functions run inside `jax.shard_map` and are told the axis.
+Columns may be split over a mesh axis. The functions then run inside
+`jax.shard_map` and take the name of the axis.
 """
 
 import jax
@@ -16,13 +16,13 @@ def own_score(
   *,
   axis: str | None = None,
 ) -> Float[Array, '*k q']:
-  """Returns the score of each row's target; -inf where it is no column.
+  """Returns the score of each row's target; -inf if no column has it.
 
   Args:
     scores: Higher is better.
     target: The right item.
-    items: Item of each column, -1 where there is none.
-    axis: Mesh axis that shares the columns; None if all of them are here.
+    items: Item of each column, -1 for padding.
+    axis: Mesh axis that splits the columns; None if they are not split.
   """
   right = items[..., None, :] == target[..., None]
   found = jnp.max(jnp.where(right, scores, -jnp.inf), axis=-1)
@@ -39,14 +39,14 @@ def count_ahead(
 ) -> Int[Array, '*k q']:
   """Returns #{greater} + #{equal with a lower item} of each row's target.
 
-  A target whose score is not a number has everything ahead of it.
+  If the target's score is NaN, everything is ahead of it.
 
   Args:
     scores: Higher is better.
-    own: The target's score, from these very scores.
+    own: The target's score, as `own_score` returns it.
     target: The right item.
-    items: Item of each column, -1 where there is none.
-    axis: Mesh axis that shares the columns; None if all of them are here.
+    items: Item of each column, -1 for padding.
+    axis: Mesh axis that splits the columns; None if they are not split.
   """
   own, items = own[..., None], items[..., None, :]
   behind = jnp.where(items < target[..., None], scores < own, scores <= own)
@@ -67,11 +67,11 @@ def rank_of_best_sibling(
 
   Args:
     scores: Scores of items (rows) against items (columns).
-    row: Each row's item; it is left out.
+    row: Each row's item; it does not compete.
     row_group: Its group.
     items: Item of each column, in rising order.
-    groups: Group of each column, -1 where there is no item.
-    axis: Mesh axis that shares the columns; None if all of them are here.
+    groups: Group of each column, -1 for padding.
+    axis: Mesh axis that splits the columns; None if they are not split.
   """
   other = (groups >= 0) & (items != row[:, None])
   sibling = other & (groups == row_group[:, None])

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 CUTOFFS = (1, 5, 10, 100)
-# Bounds of the moment-to-video length ratio that papers report by.
+# Bins of the moment-to-video length ratio in the papers.
 RATIO_BINS = ((0.0, 0.2), (0.2, 0.4), (0.4, 1.0))
 
 
@@ -26,7 +26,7 @@ def recall(ranks: Int[np.ndarray, ' n']) -> dict[str, float]:
 def summary(ranks: Int[np.ndarray, ' n']) -> dict[str, float]:
   """Returns `recall` with MedR, MeanR and mAP (mean of 100 / rank).
 
-  Every value is NaN where there is no query.
+  All values are NaN without queries.
   """
   if not len(ranks):
     names = [*(f'R@{k}' for k in CUTOFFS), 'SumR', 'MedR', 'MeanR', 'mAP']
@@ -56,7 +56,7 @@ def by_moment_ratio(
     return {}
   out = {}
   for low, high in RATIO_BINS:
-    # A moment may run past the stated duration: the last bin takes it.
+    # A moment may exceed the stated duration: it is in the last bin.
     last = high == RATIO_BINS[-1][1]
     inside = (ratios > low) & ((ratios <= high) | last)
     values = summary(ranks[inside]) if inside.any() else {}
@@ -76,7 +76,7 @@ def format_table(
   """Returns an aligned text table of metrics, one row per entry.
 
   Args:
-    rows: {label: metrics}; a metric that a row lacks is shown as '-'.
+    rows: {label: metrics}; missing metrics are shown as '-'.
     columns: Names of the metrics; the recalls if empty.
   """
   columns = columns or (*(f'R@{k}' for k in CUTOFFS), 'SumR')

@@ -1,4 +1,4 @@
-"""What several seeds of a method say, and whether two methods differ."""
+"""Mean and spread over seeds, and the difference of two methods."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
   """Returns {'mean', 'std', 'values'}; `std` is the sample standard deviation,
-  None of a single value."""
+  None for a single value."""
   std = float(np.std(values, ddof=1)) if len(values) > 1 else None
   return {'mean': float(np.mean(values)), 'std': std, 'values': [*values]}
 
@@ -18,8 +18,8 @@ def difference(
 ) -> tuple[float, float | None]:
   """Returns the difference of the means and its standard error.
 
-  The runs are independent: a seed draws other numbers in another model. The
-  error is None if one side has a single value.
+  Runs count as independent: the same seed draws other numbers in another
+  model. The error is None if one side has a single value.
   """
   change = float(np.mean(ours) - np.mean(theirs))
   if min(len(ours), len(theirs)) < 2:

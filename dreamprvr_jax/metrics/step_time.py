@@ -10,9 +10,9 @@ def median_step(rows: Iterable[Mapping[str, Any]]) -> float | None:
   """Returns the median seconds of a step; None if too little is logged.
 
   A row's `seconds_per_step` is the mean since its epoch began, or since the
-  run was continued. What lies between two rows of an epoch counts, so that
-  the steps up to an epoch's first row, among which are those that compile, do
-  not. With one row an epoch, the epochs after the first count.
+  run was continued. Only steps between two rows of an epoch count, which
+  leaves out those that compile. With one row per epoch, the epochs after the
+  first count.
 
   Args:
     rows: Rows of kind 'train' and 'eval' in the order of writing.
@@ -31,7 +31,7 @@ def median_step(rows: Iterable[Mapping[str, Any]]) -> float | None:
         (r['step'] - began) * r['seconds_per_step'] for r in (before, row)
       ]
       found.append((spent[1] - spent[0]) / steps)
-  # Of a continued epoch the clock began later than the epoch did.
+  # In a continued epoch the clock started later than the epoch.
   found = [seconds for seconds in found if seconds > 0]
   found = found or [r['seconds_per_step'] for r in train if r['epoch'] > 1]
   return statistics.median(found) if found else None

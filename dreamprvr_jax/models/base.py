@@ -1,15 +1,8 @@
-"""What every retrieval model of the family shares.
+"""What the retrieval models of the family share.
 
-A model is a Flax module with four methods:
-  encode_query(words, word_mask, train) -> (n, d) pooled queries
-  encode_video(clip_features, frame_features, frame_mask, clip_sizes, train)
-    -> VideoEncoding; the sizes are None but for corpora of merged clips
-  score(queries, videos) -> BranchScores (cosine)
-  __call__(batch, train) -> RetrievalOutput for the objective
-and two plain fields, `clip_weight` and `frame_weight`, that fuse the branches.
-Evaluation, search and the training loop know nothing else of it.
-`RetrievalModel` has all of them; a model adds its parts in `setup` and says in
-`encode_branches` how tokens come about.
+`RetrievalModel` implements the contract of `models.contract.Model`. A model
+adds its parts in `setup` and computes its tokens in `encode_branches`; what
+differs further is a method to override.
 """
 
 from typing import Any
@@ -17,13 +10,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers.blocks import AttentionBlock, ProjectedAttentionBlock
 from dreamprvr_jax.layers.pooling import ScoredPooling
 from dreamprvr_jax.layers.projection import TokenInput
+from dreamprvr_jax.models.outputs import RetrievalOutput, ScorePair
 from dreamprvr_jax.numerics import inverse_norm
 from dreamprvr_jax.types import (
   Batch,
@@ -37,61 +30,27 @@ from dreamprvr_jax.types import (
 BLOCKS = {'plain': ProjectedAttentionBlock, 'feed_forward': AttentionBlock}
 
 
-@struct.dataclass
-class RetrievalOutput:
-  """What the losses of the family read; all float32.
+class RetrievalModel(nn.Module, kw_only=True):
+  """The common part of the models; sizes are plain fields.
 
-  A field is None where a model has nothing of the kind.
+  A field has no default here: its value is in the config
+  (`configs/models/family.py`, and `config.data` for the lengths).
   """
 
-  similarities: Any  # Similarities of (n, b)
-  text_queries: Any  # (n, d) the encoding that the text losses see
-  videos: Any  # VideoEncoding
-  guided: Any = None  # GuidedScores
-  mean_queries: Any = None  # (b, d) text_queries, averaged per video
-  mu: Any = None  # (b, d)
-  logvar: Any = None  # (b, d)
-  noise: Any = None  # (b, r, d)
-  predicted_noise: Any = None  # (t, b, r, d)
-  cone: Any = None  # ConePoints
-  interaction: Any = None  # (n, b) scaled scores of DiffusionRet's loss
-  aligned: Any = None  # (clip tokens, frame tokens) in the space of alignment
-
-
-@struct.dataclass
-class GuidedScores:
-  """Scores (n, n) of captions with each caption's video as it sees it."""
-
-  cosine: Any
-  raw: Any
-
-
-@struct.dataclass
-class ConePoints:
-  """Space coordinates of both sides of the cone loss, and the curvature."""
-
-  videos: Any  # (b, d)
-  captions: Any  # (n, d)
-  curvature: Any  # ()
-
-
-class RetrievalModel(nn.Module):
-  """The common part of the models; sizes are plain fields."""
-
-  width: int = 384
-  num_heads: int = 4
-  num_clips: int = 32
-  max_frames: int = 128
-  max_words: int = 30
-  input_dropout: float = 0.0
-  dropout: float = 0.0
-  query_encodings: int = 2
-  clip_weight: float = 0.7
-  frame_weight: float = 0.3
-  dtype: DType = jnp.float32
+  width: int
+  num_heads: int
+  num_clips: int
+  max_frames: int
+  max_words: int
+  input_dropout: float
+  dropout: float
+  query_encodings: int
+  clip_weight: float
+  frame_weight: float
+  dtype: DType
 
   def provided(self) -> set[str]:
-    """Returns what the losses may ask for; see `objectives.terms`."""
+    """Returns the names of what losses may read; see `RetrievalOutput`."""
     return {'clip_scores', 'frame_scores', 'queries', 'clip_tokens'}
 
   def add_inputs(self, block: str = 'feed_forward') -> None:
@@ -101,7 +60,7 @@ class RetrievalModel(nn.Module):
         f'query_encodings is 1 or 2 per step, not {self.query_encodings}'
       )
     self.query = self.new_query_encoder(block)
-    # The clip position table has as many rows as the frame one, as released;
+    # As released, the clip position table has as many rows as the frame table;
     # only the first `num_clips` are used.
     token_input = lambda: TokenInput(
       self.width, self.max_frames, self.input_dropout, self.dtype
@@ -122,8 +81,21 @@ class RetrievalModel(nn.Module):
     )
 
   def pooled(self, queries: Float[Array, '... d']) -> Float[Array, '... d']:
-    """Returns the one vector of each encoded query that stands for it."""
+    """Returns the one vector of each encoded query; here the query itself."""
     return queries
+
+  def constrain(self, params: Any) -> Any:
+    """Returns the parameters within their bounds; here there are none."""
+    return params
+
+  @property
+  def scores_best_tokens(self) -> bool:
+    """Whether a branch's score is the best cosine of the query with a token."""
+    kind = type(self)
+    return (
+      kind.score is RetrievalModel.score
+      and kind.compare is RetrievalModel.compare
+    )
 
   def encode_branches(
     self,
@@ -134,7 +106,8 @@ class RetrievalModel(nn.Module):
     *,
     train: bool,
   ) -> tuple[VideoEncoding, Any]:
-    """Returns the tokens of a batch of videos, and what the model keeps."""
+    """Returns the tokens of a batch of videos, and intermediate values that the
+    model's `__call__` uses; None without any."""
     raise TypeError(f'{type(self).__name__} does not define encode_branches')
 
   def encode_query(
@@ -161,6 +134,19 @@ class RetrievalModel(nn.Module):
       clip_features, frame_features, frame_mask, clip_sizes, train=train
     )[0]
 
+  def encode_video_and_registers(
+    self,
+    clip_features: Float[Array, 'b c e'],
+    frame_features: Float[Array, 'b f e'],
+    frame_mask: Bool[Array, 'b f'],
+    clip_sizes: Int[Array, 'b c'] | None = None,
+  ) -> tuple[VideoEncoding, Float[Array, 'b r d'] | None]:
+    """Returns the tokens of a batch of videos, and None for registers."""
+    videos = self.encode_video(
+      clip_features, frame_features, frame_mask, clip_sizes
+    )
+    return videos, None
+
   def score(
     self, queries: Float[Array, 'n d'], videos: VideoEncoding
   ) -> BranchScores:
@@ -176,7 +162,8 @@ class RetrievalModel(nn.Module):
   def encode_batch(
     self, batch: Batch, *, train: bool
   ) -> tuple[RetrievalOutput, Any]:
-    """Returns the output that all models have, and what the model keeps.
+    """Returns the output that all models have, and the intermediate values of
+    `encode_branches`.
 
     In training most released programs encode the queries twice, with
     independent dropout: once for the text losses, once for the scores
@@ -197,15 +184,17 @@ class RetrievalModel(nn.Module):
       batch.clip_sizes,
       train=train,
     )
+    found = self.compare(queries, videos)
     output = RetrievalOutput(
-      similarities=self.compare(queries, videos),
       text_queries=self.pooled(text_queries),
       videos=videos,
+      clip_scores=ScorePair(found.cosine.clip, found.raw.clip),
+      frame_scores=ScorePair(found.cosine.frame, found.raw.frame),
     )
     return output, kept
 
   def __call__(self, batch: Batch, *, train: bool = False) -> RetrievalOutput:
-    """Returns everything that the objective needs of one batch."""
+    """Returns what the losses read of a batch."""
     return self.encode_batch(batch, train=train)[0]
 
 
@@ -249,7 +238,8 @@ def token_scores(
   positions, so a zero (padded) token scores 0
   (docs/method.md, "Cosine and raw scores").
   """
-  # Queries last: as they lie, tokens are the left side of one large product.
+  # Queries last: tokens are then the left side of one large product, without
+  # a transposed copy.
   products = jnp.einsum(
     'bsd,nd->bsn', tokens, queries, preferred_element_type=jnp.float32
   )

@@ -1,7 +1,7 @@
-"""Models whose branches are one consolidation layer each."""
+"""Models with one consolidation layer per branch."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,35 +11,35 @@ from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers.linear import linear
 from dreamprvr_jax.models import base
 from dreamprvr_jax.models.consolidation import ConsolidationLayer
+from dreamprvr_jax.models.outputs import AlignedTokens, RetrievalOutput
 from dreamprvr_jax.types import Batch, VideoEncoding
 
 
-class ConsolidatedModel(base.RetrievalModel):
-  """GMMFormer v2 (arXiv 2405.13824), and what its successors build on.
+class ConsolidatedModel(base.RetrievalModel, kw_only=True):
+  """The common part of GMMFormer v2 and its successors.
 
-  With `learned_token` one trained token asks every block for its weight, in
-  both branches; without, the mean of the blocks' tokens does. `alignment`
-  adds the map into the space where MSC aligns both branches,
-  `proportional_attention` lets a merged clip count by its size.
+  With `learned_token` a trained token queries every block for its weight, in
+  both branches; without it, the mean of the blocks' tokens does. `alignment`
+  adds the map into the space where MSC aligns both branches. With
+  `proportional_attention` a merged clip counts by its size.
   """
 
-  block_widths: tuple[float, ...] = (0.0, 0.5, 1.0, 5.0, 10.0, 3.0, 0.1, 8.0)
-  lorentz_widths: tuple[float, ...] = ()
-  lorentz_dim: int = 127
-  lorentz_window: str = 'distances'
-  merge_temperature: float = 0.6
-  learned_token: bool = True
-  alignment: bool = False
-  proportional_attention: bool = False
-  parallel_execution: str = 'batched'
-  remat: bool = False
+  block_widths: tuple[float, ...]
+  merge_temperature: float
+  alignment: bool
+  proportional_attention: bool
+  parallel_execution: str
+  remat: bool
+
+  # A property of the model, not a key of its config.
+  learned_token: ClassVar[bool] = True
 
   def setup(self):
     self.add_inputs()
     self.add_encoders()
 
   def provided(self) -> set[str]:
-    """Returns what the losses may ask for."""
+    """Returns the names of what losses may read."""
     found = super().provided()
     return found | {'alignment'} if self.alignment else found
 
@@ -54,9 +54,7 @@ class ConsolidatedModel(base.RetrievalModel):
       self.parallel_execution,
       self.remat,
       self.dtype,
-      self.lorentz_widths,
-      self.lorentz_dim,
-      self.lorentz_window,
+      **self.lorentz_blocks(),
     )
     self.clip_encoder = encoder()
     self.frame_encoder = encoder()
@@ -67,25 +65,30 @@ class ConsolidatedModel(base.RetrievalModel):
     if self.alignment:
       self.aligner = linear(self.width, self.dtype)
 
+  def lorentz_blocks(self) -> dict[str, Any]:
+    """Returns the options of `ConsolidationLayer` for Lorentz blocks; empty
+    without any."""
+    return {}
+
   def encode_batch(
     self, batch: Batch, *, train: bool
-  ) -> tuple[base.RetrievalOutput, Any]:
+  ) -> tuple[RetrievalOutput, Any]:
     """See `base.RetrievalModel`."""
     output, kept = super().encode_batch(batch, train=train)
     if self.alignment:
       videos = output.videos
-      aligned = tuple(
-        self.aligner(tokens).astype(jnp.float32)
-        for tokens in (videos.clip_tokens, videos.frame_tokens)
+      project = lambda tokens: self.aligner(tokens).astype(jnp.float32)
+      aligned = AlignedTokens(
+        project(videos.clip_tokens), project(videos.frame_tokens)
       )
-      output = dataclasses.replace(output, aligned=aligned)
+      output = dataclasses.replace(output, alignment=aligned)
     return output, kept
 
   def further_tokens(
     self, clips: Float[Array, 'b c d'], *, train: bool
   ) -> tuple[Float[Array, 'b r d'] | None, Any]:
-    """Returns tokens that both branches attend to besides their own, and what
-    the model keeps of making them.
+    """Returns further tokens that both branches attend to, and the state that
+    `encode_branches` hands on; here None.
 
     Args:
       clips: The clip branch's input tokens.
@@ -97,7 +100,7 @@ class ConsolidatedModel(base.RetrievalModel):
   def encode_branches(
     self, clip_features, frame_features, frame_mask, clip_sizes=None, *, train
   ):
-    """See `base.RetrievalModel`; keeps what `further_tokens` keeps."""
+    """See `base.RetrievalModel`; hands on the state of `further_tokens`."""
     clips = self.clip_input(clip_features, train=train)
     frames = self.frame_input(frame_features, train=train)
     registers, kept = self.further_tokens(clips, train=train)
@@ -122,29 +125,36 @@ class ConsolidatedModel(base.RetrievalModel):
     return videos, kept
 
 
+class LorentzModel(ConsolidatedModel, kw_only=True):
+  """A consolidated model that may have parallel blocks in the Lorentz model of
+  hyperbolic space."""
+
+  lorentz_widths: tuple[float, ...]
+  lorentz_dim: int
+  lorentz_window: str
+
+  def lorentz_blocks(self) -> dict[str, Any]:
+    """Returns the options of `ConsolidationLayer` for Lorentz blocks."""
+    return {
+      'lorentz_widths': self.lorentz_widths,
+      'lorentz_dim': self.lorentz_dim,
+      'lorentz_window': self.lorentz_window,
+    }
+
+
 class GMMFormerV2(ConsolidatedModel):
-  """GMMFormer v2: the consolidated model as it is."""
+  """GMMFormer v2 (arXiv 2405.13824): the consolidated model as it is."""
 
 
 class Holmes(ConsolidatedModel):
   """Holmes (ICML 2026, arXiv 2605.06083): a mean token, evidential losses.
 
-  The released program's learned token, which nothing reads, is left out.
+  The released program also has a learned token, which it never reads.
   """
 
-  block_widths: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-  learned_token: bool = False
-  clip_weight: float = 0.6
-  frame_weight: float = 0.4
+  learned_token: ClassVar[bool] = False
 
 
 class MSC(ConsolidatedModel):
   """MSC (NeurIPS 2025, arXiv 2510.27432): clips of merged frames, whose size
   counts in attention, aligned with the frames in training."""
-
-  max_words: int = 77
-  query_encodings: int = 1
-  alignment: bool = True
-  proportional_attention: bool = True
-  clip_weight: float = 0.4
-  frame_weight: float = 0.6

@@ -19,9 +19,9 @@ class ConsolidationLayer(nn.Module):
 
   Source: docs/method.md, "Consolidation layer" (TC). HLFormer adds blocks in
   the Lorentz model (`lorentz_widths`), MSC the sizes of merged clips
-  (`key_bias`), DreamPRVR registers (its "register-augmented block"). Registers
-  are read by the video's tokens and dropped afterwards, so theirs are keys and
-  values only: what a register would read itself is not computed.
+  (`key_bias`), DreamPRVR registers (its "register-augmented block"). The
+  video's tokens read the registers, which are then dropped: registers are keys
+  and values only, and are no queries.
   """
 
   widths: tuple[float, ...]
@@ -29,12 +29,13 @@ class ConsolidationLayer(nn.Module):
   input_dropout: float
   dropout: float
   temperature: float
-  execution: str = 'batched'
-  remat: bool = False
-  dtype: DType = jnp.float32
+  execution: str
+  remat: bool
+  dtype: DType
+  # Without widths there are no Lorentz blocks, and no use for the other two.
   lorentz_widths: tuple[float, ...] = ()
-  lorentz_dim: int = 127
-  lorentz_window: str = 'distances'
+  lorentz_dim: int = 0
+  lorentz_window: str = ''
 
   @nn.compact
   def __call__(
@@ -53,7 +54,8 @@ class ConsolidationLayer(nn.Module):
       tokens: Clip or frame tokens.
       mask: Real tokens; None if all of them are.
       registers: Further tokens to attend to, or None.
-      token: What asks each block for its weight; None: the mean token.
+      token: The token that queries each block for its weight; None for the
+        mean token.
       key_bias: Added to the logits of the Euclidean blocks, per key.
       train: Whether dropout is on.
     """
@@ -98,7 +100,7 @@ class ConsolidationLayer(nn.Module):
 def key_mask(
   mask: Bool[Array, 'b s'] | None, num_registers: int
 ) -> Bool[Array, 'b 1 k'] | None:
-  """Returns what a video token attends: real video tokens and all registers.
+  """Returns the keys of a video token: real video tokens and all registers.
 
   k = s + num_registers; None if nothing is masked.
   """

@@ -4,7 +4,6 @@ transformer and weighted token-wise interaction.
 Source: docs/method.md, "Token-frame retriever".
 """
 
-import dataclasses
 import math
 
 import flax.linen as nn
@@ -16,50 +15,46 @@ from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers.linear import linear
 from dreamprvr_jax.layers.temporal import TemporalTransformer
 from dreamprvr_jax.models import base
+from dreamprvr_jax.models.outputs import RetrievalOutput
 from dreamprvr_jax.numerics import MASKED, l2_normalize
 from dreamprvr_jax.types import (
   Batch,
   BranchScores,
   DType,
-  Similarities,
   VideoEncoding,
 )
 
-# CLIP's logit scale begins near it, and never exceeds it.
+# Initial value and upper bound of CLIP's logit scale.
 _MOST_LOGIT_SCALE = math.log(100.0)
 
 
-class DiffusionRet(base.RetrievalModel):
-  """Every token looks for its best frame, every frame for its best token.
+class DiffusionRet(base.RetrievalModel, kw_only=True):
+  """The score compares every token with its best frame, every frame with its
+  best token.
 
-  A query is one row: the vector that stands for it (of its last token, which
-  of CLIP is the end of text), then the vectors of its tokens end to end, zero
-  where there is none; (1 + l) d numbers. The two halves of the score are the
-  'clip' branch (tokens) and the 'frame' branch (frames). A video's clip
-  tokens are its clips as they were stored; no score reads them.
+  A query is one row of (1 + l) d numbers: the pooled vector, which is that of
+  its last token (CLIP's end of text), then the vectors of its tokens end to
+  end, zero for padding. The two halves of the score are the 'clip' branch
+  (tokens) and the 'frame' branch (frames). A video's clip tokens are its clips
+  as they were stored; no score reads them.
 
-  Features of another width than `width` are projected; those of CLIP are
-  taken as they are, as released.
+  Features of another width than `width` are projected; features of that width
+  are used unchanged, as released.
   """
 
-  width: int = 512
-  num_heads: int = 8
-  num_layers: int = 4
-  num_positions: int = 77
-  query_encodings: int = 1
-  clip_weight: float = 0.5
-  frame_weight: float = 0.5
+  num_layers: int
+  num_positions: int
 
   def provided(self) -> set[str]:
-    """Returns what the losses may ask for."""
+    """Returns the names of what losses may read."""
     return {'queries', 'interaction'}
 
   def setup(self):
     if self.max_frames > self.num_positions:
       raise UserError(
         f'config.data.max_frames is {self.max_frames}, but the model has '
-        f'{self.num_positions} positions; lower the one or raise the other '
-        '(config.model.num_positions)'
+        f'{self.num_positions} positions; lower it or raise '
+        'config.model.num_positions'
       )
     self.text_input = Fitting(self.width, self.dtype)
     self.video_input = Fitting(self.width, self.dtype)
@@ -93,31 +88,31 @@ class DiffusionRet(base.RetrievalModel):
     return found.reshape(len(found), -1)
 
   def pooled(self, queries: Float[Array, '... q']) -> Float[Array, '... d']:
-    """Returns the one vector of each query that stands for all of it."""
+    """Returns the vector of each query's last token."""
     return queries[..., : self.width]
 
   def encode_branches(
     self, clip_features, frame_features, frame_mask, clip_sizes=None, *, train
   ):
-    """See `base.RetrievalModel`; keeps nothing."""
+    """See `base.RetrievalModel`."""
     del clip_sizes, train
     frames = self.temporal(self.video_input(frame_features), frame_mask)
-    # Masked wherever it could matter; zero like everywhere else.
+    # Padded frames are masked wherever they are read; zero as in all models.
     frames = jnp.where(frame_mask[..., None], frames, 0)
     clips = self.video_input(clip_features)
     return VideoEncoding(clips, frames, frame_mask), None
 
-  def compare(
+  def score(
     self, queries: Float[Array, 'n q'], videos: VideoEncoding
-  ) -> Similarities:
-    """Returns both halves of the score, (n, b); there is no raw one."""
+  ) -> BranchScores:
+    """Returns both halves of the score, (n, b), float32."""
     tokens = queries.reshape(len(queries), -1, self.width)[:, 1:]
     real = jnp.any(tokens != 0, axis=-1)
     of_tokens = self.text_gate(tokens, real)
     of_frames = self.video_gate(videos.frame_tokens, videos.frame_mask)
     tokens = l2_normalize(tokens).astype(videos.frame_tokens.dtype)
 
-    # One video at a time, computed again for the gradient: a query and a
+    # One video at a time, recomputed for the gradient, since a query and a
     # video have l x f products.
     @jax.checkpoint
     def one(video):
@@ -128,8 +123,8 @@ class DiffusionRet(base.RetrievalModel):
         l2_normalize(frames),
         preferred_element_type=jnp.float32,
       )
-      # A masked pair counts as 0, not as nothing, as in the released program
-      # (docs/method.md, "Token-frame retriever").
+      # A masked pair counts as 0 in the maxima, as released (docs/method.md,
+      # "Token-frame retriever").
       products = products * (real[..., None] & mask)
       return (
         jnp.einsum('nl,nl->n', of_tokens, jnp.max(products, axis=2)),
@@ -139,23 +134,27 @@ class DiffusionRet(base.RetrievalModel):
     by_token, by_frame = jax.lax.map(
       one, (videos.frame_tokens, videos.frame_mask, of_frames)
     )
-    scores = BranchScores(clip=by_token.T, frame=by_frame.T)
-    return Similarities(cosine=scores, raw=BranchScores(None, None))
+    return BranchScores(clip=by_token.T, frame=by_frame.T)
 
-  def __call__(
-    self, batch: Batch, *, train: bool = False
-  ) -> base.RetrievalOutput:
-    """Returns everything that the objective needs of one batch."""
-    output = self.encode_batch(batch, train=train)[0]
-    scores = output.similarities.cosine
+  def __call__(self, batch: Batch, *, train: bool = False) -> RetrievalOutput:
+    """Returns what the losses read of a batch."""
+    queries = self.encode_query(
+      batch.word_features, batch.word_mask, train=train
+    )
+    videos = self.encode_video(
+      batch.clip_features, batch.frame_features, batch.frame_mask, train=train
+    )
+    scores = self.score(queries, videos)
     whole = self.clip_weight * scores.clip + self.frame_weight * scores.frame
-    return dataclasses.replace(
-      output, interaction=jnp.exp(self.log_scale) * whole
+    return RetrievalOutput(
+      text_queries=self.pooled(queries),
+      videos=videos,
+      interaction=jnp.exp(self.log_scale) * whole,
     )
 
 
 class Fitting(nn.Module):
-  """Features as they are, or projected if they are of another width."""
+  """Projects features of another width; leaves others unchanged."""
 
   width: int
   dtype: DType = jnp.float32

@@ -1,40 +1,39 @@
 """DreamPRVR (CVPR 2026, arXiv 2604.03653): imagine, then concentrate."""
 
 import dataclasses
-from typing import Any
+from typing import ClassVar
 
 import jax
 from jaxtyping import Array, Float
 
 from dreamprvr_jax.models import base
-from dreamprvr_jax.models.consolidated import ConsolidatedModel
+from dreamprvr_jax.models.consolidated import LorentzModel
+from dreamprvr_jax.models.outputs import (
+  NoisePrediction,
+  RetrievalOutput,
+)
 from dreamprvr_jax.models.perturbation import perturb_queries
-from dreamprvr_jax.models.registers import RegisterGenerator
-from dreamprvr_jax.types import Batch
-
-# 0: the block without a Gaussian window.
-WIDTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+from dreamprvr_jax.models.registers import RegisterGenerator, Registers
+from dreamprvr_jax.types import Batch, VideoEncoding
 
 
-class DreamPRVR(ConsolidatedModel):
+class DreamPRVR(LorentzModel, kw_only=True):
   """The model; sizes are plain fields, their names the paper's terms."""
 
-  block_widths: tuple[float, ...] = WIDTHS
-  learned_token: bool = False
-  num_registers: int = 4
-  register_source: str = 'diffusion'
-  register_start: str = 'mean'
-  diffusion_steps: int = 10
-  diffusion_layers: int = 2
-  time_embedding: str = 'released'
-  sampling_method: str = 'ddpm'
-  sampling_steps: int = 0
-  perturbation_scale: float = 0.1
-  clip_weight: float = 0.6
-  frame_weight: float = 0.4
+  num_registers: int
+  register_source: str
+  register_start: str
+  diffusion_steps: int
+  diffusion_layers: int
+  time_embedding: str
+  sampling_method: str
+  sampling_steps: int
+  perturbation_scale: float
+
+  learned_token: ClassVar[bool] = False
 
   def provided(self) -> set[str]:
-    """Returns what the losses may ask for."""
+    """Returns the names of what losses may read."""
     return super().provided() | {'sampler', 'estimator'}
 
   def setup(self):
@@ -62,8 +61,8 @@ class DreamPRVR(ConsolidatedModel):
     *,
     train: bool = False,
     perturbation_draws: Float[Array, '2 b r d'] | None = None,
-  ) -> base.RetrievalOutput:
-    """Returns everything that the objective needs of one batch.
+  ) -> RetrievalOutput:
+    """Returns what the losses read of a batch.
 
     The text losses and the diffusion target see one encoding of the queries,
     the scores another.
@@ -76,32 +75,52 @@ class DreamPRVR(ConsolidatedModel):
         None.
     """
     output, registers = self.encode_batch(batch, train=train)
-    mean_queries = base.mean_per_video(output.text_queries, batch)
-    predicted = mu = logvar = noise = None
-    if registers is not None:
-      mu, logvar, noise = registers.mu, registers.logvar, registers.noise
-    if registers is not None and noise is not None:
-      if perturbation_draws is None:
-        perturbation_draws = jax.random.normal(
-          self.make_rng('perturbation'), (2, *noise.shape)
-        )
-      target = perturb_queries(
-        mean_queries, *perturbation_draws, scale=self.perturbation_scale
-      )
-      predicted = self.registers.predict_noise(registers, target)
+    if registers is None:
+      return output
     return dataclasses.replace(
       output,
-      mean_queries=mean_queries,
-      mu=mu,
-      logvar=logvar,
-      noise=noise,
-      predicted_noise=predicted,
+      sampler=registers.gaussian,
+      estimator=self._prediction(
+        registers,
+        base.mean_per_video(output.text_queries, batch),
+        perturbation_draws,
+      ),
     )
+
+  def encode_video_and_registers(
+    self, clip_features, frame_features, frame_mask, clip_sizes=None
+  ) -> tuple[VideoEncoding, Float[Array, 'b r d'] | None]:
+    """Returns the tokens of a batch of videos, and the registers."""
+    videos, registers = self.encode_branches(
+      clip_features, frame_features, frame_mask, clip_sizes, train=False
+    )
+    return videos, None if registers is None else registers.tokens
+
+  def _prediction(
+    self,
+    registers: Registers,
+    mean_queries: Float[Array, 'b d'],
+    draws: Float[Array, '2 b r d'] | None,
+  ) -> NoisePrediction | None:
+    """Returns the noise that the estimator finds; None without estimator."""
+    inputs = registers.diffusion
+    if inputs is None:
+      return None
+    noise = inputs.noise
+    if draws is None:
+      draws = jax.random.normal(
+        self.make_rng('perturbation'), (2, *noise.shape)
+      )
+    target = perturb_queries(
+      mean_queries, *draws, scale=self.perturbation_scale
+    )
+    predicted = self.registers.predict_noise(inputs, target)
+    return NoisePrediction(mean_queries, noise, predicted)
 
   def further_tokens(
     self, clips: Float[Array, 'b c d'], *, train: bool
-  ) -> tuple[Float[Array, 'b r d'] | None, Any]:
-    """Returns the registers, as tokens and with all that led to them."""
+  ) -> tuple[Float[Array, 'b r d'] | None, Registers | None]:
+    """Returns the registers as tokens, and all that their losses need."""
     if not self.num_registers:
       return None, None
     registers = self.registers(clips, train=train)

@@ -1,10 +1,10 @@
 """DiffusionRet's generators: the scores of a list of candidates, denoised.
 
 For one query and n candidates a generator turns n noisy scores into n clean
-ones. What depends neither on the scores nor on the step is computed once per
-list (`terms`), what depends on the step alone once per model (`step_terms`);
-`denoise` adds the rest, which is small (docs/method.md, "Generators"). No norm,
-no dropout, one head, float32.
+ones. `terms` computes once per list what depends neither on the scores nor on
+the step, `step_terms` once per model what depends on the step alone; `denoise`
+adds the rest, which is small (docs/method.md, "Generators"). One head, float32,
+no norm, no dropout.
 """
 
 from typing import Any
@@ -26,26 +26,26 @@ FEATURE_NORMS = ('raw', 'unit', 'scaled')
 
 @struct.dataclass
 class ListTerms:
-  """What a list keeps for all steps; axis n: its candidates."""
+  """Terms of a list that are the same in all steps; axis n: candidates."""
 
-  candidates: Any  # (b, n, d) U_a of videos, y_a of texts
-  content: Any  # (b, n) part of the logits
-  hidden: Any  # (b, n, 2d) part of the decoder
-  mask: Any  # (b, n) bool, real candidates
-  pooled: Any = None  # (b, n, d) the query video as each text sees it
+  candidates: Float[Array, 'b n d']  # U_a of videos, y_a of texts
+  content: Float[Array, 'b n']  # part of the logits
+  hidden: Float[Array, 'b n w']  # part of the decoder; w = 2d
+  mask: Bool[Array, 'b n']  # real candidates
+  pooled: Float[Array, 'b n d'] | None = None  # the video as each text sees it
 
 
 @struct.dataclass
 class StepTerms:
-  """What a step keeps for all lists; indexed by the step's number."""
+  """Terms of a step that are the same for all lists, by step number."""
 
-  key: Any  # (t, d) what candidates are compared with
-  pooled_key: Any  # (t, d) what `pooled` is compared with
-  hidden: Any  # (t, 2d) part of the decoder
+  key: Float[Array, 't d']  # compared with the candidates
+  pooled_key: Float[Array, 't d']  # compared with `pooled`
+  hidden: Float[Array, 't w']  # part of the decoder; w = 2d
 
 
 class Map(nn.Module):
-  """Kernel and bias of a linear map, whose products are taken apart here."""
+  """A linear map whose kernel and bias are also used on their own."""
 
   inputs: int
   outputs: int
@@ -64,25 +64,25 @@ class Map(nn.Module):
 
 
 class ScoreGenerator(nn.Module):
-  """What both directions share.
+  """The common part of both directions.
 
   Attributes:
     width: d.
     num_steps: T, length of the diffusion process.
     pool_temperature: Divides the logits of the pooling over frames.
-    mask_mode: Whether padding is taken out of that softmax 'before' it, or
-      'after' it without normalising again (released).
-    feature_norm: Of queries and frames: 'raw' (released), 'unit', or 'scaled'
-      to `feature_scale`.
+    mask_mode: Whether padding is removed 'before' that softmax, or 'after' it
+      without normalising again (released).
+    feature_norm: Norm of queries and frames: 'raw' (unchanged, released),
+      'unit', or 'scaled' to `feature_scale`.
     feature_scale: Norm of 'scaled' features.
   """
 
   width: int
-  num_steps: int = 50
-  pool_temperature: float = 1.0
-  mask_mode: str = 'before'
-  feature_norm: str = 'scaled'
-  feature_scale: float = 10.0
+  num_steps: int
+  pool_temperature: float
+  mask_mode: str
+  feature_norm: str
+  feature_scale: float
 
   def setup(self):
     for what, value, known in (
@@ -119,7 +119,8 @@ class ScoreGenerator(nn.Module):
 
     Args:
       x: Noisy scores.
-      steps: Of one step for all lists, leaves (d,), or one each, (b, d).
+      steps: Terms of one step for all lists, leaves (d,), or of one step per
+        list, (b, d).
       lists: From `terms`.
     """
     compare = lambda keys, key: jnp.sum(keys * key[..., None, :], axis=-1)
@@ -151,7 +152,7 @@ class ScoreGenerator(nn.Module):
   def terms(
     self, query: Any, candidates: Any, frame_mask: Any, mask: Any
   ) -> ListTerms:
-    """Returns the terms of some lists; each direction has its own."""
+    """Returns the terms of some lists; a direction defines them."""
     raise TypeError(f'{type(self).__name__} has no direction')
 
   @property
@@ -160,7 +161,7 @@ class ScoreGenerator(nn.Module):
     return self.decoder_0.kernel[: self.width]
 
   def _of_list(self, x: Float[Array, '*rows d']) -> Float[Array, '*rows w']:
-    """Returns what a mean of candidates adds to the decoder, less a bias."""
+    """Returns the decoder's part for a mean of candidates, without bias."""
     return self.v_proj(x) @ self.proj.kernel @ self._list_half
 
   def _of_candidates(
@@ -213,7 +214,12 @@ class TextToVideoGenerator(ScoreGenerator):
 
 
 class VideoToTextGenerator(ScoreGenerator):
-  """Scores of n texts for a video; docs/method.md, "Generators"."""
+  """Scores of n texts for a video; docs/method.md, "Generators".
+
+  No command uses it: this program retrieves videos. Released checkpoints have
+  both directions, and their authors trained and clipped both together, so the
+  golden updates need it.
+  """
 
   def terms(self, query, candidates, frame_mask, mask) -> ListTerms:
     """Returns the terms of some lists.
@@ -239,11 +245,12 @@ class VideoToTextGenerator(ScoreGenerator):
 
 
 class CrossAttentionScorer(nn.Module):
-  """The control: a query attends to each candidate's tokens, no diffusion.
+  """The control of the generator: a query attends to the tokens of each
+  candidate, without diffusion.
 
   A pre-norm block of as many parameters as a generator (10 d^2), and one
-  score per candidate. Called like `TextToVideoGenerator`; the noisy scores
-  and the step play no part.
+  score per candidate. It is called like `TextToVideoGenerator` but ignores the
+  noisy scores and the step.
   """
 
   width: int
@@ -267,7 +274,7 @@ class CrossAttentionScorer(nn.Module):
     query = query.astype(jnp.float32)
     frames = norm('frame_norm')(candidates.astype(jnp.float32))
     q = split(Map(d, d, name='q_proj')(norm('query_norm')(query)))
-    # One query: keys and values need not be made for every token.
+    # With one query, keys and values need not be computed for every token.
     keys = split(self._kernel('k_proj'))
     seen = jnp.einsum('bhk,dhk->bhd', q, keys)
     logits = jnp.einsum('bhd,bnfd->bnhf', seen, frames) * (d // heads) ** -0.5

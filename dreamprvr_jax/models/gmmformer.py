@@ -21,9 +21,9 @@ class GaussianLayer(nn.Module):
   widths: tuple[float, ...]
   num_heads: int
   dropout: float
-  execution: str = 'batched'
-  remat: bool = False
-  dtype: DType = jnp.float32
+  execution: str
+  remat: bool
+  dtype: DType
 
   @nn.compact
   def __call__(
@@ -47,18 +47,18 @@ class GaussianLayer(nn.Module):
     return jnp.mean(stacks, axis=0, dtype=jnp.float32).astype(self.dtype)
 
 
-class GMMFormer(base.RetrievalModel):
+class GMMFormer(base.RetrievalModel, kw_only=True):
   """Two Gaussian layers a branch; a video's frames become one vector.
 
-  `frame_length` says for which length the frames' tables are made: 'fixed',
-  `max_frames`, so that a video's vector depends on the video alone; 'batch',
-  the longest video of the batch, as released.
+  `frame_length` is the length that the frames' tables are made for. 'fixed':
+  `max_frames`, so that a video's vector depends on the video alone. 'batch':
+  the length of the longest video of the batch, as released.
   """
 
-  block_widths: tuple[float, ...] = (0.0, 0.5, 1.0, 5.0)
-  frame_length: str = 'fixed'
-  parallel_execution: str = 'batched'
-  remat: bool = False
+  block_widths: tuple[float, ...]
+  frame_length: str
+  parallel_execution: str
+  remat: bool
 
   def setup(self):
     if self.frame_length not in LENGTHS:
@@ -81,7 +81,7 @@ class GMMFormer(base.RetrievalModel):
   def encode_branches(
     self, clip_features, frame_features, frame_mask, clip_sizes=None, *, train
   ):
-    """See `base.RetrievalModel`; keeps nothing. There is one frame token."""
+    """See `base.RetrievalModel`; there is one frame token."""
     del clip_sizes
     clips = self.clip_input(clip_features, train=train)
     frames = self.frame_input(frame_features, train=train)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -11,24 +11,22 @@ from jaxtyping import Array, Float
 
 from dreamprvr_jax.layers.lorentz import curved_exponential
 from dreamprvr_jax.layers.pooling import ScoredPooling
-from dreamprvr_jax.models import base
-from dreamprvr_jax.models.consolidated import ConsolidatedModel
+from dreamprvr_jax.models.consolidated import LorentzModel
+from dreamprvr_jax.models.outputs import ConePoints, RetrievalOutput
 from dreamprvr_jax.types import Batch
 
-# Bounds of the logarithm of the curvature.
+# Bounds of the logarithm of the curvature, as released.
 _CURVATURE = (math.log(0.1), math.log(10.0))
 
 
-class HLFormer(ConsolidatedModel):
+class HLFormer(LorentzModel):
   """GMMFormer v2 with half of the blocks in the Lorentz model, a mean token,
   and points for the cone loss instead of a matching."""
 
-  block_widths: tuple[float, ...] = (0.0, 2.0, 4.0, 8.0)
-  lorentz_widths: tuple[float, ...] = (0.0, 2.0, 4.0, 8.0)
-  learned_token: bool = False
+  learned_token: ClassVar[bool] = False
 
   def provided(self) -> set[str]:
-    """Returns what the losses may ask for."""
+    """Returns the names of what losses may read."""
     return super().provided() | {'cone'}
 
   def setup(self):
@@ -36,10 +34,8 @@ class HLFormer(ConsolidatedModel):
     self.add_encoders()
     self.cone = ConeHead(self.width, self.dtype)
 
-  def __call__(
-    self, batch: Batch, *, train: bool = False
-  ) -> base.RetrievalOutput:
-    """Returns everything that the objective needs of one batch."""
+  def __call__(self, batch: Batch, *, train: bool = False) -> RetrievalOutput:
+    """Returns what the losses read of a batch."""
     output = super().__call__(batch, train=train)
     points = self.cone(
       output.text_queries, output.videos.clip_tokens, output.videos.frame_tokens
@@ -54,10 +50,10 @@ class HLFormer(ConsolidatedModel):
     """
 
     def bounded(path, value):
-      names = [str(getattr(key, 'key', key)) for key in path]
-      if names[-1] == 'exponent' or names[-1].endswith('_exponent'):
+      name = jax.tree_util.keystr(path[-1:], simple=True)
+      if name == 'exponent' or name.endswith('_exponent'):
         return jnp.minimum(value, 0.0)
-      if names[-1] == 'log_curvature':
+      if name == 'log_curvature':
         return jnp.clip(value, *_CURVATURE)
       return value
 
@@ -65,7 +61,7 @@ class HLFormer(ConsolidatedModel):
 
 
 class ConeHead(nn.Module):
-  """From queries and tokens to points in hyperbolic space."""
+  """Maps queries and tokens to points in hyperbolic space."""
 
   width: int
   dtype: Any = jnp.float32
@@ -76,15 +72,15 @@ class ConeHead(nn.Module):
     queries: Float[Array, 'n d'],
     clip_tokens: Float[Array, 'b c d'],
     frame_tokens: Float[Array, 'b f d'],
-  ) -> base.ConePoints:
+  ) -> ConePoints:
     scale = nn.initializers.constant(-0.5 * math.log(self.width))
     scalar = lambda name, init: self.param(name, init, ())
-    log_curvature = _held(
+    log_curvature = _bounded(
       scalar('log_curvature', nn.initializers.zeros), *_CURVATURE
     )
-    text = _held(scalar('text_exponent', scale), None, 0.0)
-    video = _held(scalar('video_exponent', scale), None, 0.0)
-    # Without mask, as released: padded frames are zero, and take weight.
+    text = _bounded(scalar('text_exponent', scale), None, 0.0)
+    video = _bounded(scalar('video_exponent', scale), None, 0.0)
+    # As released, without mask: padded frames are zero, but take weight.
     pool = lambda name, x: ScoredPooling(jnp.float32, name=name)(
       x.astype(jnp.float32), mask=jnp.ones(x.shape[:2], bool)
     )
@@ -92,14 +88,14 @@ class ConeHead(nn.Module):
     pooled = (pooled + pool('clip_pooling', clip_tokens)) / 2
     curvature = jnp.exp(log_curvature)
     self.sow('intermediates', 'pooled', pooled)
-    return base.ConePoints(
+    return ConePoints(
       videos=curved_exponential(pooled * jnp.exp(video), curvature),
       captions=curved_exponential(queries * jnp.exp(text), curvature),
       curvature=curvature,
     )
 
 
-def _held(
+def _bounded(
   x: Float[Array, ''], least: float | None, most: float | None
 ) -> Float[Array, '']:
   """Returns x within its bounds, with the gradient at the bound."""

@@ -24,14 +24,11 @@ from dreamprvr_jax.types import (
 
 
 class HolmesMulti(Holmes):
-  """Frames are met by the words one by one, clips by the pooled query.
+  """Frames are compared with each word, clips with the pooled query.
 
-  A query is one row: the pooled vector, then the vectors of its words end to
-  end, zero where there is no word; (1 + l) d numbers.
+  A query is one row of (1 + l) d numbers: the pooled vector, then the vectors
+  of its words end to end, zero for padding.
   """
-
-  clip_weight: float = 0.5
-  frame_weight: float = 0.5
 
   def setup(self):
     super().setup()
@@ -63,7 +60,7 @@ class HolmesMulti(Holmes):
     return found.reshape(len(found), -1).astype(jnp.float32)
 
   def pooled(self, queries: Float[Array, '... q']) -> Float[Array, '... d']:
-    """Returns the one vector of each query that stands for all of it."""
+    """Returns the pooled vector of each query."""
     return queries[..., : self.width]
 
   def compare(
@@ -86,9 +83,9 @@ class HolmesMulti(Holmes):
   ) -> Float[Array, 'n b']:
     """Returns the weighted sum over words of each word's best frame.
 
-    The weights come from the very tokens that are compared, so normalised
-    ones have other weights. Videos are taken one after the other and computed
-    again for the gradient: a caption and a video have l x f products.
+    The weights are computed from the given tokens, so normalised ones have
+    other weights. Videos are taken one at a time and recomputed for the
+    gradient, since a caption and a video have l x f products.
     """
     weights = self.word_weights(tokens)
 
@@ -103,7 +100,7 @@ class HolmesMulti(Holmes):
 
 
 class TokenQueryEncoder(nn.Module):
-  """`base.QueryEncoder`, and a second one that keeps the words apart; both
+  """`base.QueryEncoder`, and a second encoder with one vector per word; both
   share the position table."""
 
   width: int
@@ -152,8 +149,8 @@ class TokenQueryEncoder(nn.Module):
 
 
 class WordWeights(nn.Module):
-  """Softmax over the words of a query of a small net's output; padding, which
-  is zero, has no weight."""
+  """Weights of a query's words: a softmax of a small net's output. Padding,
+  which is zero, has weight 0."""
 
   dtype: DType = jnp.float32
 

@@ -1,4 +1,5 @@
-"""What the registers of a DreamPRVR look at, and the way that they go."""
+"""Attention of and to the registers of a DreamPRVR, and their path through
+the steps of sampling."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,13 +23,14 @@ from dreamprvr_jax.numerics import ATTENTION_PENALTY
 class RegisterAttention:
   """Attention weights of a batch of videos, means over heads; float32.
 
-  A row of `of_registers` sums to 1. The rows of the others sum to the share
-  that a token gives to the registers; the rest goes to the video's tokens.
+  A row of `of_registers` sums to 1. A row of the others sums to the share of
+  its attention that a token gives to registers; the rest goes to the video's
+  tokens.
   """
 
-  of_registers: Any  # (b, r, c) register queries to clip tokens
-  of_clips: Any  # (b, a, c, r) clip tokens to registers, by parallel block
-  of_frames: Any  # (b, a, f, r) frame tokens to registers
+  of_registers: Float[Array, 'b r c']  # register queries to clip tokens
+  of_clips: Float[Array, 'b a c r']  # clip tokens to registers, by block
+  of_frames: Float[Array, 'b a f r']  # frame tokens to registers, by block
 
 
 def register_attention(
@@ -38,13 +40,14 @@ def register_attention(
   frame_features: Float[Array, 'b f e'],
   frame_mask: Bool[Array, 'b f'],
 ) -> RegisterAttention:
-  """Returns who attends whom where registers are made and where they are read.
+  """Returns the attention that generates registers, and the attention of video
+  tokens to them.
 
-  The clip tokens that a register query looks at have passed a block of self
-  attention: each already knows of the others.
+  The clip tokens that a register query attends to have passed a block of self
+  attention, so each contains information of the others.
 
   Raises:
-    UserError: If the model has no registers that attend to anything.
+    UserError: If the model's registers do not come from a diffusion process.
   """
   _check(model)
   given: dict[str, Any] = {}
@@ -96,14 +99,16 @@ def register_path(
   registers = model.bind(variables).registers
   clips = model.bind(variables).clip_input(clip_features, train=False)
   made = registers(clips, train=False)
-  draw = registers._noise_source(len(clips), made.mu, made.logvar, train=False)
+  inputs = made.diffusion
+  assert inputs is not None
+  draw = registers.noise_source(len(clips), made.gaussian, train=False)
   estimator, estimator_variables = registers.estimator.unbind()
   return sampler.sample(
     registers.schedule,
     lambda x, term: estimator.apply(
-      estimator_variables, x, term, made.condition_terms
+      estimator_variables, x, term, inputs.condition_terms
     ),
-    made.noise,
+    inputs.noise,
     step_inputs=registers.estimator.step_terms(),
     noise=draw,
     method=model.sampling_method,
@@ -120,9 +125,8 @@ def caption_targets(
   caption_video: Int[Array, ' n'],
   draws: Float[Array, '2 b k d'],
 ) -> Float[Array, 'b k d']:
-  """Returns what the diffusion is taught to reach, from a video's captions.
-
-  float32; k targets a video: its mean caption vector, whitened and perturbed.
+  """Returns k targets of the diffusion for each video, float32: its mean
+  caption vector, whitened and perturbed.
 
   Args:
     model: The model.
@@ -152,9 +156,9 @@ def attention_weights(
 
   Args:
     params: The module's parameters.
-    queries: As in the module's call, like the arguments below.
-    keys: Tokens that are attended.
-    mask: Keys that may be.
+    queries: Tokens that attend.
+    keys: Tokens that they attend to.
+    mask: Real keys.
     table: Factors of the logits.
   """
   project = lambda name, x: (
@@ -177,7 +181,7 @@ def _attention_to_registers(
   mask: Bool[Array, 'b 1 s'] | None,
   num_registers: int,
 ) -> Float[Array, 'b a q r']:
-  """Returns what the q tokens of a video give to the registers behind them."""
+  """Returns the weights of the registers, which follow the q video tokens."""
   length = x.shape[1] - num_registers
   weights = jax.vmap(
     lambda block, table: attention_weights(
@@ -191,8 +195,8 @@ def _attention_to_registers(
 def _check(model: DreamPRVR) -> None:
   if not isinstance(model, DreamPRVR) or not model.num_registers:
     raise UserError(
-      f'this {type(model).__name__} has no registers to look into; give a '
-      'DreamPRVR with config.model.num_registers > 0'
+      f'this {type(model).__name__} has no registers; give a DreamPRVR '
+      ' with config.model.num_registers > 0'
     )
   if model.register_source != 'diffusion':
     raise UserError(

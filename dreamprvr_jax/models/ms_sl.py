@@ -1,4 +1,4 @@
-"""MS-SL (ACM MM 2022): clips of all lengths, and frames seen through them."""
+"""MS-SL (ACM MM 2022): windows of clips, and frames pooled by the best one."""
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ from dreamprvr_jax.layers.blocks import ProjectedAttentionBlock
 from dreamprvr_jax.layers.linear import linear
 from dreamprvr_jax.layers.windows import window_means
 from dreamprvr_jax.models import base
+from dreamprvr_jax.models.outputs import RetrievalOutput, ScorePair
 from dreamprvr_jax.numerics import (
   MASKED,
   NORM_FLOOR,
@@ -17,7 +18,6 @@ from dreamprvr_jax.numerics import (
 from dreamprvr_jax.types import (
   Batch,
   BranchScores,
-  Similarities,
   VideoEncoding,
 )
 
@@ -26,15 +26,13 @@ class MSSL(base.RetrievalModel):
   """Window means of the clips are the proposals; the best one for a query
   (its key clip) guides an attention over the frames.
 
-  The encoding of a video holds what does not depend on the query: 32 clip
-  tokens and the frame tokens. In training a caption guides its own video
-  only, so frame scores are between captions: (n, n).
+  A video's encoding does not depend on the query: it is 32 clip tokens and the
+  frame tokens. In training a caption guides its own video only, so frame
+  scores are between captions: (n, n). Source: docs/method.md, "MS-SL".
   """
 
-  query_encodings: int = 1
-
   def provided(self) -> set[str]:
-    """Returns what the losses may ask for."""
+    """Returns the names of what losses may read."""
     return {'clip_scores', 'guided_scores', 'queries', 'clip_tokens'}
 
   def setup(self):
@@ -49,7 +47,7 @@ class MSSL(base.RetrievalModel):
   def encode_branches(
     self, clip_features, frame_features, frame_mask, clip_sizes=None, *, train
   ):
-    """See `base.RetrievalModel`; keeps nothing."""
+    """See `base.RetrievalModel`."""
     del clip_sizes
     clips = self.clip_encoder(
       self.clip_input(clip_features, train=train), train=train
@@ -60,7 +58,7 @@ class MSSL(base.RetrievalModel):
       frame_mask[:, None],
       train=train,
     )
-    # Masked wherever it could matter; zero like everywhere else.
+    # Padded frames are masked wherever they are read; zero as in all models.
     frames = jnp.where(frame_mask[..., None], frames, 0)
     return VideoEncoding(clips, frames, frame_mask), None
 
@@ -69,9 +67,9 @@ class MSSL(base.RetrievalModel):
   ) -> BranchScores:
     """Returns the cosine scores (n, b) of both branches, float32.
 
-    Each query looks at each video's frames through its own key clip. Neither
-    the guided vectors nor their norms are made: products with the frames'
-    values and the values' Gram matrix give both.
+    Each query pools each video's frames by its own key clip. The pooled vectors
+    are not computed: their products with the query follow from the frames'
+    values, their norms from the values' Gram matrix.
     """
     windows = window_means(videos.clip_tokens)
     clip, key, _ = best_windows(queries, windows)
@@ -89,10 +87,8 @@ class MSSL(base.RetrievalModel):
     frame = jnp.einsum('nbf,nbf->nb', weights, along) / norm
     return BranchScores(clip=clip, frame=frame * inverse_norm(queries))
 
-  def __call__(
-    self, batch: Batch, *, train: bool = False
-  ) -> base.RetrievalOutput:
-    """Returns everything that the objective needs of one batch."""
+  def __call__(self, batch: Batch, *, train: bool = False) -> RetrievalOutput:
+    """Returns what the losses read of a batch."""
     queries = self.encode_query(
       batch.word_features, batch.word_mask, train=train
     )
@@ -106,14 +102,11 @@ class MSSL(base.RetrievalModel):
     guided = self._guided(windows[own, key], videos, own)
     unit = l2_normalize
     table = lambda q, r: jnp.einsum('nd,md->nm', q, r)
-    return base.RetrievalOutput(
-      similarities=Similarities(
-        cosine=BranchScores(clip=cosine, frame=None),
-        raw=BranchScores(clip=raw, frame=None),
-      ),
+    return RetrievalOutput(
       text_queries=queries,
       videos=videos,
-      guided=base.GuidedScores(
+      clip_scores=ScorePair(cosine, raw),
+      guided_scores=ScorePair(
         cosine=table(unit(queries), unit(guided)), raw=table(queries, guided)
       ),
     )
@@ -124,7 +117,7 @@ class MSSL(base.RetrievalModel):
     videos: VideoEncoding,
     own: Int[Array, ' n'],
   ) -> Float[Array, 'n d']:
-    """Returns each caption's own video as its key clip looks at it."""
+    """Returns each caption's own video, pooled by its key clip."""
     keys = self.frame_key(videos.frame_tokens)[own]
     values = self.frame_value(videos.frame_tokens)[own]
     logits = jnp.einsum(

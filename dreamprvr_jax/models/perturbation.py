@@ -30,7 +30,8 @@ def perturb_queries(
   mean = jnp.mean(mean_queries, axis=-1, keepdims=True)
   variance = jnp.mean(jnp.square(mean_queries - mean), axis=-1, keepdims=True)
   whitened = (mean_queries - mean) / jnp.sqrt(variance + 1e-5)
-  # The constants first: a root at variance 0 (a padding row) has no gradient.
+  # The gradient is stopped before the root, whose gradient at variance 0 (a
+  # padding row) is infinite.
   fixed_mean = jax.lax.stop_gradient(mean)[:, None]
   spread = jnp.sqrt(
     jax.lax.stop_gradient(variance) * width / max(width - 1, 1)

@@ -19,36 +19,44 @@ from dreamprvr_jax.layers.blocks import AttentionBlock, CrossAttentionBlock
 from dreamprvr_jax.layers.linear import linear
 from dreamprvr_jax.layers.normalization import layer_norm
 from dreamprvr_jax.layers.pooling import GeneralizedPooling, TokenAttention
+from dreamprvr_jax.models.outputs import VideoGaussian
 from dreamprvr_jax.numerics import l2_normalize
 from dreamprvr_jax.types import DType
 
-# How the registers come about: the system, and the rows of its ablation.
+# Where the registers come from: the system, and the rows of its ablation.
 SOURCES = ('diffusion', 'sampler', 'adaptive_pooling')
-# Where generation starts from, and what its steps add as noise.
+# The start of generation, which is also the noise that its steps add.
 STARTS = ('mean', 'stochastic', 'random')
 
 
 @struct.dataclass
-class Registers:
-  """Generated registers and what their losses need; float32."""
+class DiffusionInputs:
+  """The inputs of the diffusion estimator besides its target; float32."""
 
-  tokens: Any  # (b, r, d)
-  mu: Any = None  # (b, d)
-  logvar: Any = None  # (b, d)
-  noise: Any = None  # (b, r, d): the noise of the diffusion loss
-  condition_terms: Any = None  # (i, b, r, d)
+  noise: Float[Array, 'b r d']
+  condition_terms: Float[Array, 'i b r d']
+
+
+@struct.dataclass
+class Registers:
+  """Generated registers, and the inputs of their losses; float32."""
+
+  tokens: Float[Array, 'b r d']
+  gaussian: VideoGaussian | None = None
+  diffusion: DiffusionInputs | None = None
 
 
 class VariationalSampler(nn.Module):
-  """Probabilistic variational sampler: a Gaussian per video (spec, 4.3)."""
+  """Probabilistic variational sampler: a Gaussian per video.
+
+  Source: docs/method.md, "Variational sampler".
+  """
 
   dtype: DType = jnp.float32
 
   @nn.compact
-  def __call__(
-    self, tokens: Float[Array, 'b c d']
-  ) -> tuple[Float[Array, 'b d'], Float[Array, 'b d']]:
-    """Returns (mu, logvar), float32; mu has norm 1."""
+  def __call__(self, tokens: Float[Array, 'b c d']) -> VideoGaussian:
+    """Returns the Gaussians, float32; mu has norm 1."""
     width = tokens.shape[-1]
     to_width = lambda name: linear(width, jnp.float32, name)
     pooled = GeneralizedPooling(name='pooling')(tokens)
@@ -59,7 +67,7 @@ class VariationalSampler(nn.Module):
     logvar = to_width('logvar_attended')(spread) + to_width('logvar_pooled')(
       pooled
     )
-    return mu, logvar
+    return VideoGaussian(mu, logvar)
 
 
 class RegisterGenerator(nn.Module):
@@ -69,15 +77,15 @@ class RegisterGenerator(nn.Module):
 
   Which parts exist depends on `source` and `start`:
     source 'diffusion': the released system.
-    source 'sampler': the starting registers as they are, no estimator.
+    source 'sampler': the starting registers, without estimator.
     source 'adaptive_pooling': means of K equal stretches of the clip tokens.
     start 'mean': released; every register starts at mu, and mu is the noise.
-    start 'stochastic': the paper's mu + exp(logvar / 2) eps, drawn anew for
+    start 'stochastic': the paper's mu + exp(logvar / 2) eps, with a draw for
       every register and step.
-    start 'random': N(0, 1) in place of the variational sampler.
-  Draws come from the random stream 'registers' in training. Without training
-  they are one fixed draw shared by all videos, so that an encoding depends
-  neither on the batch nor on the run.
+    start 'random': N(0, 1) instead of the variational sampler.
+  In training, draws come from the random stream 'registers'. Otherwise all
+  videos share one fixed draw, so that an encoding depends neither on the batch
+  nor on the run.
   """
 
   width: int
@@ -86,12 +94,12 @@ class RegisterGenerator(nn.Module):
   dropout: float
   num_steps: int
   num_layers: int
-  source: str = 'diffusion'
-  start: str = 'mean'
-  time_embedding: str = 'released'
-  sampling_method: str = 'ddpm'
-  sampling_steps: int = 0  # 0: all of them
-  dtype: DType = jnp.float32
+  source: str
+  start: str
+  time_embedding: str
+  sampling_method: str
+  sampling_steps: int  # 0: all of them
+  dtype: DType
 
   def setup(self):
     _check_choice('register source', self.source, SOURCES)
@@ -112,8 +120,8 @@ class RegisterGenerator(nn.Module):
       self.condition = CrossAttentionBlock(
         self.num_heads, self.dropout, self.dtype
       )
-      # In float32 whatever the compute dtype: the first step of sampling
-      # multiplies rounding by 1 / sqrt(abar_T), which is 204.
+      # float32 whatever the compute dtype: the first step of sampling
+      # multiplies rounding errors by 1 / sqrt(abar_T), which is 204.
       self.estimator = RegisterEstimator(
         self.num_steps,
         self.num_layers,
@@ -130,17 +138,15 @@ class RegisterGenerator(nn.Module):
       tokens = adaptive_mean(clip_tokens, self.num_registers)
       return Registers(tokens=tokens.astype(jnp.float32))
 
-    # Bare noise looks at nothing, and has no parameters to look with.
+    # Pure noise needs no context, and the module has no parameters for it.
     context = clip_tokens
     if (self.source, self.start) != ('sampler', 'random'):
       context = self.context(clip_tokens, train=train)
-    mu = logvar = None
-    if self.start != 'random':
-      mu, logvar = self.sampler(context)
-    draw = self._noise_source(len(clip_tokens), mu, logvar, train)
+    gaussian = None if self.start == 'random' else self.sampler(context)
+    draw = self.noise_source(len(clip_tokens), gaussian, train=train)
     start = draw(self.num_steps)
     if self.source == 'sampler':
-      return Registers(tokens=start, mu=mu, logvar=logvar)
+      return Registers(tokens=start, gaussian=gaussian)
 
     queries = jnp.broadcast_to(
       self.queries.astype(self.dtype),
@@ -165,35 +171,34 @@ class RegisterGenerator(nn.Module):
       num_steps=self.sampling_steps or None,
     )
     return Registers(
-      tokens=tokens, mu=mu, logvar=logvar, noise=start, condition_terms=terms
+      tokens=tokens,
+      gaussian=gaussian,
+      diffusion=DiffusionInputs(start, terms),
     )
 
   def predict_noise(
-    self, registers: Registers, target: Float[Array, 'b r d']
+    self, inputs: DiffusionInputs, target: Float[Array, 'b r d']
   ) -> Float[Array, 't b r d']:
     """Returns eps_phi(x_t, t, cond) for all steps at once, float32.
 
     Args:
-      registers: The batch's registers; their `noise` takes `target` to x_t.
+      inputs: `diffusion` of the batch's registers; its noise takes `target`
+        to x_t.
       target: x_0, the perturbed text query of each register.
     """
-    x_t = process.q_sample(self.schedule, target, registers.noise)
+    x_t = process.q_sample(self.schedule, target, inputs.noise)
     predicted = self.estimator(
-      x_t, self.estimator.step_terms(), registers.condition_terms
+      x_t, self.estimator.step_terms(), inputs.condition_terms
     )
     return predicted.astype(jnp.float32)
 
-  def _noise_source(
-    self,
-    batch: int,
-    mu: Float[Array, 'b d'] | None,
-    logvar: Float[Array, 'b d'] | None,
-    train: bool,
+  def noise_source(
+    self, batch: int, gaussian: VideoGaussian | None, *, train: bool
   ) -> Callable[[Any], Float[Array, 'b r d']]:
     """Returns the function from a step number to that step's noise."""
     shape = (batch, self.num_registers, self.width)
-    if mu is not None and self.start == 'mean':
-      repeated = jnp.broadcast_to(mu[:, None], shape)
+    if gaussian is not None and self.start == 'mean':
+      repeated = jnp.broadcast_to(gaussian.mu[:, None], shape)
       return lambda step: repeated
     key = self.make_rng('registers') if train else jax.random.key(0)
 
@@ -201,9 +206,10 @@ class RegisterGenerator(nn.Module):
       eps = jax.random.normal(
         jax.random.fold_in(key, step), shape if train else (1, *shape[1:])
       )
-      if mu is None or logvar is None:
+      if gaussian is None:
         return jnp.broadcast_to(eps, shape)
-      return mu[:, None] + jnp.exp(logvar / 2)[:, None] * eps
+      spread = jnp.exp(gaussian.logvar / 2)
+      return gaussian.mu[:, None] + spread[:, None] * eps
 
     return draw
 
@@ -213,8 +219,8 @@ def adaptive_mean(
 ) -> Float[Array, 'b r d']:
   """Returns means over r stretches that cover the tokens.
 
-  Stretch i runs from floor(i c / r) to ceil((i + 1) c / r), so that stretches
-  overlap where r does not divide c.
+  Stretch i runs from floor(i c / r) to ceil((i + 1) c / r); stretches overlap
+  if r does not divide c.
   """
   length = tokens.shape[1]
   weights = np.zeros((num_registers, length), np.float32)

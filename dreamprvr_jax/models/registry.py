@@ -1,11 +1,10 @@
 """Models by name: what `config.model.name` may be."""
 
-from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
-import flax.linen as nn
-
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.models.base import RetrievalModel
 from dreamprvr_jax.models.consolidated import MSC, GMMFormerV2, Holmes
 from dreamprvr_jax.models.diffusionret import DiffusionRet
 from dreamprvr_jax.models.dreamprvr import DreamPRVR
@@ -15,7 +14,7 @@ from dreamprvr_jax.models.holmes_multi import HolmesMulti
 from dreamprvr_jax.models.ms_sl import MSSL
 from dreamprvr_jax.types import dtype_of
 
-MODELS: dict[str, type[nn.Module]] = {
+MODELS: dict[str, type[RetrievalModel]] = {
   'diffusionret': DiffusionRet,
   'dreamprvr': DreamPRVR,
   'gmmformer': GMMFormer,
@@ -28,7 +27,7 @@ MODELS: dict[str, type[nn.Module]] = {
 }
 
 
-def build_model(name: str, dtype: str, **sizes: Any) -> nn.Module:
+def build_model(name: str, dtype: str, **sizes: Any) -> RetrievalModel:
   """Returns the model called `name`.
 
   Args:
@@ -37,21 +36,33 @@ def build_model(name: str, dtype: str, **sizes: Any) -> nn.Module:
     **sizes: The model's fields.
 
   Raises:
-    UserError: If the name, or a field, is unknown.
+    UserError: If the name or a field is unknown, or a field is missing.
   """
   if name not in MODELS:
     raise UserError(
       f'config.model.name is {name!r}; the models are {sorted(MODELS)}'
     )
-  known = set(MODELS[name].__dataclass_fields__) - {'parent', 'name', 'dtype'}
+  fields = [
+    field
+    for field in dataclasses.fields(MODELS[name])
+    if field.name not in ('parent', 'name', 'dtype')
+  ]
+  known = {field.name for field in fields}
+  required = {f.name for f in fields if f.default is dataclasses.MISSING}
   unknown = sorted(set(sizes) - known)
   if unknown:
     raise UserError(
       f'config.model has {", ".join(unknown)}, which {name} does not know; '
       f'its fields are {", ".join(sorted(known))}'
     )
-  fields: Mapping[str, Any] = {
+  missing = sorted(required - set(sizes))
+  if missing:
+    raise UserError(
+      f'config.model lacks {", ".join(missing)}, which {name} needs; start '
+      'from a config of configs/, which has every key'
+    )
+  values = {
     key: tuple(value) if isinstance(value, list | tuple) else value
     for key, value in sizes.items()
   }
-  return MODELS[name](**fields, dtype=dtype_of(dtype))
+  return MODELS[name](**values, dtype=dtype_of(dtype))

@@ -1,4 +1,4 @@
-"""Shapes of a model's variables without its values."""
+"""The shapes of a model's variables, without their values."""
 
 from typing import Any
 
@@ -20,8 +20,8 @@ def blank_batch(
 ) -> Batch:
   """Returns a batch of two videos and two captions, all zero but the masks.
 
-  Enough to create a model's variables, which depend on widths and lengths.
-  With `merged` its clips are of one size and each is its own group.
+  It serves to create a model's variables, which depend on widths and lengths.
+  With `merged` all clips have one size, and each is its own group.
   """
   b = n = 2
   plan = {}

@@ -1,19 +1,18 @@
-"""The objective of a model, checked against what the model provides."""
+"""The objective of a model, checked against the model."""
 
 import dataclasses
 from typing import Any
 
-import flax.linen as nn
-
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.objectives.retrieval import RetrievalObjective
 from dreamprvr_jax.objectives.terms import TERMS
 
-# A model that is not named here is trained with the losses of the family.
+# Models that are not listed are trained with the losses of the family.
 OBJECTIVES: dict[str, type] = {}
 
 
-def build_objective(name: str, model: nn.Module, **weights: Any) -> Any:
+def build_objective(name: str, model: Model, **weights: Any) -> Any:
   """Returns the objective that trains a model.
 
   Args:
@@ -22,15 +21,24 @@ def build_objective(name: str, model: nn.Module, **weights: Any) -> Any:
     **weights: `config.loss`.
 
   Raises:
-    UserError: If a weight is unknown, or the model has not what a loss reads.
+    UserError: If a weight is unknown or missing, or the model does not provide
+      what a loss reads.
   """
   made = OBJECTIVES.get(name, RetrievalObjective)
-  known = {field.name for field in dataclasses.fields(made)}
+  fields = dataclasses.fields(made)
+  known = {field.name for field in fields}
+  required = {f.name for f in fields if f.default is dataclasses.MISSING}
   unknown = sorted(set(weights) - known)
   if unknown:
     raise UserError(
       f'config.loss has {", ".join(unknown)}, which {name} does not know; its '
       f'weights are {", ".join(sorted(known))}'
+    )
+  missing = sorted(required - set(weights))
+  if missing:
+    raise UserError(
+      f'config.loss lacks {", ".join(missing)}; start from a config of '
+      'configs/, which has every key'
     )
   objective = made(**weights)
   if isinstance(objective, RetrievalObjective):
@@ -38,7 +46,7 @@ def build_objective(name: str, model: nn.Module, **weights: Any) -> Any:
   return objective
 
 
-def _check(objective: RetrievalObjective, name: str, model: nn.Module) -> None:
+def _check(objective: RetrievalObjective, name: str, model: Model) -> None:
   provided = model.provided()
   for term in objective.used():
     missing = sorted(TERMS[term].needs - provided)

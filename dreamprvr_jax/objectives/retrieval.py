@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from dreamprvr_jax.losses.ranking import draw_negative_ranks, draw_paired_ranks
-from dreamprvr_jax.models.base import RetrievalOutput
+from dreamprvr_jax.models.outputs import RetrievalOutput
 from dreamprvr_jax.objectives.terms import TERMS
 from dreamprvr_jax.types import Batch
 
@@ -17,46 +17,48 @@ BRANCHES = ('clip', 'frame')
 
 @dataclasses.dataclass(frozen=True)
 class RetrievalObjective:
-  """total = the sum of factor x term; what each term is: `objectives.terms`.
+  """total = the sum of factor x term; `objectives.terms` computes the terms.
 
-  Any loss can be added to any model that has what it reads.
+  Any loss can be added to any model that provides what it reads. The fields
+  are the keys of `config.loss`, which have their defaults and meaning in
+  `configs/models/family.py`.
   """
 
   # Factors
-  clip_nce: float = 0.0
-  frame_nce: float = 0.0
-  clip_triplet: float = 1.0
-  frame_triplet: float = 1.0
-  guided_nce: float = 0.0
-  guided_triplet: float = 0.0
-  diversity: float = 0.0
-  structure: float = 0.0
-  variational: float = 0.0
-  diffusion: float = 0.0
-  matching: float = 0.0
-  cone: float = 0.0
-  inter_evidence: float = 0.0
-  intra_evidence: float = 0.0
-  distances: float = 0.0
-  angles: float = 0.0
-  alignment: float = 0.0
-  interaction: float = 0.0
-  # What the terms go by
-  margin: float = 0.2
-  hard_pool: int = 20
-  diversity_version: int = 2
-  diversity_delta: float = 0.2
-  diversity_alpha: float = 32.0
-  diversity_power: float = 1.0
-  structure_temperature: float = 0.08
-  max_captions: int = 32
-  inter_temperature: float = 0.04
-  intra_temperature: float = 0.08
-  doubt_margin: float = 0.3
-  label_smoothing: float = 0.2
-  transport_quantile: float = 0.3
-  transport_scale: float = 0.1
-  transport_iterations: int = 50
+  clip_nce: float
+  frame_nce: float
+  clip_triplet: float
+  frame_triplet: float
+  guided_nce: float
+  guided_triplet: float
+  diversity: float
+  structure: float
+  variational: float
+  diffusion: float
+  matching: float
+  cone: float
+  inter_evidence: float
+  intra_evidence: float
+  distances: float
+  angles: float
+  alignment: float
+  interaction: float
+  # Constants of the terms
+  margin: float
+  hard_pool: int
+  diversity_version: int
+  diversity_delta: float
+  diversity_alpha: float
+  diversity_power: float
+  structure_temperature: float
+  max_captions: int
+  inter_temperature: float
+  intra_temperature: float
+  doubt_margin: float
+  label_smoothing: float
+  transport_quantile: float
+  transport_scale: float
+  transport_iterations: int
 
   def used(self) -> list[str]:
     """Returns the names of the terms whose factor is not 0."""
@@ -65,10 +67,10 @@ class RetrievalObjective:
   def draw(
     self, key: Key[Array, ''], batch: Batch, hard: bool | Bool[Array, '']
   ) -> dict[str, Any]:
-    """Returns the ranks of the negatives, by what they are drawn for.
+    """Returns the ranks of the negatives: 'clip', 'frame' and 'guided'.
 
-    'hard' holds whether the later regime is on: hard negatives and, with
-    evidential losses, calibrated labels and the intra-video loss.
+    'hard' is whether the later phase of training is on: hard negatives and,
+    with evidential losses, calibrated labels and the intra-video loss.
     """
     keys = dict(zip(BRANCHES, jax.random.split(key, 2), strict=True))
     ranks: dict[str, Any] = {

@@ -1,8 +1,8 @@
-"""The terms of the family's losses: what each reads, and its value."""
+"""The terms of the family's losses: their inputs and their values."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -28,13 +28,14 @@ from dreamprvr_jax.losses.reduction import masked_mean, same_video
 from dreamprvr_jax.losses.relational import angle_error, distance_error
 from dreamprvr_jax.losses.transport import stretched, transport_labels
 from dreamprvr_jax.losses.variational import gaussian_kl, noise_error
-from dreamprvr_jax.models.base import RetrievalOutput
+from dreamprvr_jax.models.outputs import RetrievalOutput, ScorePair
 from dreamprvr_jax.numerics import l2_normalize
 from dreamprvr_jax.types import Batch
 
-# (objective, output, batch, ranks) -> the term before its factor, or None
-# where an ablated model has nothing to compute it from
+# (objective, output, batch, ranks) -> the term before its factor, or None if an
+# ablated model lacks its inputs.
 Value = Callable[[Any, RetrievalOutput, Batch, dict[str, Any]], Array | None]
+T = TypeVar('T')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +44,17 @@ class Term:
 
   Attributes:
     value: Computes it.
-    needs: What the model must provide; see `RetrievalModel.provided`.
-    batch_needs: Optional fields of the batch that it reads.
+    needs: What the model must provide; see `models.contract.Model.provided`.
   """
 
   value: Value
   needs: frozenset[str]
-  batch_needs: frozenset[str] = frozenset()
+
+
+def _given(group: T | None) -> T:
+  """Returns a group of the output that the model is known to provide."""
+  assert group is not None
+  return group
 
 
 def _where(batch: Batch) -> dict[str, Any]:
@@ -66,20 +71,22 @@ def _two_way(values: tuple[Array, Array], batch: Batch) -> Float[Array, '']:
   )
 
 
-def _nce(branch: str) -> Value:
+def _nce(scores: Callable[[RetrievalOutput], ScorePair | None]) -> Value:
   def value(objective, output, batch, ranks):
     del objective, ranks
-    raw = getattr(output.similarities.raw, branch)
+    raw = _given(scores(output)).raw
     return _two_way(nce(raw, **_where(batch)), batch)
 
   return value
 
 
-def _triplet(branch: str) -> Value:
+def _triplet(
+  branch: str, scores: Callable[[RetrievalOutput], ScorePair | None]
+) -> Value:
   def value(objective, output, batch, ranks):
     t2v_rank, v2t_rank = ranks[branch]
     losses = triplet(
-      getattr(output.similarities.cosine, branch),
+      _given(scores(output)).cosine,
       margin=objective.margin,
       t2v_rank=t2v_rank,
       v2t_rank=v2t_rank,
@@ -92,14 +99,14 @@ def _triplet(branch: str) -> Value:
 
 def _guided_nce(objective, output, batch, ranks):
   del objective, ranks
-  losses = paired_nce(output.guided.raw, batch.caption_mask)
+  losses = paired_nce(_given(output.guided_scores).raw, batch.caption_mask)
   return masked_mean(losses, batch.caption_mask)
 
 
 def _guided_triplet(objective, output, batch, ranks):
   row_rank, column_rank = ranks['guided']
   losses = paired_triplet(
-    output.guided.cosine,
+    _given(output.guided_scores).cosine,
     batch.caption_mask,
     margin=objective.margin,
     row_rank=row_rank,
@@ -137,16 +144,18 @@ def _structure(objective, output, batch, ranks):
 
 def _variational(objective, output, batch, ranks):
   del objective, ranks
-  if output.logvar is None:
+  gaussian = output.sampler
+  if gaussian is None:
     return None
-  return masked_mean(gaussian_kl(output.mu, output.logvar), batch.video_mask)
+  losses = gaussian_kl(gaussian.mu, gaussian.logvar)
+  return masked_mean(losses, batch.video_mask)
 
 
 def _diffusion(objective, output, batch, ranks):
   del objective, ranks
-  if output.predicted_noise is None:
+  if output.estimator is None:
     return None
-  losses = noise_error(output.predicted_noise, output.noise)
+  losses = noise_error(output.estimator.predicted, output.estimator.noise)
   return masked_mean(losses, batch.video_mask)
 
 
@@ -177,17 +186,16 @@ def _matching(objective, output, batch, ranks):
 
 def _cone(objective, output, batch, ranks):
   del objective, ranks
+  cone = _given(output.cone)
   losses = cone_violation(
-    output.cone.videos[batch.caption_video],
-    output.cone.captions,
-    output.cone.curvature,
+    cone.videos[batch.caption_video], cone.captions, cone.curvature
   )
   return masked_mean(losses, batch.caption_mask)
 
 
 def _inter_evidence(objective, output, batch, ranks):
-  cosine = output.similarities.cosine
-  scores = cosine.frame, cosine.clip
+  frame, clip = _given(output.frame_scores), _given(output.clip_scores)
+  scores = frame.cosine, clip.cosine
   temperature = objective.inter_temperature
   found = evidence(scores[0], temperature), evidence(scores[1], temperature)
   labels, _ = calibrated_labels(
@@ -243,27 +251,39 @@ def _relation(error: Callable[..., Array]) -> Value:
 
 def _alignment(objective, output, batch, ranks):
   del objective, ranks
-  clips, frames = output.aligned
+  aligned = _given(output.alignment)
   losses = cross_branch(
-    clips, frames, sizes=batch.clip_sizes, groups=batch.clip_groups
+    aligned.clips,
+    aligned.frames,
+    sizes=_given(batch.clip_sizes),
+    groups=_given(batch.clip_groups),
   )
   return masked_mean(losses, batch.video_mask)
 
 
 def _interaction(objective, output, batch, ranks):
   del objective, ranks
-  return 0.5 * _two_way(nce(output.interaction, **_where(batch)), batch)
+  scores = _given(output.interaction)
+  return 0.5 * _two_way(nce(scores, **_where(batch)), batch)
 
 
-def _term(value: Value, *needs: str, batch: tuple[str, ...] = ()) -> Term:
-  return Term(value, frozenset(needs), frozenset(batch))
+def _term(value: Value, *needs: str) -> Term:
+  return Term(value, frozenset(needs))
+
+
+def _clip(output: RetrievalOutput) -> ScorePair | None:
+  return output.clip_scores
+
+
+def _frame(output: RetrievalOutput) -> ScorePair | None:
+  return output.frame_scores
 
 
 TERMS = {
-  'clip_nce': _term(_nce('clip'), 'clip_scores'),
-  'frame_nce': _term(_nce('frame'), 'frame_scores'),
-  'clip_triplet': _term(_triplet('clip'), 'clip_scores'),
-  'frame_triplet': _term(_triplet('frame'), 'frame_scores'),
+  'clip_nce': _term(_nce(_clip), 'clip_scores'),
+  'frame_nce': _term(_nce(_frame), 'frame_scores'),
+  'clip_triplet': _term(_triplet('clip', _clip), 'clip_scores'),
+  'frame_triplet': _term(_triplet('frame', _frame), 'frame_scores'),
   'guided_nce': _term(_guided_nce, 'guided_scores'),
   'guided_triplet': _term(_guided_triplet, 'guided_scores'),
   'diversity': _term(_diversity, 'queries'),
@@ -276,8 +296,6 @@ TERMS = {
   'intra_evidence': _term(_intra_evidence, 'queries', 'clip_tokens'),
   'distances': _term(_relation(distance_error), 'queries'),
   'angles': _term(_relation(angle_error), 'queries'),
-  'alignment': _term(
-    _alignment, 'alignment', batch=('clip_sizes', 'clip_groups')
-  ),
+  'alignment': _term(_alignment, 'alignment'),
   'interaction': _term(_interaction, 'interaction'),
 }

@@ -38,8 +38,8 @@ class RerankModel:
   network: nn.Module
   schedule: Schedule
   diffusion: bool
-  negative: float = 0.0
-  eta: float = 0.0
+  negative: float
+  eta: float
 
   def init(self, key: Key[Array, ''], tokens_per_video: int, width: int) -> Any:
     """Returns the initial variables."""

@@ -5,7 +5,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -15,6 +14,7 @@ from jaxtyping import Array, Float
 
 from dreamprvr_jax import rng
 from dreamprvr_jax.devices import meshes, resident
+from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.types import Batch
 
 Scalars = dict[str, Float[Array, '...']]
@@ -52,7 +52,7 @@ class TrainState:
 State = TypeVar('State', bound=TrainState)
 
 
-def init_variables(model: nn.Module, batch: Batch, seed: int) -> dict[str, Any]:
+def init_variables(model: Model, batch: Batch, seed: int) -> dict[str, Any]:
   """Returns the initial variables of a model.
 
   Args:
@@ -133,7 +133,7 @@ def update(
   state: TrainState,
   batch: Batch,
   *,
-  model: nn.Module,
+  model: Model,
   objective: Objective,
   optimizer: optax.GradientTransformation,
   seed: int,
@@ -142,9 +142,7 @@ def update(
   """Returns the next state and the scalars of one update; see `guarded`."""
   keys = rng.step_keys(seed, state.step)
   hard = state.step >= hard_from_step
-  # Bounds of parameters, where a model has any.
-  constrain = getattr(model, 'constrain', lambda params: params)
-  former = constrain(state.params)
+  former = model.constrain(state.params)
 
   def loss(params):
     output = model.apply(

@@ -5,13 +5,13 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import flax.traverse_util
 import jax
 import numpy as np
 
 from dreamprvr_jax import checkpoints, folders
 from dreamprvr_jax.checkpoints import CheckpointError
+from dreamprvr_jax.models.base import RetrievalModel
 from dreamprvr_jax.models.registry import build_model
 from dreamprvr_jax.models.template import blank_batch, variable_shapes
 from dreamprvr_jax.types import Batch
@@ -27,7 +27,7 @@ def lengths_of(config: Mapping[str, Any]) -> dict[str, int]:
   return {name: config['data'][name] for name in names}
 
 
-def model_of(config: Mapping[str, Any]) -> nn.Module:
+def model_of(config: Mapping[str, Any]) -> RetrievalModel:
   """Returns the model that a config describes."""
   return build_model(
     dtype=config['dtype'], **lengths_of(config), **dict(config['model'])
@@ -47,7 +47,7 @@ def blank_of(
 
 
 def shapes_of(
-  model: nn.Module,
+  model: RetrievalModel,
   config: Mapping[str, Any],
   visual_width: int,
   text_width: int,
@@ -58,7 +58,7 @@ def shapes_of(
 
 def load(
   directory: os.PathLike[str] | str, config: Mapping[str, Any] | None = None
-) -> tuple[nn.Module, Any]:
+) -> tuple[RetrievalModel, Any]:
   """Returns (model, variables) of a workdir, an import or an export.
 
   Use: `model.apply(variables, words, word_mask, method='encode_query')`, and

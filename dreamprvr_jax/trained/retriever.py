@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 
 from dreamprvr_jax import checkpoints
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.models.base import RetrievalModel
+from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.trained.inference import load
 
 
@@ -29,7 +29,7 @@ class Retriever:
   """
 
   checkpoint: str
-  model: Any
+  model: Model
   variables: Any
   digest: str
   stored: dict[str, Any]
@@ -69,11 +69,7 @@ class Retriever:
   def is_plain(self) -> bool:
     """Whether a branch's score is the best cosine of the query with a token,
     which does not change if tokens are scaled."""
-    kind = type(self.model)
-    return (
-      getattr(kind, 'score', None) is RetrievalModel.score
-      and kind.compare is RetrievalModel.compare
-    )
+    return self.model.scores_best_tokens
 
   def words(
     self, features: Any, mask: Any = None

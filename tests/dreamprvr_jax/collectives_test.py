@@ -1,6 +1,7 @@
 """What travels between devices, read from the compiled programs."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
@@ -12,9 +13,7 @@ from dreamprvr_jax.evaluation.ranking import (
   compile_ranking,
   compile_text_ranking,
 )
-from dreamprvr_jax.models.registry import build_model
 from dreamprvr_jax.models.template import blank_batch, variable_shapes
-from dreamprvr_jax.objectives.retrieval import RetrievalObjective
 from dreamprvr_jax.train.bert_adam import bert_adam
 from dreamprvr_jax.train.step import (
   compile_steps,
@@ -22,6 +21,7 @@ from dreamprvr_jax.train.step import (
   create_state,
 )
 from dreamprvr_jax.types import Batch, VideoEncoding
+from tests.helpers import models
 from tests.helpers.collectives import Collective, collectives
 from tests.helpers.retrieval import Passing, features, task_of
 
@@ -152,9 +152,8 @@ TRAIN_VIDEOS, CAPTIONS, CLIPS, FRAMES, TRAIN_WIDTH = 16, 32, 40, 56, 8
 
 
 def training_parts(num_registers):
-  model = build_model(
+  model = models.make(
     'dreamprvr',
-    'float32',
     width=TRAIN_WIDTH,
     num_heads=2,
     num_clips=CLIPS,
@@ -174,7 +173,7 @@ def training_parts(num_registers):
   )
   return state, {
     'model': model,
-    'objective': RetrievalObjective(
+    'objective': models.objective(
       clip_nce=0.02,
       frame_nce=0.04,
       diversity=0.003,
@@ -227,7 +226,7 @@ def test_training_step_gathers_queries_not_tokens():
 
 
 def test_noise_of_all_steps_is_predicted_where_the_videos_are():
-  estimator = RegisterEstimator(num_steps=4, num_layers=2, width=8)
+  estimator = RegisterEstimator(4, 2, 8, 'released', jnp.float32)
   mesh = meshes.make_mesh(8)
   by_video = NamedSharding(mesh, PartitionSpec(None, ('data', 'corpus')))
   x = np.zeros((4, 16, 3, 8), np.float32)

@@ -3,12 +3,8 @@
 import dataclasses
 from typing import Any
 
-from dreamprvr_jax.models.consolidated import MSC, GMMFormerV2, Holmes
-from dreamprvr_jax.models.gmmformer import GMMFormer
-from dreamprvr_jax.models.hlformer import HLFormer
-from dreamprvr_jax.models.holmes_multi import HolmesMulti
-from dreamprvr_jax.models.ms_sl import MSSL
 from dreamprvr_jax.objectives.retrieval import RetrievalObjective
+from tests.helpers import models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +25,7 @@ class Case:
 
 NCE = {'clip_nce': 0.02, 'frame_nce': 0.04}
 NCE_TERMS = (('clip_nce', 'clip_nce_raw'), ('frame_nce', 'frame_nce_raw'))
-HOLMES = RetrievalObjective(
+HOLMES = models.objective(
   **NCE,
   diversity=0.003,
   intra_evidence=0.8,
@@ -56,8 +52,8 @@ CASES = {
     Case(
       'ms_sl_tiny',
       'ms_sl',
-      MSSL(width=32),
-      RetrievalObjective(
+      models.make('ms_sl', width=32),
+      models.objective(
         clip_nce=0.02, guided_nce=0.04, guided_triplet=1.0, frame_triplet=0.0
       ),
       (('clip_nce', 'clip_nce_raw'), ('guided_nce', 'frame_nce_raw')),
@@ -66,16 +62,16 @@ CASES = {
     Case(
       'gmmformer_tiny',
       'gmmformer',
-      GMMFormer(width=32),
-      RetrievalObjective(**NCE, diversity=0.015, diversity_version=1),
+      models.make('gmmformer', width=32),
+      models.objective(**NCE, diversity=0.015, diversity_version=1),
       (*NCE_TERMS, ('diversity', 'div_raw')),
       ('query_encoder.self.key.bias', 'attn0.self.key.bias'),
     ),
     Case(
       'gmmformer_v2_tiny',
       'gmmformer_v2',
-      GMMFormerV2(width=32),
-      RetrievalObjective(**NCE, diversity=0.003, matching=0.11),
+      models.make('gmmformer_v2', width=32),
+      models.objective(**NCE, diversity=0.003, matching=0.11),
       (*NCE_TERMS, ('diversity', 'div_raw'), ('matching', 'matching_raw')),
       (
         'query_encoder.self.key.bias',
@@ -87,8 +83,8 @@ CASES = {
     Case(
       'hlformer_tiny',
       'hlformer',
-      HLFormer(width=32, lorentz_dim=27),
-      RetrievalObjective(**NCE, diversity=0.003, cone=0.001),
+      models.make('hlformer', width=32, lorentz_dim=27),
+      models.objective(**NCE, diversity=0.003, cone=0.001),
       (*NCE_TERMS, ('diversity', 'div_raw'), ('cone', 'cone_raw')),
       (
         'query_encoder.self.key.bias',
@@ -103,8 +99,8 @@ CASES = {
     Case(
       'msc_tiny',
       'msc',
-      MSC(width=32),
-      RetrievalObjective(**NCE, alignment=0.1, distances=15.0, angles=30.0),
+      models.make('msc', width=32),
+      models.objective(**NCE, alignment=0.1, distances=15.0, angles=30.0),
       (
         *NCE_TERMS,
         ('alignment', 'cbva_raw'),
@@ -122,7 +118,7 @@ CASES = {
     Case(
       'holmes_tiny',
       'holmes',
-      Holmes(width=32),
+      models.make('holmes', width=32),
       HOLMES,
       HOLMES_TERMS,
       HOLMES_NO_GRADIENT,
@@ -131,7 +127,7 @@ CASES = {
     Case(
       'holmes_multi_tiny',
       'holmes_multi',
-      HolmesMulti(width=32),
+      models.make('holmes_multi', width=32),
       HOLMES,
       HOLMES_TERMS,
       ('text_weight_fc.2.bias', *HOLMES_NO_GRADIENT),

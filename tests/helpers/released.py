@@ -9,9 +9,8 @@ import numpy as np
 
 from data_pipeline import simulated
 from dreamprvr_jax.interop import official
-from dreamprvr_jax.models.dreamprvr import DreamPRVR
 from dreamprvr_jax.models.template import blank_batch, variable_shapes
-from tests.helpers import runs
+from tests.helpers import models, runs
 from tests.helpers.torch_archives import write_checkpoint
 
 VISUAL, TEXT = 12, 10
@@ -41,7 +40,8 @@ RELEASED: dict[str, Any] = {
   'neg_factor': [0.15, 32, 1],
   'deterministic_tau': 0.09,
 }
-MODEL = DreamPRVR(
+MODEL = models.make(
+  'dreamprvr',
   width=16,
   num_heads=2,
   num_registers=3,

@@ -6,6 +6,7 @@ from dreamprvr_jax.archive.index.encoding import Videos
 from dreamprvr_jax.models.base import RetrievalModel
 from dreamprvr_jax.trained.retriever import Retriever
 from dreamprvr_jax.types import VideoEncoding
+from tests.helpers.models import shared_fields
 from tests.helpers.retrieval import features, padded
 
 WIDTH = 16
@@ -29,7 +30,8 @@ def retriever(model=None, variables=None, digest='plain', **stored):
     'config': {'data': {'max_words': 2}},
     **stored,
   }
-  return Retriever('nowhere', model or Plain(), variables or {}, digest, stored)
+  model = model or Plain(**shared_fields())
+  return Retriever('nowhere', model, variables or {}, digest, stored)
 
 
 def made(videos=45, queries=37, **options):

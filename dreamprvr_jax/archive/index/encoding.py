@@ -21,10 +21,9 @@ from dreamprvr_jax.archive.index.codes import (
 from dreamprvr_jax.archive.index.store import BRANCHES, codebook_name
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.trained.retriever import Retriever
 
-# The name under which a model sows its registers.
-_REGISTERS = 'generated_registers'
 # Tokens of a branch that k-means sees: 128 per centre.
 _SAMPLE = 2**15
 # Videos coded at a time.
@@ -119,16 +118,12 @@ def encoded_rows(
     yield rows
 
 
-def _program(model: Any, mesh: Mesh) -> Callable[..., Any]:
+def _program(model: Model, mesh: Mesh) -> Callable[..., Any]:
   """Returns the jitted program from (variables, features) to the encoding of
   videos and their registers, None where the model has none."""
 
   def encode(variables, arrays):
-    encoding, shown = model.apply(
-      variables, *arrays, method='encode_video', mutable=['intermediates']
-    )
-    registers = shown.get('intermediates', {}).get(_REGISTERS)
-    return encoding, registers and registers[0].tokens
+    return model.apply(variables, *arrays, method='encode_video_and_registers')
 
   return jax.jit(
     encode, in_shardings=(meshes.replicated(mesh), meshes.by_row(mesh))

@@ -195,8 +195,7 @@ class Index:
   ) -> list[list[Float[np.ndarray, ' g']]]:
     """Returns each query's timelines in its videos."""
     model = self._retriever.model
-    if hasattr(model, 'pooled'):
-      queries = np.asarray(model.pooled(queries))
+    queries = np.asarray(model.pooled(queries))
     found: list[list[Any]] = [[None] * rows.shape[1] for _ in rows]
     # A video's tokens are read once for all queries that found it.
     for row in np.unique(rows):

@@ -16,6 +16,7 @@ from dreamprvr_jax.archive.index.codes import (
 )
 from dreamprvr_jax.devices.meshes import CORPUS_AXIS, DATA_AXIS
 from dreamprvr_jax.evaluation.ranking import fused, score_videos
+from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.numerics import l2_normalize
 from dreamprvr_jax.types import BranchScores, DType, VideoEncoding
 
@@ -54,7 +55,7 @@ def decode(stored: Mapping[str, Any], kind: str, dtype: DType) -> VideoEncoding:
     dtype: Type of the tokens.
   """
 
-  def tokens(branch):
+  def tokens(branch: str) -> Any:
     if kind == 'float16':
       return stored[f'{branch}_tokens'].astype(dtype)
     codes = stored[f'{branch}_codes']
@@ -66,7 +67,7 @@ def decode(stored: Mapping[str, Any], kind: str, dtype: DType) -> VideoEncoding:
 
 
 def fused_scores(
-  model: Any, variables: Any, queries: Any, videos: VideoEncoding
+  model: Model, variables: Any, queries: Any, videos: VideoEncoding
 ) -> Float[Array, 'n b']:
   """Returns the scores by which videos are ranked, float32."""
   return fused(model, score_videos(model, variables, queries, videos))
@@ -87,7 +88,7 @@ def prepared(kind: str, held: Any, queries: Any) -> Any:
 
 
 def scores_of(
-  model: Any,
+  model: Model,
   kind: str,
   dtype: DType,
   held: Any,
@@ -122,17 +123,17 @@ def _best_products(
   return jnp.einsum('bsd,nd->bsn', tokens, queries).max(axis=1).T
 
 
-def token_dtype(model: Any, mesh: Mesh, kind: str) -> DType:
+def token_dtype(model: Model, mesh: Mesh, kind: str) -> DType:
   """Returns the dtype that tokens are scored in."""
   if kind != 'codes':
-    return getattr(model, 'dtype', jnp.float32)
+    return model.dtype
   # Both types represent every int8; a CPU has no products of bfloat16.
   on_cpu = mesh.devices.flat[0].platform == 'cpu'
   return jnp.float32 if on_cpu else jnp.bfloat16
 
 
 def compile_search(
-  model: Any, mesh: Mesh, *, kind: str, block: int, k: int
+  model: Model, mesh: Mesh, *, kind: str, block: int, k: int
 ) -> Callable[..., Any]:
   """Returns the program that searches a part of an index, jitted over the
   mesh.
@@ -192,7 +193,9 @@ def compile_search(
   )
 
 
-def compile_scores(model: Any, mesh: Mesh, *, kind: str) -> Callable[..., Any]:
+def compile_scores(
+  model: Model, mesh: Mesh, *, kind: str
+) -> Callable[..., Any]:
   """Returns the program from (held, queries, stored) to the fused scores (n,
   rows), jitted over the mesh, the rows split over all devices."""
   dtype = token_dtype(model, mesh, kind)

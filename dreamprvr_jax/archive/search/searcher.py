@@ -21,6 +21,7 @@ from dreamprvr_jax.archive.search.program import (
 )
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.trained.retriever import Retriever
 
 Best = tuple[Float[np.ndarray, 'n k'], Int[np.ndarray, 'n k']]
@@ -259,8 +260,8 @@ class Searcher:
       raise self._store.not_finite(int(rows[bad][0]), 'tokens')
 
 
-def _is_float32(model: Any) -> bool:
-  return getattr(model, 'dtype', jnp.float32) == jnp.float32
+def _is_float32(model: Model) -> bool:
+  return model.dtype == jnp.float32
 
 
 def _chunks(count: int) -> list[slice]:

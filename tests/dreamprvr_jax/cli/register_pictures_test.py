@@ -9,11 +9,12 @@ from data_pipeline import simulated
 from data_pipeline.opening import open_corpus
 from data_pipeline.options import DataOptions
 from dreamprvr_jax.cli import register_pictures
-from dreamprvr_jax.models.dreamprvr import DreamPRVR
 from dreamprvr_jax.models.template import blank_batch, variable_shapes
+from tests.helpers import models
 
 SIZES = {'num_clips': 4, 'max_frames': 50, 'max_words': 12}
-MODEL = DreamPRVR(
+MODEL = models.make(
+  'dreamprvr',
   width=8,
   num_heads=2,
   num_registers=2,

@@ -25,6 +25,7 @@ class Whole(RegisterEstimator):
 
 
 def make(**options):
+  options = {'time_embedding': 'released', 'dtype': jnp.float32, **options}
   model = Whole(T, LAYERS, WIDTH, **options)
   shapes = jax.eval_shape(
     lambda: model.init(jax.random.key(0), X, CONDITION, method='whole')
@@ -96,7 +97,7 @@ def test_stacked_steps_equal_one_by_one():
 
 
 def test_the_released_time_table_is_random_and_fixed():
-  model = Whole(100, LAYERS, 64)
+  model = Whole(100, LAYERS, 64, 'released', jnp.float32)
 
   def init(seed):
     return model.init(

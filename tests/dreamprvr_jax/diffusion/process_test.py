@@ -2,12 +2,12 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dreamprvr_jax.diffusion.process import (
-  predict_start,
   q_sample,
   sampling_steps,
   step_coefficients,
@@ -32,9 +32,10 @@ def test_the_true_noise_predicts_the_start():
   rng = np.random.default_rng(0)
   start = rng.normal(size=(2, 3, 4)).astype(np.float32)
   noise = rng.normal(size=(2, 3, 4)).astype(np.float32)
-  back = predict_start(
-    SCHEDULE, q_sample(SCHEDULE, start, noise), jnp.asarray(noise)[None]
-  )
+  of_steps = step_coefficients(SCHEDULE, np.arange(10)[::-1])
+  c = jax.tree.map(lambda x: x[::-1, None, None, None], of_steps)
+  x_t = q_sample(SCHEDULE, start, noise)
+  back = c.to_start_x * x_t - c.to_start_noise * noise
   np.testing.assert_allclose(
     back[:9], np.broadcast_to(start, (9, 2, 3, 4)), atol=1e-5
   )

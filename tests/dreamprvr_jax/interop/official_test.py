@@ -4,11 +4,13 @@ import jax
 import numpy as np
 import pytest
 
+from configs import common
 from dreamprvr_jax.interop import official, released_config
 from dreamprvr_jax.interop.layouts import LAYOUTS
 from dreamprvr_jax.interop.rules import WeightsError
-from dreamprvr_jax.models.registry import MODELS, build_model
+from dreamprvr_jax.models.registry import MODELS
 from tests.helpers import golden as files
+from tests.helpers import models
 
 FILES = {
   'diffusionret': 'diffusionret_tiny',
@@ -68,7 +70,7 @@ def made_state():
 
 
 def template(name):
-  model = build_model(name, 'float32', width=32, **OPTIONS.get(name, {}))
+  model = models.make(name, width=32, **OPTIONS.get(name, {}))
   widths = WIDTHS.get(name, (24, 20))
   return files.shapes(model, *widths, model.max_words, model.max_frames)
 
@@ -124,9 +126,12 @@ def test_sizes_and_numbers_of_the_file(name):
   found = released_config.overrides(given, released(name))
   model = found['model']
   assert (model['name'], model['width']) == (name, 32)
-  built = build_model(
-    name, 'float32', **{k: v for k, v in model.items() if k != 'name'}
-  )
+  built = models.make(name, **{k: v for k, v in model.items() if k != 'name'})
+  # Each place that says a model's released widths says the same.
+  ours = common.with_model(common.base_config(), name).model
+  for key in ('block_widths', 'lorentz_widths'):
+    if key in model:
+      assert model[key] == ours[key]
   assert built.width == 32
   if name != 'diffusionret':
     assert found['data']['max_words'] == (77 if name == 'msc' else 30)

@@ -140,7 +140,7 @@ def test_projected_block_by_hand():
 
 
 def parallel(dropout=0.0):
-  layer = ParallelBlocks(3, HEADS, dropout)
+  layer = ParallelBlocks(3, HEADS, dropout, 'batched', False, jnp.float32)
   x, tables = normal(1, 2, 5, WIDTH), np.abs(normal(2, 3, 4, 5))
   mask = np.random.default_rng(3).random((2, 1, 5)) < 0.7
   return layer, init(layer, x, tables, mask), (x, tables, mask)

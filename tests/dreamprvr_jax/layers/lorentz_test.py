@@ -63,7 +63,8 @@ def test_maps_and_their_guards(name, function):
 
 
 def block(**options):
-  layer = lorentz.LorentzBlock(2, 0.0, dim=7, **options)
+  options = {'window': 'distances', **options}
+  layer = lorentz.LorentzBlock(2, 0.0, jnp.float32, dim=7, **options)
   x = np.random.default_rng(0).normal(size=(1, 12, 8)).astype(np.float32)
   variables = layer.init(jax.random.key(0), x, train=False)
   return layer, variables, x

@@ -20,7 +20,9 @@ NOTES = normal(1, 2, REGISTERS, WIDTH)
 
 
 def make(registers=NOTES, dropout=0.0):
-  layer = ConsolidationLayer((0.0, 1.0), 2, dropout, dropout, 0.6)
+  layer = ConsolidationLayer(
+    (0.0, 1.0), 2, dropout, dropout, 0.6, 'batched', False, jnp.float32
+  )
   shapes = jax.eval_shape(
     lambda: layer.init(
       jax.random.key(0), TOKENS, MASK, registers=registers, train=False

@@ -7,15 +7,21 @@ import pytest
 
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers.temporal import TemporalTransformer
-from dreamprvr_jax.models.base import RetrievalOutput
-from dreamprvr_jax.models.diffusionret import DiffusionRet
+from dreamprvr_jax.models.outputs import RetrievalOutput
 from dreamprvr_jax.models.template import blank_batch
 from dreamprvr_jax.objectives.registry import build_objective
 from dreamprvr_jax.types import VideoEncoding
+from tests.helpers import models
 from tests.helpers.golden import distance, load, part
 
-MODEL = DiffusionRet(
-  width=32, num_layers=1, num_positions=12, max_frames=12, max_words=7
+MODEL = models.make(
+  'diffusionret',
+  num_heads=8,
+  width=32,
+  num_layers=1,
+  num_positions=12,
+  max_frames=12,
+  max_words=7,
 )
 
 
@@ -88,13 +94,11 @@ def test_loss():
     video_mask=np.ones(10, bool),
   )
   scale = np.exp(variables['params']['log_scale'])
-  output = RetrievalOutput(None, None, None, interaction=scale * whole)
+  output = RetrievalOutput(None, None, interaction=scale * whole)
   objective = build_objective(
     'diffusionret',
     MODEL,
-    interaction=1.0,
-    clip_triplet=0.0,
-    frame_triplet=0.0,
+    **models.loss_fields(interaction=1.0, clip_triplet=0.0, frame_triplet=0.0),
   )
   total, terms = objective(output, batch, {})
   assert set(terms) == {'interaction'}

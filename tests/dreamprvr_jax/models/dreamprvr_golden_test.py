@@ -13,9 +13,9 @@ import optax
 import pytest
 
 from dreamprvr_jax.interop import official
-from dreamprvr_jax.models.dreamprvr import DreamPRVR
-from dreamprvr_jax.objectives.retrieval import BRANCHES, RetrievalObjective
+from dreamprvr_jax.objectives.retrieval import BRANCHES
 from dreamprvr_jax.train.bert_adam import bert_adam, warmup_linear
+from tests.helpers import models
 from tests.helpers.golden import (
   batch_of,
   distance,
@@ -25,8 +25,8 @@ from tests.helpers.golden import (
   shapes,
 )
 
-TINY = DreamPRVR(width=32, num_registers=3)
-OBJECTIVE = RetrievalObjective(
+TINY = models.make('dreamprvr', width=32, num_registers=3)
+OBJECTIVE = models.objective(
   clip_nce=0.02,
   frame_nce=0.04,
   diversity=0.003,
@@ -105,8 +105,8 @@ def test_inference(name):
     'clip_tokens': seen['clip_input_tokens'][0],
     'global_tokens': seen['registers']['context_tokens'][0],
     'condition': seen['registers']['condition_tokens'][0],
-    'mu': registers.mu,
-    'logvar': registers.logvar,
+    'mu': registers.gaussian.mu,
+    'logvar': registers.gaussian.logvar,
     'registers': registers.tokens,
     'clip_feat': videos.clip_tokens,
     'frame_feat': videos.frame_tokens,
@@ -121,19 +121,20 @@ def test_inference(name):
 def test_training_outputs(name):
   golden = load(name)
   (_, (_, output)), _ = training_functions(name)(tiny_variables()['params'])
-  cosine, raw = output.similarities.cosine, output.similarities.raw
-  noise = np.broadcast_to(output.noise, output.predicted_noise.shape)
+  clip, frame = output.clip_scores, output.frame_scores
+  sampler, estimator = output.sampler, output.estimator
+  noise = np.broadcast_to(estimator.noise, estimator.predicted.shape)
   for key, value in {
-    'clip_scores': cosine.clip,
-    'frame_scores': cosine.frame,
-    'clip_scores_raw': raw.clip,
-    'frame_scores_raw': raw.frame,
-    'mu': output.mu,
-    'logvar': output.logvar,
+    'clip_scores': clip.cosine,
+    'frame_scores': frame.cosine,
+    'clip_scores_raw': clip.raw,
+    'frame_scores_raw': frame.raw,
+    'mu': sampler.mu,
+    'logvar': sampler.logvar,
     'noise': noise,
-    'predicted_noise': output.predicted_noise,
+    'predicted_noise': estimator.predicted,
     'queries': output.text_queries,
-    'mean_queries': output.mean_queries,
+    'mean_queries': estimator.mean_queries,
   }.items():
     assert distance(value, golden[f'train/{key}']) < 1e-5, key
 
@@ -203,7 +204,7 @@ def test_three_updates(name):
 
 def test_real_sizes():
   golden = load('dreamprvr_charades_dims')
-  model = DreamPRVR(num_registers=6)
+  model = models.make('dreamprvr', num_registers=6)
   wanted = shapes(model, 1024, 1024)
   zeros = jax.tree.map(lambda s: np.zeros(s.shape, np.float32), wanted)
   state = {
@@ -218,8 +219,8 @@ def test_real_sizes():
   assert distance(registers.tokens, golden['eval/registers']) < 5e-5
   for key, value in {
     'query': queries,
-    'mu': registers.mu,
-    'logvar': registers.logvar,
+    'mu': registers.gaussian.mu,
+    'logvar': registers.gaussian.logvar,
     'clip_feat': videos.clip_tokens,
     'frame_feat': videos.frame_tokens[:, ::4],
     'clip_scores': scores.clip,

@@ -9,13 +9,12 @@ import pytest
 
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.models.base import QueryEncoder
-from dreamprvr_jax.models.dreamprvr import DreamPRVR
 from dreamprvr_jax.models.template import blank_batch, variable_shapes
-from dreamprvr_jax.objectives.retrieval import RetrievalObjective
 from dreamprvr_jax.types import Batch, parameter_count
+from tests.helpers import models
 
 VISUAL, TEXT, CLIPS, FRAMES, WORDS, T = 6, 5, 4, 7, 6, 2
-OBJECTIVE = RetrievalObjective(
+OBJECTIVE = models.objective(
   clip_nce=0.02,
   frame_nce=0.04,
   diversity=0.003,
@@ -37,7 +36,7 @@ def build(**options):
     'diffusion_steps': T,
     'diffusion_layers': 1,
   }
-  return DreamPRVR(**{**sizes, **options})
+  return models.make('dreamprvr', **{**sizes, **options})
 
 
 @functools.cache
@@ -264,7 +263,7 @@ def test_query_encodings(encodings):
       capture_intermediates=lambda module, _: isinstance(module, QueryEncoder),
     )
     encoded = state['intermediates']['query']['__call__']
-    return output.text_queries, output.mean_queries, encoded
+    return output.text_queries, output.estimator.mean_queries, encoded
 
   text, mean, encoded = run(True, jax.random.key(0))
   assert len(encoded) == encodings
@@ -296,7 +295,9 @@ def test_bfloat16_is_close():
 def test_perturbation_draws_come_from_their_stream():
   run = jax.jit(
     lambda key: (
-      build().apply(values(), BATCH, rngs={'perturbation': key}).predicted_noise
+      build()
+      .apply(values(), BATCH, rngs={'perturbation': key})
+      .estimator.predicted
     )
   )
   first = run(jax.random.key(0))
@@ -308,13 +309,10 @@ def test_perturbation_draws_come_from_their_stream():
 @pytest.mark.parametrize(
   ('options', 'gone'),
   [
-    ({'num_registers': 0}, {'mu', 'logvar', 'noise', 'predicted_noise'}),
-    (
-      {'register_source': 'adaptive_pooling'},
-      {'mu', 'logvar', 'noise', 'predicted_noise'},
-    ),
-    ({'register_source': 'sampler'}, {'noise', 'predicted_noise'}),
-    ({'register_start': 'random'}, {'mu', 'logvar'}),
+    ({'num_registers': 0}, {'sampler', 'estimator'}),
+    ({'register_source': 'adaptive_pooling'}, {'sampler', 'estimator'}),
+    ({'register_source': 'sampler'}, {'estimator'}),
+    ({'register_start': 'random'}, {'sampler'}),
   ],
 )
 def test_ablated_systems(options, gone):
@@ -328,11 +326,12 @@ def test_ablated_systems(options, gone):
 
   output = jax.eval_shape(run)
   missing = {name for name, value in vars(output).items() if value is None}
-  assert missing - {'guided', 'cone', 'aligned', 'interaction'} == gone
+  others = {'guided_scores', 'cone', 'alignment', 'interaction'}
+  assert missing - others == gone
 
 
 def test_parameter_count():
-  model = DreamPRVR(num_registers=6)
+  model = models.make('dreamprvr', num_registers=6)
   batch = blank_batch(1024, 1024, num_clips=32, max_frames=128, max_words=30)
   variables = variable_shapes(model, batch)
   assert set(variables) == {'params', 'constants'}

@@ -131,26 +131,28 @@ def test_short_videos(case):
 def test_training_outputs(case):
   golden = files.part(files.load(case.file), 'train')
   (_, (_, output)), _ = first_step(case)
-  cosine, raw = output.similarities.cosine, output.similarities.raw
-  ours = {'clip_scores': cosine.clip, 'clip_scores_raw': raw.clip}
-  if output.guided is None:
-    ours |= {'frame_scores': cosine.frame, 'frame_scores_raw': raw.frame}
+  clip = output.clip_scores
+  frame = output.frame_scores or output.guided_scores
+  ours = {
+    'clip_scores': clip.cosine,
+    'clip_scores_raw': clip.raw,
+    'frame_scores': frame.cosine,
+    'frame_scores_raw': frame.raw,
+  }
+  if output.guided_scores is None:
     queries = 'student_query' if case.name == 'msc' else 'queries'
     ours[queries] = output.text_queries
-  else:
-    ours |= {
-      'frame_scores': output.guided.cosine,
-      'frame_scores_raw': output.guided.raw,
-    }
   if output.cone is not None:
     ours |= {
       'cone_video': output.cone.videos,
       'cone_text': output.cone.captions,
       'curvature': output.cone.curvature,
     }
-  if output.aligned is not None:
-    clips, frames = output.aligned
-    ours |= {'projected_clips': clips, 'projected_frames': frames}
+  if output.alignment is not None:
+    ours |= {
+      'projected_clips': output.alignment.clips,
+      'projected_frames': output.alignment.frames,
+    }
   for key, value in ours.items():
     assert files.distance(value, golden[key]) < 1e-5, key
 
@@ -201,7 +203,6 @@ def test_gradients(case):
 def test_three_updates(case):
   golden = files.load(case.file)
   optimizer = bert_adam(warmup_linear(2.5e-4, 42 * 100))
-  constrain = getattr(case.model, 'constrain', lambda params: params)
   before = params = variables_of(case)['params']
   state = optimizer.init(params)
   totals = []
@@ -212,7 +213,7 @@ def test_three_updates(case):
     return optax.apply_updates(params, updates), state
 
   for _ in range(3):
-    params = constrain(params)
+    params = case.model.constrain(params)
     (total, _), gradients = step(case)(params)
     totals.append(float(total))
     params, state = update(gradients, state, params)

@@ -1,5 +1,6 @@
 """What every model of the family does alike, and what a new one needs."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,6 +11,8 @@ import pytest
 from configs.common import MODELS as CONFIGS
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.models import base, registry
+from dreamprvr_jax.models.contract import Model
+from dreamprvr_jax.models.outputs import RetrievalOutput
 from dreamprvr_jax.models.registry import MODELS, build_model
 from dreamprvr_jax.objectives.registry import build_objective
 from dreamprvr_jax.train.bert_adam import bert_adam, warmup_linear
@@ -19,6 +22,7 @@ from dreamprvr_jax.train.step import (
   init_variables,
 )
 from dreamprvr_jax.types import Batch, VideoEncoding
+from tests.helpers import models
 
 VIDEOS, CAPTIONS, WORDS = 16, 32, 4
 # The smallest that still has all parts.
@@ -58,9 +62,7 @@ def batch():
 def small(name):
   known = set(MODELS[name].__dataclass_fields__)
   sizes = {key: value for key, value in SMALL.items() if key in known}
-  if name not in ('hlformer', 'dreamprvr'):
-    sizes.pop('lorentz_widths', None)
-  return build_model(name, 'float32', **sizes, max_words=WORDS)
+  return models.make(name, **{'max_frames': 128, **sizes, 'max_words': WORDS})
 
 
 def course(name, devices):
@@ -104,6 +106,14 @@ def test_one_device_and_eight_give_the_same_course(name):
       )
 
 
+@pytest.mark.parametrize('name', MODELS)
+def test_contract(name):
+  model = small(name)
+  assert isinstance(model, Model)
+  fields = {field.name for field in dataclasses.fields(RetrievalOutput)}
+  assert model.provided() <= fields | {'queries', 'clip_tokens'}
+
+
 class Toy(base.RetrievalModel):
   """An eighth model, as a user would add it."""
 
@@ -124,10 +134,12 @@ class Toy(base.RetrievalModel):
 
 def test_an_eighth_model_touches_the_registry_only(monkeypatch):
   monkeypatch.setitem(registry.MODELS, 'toy', Toy)
-  model = build_model('toy', 'float32', width=8, num_heads=2, max_words=WORDS)
-  objective = build_objective(
-    'toy', model, clip_nce=0.02, structure=0.1, matching=0.1, inter_evidence=0.1
+  sizes = models.shared_fields(width=8, num_heads=2, max_words=WORDS)
+  model = build_model('toy', **{**sizes, 'dtype': 'float32'})
+  factors = models.loss_fields(
+    clip_nce=0.02, structure=0.1, matching=0.1, inter_evidence=0.1
   )
+  objective = build_objective('toy', model, **factors)
   data = batch()
   variables = init_variables(model, data, 0)
 

@@ -14,6 +14,7 @@ from dreamprvr_jax.models.generator import (
   VideoToTextGenerator,
 )
 from dreamprvr_jax.types import parameter_count
+from tests.helpers import models
 from tests.helpers.golden import distance
 
 GENERATORS = {'t2v': TextToVideoGenerator, 'v2t': VideoToTextGenerator}
@@ -27,7 +28,7 @@ def random_lists(direction='t2v', model=None, seed=0, n=5):
     inputs = draw(3, 16), draw(3, n, 6, 16), rng.random((3, n, 6)) < 0.7
   else:
     inputs = draw(3, 6, 16), draw(3, n, 16), rng.random((3, 6)) < 0.7
-  model = model or GENERATORS[direction](16, 10)
+  model = model or models.generator(GENERATORS[direction], 16, 10)
   x, mask = draw(3, n), np.ones((3, n), bool)
   steps = np.asarray([0, 4, 9])
   variables = model.init(jax.random.key(seed), x, steps, *inputs, mask)
@@ -41,7 +42,7 @@ def random_lists(direction='t2v', model=None, seed=0, n=5):
 @pytest.mark.parametrize('direction', DIRECTIONS)
 @pytest.mark.parametrize('mask_mode', ['before', 'after'])
 def test_taken_apart_or_direct(direction, mask_mode):
-  model = GENERATORS[direction](16, 10, mask_mode=mask_mode)
+  model = models.generator(GENERATORS[direction], 16, 10, mask_mode=mask_mode)
   model, variables, inputs = random_lists(direction, model)
   found = model.apply(variables, *inputs)
   x, steps, query, candidates, frame_mask, _ = inputs
@@ -61,7 +62,7 @@ def test_taken_apart_or_direct(direction, mask_mode):
 
 @pytest.mark.parametrize(
   'model',
-  [TextToVideoGenerator(16, 10), CrossAttentionScorer(16)],
+  [models.generator(TextToVideoGenerator, 16, 10), CrossAttentionScorer(16)],
   ids=['generator', 'cross attention'],
 )
 def test_candidates_have_no_order(model):
@@ -101,7 +102,7 @@ def test_padding_changes_nothing(direction):
 
 def test_parameters():
   for width, count in ((512, 2_625_025), (384, 1_477_249)):
-    model = TextToVideoGenerator(width)
+    model = models.generator(TextToVideoGenerator, width)
     shapes = jax.eval_shape(
       lambda model=model, width=width: model.init(
         jax.random.key(0),
@@ -117,7 +118,10 @@ def test_parameters():
 
 
 def test_the_control_is_as_large():
-  model, control = TextToVideoGenerator(16, 10), CrossAttentionScorer(16)
+  model, control = (
+    models.generator(TextToVideoGenerator, 16, 10),
+    CrossAttentionScorer(16),
+  )
   counts = [parameter_count(random_lists(model=m)[1]) for m in (model, control)]
   # 10 d^2 each and some vectors, which weigh more at a width of 16.
   assert counts[1] == pytest.approx(counts[0], rel=0.1)
@@ -143,4 +147,6 @@ def test_the_output_has_no_level():
 )
 def test_unknown_options(options, words):
   with pytest.raises(UserError, match=words):
-    random_lists(model=TextToVideoGenerator(16, 10, **options))
+    random_lists(
+      model=models.generator(TextToVideoGenerator, 16, 10, **options)
+    )

@@ -15,6 +15,7 @@ from dreamprvr_jax.models.generator import (
   TextToVideoGenerator,
   VideoToTextGenerator,
 )
+from tests.helpers import models
 from tests.helpers.golden import distance, load, part
 
 RELEASED = {'mask_mode': 'after', 'feature_norm': 'raw'}
@@ -30,7 +31,10 @@ def fill(shape, j, scale):
 
 def appendix(direction, num_steps=50):
   """The generator, its variables and inputs of the worked vectors."""
-  d, model = 4, GENERATORS[direction](4, num_steps, **RELEASED)
+  d, model = (
+    4,
+    models.generator(GENERATORS[direction], 4, num_steps, **RELEASED),
+  )
   shapes = {
     'q_proj': [(d, d)],
     'k_proj': [(d, d)],
@@ -159,8 +163,12 @@ def test_loss_of_the_appendix(direction):
 
 def golden(direction, prefix='params'):
   file = load('diffusionret_tiny')
-  model = GENERATORS[direction](
-    32, int(file['hyper/T']), **RELEASED, pool_temperature=1.0
+  model = models.generator(
+    GENERATORS[direction],
+    32,
+    int(file['hyper/T']),
+    **RELEASED,
+    pool_temperature=1.0,
   )
   template = jax.eval_shape(
     lambda: model.init(

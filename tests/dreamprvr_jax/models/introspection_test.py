@@ -10,13 +10,13 @@ import pytest
 
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers.attention import Attention
-from dreamprvr_jax.models.dreamprvr import DreamPRVR
 from dreamprvr_jax.models.introspection import (
   attention_weights,
   register_attention,
   register_path,
 )
 from dreamprvr_jax.models.template import blank_batch, variable_shapes
+from tests.helpers import models
 
 CLIPS, FRAMES, WIDTH, REGISTERS, T = 4, 6, 8, 3, 4
 SIZES = {'num_clips': CLIPS, 'max_frames': FRAMES, 'max_words': 3}
@@ -29,7 +29,8 @@ VIDEOS = (
 
 
 def build(**options):
-  return DreamPRVR(
+  return models.make(
+    'dreamprvr',
     width=WIDTH,
     num_registers=REGISTERS,
     diffusion_steps=T,
@@ -154,7 +155,7 @@ def test_path_ends_at_the_registers(start, method, steps, states):
 
   path, made = both(some_variables(model))
   assert path.shape == (states, 2, REGISTERS, WIDTH)
-  np.testing.assert_allclose(path[0], made.noise, atol=1e-6)
+  np.testing.assert_allclose(path[0], made.diffusion.noise, atol=1e-6)
   # The first step divides by a root of alpha_bar near 0.
   np.testing.assert_allclose(path[-1], made.tokens, atol=2e-4)
 

@@ -23,8 +23,15 @@ TOKENS = (np.random.default_rng(0).normal(size=(BATCH, CLIPS, WIDTH))).astype(
 
 
 def build(source='diffusion', start='mean', **options):
+  given = {
+    'time_embedding': 'released',
+    'sampling_method': 'ddpm',
+    'sampling_steps': 0,
+    'dtype': jnp.float32,
+    **options,
+  }
   return RegisterGenerator(
-    WIDTH, REGISTERS, 2, 0.0, T, 2, source=source, start=start, **options
+    WIDTH, REGISTERS, 2, 0.0, T, 2, source, start, **given
   )
 
 
@@ -95,17 +102,17 @@ def test_parts(source, start):
   assert out.tokens.dtype == jnp.float32
   assert np.isfinite(out.tokens).all()
   sampled = 'sampler' in PARTS[source, start]
-  assert (out.mu is not None) == sampled
-  assert (out.logvar is not None) == sampled
-  assert (out.noise is not None) == (source == 'diffusion')
+  assert (out.gaussian is not None) == sampled
+  assert (out.diffusion is not None) == (source == 'diffusion')
 
 
 def test_the_released_system_draws_nothing():
   first = run(train=True, seed=0)
   np.testing.assert_array_equal(first.tokens, run(train=True, seed=1).tokens)
   np.testing.assert_array_equal(first.tokens, run(train=False).tokens)
+  mu = first.gaussian.mu[:, None]
   np.testing.assert_array_equal(
-    first.noise, np.repeat(first.mu[:, None], REGISTERS, axis=1)
+    first.diffusion.noise, np.repeat(mu, REGISTERS, axis=1)
   )
 
 
@@ -141,13 +148,14 @@ def test_drawn_registers(source, start):
 
 def test_sampler_alone_repeats_the_mean():
   out = run('sampler', 'mean')
-  np.testing.assert_array_equal(out.tokens[:, 0], out.mu)
-  np.testing.assert_array_equal(out.tokens[:, 1], out.mu)
+  np.testing.assert_array_equal(out.tokens[:, 0], out.gaussian.mu)
+  np.testing.assert_array_equal(out.tokens[:, 1], out.gaussian.mu)
 
 
 def test_stochastic_start_is_the_reparametrised_draw():
   out = run('sampler', 'stochastic')
-  draw = (out.tokens - out.mu[:, None]) / np.exp(out.logvar / 2)[:, None]
+  mu, logvar = out.gaussian.mu, out.gaussian.logvar
+  draw = (out.tokens - mu[:, None]) / np.exp(logvar / 2)[:, None]
   # One standard normal draw, the same for all videos.
   np.testing.assert_allclose(draw[0], draw[1], rtol=1e-3, atol=1e-3)
   np.testing.assert_allclose(
@@ -163,11 +171,11 @@ def test_reverse_process_adds_mu_at_every_step():
   abar = np.append(np.cumprod(1 - beta), 1.0)  # abar[-1] = 1
   bound = model.bind(variables)
   terms = bound.estimator.step_terms()
-  mu = np.repeat(np.asarray(out.mu)[:, None], REGISTERS, axis=1)
+  mu = np.repeat(np.asarray(out.gaussian.mu)[:, None], REGISTERS, axis=1)
   x = mu
   for t in reversed(range(T)):
     e = np.asarray(
-      bound.estimator(jnp.asarray(x), terms[t], out.condition_terms)
+      bound.estimator(jnp.asarray(x), terms[t], out.diffusion.condition_terms)
     )
     x_0 = x / np.sqrt(abar[t]) - np.sqrt(1 / abar[t] - 1) * e
     x_0 = np.clip(x_0, -1, 1)
@@ -185,19 +193,19 @@ def test_reverse_process_adds_mu_at_every_step():
 def test_predicted_noise_of_every_step():
   model, variables = build(), variables_of('diffusion', 'mean')
   out = run()
-  target = np.random.default_rng(3).normal(size=out.noise.shape)
+  target = np.random.default_rng(3).normal(size=out.diffusion.noise.shape)
   target = target.astype(np.float32)
-  got = model.apply(variables, out, target, method='predict_noise')
+  got = model.apply(variables, out.diffusion, target, method='predict_noise')
   assert got.shape == (T, BATCH, REGISTERS, WIDTH)
   bound = model.bind(variables)
   f = np.cos((np.arange(T + 1) / T + 0.008) / 1.008 * np.pi / 2) ** 2
   for t in (0, 1):
     abar = f[t + 1] / f[0]
-    x_t = np.sqrt(abar) * target + np.sqrt(1 - abar) * out.noise
+    x_t = np.sqrt(abar) * target + np.sqrt(1 - abar) * out.diffusion.noise
     expected = bound.estimator(
       x_t.astype(np.float32),
       bound.estimator.step_terms()[t],
-      out.condition_terms,
+      out.diffusion.condition_terms,
     )
     np.testing.assert_allclose(got[t], expected, rtol=1e-3, atol=1e-3)
 
@@ -229,7 +237,8 @@ def test_unknown_choice(option, match):
 def test_variational_sampler():
   model = VariationalSampler()
   variables = jax.jit(model.init)(jax.random.key(0), TOKENS)
-  mu, logvar = model.apply(variables, TOKENS)
+  found = model.apply(variables, TOKENS)
+  mu, logvar = found.mu, found.logvar
   np.testing.assert_allclose(np.linalg.norm(mu, axis=1), 1, rtol=1e-5)
   # It ends in a norm with bias 0, so that mu has mean 0.
   np.testing.assert_allclose(mu.sum(axis=1), 0, atol=1e-5)
@@ -239,7 +248,8 @@ def test_variational_sampler():
   for name in ('logvar_attended', 'logvar_pooled'):
     params[name]['kernel'] *= 0.0
     params[name]['bias'] += 1.5
-  np.testing.assert_allclose(model.apply(variables, TOKENS)[1], 3.0, rtol=1e-6)
+  found = model.apply(variables, TOKENS)
+  np.testing.assert_allclose(found.logvar, 3.0, rtol=1e-6)
 
 
 def test_adaptive_mean_by_hand():

@@ -8,9 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamprvr_jax.models.base import RetrievalOutput
-from dreamprvr_jax.objectives.retrieval import RetrievalObjective
-from dreamprvr_jax.types import Batch, BranchScores, Similarities
+from dreamprvr_jax.models.outputs import (
+  NoisePrediction,
+  RetrievalOutput,
+  ScorePair,
+  VideoGaussian,
+)
+from dreamprvr_jax.types import Batch
+from tests.helpers import models
 
 RNG = np.random.default_rng(0)
 RAW = np.asarray([[1.0, 0.0], [0.5, 2.0], [-1.0, 3.0]], np.float32)
@@ -37,17 +42,19 @@ BATCH = Batch(
 )
 OUTPUT = RetrievalOutput(
   videos=None,
-  similarities=Similarities(
-    cosine=BranchScores(clip=COSINE, frame=COSINE),
-    raw=BranchScores(clip=RAW, frame=2 * RAW),
-  ),
+  clip_scores=ScorePair(COSINE, RAW),
+  frame_scores=ScorePair(COSINE, 2 * RAW),
   # Not of norm 1: the objective normalises. Captions 1 and 2 are siblings.
   text_queries=np.asarray([[0.0, 2.0], [3.0, 0.0], [0.0, -5.0]], np.float32),
-  mean_queries=None,
-  mu=np.asarray([[1.0, 0.0], [0.0, 0.0]], np.float32),
-  logvar=np.zeros((2, 2), np.float32),
-  noise=np.zeros((2, 1, 2), np.float32),
-  predicted_noise=np.full((3, 2, 1, 2), 2.0, np.float32),
+  sampler=VideoGaussian(
+    mu=np.asarray([[1.0, 0.0], [0.0, 0.0]], np.float32),
+    logvar=np.zeros((2, 2), np.float32),
+  ),
+  estimator=NoisePrediction(
+    mean_queries=None,
+    noise=np.zeros((2, 1, 2), np.float32),
+    predicted=np.full((3, 2, 1, 2), 2.0, np.float32),
+  ),
 )
 
 
@@ -57,7 +64,7 @@ def call(objective, output=OUTPUT):
 
 
 def test_terms_by_hand():
-  _, terms = call(RetrievalObjective(**FACTORS, structure_temperature=0.5))
+  _, terms = call(models.objective(**FACTORS, structure_temperature=0.5))
   expected = {
     'clip_nce': 0.4729620222522,
     'clip_triplet': 0.30,
@@ -76,7 +83,7 @@ def test_terms_by_hand():
 
 
 def test_total_is_the_weighted_sum():
-  total, terms = call(RetrievalObjective(**FACTORS))
+  total, terms = call(models.objective(**FACTORS))
   expected = sum(
     FACTORS.get(name, 1.0) * float(term) for name, term in terms.items()
   )
@@ -85,8 +92,8 @@ def test_total_is_the_weighted_sum():
 
 @pytest.mark.parametrize('name', list(FACTORS))
 def test_factor_0_drops_the_term(name):
-  whole, terms = call(RetrievalObjective(**FACTORS))
-  total, left = call(RetrievalObjective(**{**FACTORS, name: 0.0}))
+  whole, terms = call(models.objective(**FACTORS))
+  total, left = call(models.objective(**{**FACTORS, name: 0.0}))
   assert set(terms) - set(left) == {name}
   np.testing.assert_allclose(
     total, whole - FACTORS[name] * terms[name], rtol=1e-4
@@ -94,10 +101,8 @@ def test_factor_0_drops_the_term(name):
 
 
 def test_what_an_ablated_system_lacks_has_no_term():
-  output = dataclasses.replace(
-    OUTPUT, mu=None, logvar=None, noise=None, predicted_noise=None
-  )
-  total, terms = call(RetrievalObjective(**FACTORS), output)
+  output = dataclasses.replace(OUTPUT, sampler=None, estimator=None)
+  total, terms = call(models.objective(**FACTORS), output)
   assert not {'variational', 'diffusion'} & set(terms)
   assert np.isfinite(total)
 
@@ -107,14 +112,14 @@ def test_a_padded_video_does_not_count():
     video_mask=np.asarray([False, True]),
     caption_mask=np.asarray([False, True, True]),
   )
-  _, terms = RetrievalObjective(**FACTORS)(OUTPUT, batch, RANKS)
+  _, terms = models.objective(**FACTORS)(OUTPUT, batch, RANKS)
   assert terms['variational'] == 0
   assert terms['clip_triplet'] == 0
   assert terms['clip_nce'] == pytest.approx(0, abs=1e-6)
 
 
 def test_draws_of_the_branches_are_independent():
-  objective = RetrievalObjective(hard_pool=5)
+  objective = models.objective(hard_pool=5)
   owner = jnp.repeat(jnp.arange(20), 3)
   batch = BATCH.replace(
     video_mask=jnp.ones(20, bool),

@@ -25,6 +25,7 @@ from dreamprvr_jax.train.bert_adam import bert_adam, warmup_cosine
 from dreamprvr_jax.train.step import global_norm
 from tests.helpers import disks
 from tests.helpers.golden import distance, load, part
+from tests.helpers.models import generator
 
 SETTINGS = {
   'network': 'generator',
@@ -57,8 +58,8 @@ def test_golden_updates():
   mask = file['batch/video_mask'] > 0
   released = {'mask_mode': 'after', 'feature_norm': 'raw'}
   models = {
-    't2v': TextToVideoGenerator(32, **released),
-    'v2t': VideoToTextGenerator(32, **released),
+    't2v': generator(TextToVideoGenerator, 32, **released),
+    'v2t': generator(VideoToTextGenerator, 32, **released),
   }
   names = {'t2v': 'text_to_video', 'v2t': 'video_to_text'}
   whole = np.ones((10, 9), bool)

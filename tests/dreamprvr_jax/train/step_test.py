@@ -23,6 +23,9 @@ STEPS = 3  # in an epoch
 class Bilinear(nn.Module):
   """Scores of captions against videos by one matrix, with dropout."""
 
+  def constrain(self, params):
+    return params
+
   @nn.compact
   def __call__(self, batch, *, train):
     frames = jnp.mean(batch.frame_features, axis=1) + jnp.mean(

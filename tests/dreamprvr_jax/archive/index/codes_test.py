@@ -18,6 +18,7 @@ from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.models.base import RetrievalModel
+from tests.helpers.models import shared_fields
 from tests.helpers.searching import made, retriever, videos_of
 
 VIDEOS, QUERIES = 45, 70
@@ -192,7 +193,9 @@ def test_what_is_refused(data, tmp_path):
       raise NotImplementedError
 
   with pytest.raises(UserError, match=r'best cosine.*that of Other is not'):
-    writer.create(tmp_path / 'x', retriever(Other()), videos, tokens='pq')
+    writer.create(
+      tmp_path / 'x', retriever(Other(**shared_fields())), videos, tokens='pq'
+    )
 
 
 def test_codebooks_that_are_damaged(data, tmp_path):

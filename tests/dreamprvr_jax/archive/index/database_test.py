@@ -13,6 +13,7 @@ from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.models.base import RetrievalModel
+from tests.helpers.models import shared_fields
 from tests.helpers.retrieval import expected_scores
 from tests.helpers.searching import made, retriever, videos_of
 
@@ -144,7 +145,7 @@ def test_scores_that_are_more_than_cosines(data, tmp_path):
       raise NotImplementedError
 
   writer.create(tmp_path / 'x', retriever(), videos_of(data, [1, 2, 3]))
-  index = Index.open(tmp_path / 'x', retriever(Other()))
+  index = Index.open(tmp_path / 'x', retriever(Other(**shared_fields())))
   with pytest.raises(UserError, match=r'best cosine .* Other is not'):
     index.search(data['words'], first_pass=lambda queries, count: None)
 

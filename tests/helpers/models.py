@@ -1,0 +1,57 @@
+"""Models and losses with the fields of the configs, without dropout."""
+
+import jax.numpy as jnp
+
+from configs import common
+from configs.models import family
+from configs.rerank import rerank_keys
+from dreamprvr_jax.models.registry import MODELS
+from dreamprvr_jax.objectives.retrieval import RetrievalObjective
+
+LENGTHS = ('num_clips', 'max_frames', 'max_words')
+NO_DROPOUT = {'input_dropout': 0.0, 'dropout': 0.0}
+
+
+def fields(name, **given):
+  """The fields of a model, but for its dtype, with some given ones."""
+  config = common.with_model(common.base_config(), name)
+  found = {
+    **dict(config.model),
+    **{key: config.data[key] for key in LENGTHS},
+    **NO_DROPOUT,
+  }
+  del found['name']
+  if 'parallel_execution' in found:
+    found['parallel_execution'] = 'batched'
+  return {**found, **given}
+
+
+def make(name, dtype=jnp.float32, **given):
+  """A model with some given fields."""
+  return MODELS[name](dtype=dtype, **fields(name, **given))
+
+
+def shared_fields(dtype=jnp.float32, **given):
+  """The fields of `RetrievalModel`, for a model of a test's own."""
+  keys = {**dict(family.model_keys('')), **NO_DROPOUT}
+  del keys['name']
+  lengths = {key: common.base_config().data[key] for key in LENGTHS}
+  return {'dtype': dtype, **keys, **lengths, **given}
+
+
+def loss_fields(**given):
+  """The fields of the objective: the triplet losses and the given ones."""
+  return {**dict(family.loss_keys()), 'clip_nce': 0, 'frame_nce': 0, **given}
+
+
+def objective(**given):
+  """The objective of the triplet losses and the given ones."""
+  return RetrievalObjective(**loss_fields(**given))
+
+
+def generator(kind, width, num_steps=50, **given):
+  """A generator with the numbers of `config.rerank`."""
+  keys = rerank_keys()
+  names = ('pool_temperature', 'mask_mode', 'feature_norm', 'feature_scale')
+  options = {name: keys[name] for name in names}
+  return kind(width, num_steps, **{**options, **given})
