@@ -33,7 +33,7 @@ def make(name, dtype=jnp.float32, **given):
 
 def shared_fields(dtype=jnp.float32, **given):
   """The fields of `RetrievalModel`, for a model of a test's own."""
-  keys = {**dict(family.model_keys('')), **NO_DROPOUT}
+  keys = {**dict(family.model_keys('').config), **NO_DROPOUT}
   del keys['name']
   lengths = {key: common.base_config().data[key] for key in LENGTHS}
   return {'dtype': dtype, **keys, **lengths, **given}
@@ -41,7 +41,7 @@ def shared_fields(dtype=jnp.float32, **given):
 
 def loss_fields(**given):
   """The fields of the objective: the triplet losses and the given ones."""
-  return {**dict(family.loss_keys()), 'clip_nce': 0, 'frame_nce': 0, **given}
+  return {**dict(family.loss_keys().config), 'clip_nce': 0, 'frame_nce': 0, **given}
 
 
 def objective(**given):
@@ -51,7 +51,7 @@ def objective(**given):
 
 def generator(kind, width, num_steps=50, **given):
   """A generator with the numbers of `config.rerank`."""
-  keys = rerank_keys()
+  keys = rerank_keys().config
   names = ('pool_temperature', 'mask_mode', 'feature_norm', 'feature_scale')
   options = {name: keys[name] for name in names}
   return kind(width, num_steps, **{**options, **given})
