@@ -53,7 +53,10 @@ def evaluate(
   queries, corpus = evaluator.encode(variables, Watch(show=False))
   vectors = evaluator.pooled(evaluator.pick(queries, chosen.astype(np.int32)))
   encoded = (
-    (part.clip_tokens[i], part.frame_tokens[i], part.frame_mask[i])
+    tuple(
+      np.asarray(x[i])
+      for x in (part.clip_tokens, part.frame_tokens, part.frame_mask)
+    )
     for part in corpus.whole()
     for i in range(len(part.frame_mask))
   )

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from dreamprvr_jax.archive.search.moments import find_moments, timelines
 
@@ -17,8 +17,9 @@ from dreamprvr_jax.archive.search.moments import find_moments, timelines
 _PER_VIDEO = 3
 
 # Clip tokens (c, d), frame tokens (f, d) and the mask of real frames (f,).
-_Array = Array | np.ndarray
-Tokens = tuple[Float[_Array, 'c d'], Float[_Array, 'f d'], Bool[_Array, ' f']]
+Tokens = tuple[
+  Float[np.ndarray, 'c d'], Float[np.ndarray, 'f d'], Bool[np.ndarray, ' f']
+]
 
 
 @dataclasses.dataclass(frozen=True)
