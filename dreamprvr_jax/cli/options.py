@@ -129,7 +129,7 @@ _ALL = (
     'FILE',
     {
       'search': 'queries: .txt with a sentence on each line, .jsonl, or word '
-      'features in .npz or HDF5, an array per id',
+      'features in .npz or HDF5',
       'inspect import': 'word features: as --features',
     },
   ),
@@ -208,7 +208,7 @@ _ALL = (
     {
       'extract': 'folder below the data root; videos if not given',
       'import': 'folder below the data root, imported if not given; with '
-      '--official, the dataset of the checkpoint',
+      '--official, the dataset',
     },
   ),
   path_option(

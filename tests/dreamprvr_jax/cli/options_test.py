@@ -70,6 +70,7 @@ def test_used_keys_are_keys():
 def test_the_page_of_the_documentation_is_the_table():
   page = (runs.ROOT / 'docs' / 'commands.md').read_text(encoding='utf-8')
   assert page == help_texts.page()
+  assert max(map(len, page.splitlines())) <= 120
 
 
 @pytest.mark.parametrize(
