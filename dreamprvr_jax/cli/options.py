@@ -165,8 +165,8 @@ _ALL = (
     {
       'extract': 'embedded (if not given), clip or siglip; MODEL is a hub name '
       'or a folder',
-      'search serve': 'text encoder: embedded, clip or siglip; that of the '
-      'checkpoint if not given; MODEL is a hub name or a folder',
+      'search serve': 'text encoder: embedded, clip or siglip; if not given, '
+      'that of the checkpoint',
     },
     path=':',
   ),
