@@ -54,6 +54,12 @@ def rerank_keys() -> Keys:
   rerank.average = key(
     0.99, 'Decay of the average of the parameters, which is what is used'
   )
+  _use_keys(rerank)
+  return rerank
+
+
+def _use_keys(rerank: Keys) -> None:
+  """Adds the keys of a trained re-ranker in use."""
   rerank.held_out = key(
     0.1,
     'Share of the training videos that are kept back to choose epoch and '
@@ -81,7 +87,6 @@ def rerank_keys() -> Keys:
     "Correct the retriever's scores first, for comparison: '', 'qb_norm' "
     "or 'dual_softmax'; these see other queries",
   )
-  return rerank
 
 
 # The rows of a re-ranking table: what differs from the defaults.
