@@ -19,13 +19,13 @@ def rerank_keys() -> Keys:
   )
   rerank.num_steps = key(50, 'T, steps of the diffusion process')
   rerank.schedule = key('cosine', "'cosine' or 'linear'")
-  rerank.negative = key(0.0, 'Clean score of a wrong candidate: 0 or -1 (neg)')
+  rerank.negative = key(0.0, 'Clean score of wrong candidates: 0 or -1 (neg)')
   rerank.candidates = key(
     100,
     'Candidates of a list, in training and in use; fewer if there are '
     'fewer videos',
   )
-  rerank.used_candidates = key(0, 'The same in use only; 0: as in training')
+  rerank.used_candidates = key(0, 'The same, in use only; 0: as in training')
   rerank.tokens = key(
     'clip', "Tokens of a video that the network sees: 'clip', 'frame' or 'all'"
   )
@@ -66,7 +66,7 @@ def _use_keys(rerank: Keys) -> None:
     'fusion',
   )
   rerank.sampling_steps = key(10, 'J, steps of DDIM in use')
-  rerank.eta = key(0.0, 'Noise of DDIM: 0 adds none, 1 as much as DDPM')
+  rerank.eta = key(0.0, "Share of DDPM's noise that DDIM adds, 0 to 1")
   rerank.noise_seeds = key(
     3, 'Sampling is repeated from this many draws of noise, for the spread'
   )
