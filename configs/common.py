@@ -31,9 +31,7 @@ MODELS = {
 def base_config() -> ConfigDict:
   """Returns the config that all datasets start from."""
   config = Keys()
-  config.seed = key(
-    0, 'Seed of everything random: values, order, dropout, negatives'
-  )
+  config.seed = key(0, 'Seed of initial values, order, dropout and negatives')
   config.dtype = key(
     'float32',
     "Compute dtype, 'float32' or 'bfloat16'; parameters and scores are float32",
@@ -41,8 +39,8 @@ def base_config() -> ConfigDict:
   config.num_devices = key(0, 'Devices to use, 0 for all')
   config.corpus_devices = key(
     1,
-    'How many of the devices share the corpus in evaluation; the others '
-    'share the queries',
+    'How many of the devices split the corpus in evaluation; the others '
+    'split the queries',
   )
 
   config.compilation_cache = key(
@@ -102,16 +100,16 @@ def _file_keys(data: Keys) -> None:
     'auto',
     "Where features are read from while training: 'device' (splits in "
     "device memory), 'resident' (splits in host memory), 'streaming' "
-    "(tf.data), 'auto' (the first of them that has room; 'device' not on "
-    'a CPU)',
+    "(tf.data), 'auto' (the first of them that fits in memory; 'device' "
+    'not on a CPU)',
   )
   data.device_share = key(
     0.5, "Share of the free device memory that splits may take with 'auto'"
   )
   data.device_dtype = key(
     'auto',
-    "Type of the features on the device: 'float32', 'bfloat16', or "
-    "'auto', the compute dtype",
+    "Dtype of features on the device: 'float32', 'bfloat16', or 'auto', "
+    'the compute dtype',
   )
   data.skip_bad = key(
     False, 'Leave out items that are missing or broken, and list them'
@@ -148,8 +146,8 @@ def _batch_keys(data: Keys) -> None:
   )
   data.merge_threshold = key(
     0.8,
-    'Cosine above which two merged clips are linked: the more are, the '
-    'further training merges them',
+    'Cosine above which two merged clips are linked; the more links a '
+    'video has, the further training merges its clips',
   )
   data.max_frames = key(128, 'Frames of a video')
   data.max_words = key(30, 'Words of a caption')
@@ -168,7 +166,7 @@ def _simulated_keys() -> Keys:
     False, 'Write a generated corpus to data.root first, unless it exists'
   )
   simulated.videos = key(
-    (480, 96, 128), 'Videos of the splits train, val and test'
+    (480, 96, 128), 'Videos of the splits train, val, test'
   )
   simulated.seed = key(0, 'Seed of the generated corpus')
   return simulated
@@ -204,7 +202,7 @@ def _optimizer_keys() -> Keys:
   optimizer.lr = key(2.5e-4, 'Peak learning rate')
   optimizer.warmup = key(0.01, 'Share of all steps over which the rate rises')
   optimizer.weight_decay = key(
-    0.01, 'Added to the direction, not to the gradient'
+    0.01, 'Weight decay, added to the direction, not to the gradient'
   )
   optimizer.max_norm = key(
     1.0, "Norm that each tensor's gradient is clipped to"

@@ -19,13 +19,13 @@ def rerank_keys() -> Keys:
   )
   rerank.num_steps = key(50, 'T, steps of the diffusion process')
   rerank.schedule = key('cosine', "'cosine' or 'linear'")
-  rerank.negative = key(0.0, 'Clean score of a wrong candidate: 0 or -1 (neg)')
+  rerank.negative = key(0.0, 'Clean score of wrong candidates: 0 or -1 (neg)')
   rerank.candidates = key(
     100,
     'Candidates of a list, in training and in use; fewer if there are '
     'fewer videos',
   )
-  rerank.used_candidates = key(0, 'The same in use only; 0: as in training')
+  rerank.used_candidates = key(0, 'The same, in use only; 0: as in training')
   rerank.tokens = key(
     'clip', "Tokens of a video that the network sees: 'clip', 'frame' or 'all'"
   )
@@ -54,13 +54,19 @@ def rerank_keys() -> Keys:
   rerank.average = key(
     0.99, 'Decay of the average of the parameters, which is what is used'
   )
+  _use_keys(rerank)
+  return rerank
+
+
+def _use_keys(rerank: Keys) -> None:
+  """Adds the keys of a trained re-ranker in use."""
   rerank.held_out = key(
     0.1,
     'Share of the training videos that are kept back to choose epoch and '
     'fusion',
   )
   rerank.sampling_steps = key(10, 'J, steps of DDIM in use')
-  rerank.eta = key(0.0, 'Noise of DDIM: 0 adds none, 1 as much as DDPM')
+  rerank.eta = key(0.0, "Share of DDPM's noise that DDIM adds, 0 to 1")
   rerank.noise_seeds = key(
     3, 'Sampling is repeated from this many draws of noise, for the spread'
   )
@@ -81,7 +87,6 @@ def rerank_keys() -> Keys:
     "Correct the retriever's scores first, for comparison: '', 'qb_norm' "
     "or 'dual_softmax'; these see other queries",
   )
-  return rerank
 
 
 # The rows of a re-ranking table: what differs from the defaults.

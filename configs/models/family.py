@@ -76,7 +76,7 @@ def lorentz_keys(model: Keys) -> None:
 
 def loss_keys() -> Keys:
   """Returns `config.loss`: factors of all losses of the family, 0 for those
-  that a model does not use, and what they go by."""
+  that a model does not use, and their constants."""
   loss = Keys('loss')
   loss.clip_nce = key(0.02, 'Factor of the NCE on clip scores')
   loss.frame_nce = key(0.04, 'Factor of the NCE on frame scores')
@@ -135,7 +135,9 @@ def _parameter_keys(loss: Keys) -> None:
   """Adds the keys of the losses beside their factors."""
   loss.margin = key(0.2, 'Margin of the triplet losses')
   loss.hard_pool = key(20, 'Hard negatives are drawn from this many')
-  loss.diversity_version = key(2, '2, or 1 for that of the first GMMFormer')
+  loss.diversity_version = key(
+    2, 'Version of L_div: 2, or 1 (the first GMMFormer)'
+  )
   loss.diversity_delta = key(0.2, 'Delta of L_div')
   loss.diversity_alpha = key(32.0, 'Alpha of L_div')
   loss.diversity_power = key(1.0, 'Lambda of L_div, version 2')
@@ -146,7 +148,7 @@ def _parameter_keys(loss: Keys) -> None:
   loss.inter_temperature = key(0.04, 'Tau of inter_evidence')
   loss.intra_temperature = key(0.08, 'Tau of intra_evidence')
   loss.doubt_margin = key(
-    0.3, 'Bound of the thresholds of doubt and consistency (division_beta)'
+    0.3, 'Limit of the thresholds of doubt and consistency (division_beta)'
   )
   loss.label_smoothing = key(
     0.2, "Share of a polysemous caption's label that is smoothed (smooth_beta)"

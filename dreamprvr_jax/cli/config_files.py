@@ -61,7 +61,7 @@ def found(spec: str) -> str:
   near = difflib.get_close_matches(name, names(), 1)
   raise UserError(
     f'--config={path}: there is no such file, and no config of that name'
-    + (f'; did you mean {near[0]}?' if near else '')
+    + (f' (did you mean {near[0]}?)' if near else '')
     + f'; the configs are {", ".join(names())}'
   )
 

@@ -47,7 +47,43 @@ class Request:
 
 
 def run(request: Request) -> int:
-  """Extracts what is not extracted yet; returns the exit code."""
+  """Extracts what is not extracted yet; returns the exit code.
+
+  Raises:
+    UserError: If a flag is out of its range, or no file could be read.
+  """
+  _check(request)
+  encoder = encoders.build(
+    request.encoder, device=request.device, dtype=request.dtype
+  )
+  folder = pathlib.Path(request.out) / request.collection
+  found = _extract(request, encoder, folder)
+  if found.skipped:
+    print(_table(found.skipped, folder))
+  if not found.durations:
+    raise UserError(
+      f'{shown(request.videos)}: none of the {found.found:,} files could be '
+      'read'
+    )
+  if request.captions:
+    _write_captions(request, encoder, folder, found)
+  print(
+    f'{shown(folder)}: {len(found.durations):,} videos, '
+    f'{encoder.visual_width} numbers a frame (FeatureData/{FEATURE}), '
+    f'encoder {request.encoder}'
+  )
+  if not encoder.semantic:
+    print(
+      'note: embedded is not a semantic encoder: it sees colours, edges and '
+      'motion, and\nspelling, not what is shown or meant. Use it to try things '
+      'out; for search that\nunderstands, extract with --encoder=clip or '
+      'siglip (into another --collection).'
+    )
+  return 0
+
+
+def _check(request: Request) -> None:
+  """Raises UserError if a flag is out of its range."""
   if not request.fps > 0:
     raise UserError(f'--fps={request.fps} must be above 0; 2 is usual')
   if not request.max_seconds > 0:
@@ -60,10 +96,12 @@ def run(request: Request) -> int:
     raise UserError(f'--workers={request.workers}; give 0 or more')
   if request.batch < 1:
     raise UserError(f'--batch={request.batch}; give 1 or more')
-  encoder = encoders.build(
-    request.encoder, device=request.device, dtype=request.dtype
-  )
-  folder = pathlib.Path(request.out) / request.collection
+
+
+def _extract(
+  request: Request, encoder: encoders.Encoder, folder: pathlib.Path
+) -> Summary:
+  """Extracts the videos, prints the counts and returns them."""
   options = Options(
     fps=request.fps,
     batch=request.batch,
@@ -78,44 +116,32 @@ def run(request: Request) -> int:
   start = time.monotonic()
   found = extract_folder(request.videos, folder, encoder, options, results)
   took = time.monotonic() - start
-  how = request.engine or f'{workers} processes'
-  print(_told(found, took, how))
-  if found.skipped:
-    print(_table(found.skipped, folder))
-  if not found.durations:
-    raise UserError(
-      f'{shown(request.videos)}: none of the {found.found:,} files could be '
-      'read'
+  print(_told(found, took, request.engine or f'{workers} processes'))
+  return found
+
+
+def _write_captions(
+  request: Request,
+  encoder: encoders.Encoder,
+  folder: pathlib.Path,
+  found: Summary,
+) -> None:
+  """Writes the captions of the videos and prints how many there are."""
+  with folders.held(folder, 'collection'):
+    written = write_captions(
+      request.captions,
+      folder,
+      request.collection,
+      encoder,
+      found.durations,
+      progress=request.progress,
     )
-  if request.captions:
-    with folders.held(folder, 'collection'):
-      written = write_captions(
-        request.captions,
-        folder,
-        request.collection,
-        encoder,
-        found.durations,
-        progress=request.progress,
-      )
-    counts = ', '.join(f'{n:,} {split}' for split, n in written.splits.items())
-    print(
-      f'captions: {counts}'
-      + f'; {written.left_out:,} of videos that are not there were left out'
-      * bool(written.left_out)
-    )
+  counts = ', '.join(f'{n:,} {split}' for split, n in written.splits.items())
   print(
-    f'{shown(folder)}: {len(found.durations):,} videos, '
-    f'{encoder.visual_width} numbers a frame (FeatureData/{FEATURE}), '
-    f'encoder {request.encoder}'
+    f'captions: {counts}'
+    + f'; {written.left_out:,} of videos that are not there were left out'
+    * bool(written.left_out)
   )
-  if not encoder.semantic:
-    print(
-      'note: embedded is not a semantic encoder: it sees colours, edges and '
-      'motion, and\nspelling, not what is shown or meant. Use it to try things '
-      'out; for search that\nunderstands, extract with --encoder=clip or '
-      'siglip (into another --collection).'
-    )
-  return 0
 
 
 def _told(found: Summary, took: float, how: str) -> str:

@@ -178,7 +178,7 @@ def _unknown_key(argv: list[str]) -> str:
 
 def _nearest(name: str, names: Iterable[str], sign: str = '') -> str:
   near = difflib.get_close_matches(name, list(names), 1)
-  return f'; did you mean {sign}{near[0]}?' if near else ''
+  return f' (did you mean {sign}{near[0]}?)' if near else ''
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -146,18 +146,29 @@ def page() -> str:
     for name, command in COMMANDS.items()
   ]
   for command in COMMANDS.values():
-    lines += ['', f'## {command.name}', '', *_lines(command.about, 118), '']
+    lines += [
+      '',
+      f'## {command.name}',
+      '',
+      *_lines(_escaped(command.about), 118),
+      '',
+    ]
     lines += ['```']
     for example in command.examples:
       lines += _lines(f'dreamprvr {command.name} {example}', 118, '    ')
     lines += ['```', '', '| flag | means |', '|---|---|']
     for option in options_of(command.name):
-      about = _with_default(option, command.name).replace('|', r'\|')
+      about = _escaped(_with_default(option, command.name))
       lines.append(f'| `{option.spelled}` | {about} |')
     if command.keys:
       keys = ', '.join(f'`{key}`' for key in command.keys)
       lines += ['', *_lines(f'Keys of the config: {keys}.', 118)]
   return '\n'.join([*lines, '', _PATHS.replace('~', '`~`'), ''])
+
+
+def _escaped(text: str) -> str:
+  """Returns text in which Markdown finds no tag and no column."""
+  return text.replace('<', '&lt;').replace('|', r'\|')
 
 
 def _first(about: str) -> str:

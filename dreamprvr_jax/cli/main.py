@@ -90,6 +90,16 @@ def _show_any_name() -> None:
       stream.reconfigure(errors='backslashreplace')
 
 
+def _show_help(argv: list[str]) -> int:
+  """Prints the help; returns the exit code."""
+  try:
+    print(help_texts.text(argv), flush=True)
+  except BrokenPipeError:
+    # The reader, such as `head`, has seen enough: Python need not flush again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  return 0
+
+
 def _fail(message: object) -> int:
   print(f'error: {message}', file=sys.stderr)
   return 2
@@ -102,8 +112,7 @@ def main(argv: list[str]) -> int:
   former = signal.signal(signal.SIGTERM, _interrupt)
   try:
     if help_texts.is_wanted(argv):
-      print(help_texts.text(argv))
-      return 0
+      return _show_help(argv)
     return _run(argv)
   except UserError as error:
     return _fail(error)

@@ -129,7 +129,7 @@ _ALL = (
     'FILE',
     {
       'search': 'queries: .txt with a sentence on each line, .jsonl, or word '
-      'features in .npz or HDF5, an array per id',
+      'features in .npz or HDF5',
       'inspect import': 'word features: as --features',
     },
   ),
@@ -165,8 +165,8 @@ _ALL = (
     {
       'extract': 'embedded (if not given), clip or siglip; MODEL is a hub name '
       'or a folder',
-      'search serve': 'text encoder: embedded, clip or siglip; that of the '
-      'checkpoint if not given; MODEL is a hub name or a folder',
+      'search serve': 'text encoder: embedded, clip or siglip; if not given, '
+      'that of the checkpoint',
     },
     path=':',
   ),
@@ -208,7 +208,7 @@ _ALL = (
     {
       'extract': 'folder below the data root; videos if not given',
       'import': 'folder below the data root, imported if not given; with '
-      '--official, the dataset of the checkpoint',
+      '--official, the dataset',
     },
   ),
   path_option(

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from data_pipeline.corpus import Corpus, Split
 from dreamprvr_jax import checkpoints, folders, rng
 from dreamprvr_jax.cli import console, data, provenance, workdirs
+from dreamprvr_jax.cli.commands import spelled
 from dreamprvr_jax.cli.retriever import load_placed, split_features
 from dreamprvr_jax.cli.training import check_same_run
 from dreamprvr_jax.devices import leader, meshes
@@ -310,7 +311,9 @@ def _finish(
   rows = {'the retriever': before, 're-ranked': metrics}
   console.say(retrieval.format_table(rows, console.TABLE_COLUMNS))
   console.say(
-    f'evaluate it: python main.py --mode=evaluate '
-    f'--checkpoint={arguments.checkpoint} --rerank={workdir}'
+    'evaluate it: '
+    + spelled(
+      'evaluate', f'--checkpoint={arguments.checkpoint} --rerank={workdir}'
+    )
   )
   return 0

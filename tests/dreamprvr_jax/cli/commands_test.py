@@ -66,7 +66,7 @@ def test_inspect_a_checkpoint(place):
     (['--config=configs/tvr.py:other'], "the models are ['diffusionret', "),
     (
       ['--config=configs/tvr.py', '--config.modle.width=3'],
-      'no key config.modle.width; did you mean config.model.width?',
+      'no key config.modle.width (did you mean config.model.width?)',
     ),
     (['--config=configs/tvr.py', '--config.model.width=wide'], "'wide'"),
     (['--colour=red'], 'unknown flag --colour'),

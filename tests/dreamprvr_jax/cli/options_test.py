@@ -70,6 +70,7 @@ def test_used_keys_are_keys():
 def test_the_page_of_the_documentation_is_the_table():
   page = (runs.ROOT / 'docs' / 'commands.md').read_text(encoding='utf-8')
   assert page == help_texts.page()
+  assert max(map(len, page.splitlines())) <= 120
 
 
 @pytest.mark.parametrize(
@@ -101,10 +102,13 @@ def test_train_is_the_command_if_none_is_named():
 @pytest.mark.parametrize(
   ('argv', 'sentence'),
   [
-    (['trian'], "'trian' is not a command; did you mean train?"),
+    (['trian'], "'trian' is not a command (did you mean train?)"),
     (['--mode=serv'], 'did you mean serve?'),
     (['train', '--mode=serve'], 'the command is train, but --mode=serve'),
-    (['extract', '--vidoes=x'], 'unknown flag --vidoes; did you mean --videos'),
+    (
+      ['extract', '--vidoes=x'],
+      'unknown flag --vidoes (did you mean --videos?)',
+    ),
     (
       ['evaluate', '--append'],
       'evaluate does not take --append, which is a flag of index; see',
@@ -117,7 +121,7 @@ def test_train_is_the_command_if_none_is_named():
     (['extract', '--config.seed=1'], 'extract does not take --config'),
     (
       ['train', '--config=quickstart', '--config.train.epohcs=1'],
-      'no key config.train.epohcs; did you mean config.train.epochs?',
+      'no key config.train.epohcs (did you mean config.train.epochs?)',
     ),
     (['train', '--config=quickstrat'], 'did you mean quickstart?'),
     (['prepare', '--config=tvr', 'stray'], "'stray' is not a flag"),
