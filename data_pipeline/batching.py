@@ -139,8 +139,8 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 
 def starts_of(lengths: np.ndarray) -> np.ndarray:
-  """Returns where each of v runs of these lengths begins when they lie end to
-  end, and where the last one ends, (v + 1,) int64."""
+  """Returns the start of each of v runs of these lengths, placed end to end,
+  and the end of the last one, (v + 1,) int64."""
   return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 

@@ -221,7 +221,6 @@ class Hdf5Arrays:
 
   Attributes:
     ids: Names of the datasets, and of groups and links, which cannot be read.
-    size: Bytes of the file.
   """
 
   def __init__(self, path: pathlib.Path):
@@ -232,7 +231,6 @@ class Hdf5Arrays:
     """
     self._file = Hdf5File(path)
     self.ids = self._file.names()
-    self.size = self._file.size
     self._found: dict[str, Stored] = {}
 
   def claim(self, name: str) -> Claim:

@@ -18,6 +18,10 @@ _log = logging.getLogger(__name__)
 
 _CHUNK = 16
 _GIB = 2**30
+# Not a field of a split, so that its file need not import this one.
+_read: 'weakref.WeakKeyDictionary[Split, ResidentSource]' = (
+  weakref.WeakKeyDictionary()
+)
 
 
 def resident_source(split: Split) -> 'ResidentSource':
@@ -180,9 +184,3 @@ class ResidentSource:
   def captions(self, indices: Sequence[int]):
     """Returns views of the (l, e) words of each caption."""
     return [self._words[self._word_rows(i)] for i in indices]
-
-
-# By split; not a field of the split, so that its file need not know this one.
-_read: weakref.WeakKeyDictionary[Split, ResidentSource] = (
-  weakref.WeakKeyDictionary()
-)

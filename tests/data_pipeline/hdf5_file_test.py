@@ -240,7 +240,7 @@ def test_one_dataset_of_many_names(tmp_path, monkeypatch):
     Hdf5Store(tmp_path / 'a.h5', names)
 
 
-def test_what_has_no_room_is_named(tmp_path, monkeypatch):
+def test_a_matrix_without_memory_is_named(tmp_path, monkeypatch):
   from data_pipeline import hdf5
 
   with h5py.File(tmp_path / 'a.h5', 'w') as file:

@@ -86,7 +86,7 @@ def test_objects_are_not_unpickled(tmp_path):
   assert 'never unpickled' in problem(read_npy, tmp_path / 'a.npy')
 
 
-def test_what_has_no_room_is_not_read(tmp_path, monkeypatch):
+def test_an_array_without_memory_is_not_read(tmp_path, monkeypatch):
   monkeypatch.setattr(limits, 'available_memory', lambda: 100 << 20)
   path = tmp_path / 'a.npy'
   with path.open('wb') as file:

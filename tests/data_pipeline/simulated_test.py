@@ -1,4 +1,4 @@
-"""Tests of the made corpus."""
+"""Tests of the generated corpus."""
 
 import json
 
