@@ -1,4 +1,4 @@
-"""--mode=export --index: an index goes into a vector database."""
+"""--mode=export --index: writes an index to a vector database."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""--mode=index: encode a split, or all videos, once; store it for search."""
+"""--mode=index: encodes a split, or all videos, and stores them for search."""
 
 import dataclasses
 import pathlib
@@ -145,11 +145,11 @@ def _missing(split: Split, store: Store, is_archive: bool) -> np.ndarray:
 
 
 def named(flag: str, there: Iterable[str]) -> list[str]:
-  """Returns the ids of --remove, as an index spells them.
+  """Returns the ids of --remove in the spelling of the index.
 
   Args:
     flag: 'a,b', or '@FILE' with one on each line.
-    there: The ids of the index, which may be older than their composed form.
+    there: The ids of the index; older ones may be decomposed.
 
   Raises:
     UserError: If the file is not UTF-8 text or names no video.
@@ -166,7 +166,7 @@ def named(flag: str, there: Iterable[str]) -> list[str]:
 
 
 def show(place: str, manifest: Manifest) -> None:
-  """Prints what an index holds."""
+  """Prints a summary of an index."""
   console.say(
     f'{place}: {manifest.num_videos:,} videos in {len(manifest.segments)} '
     f'segments, {stored_bytes(manifest) / 2**20:,.1f} MiB of '

@@ -1,4 +1,4 @@
-"""--queries=FILE: queries by id, as word features or as sentences."""
+"""--queries=FILE: queries by id, as word features or sentences."""
 
 import pathlib
 
@@ -28,11 +28,11 @@ def read_queries(path: str, width: int) -> dict[str, np.ndarray]:
 
   Args:
     path: .npz with one array per query, or HDF5 with one dataset per query.
-    width: Of a word's features.
+    width: Numbers of a word's features.
 
   Raises:
-    UserError: If it is no such file, damaged, or a query's features do not
-      fit.
+    UserError: If the file is missing, damaged or of another kind, or a query's
+      features do not fit.
   """
   ending = pathlib.Path(path).suffix.lower()
   if ending not in _ENDINGS:
@@ -47,12 +47,12 @@ def read_queries(path: str, width: int) -> dict[str, np.ndarray]:
   file = pathlib.Path(path)
   with Npz(file, where) if ending == '.npz' else Hdf5Arrays(file) as store:
     if not store.ids:
-      raise UserError(f'{where}: the file holds no query')
+      raise UserError(f'{where}: the file has no query')
     return _read_arrays(store, file, where, width)
 
 
 def holds_sentences(path: str) -> bool:
-  """Returns whether a file is one for `read_sentences`."""
+  """Returns whether a file contains sentences, by its ending."""
   return pathlib.Path(path).suffix.lower() in _SENTENCES
 
 
@@ -60,12 +60,13 @@ def read_sentences(path: str) -> dict[str, str]:
   """Returns {id: sentence} of a file in UTF-8, both in NFC, in its order.
 
   Args:
-    path: .txt with a sentence on each line, or .jsonl with rows {"text"} and,
-      if wanted, "id". Without one, the number of the line is the id. Blank
-      lines are passed over.
+    path: .txt with a sentence on each line, or .jsonl with rows of "text" and
+      optionally "id". By default the number of the line is the id. Blank lines
+      are passed over.
 
   Raises:
-    UserError: If it is no such file, a row has no text, or an id comes twice.
+    UserError: If the file is missing, a row has no text, or an id comes
+      twice.
   """
   try:
     lines = text.read_rows(path)
@@ -85,7 +86,7 @@ def read_sentences(path: str) -> dict[str, str]:
       )
     found[name] = sentence
   if not found:
-    raise UserError(f'--queries={path}: the file holds no query')
+    raise UserError(f'--queries={path}: the file has no query')
   return found
 
 
@@ -112,8 +113,8 @@ def _sentence_row(where: str, line: str, name: str) -> tuple[str, str]:
 def _read_arrays(
   store: Npz | Hdf5Arrays, file: pathlib.Path, where: str, width: int
 ) -> dict[str, np.ndarray]:
-  """Returns the arrays of a file by id, float32; nothing is read before all
-  of them were found to fit."""
+  """Returns the arrays of a file by id, float32; checks all shapes before it
+  reads any."""
   claims = {}
   available = available_memory()
   names = text.by_normal(store.ids, where)
@@ -140,13 +141,13 @@ def _read_arrays(
     except ArrayError as error:
       raise UserError(f'{where}: the query {name!r} {error}') from None
     if not np.isfinite(array).all():
-      raise _misfit(where, name, 'holds numbers that are not finite')
+      raise _misfit(where, name, 'has numbers that are not finite')
     found[name] = array.astype(np.float32)
   return found
 
 
 def _claim_problem(claim: Claim, width: int) -> str:
-  """Returns why an array cannot be a query's features; '' if it can."""
+  """Returns why an array cannot be the features of a query; '' if it can."""
   shape = claim.shape
   if len(shape) != 2 or shape[1] != width or not shape[0]:
     return (
@@ -159,6 +160,6 @@ def _claim_problem(claim: Claim, width: int) -> str:
 
 def _misfit(where: str, name: str, problem: str) -> UserError:
   return UserError(
-    f'{where}: the query {name!r} {problem}; make its word features as those '
+    f'{where}: the query {name!r} {problem}; make its word features like those '
     'that the checkpoint was trained on'
   )

@@ -1,4 +1,4 @@
-"""--mode=search: the best videos of an index, and when in them."""
+"""--mode=search: the best videos of an index, and the moments in them."""
 
 import dataclasses
 import itertools
@@ -31,7 +31,7 @@ from dreamprvr_jax.progress import bar
 from dreamprvr_jax.report.search_page import write_page
 from dreamprvr_jax.trained.retriever import Retriever
 
-# Queries searched at a time: an index that is streamed is read once for them.
+# Queries searched at a time; an index larger than memory is read once for them.
 _BATCH = 1024
 # Queries on which a first pass is compared with the exact search.
 _CHECKED = 64
@@ -173,11 +173,11 @@ def _write(found: dict[str, Any], arguments: Arguments) -> None:
 def add_thumbnails(
   queries: list[dict[str, Any]], folder: str, progress: bool
 ) -> None:
-  """Puts a picture of its best moment into each hit whose file is there.
+  """Adds a picture of its best moment to each hit that has a file.
 
   Raises:
     UserError: If PyAV is missing.
-    DataError: If the folder holds no video.
+    DataError: If the folder has no video.
   """
   files = VideoFiles(folder, find_videos(folder))
   import_av()
@@ -197,7 +197,7 @@ def add_thumbnails(
 def from_sentences(
   arguments: Arguments, retriever: Retriever
 ) -> tuple[Iterator[Query], int]:
-  """Returns the queries of --query, or of a file of sentences, and their
+  """Returns the queries of --query, or of a file of sentences, with their
   number."""
   if arguments.query is not None:
     where, sentences = '--query', {'query': arguments.query}
@@ -220,7 +220,7 @@ def from_sentences(
 def from_file(
   arguments: Arguments, retriever: Retriever
 ) -> tuple[Iterator[Query], int]:
-  """Returns the queries of --queries and their number."""
+  """Returns the queries of --queries with their number."""
   width = retriever.stored['text_width']
   features = query_files.read_queries(arguments.queries, width)
 
@@ -235,7 +235,7 @@ def from_file(
 def from_split(
   config: ConfigDict, arguments: Arguments, retriever: Retriever
 ) -> tuple[Iterator[Query], int]:
-  """Returns the captions of a split, or one of them, and their number."""
+  """Returns the captions of a split, or one of them, with their number."""
   corpus = data.open_data(config, show=arguments.progress)
   data.check_widths(retriever.stored, corpus, retriever.checkpoint)
   split = data.get_split(corpus, data.final_split(config, corpus))
@@ -270,7 +270,7 @@ def from_split(
 
 
 def table(found: dict[str, Any]) -> str:
-  """Returns what was found as text."""
+  """Returns the hits as a text table."""
   lines = []
   for query in found['queries']:
     text = f': {query["text"]}' if 'text' in query else ''

@@ -32,7 +32,7 @@ class Arguments:
 
 
 def run(config: ConfigDict, arguments: Arguments) -> int:
-  """Serves an index until it is stopped by a signal."""
+  """Serves an index until a signal stops it."""
   if jax.process_count() > 1:
     raise UserError('--mode=serve runs as one process; start it once')
   try:
@@ -60,8 +60,8 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     files = VideoFiles(arguments.videos, find_videos(arguments.videos))
   if not encoder.semantic:
     console.say(
-      f'the text encoder {encoder.name} does not know what words mean: queries '
-      'are matched by how they are written'
+      f'the text encoder {encoder.name} does not understand words: it compares '
+      'their spelling'
     )
   make = lambda stop: Service(
     index,
@@ -77,12 +77,13 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
 
 
 def _limits(arguments: Arguments) -> Limits:
-  """Returns what the command line says of connections, and the rest."""
+  """Returns the limits of the command line; raises UserError if one is
+  impossible."""
   for name in ('max_connections', 'max_connections_per_address'):
     if getattr(arguments, name) < 1:
       raise UserError(
-        f'--{name}={getattr(arguments, name)}: expected 1 or more, the '
-        'connections that are open at a time'
+        f'--{name}={getattr(arguments, name)}: expected 1 or more, the number '
+        'of connections that may be open'
       )
   seconds = arguments.request_seconds
   if not 0 < seconds < float('inf'):

@@ -1,4 +1,4 @@
-"""Sentences as queries: the encoder that makes word features of them."""
+"""Sentences as queries: encodes them to word features."""
 
 import re
 
@@ -18,14 +18,14 @@ def open_encoder(
 
   Args:
     retriever: The retriever.
-    name: The encoder, see `encoders.build`; '': the one that its checkpoint
+    name: The encoder, see `encoders.build`; '' for the one that the checkpoint
       was trained with.
     device: See `encoders.build`.
 
   Raises:
-    UserError: If it is not known, or its features are not as wide as those of
-      the checkpoint.
-    DataError: If it cannot be had.
+    UserError: If the encoder is unknown, or its features do not have the width
+      of the checkpoint's.
+    DataError: If it cannot be loaded.
   """
   identity = retriever.stored.get('encoder')
   if name:
@@ -34,41 +34,41 @@ def open_encoder(
     found = encoders.from_identity(identity, device=device)
   else:
     raise UserError(
-      f'{retriever.checkpoint} does not say which text encoder made its word '
-      'features, as is so with official features: give that encoder with '
-      '--encoder=..., or word features with --queries=FILE.npz or .hdf5; '
-      'checkpoints trained on what --mode=extract wrote know theirs'
+      f'{retriever.checkpoint} does not name the text encoder of its word '
+      'features, because it was not trained on features from --mode=extract; '
+      'give the encoder with --encoder=..., or word features with '
+      '--queries=FILE.npz or .hdf5'
     )
   width = retriever.stored['text_width']
   if found.text_width != width:
     raise UserError(
       f'the encoder {found.name} makes word features of width '
       f'{found.text_width}, but {retriever.checkpoint} was trained on '
-      f'{width}; give the encoder that its features were made with'
+      f'{width}; give the encoder that made its features'
     )
   return found
 
 
 def encode(encoder: Encoder, text: str, where: str) -> np.ndarray:
-  """Returns the (words, e) features of a query, in NFC.
+  """Returns the (words, e) features of a query.
 
   Args:
-    encoder: Of words.
-    text: The sentence.
-    where: It came from, for the error.
+    encoder: Encodes the words.
+    text: The sentence; it is composed (NFC) first.
+    where: Origin of the sentence, for the error.
 
   Raises:
-    UserError: If it is no text, shows nothing, or has no word that the encoder
+    UserError: If it is not valid text, blank, or has no word that the encoder
       reads.
   """
-  asked = texts.sentence(text, where)
-  # An encoder that goes by how words are written would make numbers of
-  # punctuation, too, and find videos at random.
-  readable = encoder.semantic or re.search(r'\w', asked)
-  words = encoder.words(asked) if readable else ()
+  sentence = texts.sentence(text, where)
+  # An encoder that compares spelling would encode punctuation, too, and find
+  # random videos.
+  readable = encoder.semantic or re.search(r'\w', sentence)
+  words = encoder.words(sentence) if readable else ()
   if not len(words):
     raise UserError(
-      f'{where}: {asked!r} has no word that the text encoder {encoder.name} '
+      f'{where}: {sentence!r} has no word that the text encoder {encoder.name} '
       'reads; write what to look for in words'
     )
   return np.asarray(words)

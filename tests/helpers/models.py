@@ -41,7 +41,12 @@ def shared_fields(dtype=jnp.float32, **given):
 
 def loss_fields(**given):
   """The fields of the objective: the triplet losses and the given ones."""
-  return {**dict(family.loss_keys().config), 'clip_nce': 0, 'frame_nce': 0, **given}
+  return {
+    **dict(family.loss_keys().config),
+    'clip_nce': 0,
+    'frame_nce': 0,
+    **given,
+  }
 
 
 def objective(**given):

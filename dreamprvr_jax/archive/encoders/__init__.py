@@ -1,4 +1,4 @@
-"""What makes features of pictures and of sentences."""
+"""Encoders of pictures and sentences."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,25 +16,23 @@ def build(name: str, *, device: str = '', dtype: str = 'float32') -> Encoder:
   """Returns the encoder of a name.
 
   Args:
-    name: 'embedded', 'clip' or 'siglip'; behind a colon, which model of the
-      hub, or the folder of one: 'clip:openai/clip-vit-large-patch14'.
-    device: Where it computes, in torch's words; '': an accelerator if there is
-      one.
-    dtype: In which it computes: 'float32', 'bfloat16' or 'float16'.
+    name: 'embedded', 'clip' or 'siglip'. After a colon, a model of the hub or
+      the folder of one: 'clip:openai/clip-vit-large-patch14'.
+    device: The device, by torch's name; '' for an accelerator if there is one.
+    dtype: Type of its numbers: 'float32', 'bfloat16' or 'float16'.
 
   Raises:
-    DataError: If there is no such encoder, or it cannot be loaded.
+    DataError: If the name is unknown, or the encoder cannot be loaded.
   """
   kind, _, model = name.partition(':')
   if kind not in NAMES or (kind == 'embedded' and model):
     raise DataError(
-      f'the encoder {name!r} is unknown; there are embedded, '
-      'clip[:MODEL] and siglip[:MODEL], where MODEL is a name of the hub or a '
-      'folder'
+      f'the encoder {name!r} is unknown; choose embedded, clip[:MODEL] or '
+      'siglip[:MODEL], where MODEL is a name on the hub or a folder'
     )
   if kind == 'embedded':
     return Embedded()
-  # Torch and transformers are loaded only if they are used.
+  # It imports torch and transformers.
   from dreamprvr_jax.archive.encoders.hub import Hub
 
   return Hub.load(kind, model, device=device, dtype=dtype)
@@ -44,7 +42,7 @@ def from_identity(identity: Mapping[str, Any], *, device: str = '') -> Encoder:
   """Returns the encoder that an identity describes.
 
   Raises:
-    DataError: If it cannot be had as it was.
+    DataError: If it cannot be loaded, or differs from the identity.
   """
   name = str(identity.get('name'))
   if name in ('clip', 'siglip'):
@@ -66,8 +64,8 @@ def from_identity(identity: Mapping[str, Any], *, device: str = '') -> Encoder:
       if found.identity.get(key) != identity.get(key)
     )
     raise DataError(
-      f'the encoder {name!r} is not the one that the features were made with: '
-      f'{", ".join(changed)} differ; take the former model or version, or '
+      f'the encoder {name!r} is not the one that made the features: '
+      f'{", ".join(changed)} differ; use the former model or version, or '
       'extract the features again'
     )
   return found

@@ -1,8 +1,8 @@
 """An encoder without weights, in plain NumPy: statistics and hashes.
 
-It needs no download and gives the same numbers everywhere. What it says of a
-picture is how it looks (colours, edges, what moves where), not what is in it;
-of a word, how it is written.
+It needs no download and gives the same numbers everywhere. Features of a
+picture describe its look (colours, edges, motion), not its content; those of a
+word describe its spelling.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ _LEVELS = 4
 _WORD_BITS = 256
 _GRAMS = (3, 4, 5)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-# Raised with any change of the numbers.
+# Incremented with any change of the numbers.
 _VERSION = 1
 
 
@@ -97,7 +97,7 @@ def _histogram(images: UInt8[np.ndarray, 'n h w 3']) -> np.ndarray:
 
 
 def _edges(grey: Float[np.ndarray, 'n h w']) -> np.ndarray:
-  """Returns (n, g, g, angles), how much edge each cell has of each angle."""
+  """Returns (n, g, g, angles), the strength of edges by cell and angle."""
   down, across = np.gradient(grey, axis=(1, 2))
   angle = np.arctan2(down, across) % np.pi
   which = np.minimum((angle / np.pi * _ANGLES).astype(int), _ANGLES - 1)
@@ -106,13 +106,13 @@ def _edges(grey: Float[np.ndarray, 'n h w']) -> np.ndarray:
 
 
 def _unit(x: Float[np.ndarray, 'n d']) -> np.ndarray:
-  """Returns rows of length 1; a row of zeros stays one."""
+  """Returns rows of length 1; a row of zeros stays zero."""
   return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6)
 
 
 def _word(word: str) -> np.ndarray:
-  """Returns the (e,) vector of a word: that of the whole, and of its parts,
-  so that words of one stem are alike."""
+  """Returns the (e,) vector of a word: a sum over the word and its parts, so
+  that words with one stem are similar."""
   marked = f'<{word}>'
   parts = [
     marked[i : i + n] for n in _GRAMS for i in range(len(marked) - n + 1)
@@ -123,7 +123,7 @@ def _word(word: str) -> np.ndarray:
 
 
 def _signs(part: str) -> np.ndarray:
-  """Returns (e,) of +1 and -1 that only this text has."""
+  """Returns (e,) pseudo-random signs, +1 or -1, from a hash of the text."""
   digest = hashlib.blake2b(
     part.encode('utf-8', 'surrogatepass'), digest_size=_WORD_BITS // 8
   ).digest()

@@ -1,4 +1,4 @@
-"""What an encoder of pictures and sentences can do."""
+"""The interface of an encoder of pictures and sentences."""
 
 from typing import Any, Protocol
 
@@ -10,11 +10,11 @@ class Encoder(Protocol):
   """Makes features of pictures and of sentences.
 
   Attributes:
-    name: What kind it is.
-    semantic: Whether its features say what is seen and meant; if not, a
-      retriever learns only from captions like those that it is asked.
-    visual_width: Of a frame's features.
-    text_width: Of a word's features.
+    name: Its kind.
+    semantic: Whether its features describe content and meaning; if not, a
+      retriever answers only queries that are worded like its captions.
+    visual_width: Numbers of a frame's features.
+    text_width: Numbers of a word's features.
   """
 
   name: str
@@ -24,12 +24,12 @@ class Encoder(Protocol):
 
   @property
   def identity(self) -> dict[str, Any]:
-    """JSON from which `from_identity` makes it again."""
+    """A JSON object from which `from_identity` builds the same encoder."""
     ...
 
   def size(self, height: int, width: int) -> tuple[int, int]:
-    """Returns (height, width) to which a picture of this size is scaled before
-    it is encoded."""
+    """Returns the (height, width) that a picture of this size is scaled to for
+    encoding."""
     ...
 
   def frames(
@@ -37,15 +37,15 @@ class Encoder(Protocol):
     images: UInt8[np.ndarray, 'n h w 3'],
     before: UInt8[np.ndarray, 'h w 3'] | None = None,
   ) -> Float[np.ndarray, 'n d']:
-    """Returns float32 features of pictures that follow one another.
+    """Returns float32 features of consecutive pictures.
 
     Args:
-      images: RGB, of the size that `size` says.
-      before: The one before the first; None: there is none.
+      images: RGB pictures of the size that `size` returns.
+      before: The picture before the first; None if there is none.
     """
     ...
 
   def words(self, text: str) -> Float[np.ndarray, 'l e']:
     """Returns float32 features of each word, or part of a word, of a sentence;
-    (0, e) of one that is empty."""
+    (0, e) if it is empty."""
     ...

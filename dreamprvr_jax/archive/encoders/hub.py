@@ -1,8 +1,8 @@
-"""CLIP and SigLIP through transformers, of the hub or of a folder.
+"""CLIP and SigLIP through transformers, from the hub or a folder.
 
 The features of a frame are the model's embedding of the picture, in the space
-that it shares with sentences; those of a word what the last layer of the text
-tower makes of each token.
+that it shares with sentences. Those of a word are the outputs of the text
+tower's last layer for its tokens.
 """
 
 import hashlib
@@ -19,7 +19,8 @@ DEFAULTS = {
   'clip': 'openai/clip-vit-base-patch32',
   'siglip': 'google/siglip-base-patch16-224',
 }
-# Longer side of a picture that is cut to a square, over the shorter one.
+# Longer side over the shorter one, at most, of a picture that is cropped to a
+# square later.
 _LONGEST = 8
 # What loading is documented to raise: about files and the network, about what
 # they contain, about libraries that some models need, and by torch.
@@ -46,7 +47,7 @@ class Hub:
     processor: Any,
     device: str,
   ):
-    """Takes what `load` loaded."""
+    """Use `load`."""
     self._identity = identity
     self.name: str = identity['name']
     self.visual_width: int = identity['visual_width']
@@ -66,22 +67,25 @@ class Hub:
     device: str = '',
     dtype: str = 'float32',
   ) -> 'Hub':
-    """Returns a model that is ready to encode.
+    """Loads a model.
 
     Args:
       kind: 'clip' or 'siglip'.
-      model: Its name on the hub, or a folder; '': the one of `DEFAULTS`.
-      revision: Of the hub; '': the newest.
-      device: In torch's words; '': an accelerator if there is one.
+      model: Its name on the hub, or a folder; '' for the one in `DEFAULTS`.
+      revision: Its revision on the hub; '' for the newest.
+      device: The device, by torch's name; '' for an accelerator if there is
+        one.
       dtype: One of `DTYPES`.
 
     Raises:
-      DataError: If a library is missing, or the model cannot be loaded or is
-        of another kind.
+      DataError: If a library is missing, or the model cannot be loaded or has
+        another kind.
     """
     torch, transformers = _libraries(kind)
     if dtype not in DTYPES:
-      raise DataError(f'dtype={dtype!r} is none of {", ".join(DTYPES)}')
+      raise DataError(
+        f'dtype={dtype!r} is unknown; choose one of {", ".join(DTYPES)}'
+      )
     model = model or DEFAULTS[kind]
     if pathlib.Path(model).is_dir():
       model = str(pathlib.Path(model).absolute())
@@ -107,7 +111,7 @@ class Hub:
       lines = str(error).strip().splitlines() or [type(error).__name__]
       raise DataError(
         f'the {kind} model {model} cannot be loaded ({lines[0]}); give a '
-        'folder with a saved model, or a name of the hub, which needs the '
+        'folder with a saved model, or a name on the hub, which needs the '
         'network the first time, and a device that exists'
       ) from error
     pooled = config.projection_dim if kind == 'clip' else None
@@ -157,14 +161,14 @@ class Hub:
       found = self._model.get_image_features(
         pixel_values=pixels.to(self._device, self._model.dtype)
       )
-    # A tensor up to transformers 4, all outputs from 5 on.
+    # A tensor up to transformers 4, an object with all outputs from 5 on.
     return getattr(found, 'pooler_output', found).float().cpu().numpy()
 
   def words(self, text: str) -> Float[np.ndarray, 'l e']:
     """See Encoder.
 
-    The first token of CLIP, which sees no other, is left out. SigLIP's last
-    one, which stands for the sentence, may be padding, and is kept.
+    The first token of CLIP, which attends to no other, is left out. SigLIP's
+    last one, which represents the sentence, is kept even if it is padding.
     """
     if not text.strip():
       return np.zeros((0, self.text_width), np.float32)
@@ -173,7 +177,7 @@ class Hub:
     clip = self.name == 'clip'
     tokens = self._tokenizer(
       [text],
-      # SigLIP was trained on sentences that were padded.
+      # SigLIP was trained on padded sentences.
       padding=not clip and 'max_length',
       truncation=True,
       max_length=self._model.config.text_config.max_position_embeddings,
@@ -191,7 +195,7 @@ class Hub:
 
 
 def _libraries(kind: str) -> tuple[Any, Any]:
-  """Returns torch and transformers, silent."""
+  """Returns torch and transformers, without their log and progress bars."""
   try:
     import torch
     import transformers
@@ -206,11 +210,11 @@ def _libraries(kind: str) -> tuple[Any, Any]:
 
 
 def _moved(model: Any, device: str, dtype: Any) -> Any:
-  """Returns a model on a device, ready to be used."""
+  """Returns a model on a device, in evaluation mode."""
   try:
     return model.to(device=device, dtype=dtype).eval()
   except AssertionError as error:
-    # What torch raises where it was built without this kind of device.
+    # Torch raises this if it was built without this kind of device.
     raise RuntimeError(str(error)) from error
 
 
@@ -221,7 +225,7 @@ def _accelerator(torch: Any) -> str:
 
 
 def _digest(model: Any) -> str:
-  """Returns what tells these weights from others."""
+  """Returns the digest of a model's weights."""
   hashed = hashlib.sha256()
   for name, value in sorted(model.named_parameters()):
     hashed.update(name.encode())

@@ -1,1 +1,1 @@
-"""Videos and captions become features."""
+"""Features of videos and captions."""

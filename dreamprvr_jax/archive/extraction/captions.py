@@ -1,4 +1,4 @@
-"""Captions of extracted videos become the text side of their collection."""
+"""Word features of the captions of a collection's videos."""
 
 import dataclasses
 import math
@@ -23,11 +23,11 @@ from dreamprvr_jax.archive.encoders import Encoder
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-  """What became of a file of captions.
+  """How many captions were written.
 
   Attributes:
-    splits: Captions by split.
-    left_out: Captions whose videos were not extracted.
+    splits: Number of captions by split.
+    left_out: Number of captions whose videos were not extracted.
   """
 
   splits: dict[str, int]
@@ -43,18 +43,18 @@ def write_captions(
   *,
   progress: bool = True,
 ) -> Written:
-  """Encodes captions and writes them in place of those that were there.
+  """Encodes captions and replaces those of the collection.
 
   Args:
     path: The file, see `read_annotations`.
-    folder: Of the collection.
-    collection: Its name.
-    encoder: What makes the word features.
-    durations: Of the extracted videos, in seconds.
-    progress: Show a bar.
+    folder: The folder of the collection.
+    collection: The name of the collection.
+    encoder: Makes the word features.
+    durations: {id: seconds} of the extracted videos.
+    progress: Whether a progress bar is shown.
 
   Raises:
-    DataError, TextError: If the file is bad, or names none of the videos.
+    DataError, TextError: If the file is invalid, or names none of the videos.
   """
   everything = read_annotations(path)
   files = _files(path)
@@ -89,7 +89,7 @@ def write_captions(
 
 
 def _files(path: str) -> dict[str, str]:
-  """Returns {id: id of its file} of rows that give a file another id."""
+  """Returns {id: id of its file} for rows that name both."""
   if not path.removesuffix('.gz').endswith('.jsonl'):
     return {}
   lines = text.read_rows(path)
@@ -109,7 +109,7 @@ def _known(
   videos = tuple(dict.fromkeys(video for video in named if video in durations))
   if not videos:
     return None
-  # A span is one of the first video.
+  # The span belongs to the first video.
   first = item.videos[0]
   same = videos[0] in (first, files.get(first))
   span = item.span if same else (math.nan, math.nan)

@@ -1,4 +1,4 @@
-"""Many files become features, in several processes, a file at a time."""
+"""Extracting many files in several processes, a file at a time."""
 
 import collections
 import concurrent.futures
@@ -32,10 +32,10 @@ class Options:
     fps: Samples per second.
     batch: Pictures that are encoded at a time.
     device: See `encoders.build`.
-    workers: Processes; 0: one per core for an encoder without weights, else
-      one.
-    progress: Show a bar.
-    limits: What one file may give.
+    workers: Processes; 0 for one per core, or for one if the encoder has
+      weights.
+    progress: Whether a progress bar is shown.
+    limits: How long a file may be.
   """
 
   fps: float = 2.0
@@ -53,7 +53,7 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """One file, in plain values that another process can be given."""
+  """One file, in plain values that can be sent to another process."""
 
   name: str
   source: Source
@@ -67,15 +67,15 @@ class Job:
 
 @dataclasses.dataclass
 class Summary:
-  """What a command did.
+  """The result of a command.
 
   Attributes:
-    found: Files that there are.
-    done: Those that were extracted now.
-    seconds: Of video, of these.
-    there: Those that had been extracted before.
-    skipped: {id: row} of all that cannot be read, with its `reason`.
-    durations: {id: seconds} of all that are in the feature file.
+    found: Number of files.
+    done: Number of files that were extracted now.
+    seconds: Seconds of video of these.
+    there: Number of files that had been extracted before.
+    skipped: {id: row} of the files that cannot be read, with its `reason`.
+    durations: {id: seconds} of the videos in the feature file.
   """
 
   found: int
@@ -86,10 +86,10 @@ class Summary:
   durations: dict[str, float]
 
 
-# Why a file that takes its process with it has no features.
+# The reason of a file that ends the process that decodes it.
 DEADLY = 'ends the process that decodes it; encode it again'
-# Starts jobs in so many processes; yields each with its seconds, or why it has
-# none, as they come.
+# Runs jobs in so many processes; yields each with its seconds or the reason why
+# it failed, as they come.
 Results = Callable[[Sequence[Job], int], Iterator[tuple[Job, float | str]]]
 
 
@@ -102,19 +102,19 @@ def extract_folder(
 ) -> Summary:
   """Extracts the videos of a folder that are not extracted yet.
 
-  Each is kept as soon as it is done; whenever this is stopped, the next call
-  goes on. Files that failed are tried again when they have changed.
+  Each video is stored as soon as it is done, so that the next call goes on
+  after a stop. Files that failed are tried again when they have changed.
 
   Args:
     videos: The folder of the files.
-    folder: Of the collection, see `State`.
-    encoder: What makes the features.
-    options: How.
-    results: What does the work; processes of this machine if None.
+    folder: The folder of the collection, see `State`.
+    encoder: Makes the features.
+    options: How to extract.
+    results: Runs the jobs; processes of this machine if None.
 
   Raises:
     DataError: If there is no video, or the collection has other settings.
-    FolderError: If another command is at work in the collection's folder.
+    FolderError: If another command uses the collection's folder.
   """
   files = find_videos(videos)
   with folders.held(folder, 'collection'):
@@ -183,7 +183,7 @@ def _extract_files(
 
 
 def extract(job: Job) -> float | str:
-  """Extracts and keeps one file; returns its seconds, or why it has none."""
+  """Extracts and stores one file; returns its seconds, or why it failed."""
   try:
     found = extract_file(
       job.source.file,
@@ -201,18 +201,18 @@ def extract(job: Job) -> float | str:
 
 
 def attempt(work: Callable[[Job], float | str], job: Job) -> float | str:
-  """Returns what `work` does of a job; runs in another process.
+  """Returns the result of `work`; runs in another process.
 
   Raises:
-    RuntimeError: Instead of errors that the other process cannot be given:
-      they would look like the end of this one.
+    RuntimeError: Instead of an error that cannot be sent to the parent process,
+      which would take it for the end of this process.
   """
   try:
     return work(job)
   except Exception as error:
     try:
       copy.copy(error)
-    except Exception:  # whatever the constructor of that error does
+    except Exception:  # A constructor may raise anything.
       raise RuntimeError(traceback.format_exc()) from None
     raise
 
@@ -222,15 +222,15 @@ def _results(
 ) -> Iterator[tuple[Job, float | str]]:
   """Yields each job with its result, as they come.
 
-  A file that takes its process with it is one more that cannot be read: those
-  that were under way when a process ended are tried again, one by one.
+  If a process ends, the files that were running are tried again one by one. A
+  file that ends its process again is one that cannot be read.
   """
   waiting = collections.deque(jobs)
   while waiting:
     suspects = yield from _pooled(waiting, min(workers, len(waiting)))
     for job in suspects:
       with new_pool(1) as pool:
-        # If no process can be started at all, that is no fault of a file.
+        # If no process can start at all, that is not the file's fault.
         pool.submit(os.getpid).result()
       alone = collections.deque([job])
       if (yield from _pooled(alone, 1)):
@@ -240,8 +240,8 @@ def _results(
 def _pooled(
   waiting: collections.deque[Job], workers: int
 ) -> Iterator[tuple[Job, float | str]]:
-  """Yields results until no job is waiting or a process ended; then returns
-  the jobs that were under way."""
+  """Yields results until no job is waiting or a process has ended; then returns
+  the running jobs."""
   others = set(multiprocessing.active_children())
   running: dict[concurrent.futures.Future, Job] = {}
   with new_pool(workers) as pool:
@@ -259,7 +259,7 @@ def _pooled(
     except BrokenProcessPool:
       return list(running.values())
     except BaseException:
-      # A video may take an hour: what is under way is given up.
+      # A video may take an hour, so running jobs are given up.
       pool.shutdown(wait=False, cancel_futures=True)
       for process in set(multiprocessing.active_children()) - others:
         process.terminate()
@@ -271,13 +271,13 @@ def new_pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
   """Returns processes for `extract`."""
   return concurrent.futures.ProcessPoolExecutor(
     workers,
-    # Threads and an accelerator's state do not survive a fork.
+    # Threads and the state of an accelerator do not survive a fork.
     mp_context=multiprocessing.get_context('spawn'),
     initializer=_start,
   )
 
 
 def _start() -> None:
-  """Lets Ctrl-C end a process without a word; the parent says it."""
+  """Lets Ctrl-C end a process silently; the parent reports it."""
   if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.SIG_DFL)

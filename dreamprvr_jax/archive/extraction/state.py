@@ -1,12 +1,12 @@
-"""What of a collection is extracted: kept per video, and gathered at the end.
+"""The extracted videos of a collection: stored one by one, gathered at the end.
 
 In the collection's folder:
-  .extracting/settings.json   what all its features are made with
-  .extracting/parts/*.npz     a video each, not yet in the feature file
+  .extracting/settings.json   the settings of all its features
+  .extracting/parts/*.npz     one video each, not yet in the feature file
   .extracting/parts/*.json    why another machine could not read a file
-  .extracting/videos.json     what the feature file holds, of which files
+  .extracting/videos.json     the videos of the feature file, and their files
   FeatureData/extracted/feature.hdf5, durations.json, encoder.json, skipped.json
-Each file is replaced in one step; at any time the next command can go on.
+Each file is replaced in one step, so that the next command can always go on.
 """
 
 import contextlib
@@ -44,8 +44,8 @@ class Source:
 
   Attributes:
     file: Its path.
-    size: Bytes.
-    mtime_ns: When it was last changed.
+    size: Its bytes.
+    mtime_ns: When it was last changed, in nanoseconds.
   """
 
   file: str
@@ -54,17 +54,17 @@ class Source:
 
   @classmethod
   def of(cls, path: pathlib.Path) -> 'Source':
-    """Returns the file as it is."""
+    """Returns the file as it is now."""
     found = path.stat()
     return cls(str(path.absolute()), found.st_size, found.st_mtime_ns)
 
   @classmethod
   def gone(cls, path: pathlib.Path) -> 'Source':
-    """Returns a file that cannot be seen; it is like no other."""
+    """Returns a file that cannot be read; it equals no other."""
     return cls(str(path.absolute()), -1, -1)
 
   def same(self, row: dict[str, Any] | None) -> bool:
-    """Returns whether a row of a file is of this one, wherever it lies."""
+    """Returns whether a row describes this file, in whatever folder."""
     return row is not None and (row['size'], row['mtime_ns']) == (
       self.size,
       self.mtime_ns,
@@ -80,15 +80,15 @@ class State:
     settings: dict[str, Any],
     limits: Limits = LIMITS,
   ):
-    """Opens the state, or begins one.
+    """Opens the state of a collection, or begins one.
 
     Args:
-      folder: Of the collection.
-      settings: Whatever the numbers depend on.
-      limits: What one file may give.
+      folder: The folder of the collection.
+      settings: All that the features depend on.
+      limits: How long a file may be.
 
     Raises:
-      DataError: If what is there was made with other settings.
+      DataError: If the collection was extracted with other settings.
     """
     self.folder = folder
     self._limits = dataclasses.asdict(limits)
@@ -114,14 +114,14 @@ class State:
     _write_json(self._own / 'settings.json', settings)
 
   def has(self, name: str, source: Source) -> bool:
-    """Returns whether a video is done, and its file the same since."""
+    """Returns whether a video is done and its file unchanged."""
     return source.same(self.videos.get(name)) or source.same(
       _row(_part(self._parts, name))
     )
 
   def failed(self, name: str, source: Source) -> bool:
-    """Returns whether a file could not be read, and it and the limits are the
-    same since."""
+    """Returns whether a file could not be read, and the file and the limits are
+    unchanged."""
     row = self.skipped.get(name)
     limits = (row or {}).get('limits', self._limits)
     return source.same(row) and limits == self._limits
@@ -135,13 +135,13 @@ class State:
     }
 
   def forget_reasons(self) -> None:
-    """Removes the reasons that a stopped command has left, which may have had
-    other limits."""
+    """Removes the reasons that a stopped command has left, perhaps with other
+    limits."""
     for path in self._parts.glob('[!.]*.json'):
       path.unlink(missing_ok=True)
 
   def note(self) -> None:
-    """Writes skipped.json; there is none if nothing was skipped."""
+    """Writes skipped.json; removes it if nothing was skipped."""
     path = self.folder / 'skipped.json'
     if self.skipped:
       _write_json(path, self.skipped)
@@ -149,7 +149,7 @@ class State:
       path.unlink(missing_ok=True)
 
   def finish(self, encoder: dict[str, Any]) -> None:
-    """Gathers all parts in the feature file and writes what belongs to it."""
+    """Moves all parts into the feature file and writes the files beside it."""
     found = map(_row, self._parts.glob('[!.]*.npz'))
     parts = {row['id']: row for row in found if row}
     if parts:
@@ -168,7 +168,7 @@ class State:
       if _PART.fullmatch(path.name):
         path.unlink()
     with contextlib.suppress(OSError):
-      # It stays if somebody has put something into it meanwhile.
+      # It stays if it has other files by now.
       self._parts.rmdir()
 
   def _gathered(
@@ -190,7 +190,7 @@ class State:
 
 
 def keep(folder: str, name: str, source: Source, found: Extracted) -> None:
-  """Keeps a video of a collection's folder, on disk when this returns."""
+  """Stores a video among the parts of a collection; syncs it to disk."""
   row = {
     **dataclasses.asdict(source),
     'id': name,
@@ -203,15 +203,15 @@ def keep(folder: str, name: str, source: Source, found: Extracted) -> None:
 
 
 def keep_reason(folder: str, name: str, source: Source, reason: str) -> None:
-  """Keeps why a file cannot be read, for the process that gathers."""
+  """Stores why a file cannot be read, for the process that gathers."""
   path = _part(pathlib.Path(folder) / _OWN / 'parts', name)
   row = {**dataclasses.asdict(source), 'reason': reason}
   _write_json(path.with_suffix('.json'), row)
 
 
 def kept(folder: str, name: str, source: Source) -> float | str | None:
-  """Returns the seconds of a video that was kept, or the reason that was; None
-  if there is neither."""
+  """Returns the seconds of a stored video, or the stored reason; None if there
+  is neither."""
   path = _part(pathlib.Path(folder) / _OWN / 'parts', name)
   for row, key in (
     (_row(path), 'duration'),
@@ -223,13 +223,13 @@ def kept(folder: str, name: str, source: Source) -> float | str | None:
 
 
 def _check_parts(folder: pathlib.Path) -> None:
-  """Raises DataError if there is something in the folder of the parts, which is
-  cleared in the end, that is no part."""
+  """Raises DataError if the folder of the parts, which is cleared in the end,
+  has other files."""
   for path in folder.iterdir() if folder.exists() else ():
     if not _PART.fullmatch(path.name) or path.is_dir():
       raise DataError(
         f'{path} was not written by --mode=extract, which clears the folder '
-        'that it is in; nothing was changed: move it elsewhere'
+        'that contains it; nothing was changed: move it elsewhere'
       )
 
 
@@ -239,7 +239,7 @@ def _part(folder: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def _row(path: pathlib.Path) -> dict[str, Any] | None:
-  """Returns what a part is of; None if there is none."""
+  """Returns the row of a part; None if the part is missing or damaged."""
   try:
     with np.load(path) as file:
       return json.loads(str(file['row']))
@@ -251,7 +251,7 @@ def _differences(former: dict[str, Any], now: dict[str, Any]) -> str:
   one, other = _flat(former), _flat(now)
   keys = [k for k in one | other if one.get(k) != other.get(k)]
   if 'encoder.name' in keys:
-    # All else about two encoders differs, too.
+    # Two encoders differ in all their keys.
     keys = [k for k in keys if k in now or k == 'encoder.name']
   return '; '.join(
     f'{key}: {one.get(key)!r} there, {other.get(key)!r} now'
@@ -270,7 +270,7 @@ def _flat(settings: dict[str, Any], prefix: str = '') -> dict[str, Any]:
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
-  """Returns what a JSON file holds; {} if there is none.
+  """Returns the content of a JSON file; {} if there is none.
 
   Raises:
     UserError: If it is no JSON object.
@@ -281,14 +281,14 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     return {}
   if not isinstance(found, dict):
     raise DataError(
-      f'{path} holds {type(found).__name__} where a JSON object was expected; '
+      f'{path} has {type(found).__name__} where a JSON object was expected; '
       'delete it'
     )
   return found
 
 
 def _by_id(path: pathlib.Path) -> dict[str, Any]:
-  """Returns the rows of a file by id in NFC, in which older files are not."""
+  """Returns the rows of a file by id; composes (NFC) the ids of older files."""
   return {text.normal(name): row for name, row in _read_json(path).items()}
 
 

@@ -1,4 +1,4 @@
-"""One video file becomes features."""
+"""Features of one video file."""
 
 import dataclasses
 import functools
@@ -44,16 +44,16 @@ def extract_file(
 
   Args:
     path: The file.
-    identity: Of the encoder, see `Encoder`.
+    identity: Identity of the encoder, see `Encoder`.
     fps: Samples per second.
     batch: Pictures that are encoded at a time.
     device: See `encoders.build`.
-    threads: Of the decoder; 0: as many as it likes.
-    limits: What the file may give.
+    threads: Threads of the decoder; 0 lets it choose.
+    limits: How long the file may be.
 
   Raises:
-    VideoError: If the file is no whole video, or gives more than the limits.
-    DataError: If the encoder cannot be had.
+    VideoError: If the file is no complete video, or exceeds the limits.
+    DataError: If the encoder cannot be built.
   """
   encoder = _encoder(json.dumps(identity, sort_keys=True), device)
   video = Video(path, fps, encoder.size, threads=threads, limits=limits)

@@ -77,19 +77,18 @@ def _divisors(number: int) -> list[int]:
 
 @functools.partial(jax.jit, static_argnames='count')
 def train_codebook(
-  tokens: Float[Array, 'n d'], count: int, seed: int = 0
+  tokens: Float[Array, 'n d'], count: int
 ) -> Float[Array, 'm k w']:
   """Returns a codebook: the centres that k-means finds for each stretch.
 
   Args:
     tokens: The sample.
     count: Stretches of a token.
-    seed: Chooses the tokens that the centres start from.
   """
   parts = _stretches(l2_normalize(tokens.astype(jnp.float32)), count)
   few = len(tokens) < CENTRES
   chosen = jax.random.choice(
-    jax.random.key(seed), len(tokens), (CENTRES,), replace=few
+    jax.random.key(0), len(tokens), (CENTRES,), replace=few
   )
   # The last chunk is left out unless it is full or the only one.
   chunk = min(len(tokens), _CHUNK)

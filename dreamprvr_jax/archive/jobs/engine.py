@@ -1,8 +1,8 @@
-"""Work on many elements, in many processes, by Apache Beam.
+"""Batch jobs: work on many elements, in many processes, with Apache Beam.
 
-An element leaves its result in a folder that all machines share; nothing is
-sent back. An engine may give an element to two workers, or to one a second
-time: the work is such that this changes nothing.
+The work leaves its result in a folder that all machines share; nothing is sent
+back. An engine may do an element twice, so the work must give the same result
+again.
 """
 
 import contextlib
@@ -22,21 +22,21 @@ from typing import Any
 from dreamprvr_jax.errors import UserError
 
 ENGINES = ('beam',)
-# What stands before the sentence of an element that was refused.
+# Marks the sentence of an element that was refused.
 _REFUSED = 'refused by dreamprvr_jax: '
-# What workers import from.
+# The folder that workers import from.
 _ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-  """What runs a batch job.
+  """An engine that runs batch jobs.
 
   Attributes:
     name: One of `ENGINES`.
-    options: Of the engine, in its own words, as on a command line; those that
-      name no runner add to the options of the local one.
-    workers: Processes of the local runner; 0: one per core.
+    options: The engine's own flags, as on a command line; without a runner they
+      are added to the flags of the local one.
+    workers: Processes of the local runner; 0 for one per core.
   """
 
   name: str
@@ -47,14 +47,14 @@ class Engine:
     if self.name not in ENGINES:
       raise UserError(
         f'--engine={self.name} is unknown; choose {", ".join(ENGINES)}, or '
-        'leave it out for processes of this machine'
+        'leave it out to use processes of this machine'
       )
     if self.workers < 0:
       raise UserError(f'--workers={self.workers}; give 0 or more')
 
   @classmethod
   def of(cls, name: str, options: str, workers: int) -> 'Engine | None':
-    """Returns the engine of a command line; None if it names none."""
+    """Returns the engine that a command line names; None if none."""
     if options and not name:
       raise UserError('--engine_options needs --engine=beam')
     return cls(name, options, workers) if name else None
@@ -66,10 +66,10 @@ class Engine:
 
   @property
   def flags(self) -> list[str]:
-    """The options that Beam is given.
+    """Beam's flags.
 
     Raises:
-      UserError: If they cannot be told apart.
+      UserError: If `options` cannot be split into flags.
     """
     try:
       given = shlex.split(self.options)
@@ -78,9 +78,9 @@ class Engine:
         f'--engine_options={self.options} cannot be read: {error}'
       ) from None
     local = [
-      # Not DirectRunner: it tries to fetch and start a program of Go first.
+      # Not DirectRunner, which first tries to download and start a Go program.
       '--runner=FnApiRunner',
-      # New programs, not forks: threads and JAX do not survive a fork.
+      # New processes, not forks: threads and JAX do not survive a fork.
       '--direct_running_mode=multi_processing',
       f'--direct_num_workers={self.processes}',
     ]
@@ -89,10 +89,10 @@ class Engine:
     return [*local, *given]
 
   def run(self, work: Callable[[Any], object], elements: Sequence[Any]) -> None:
-    """Does the work on every element; returns when all is done.
+    """Does the work on every element; returns when all are done.
 
     Args:
-      work: A function at the top of a module that workers can import.
+      work: A function at the top level of a module that workers can import.
       elements: Plain values.
 
     Raises:
@@ -101,19 +101,20 @@ class Engine:
     beam, PipelineOptions = _import()
     try:
       options = PipelineOptions(self.flags)
-      # It reads them only when they are asked for.
+      # Beam reads the flags only now.
       options.get_all_options()
       pipeline = beam.Pipeline(options=options)
     except (SystemExit, ValueError, ImportError, AttributeError) as error:
       raise UserError(
-        f'--engine_options={self.options} are none that Beam takes '
-        f'({_sentence(error)}); its documentation has those of each runner'
+        f'--engine_options={self.options} are not accepted by Beam '
+        f'({_sentence(error)}); its documentation lists the options of each '
+        'runner'
       ) from error
     (
       pipeline
-      # As bytes: Beam knows these, and does not look into them.
+      # Beam passes bytes on as they are.
       | 'elements' >> beam.Create([pickle.dumps((work, e)) for e in elements])
-      # Else they would all go to one worker.
+      # Otherwise all elements would go to one worker.
       | 'share' >> beam.Reshuffle()
       | 'work' >> beam.Map(_do)
     )
@@ -126,7 +127,7 @@ class Engine:
       except Exception as error:
         why = _reason(error)
         if why is None:
-          # One of the program: its traceback is what helps.
+          # A bug: its traceback says where.
           raise
         raise _failed(why) from error
     if str(state) != 'DONE':
@@ -134,20 +135,20 @@ class Engine:
 
 
 def _do(element: bytes) -> None:
-  # It tells of each connection that it opens.
+  # Beam logs each connection that it opens.
   logging.getLogger('apache_beam').setLevel(logging.WARNING)
   work, value = pickle.loads(element)
   try:
     work(value)
   except UserError as error:
-    # Only the text of an error comes back, inside that of others.
+    # Only the text of an error comes back, inside other errors' texts.
     raise RuntimeError(f'{_REFUSED}{json.dumps(str(error))}') from error
 
 
 def _reason(error: Exception) -> str | None:
-  """Returns why a job failed that no error of the program has stopped: an
-  element that was refused, or machines that cannot be reached; else None."""
-  import grpc  # Beam needs it.
+  """Returns why a job failed: an element was refused, or machines cannot be
+  reached. None if the error is a bug of the program."""
+  import grpc  # A requirement of Beam.
 
   refused = re.search(rf'{_REFUSED}("(?:[^"\\]|\\.)*")', str(error))
   if refused:
@@ -174,7 +175,7 @@ def _import() -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def _found_by_workers() -> Iterator[None]:
-  """Lets local workers import what this process can, installed or not."""
+  """Lets local workers import this program, installed or not."""
   former = os.environ.get('PYTHONPATH')
   parts = [str(_ROOT), *([former] if former else [])]
   os.environ['PYTHONPATH'] = os.pathsep.join(parts)
@@ -188,26 +189,26 @@ def _found_by_workers() -> Iterator[None]:
 
 
 class _WorkerEnded(BaseException):
-  """A local worker died."""
+  """A local worker has died."""
 
 
 @contextlib.contextmanager
 def _ended_with_a_worker() -> Iterator[None]:
-  """Raises _WorkerEnded in the main thread when a local worker dies, which the
-  local runner would wait for without end."""
+  """Raises _WorkerEnded in the main thread when a local worker dies; the local
+  runner would wait for it forever."""
   main = threading.main_thread()
   if threading.current_thread() is not main:
     yield
     return
 
   def stop(*_: object) -> None:
-    # Once is enough.
+    # Raise only once.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     raise _WorkerEnded
 
   def hook(args: Any) -> None:
-    # Of Beam's threads, the one that waits for a worker's process. Others
-    # only lose their connection.
+    # This thread of Beam waits for a worker's process; others only lose their
+    # connection.
     if args.thread is not None and args.thread.name == 'run_worker':
       signal.pthread_kill(main.ident or 0, signal.SIGUSR1)
     elif args.exc_type.__name__ != 'RpcError':
@@ -223,7 +224,7 @@ def _ended_with_a_worker() -> Iterator[None]:
 
 
 def _sentence(error: BaseException) -> str:
-  """Returns what the last line of an error of a worker says."""
+  """Returns the last line of a worker's error, without its frame."""
   lines = [line for line in str(error).splitlines() if line.strip()]
   last = lines[-1] if lines else type(error).__name__
   return re.sub(r'^[\w.]+Error: | \[while running [^]]*\]$', '', last.strip())
@@ -231,6 +232,6 @@ def _sentence(error: BaseException) -> str:
 
 def _failed(why: str) -> UserError:
   return UserError(
-    f'the batch job of --engine=beam failed: {why}; what was finished is kept, '
-    'mend this and give the same command again'
+    f'the batch job of --engine=beam failed: {why}; finished work is kept: '
+    'mend this and run the same command again'
   )

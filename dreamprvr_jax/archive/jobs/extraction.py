@@ -1,4 +1,4 @@
-"""Extraction of one file by a worker, and what became of it."""
+"""Extraction in a batch job: a worker extracts one file at a time."""
 
 import functools
 import os
@@ -19,7 +19,7 @@ _one_at_a_time = threading.Lock()
 def results_of(
   engine: Engine,
 ) -> Callable[[Sequence[Job], int], Iterator[tuple[Job, float | str]]]:
-  """Returns what `extract_folder` takes as `results`."""
+  """Returns the `results` of `extract_folder` that run on an engine."""
 
   def results(
     waiting: Sequence[Job], workers: int
@@ -47,11 +47,11 @@ def results_of(
 
 
 def work(job: Job) -> None:
-  """Extracts and keeps one file; of one that cannot be read, the reason."""
+  """Extracts and stores one file, or stores the reason why it failed."""
   if kept(job.folder, job.name, job.source) is not None:
     return
-  # A broken file may take its process with it, and that is not to be the
-  # worker's. If others used it, the fault might be theirs.
+  # A broken file may end the process that decodes it, so that is not the
+  # worker's own. One file at a time, so that it is clear which one is broken.
   with _one_at_a_time:
     pool = _pool()
     try:
@@ -66,6 +66,6 @@ def work(job: Job) -> None:
 @functools.cache
 def _pool() -> ProcessPoolExecutor:
   pool = jobs.new_pool(1)
-  # If no process can be started at all, that is no fault of a file.
+  # If no process can start at all, that is not the file's fault.
   pool.submit(os.getpid).result()
   return pool

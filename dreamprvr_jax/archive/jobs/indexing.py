@@ -1,4 +1,4 @@
-"""Encoding of a range of videos by a worker, as a segment of an index."""
+"""Indexing in a batch job: a worker encodes some videos as a segment."""
 
 import dataclasses
 import functools
@@ -21,26 +21,26 @@ from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
 
-# Batches that are read ahead.
+# Batches that are read in advance.
 _AHEAD = 2
-# Videos of an element, about: few enough to be lost with a worker, enough
-# for few segments.
+# Videos of an element, about: not too many to lose with a worker, and enough to
+# get few segments.
 _VIDEOS = 1024
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What all elements of a job have in common, in plain values.
+  """The settings that all elements of a job share, in plain values.
 
   Attributes:
-    checkpoint: Where it is.
-    digest: Of its weights, see `Retriever`.
-    options: Of the corpus.
-    split: Of the corpus; '' for all videos of the features.
+    checkpoint: The folder of the checkpoint.
+    digest: Digest of its weights, see `Retriever`.
+    options: Options of the corpus.
+    split: Split of the corpus; '' for all videos of the features.
     batch: Videos encoded at a time.
-    num_devices: Of a worker's mesh, see `meshes.make_mesh`.
-    corpus_devices: Of a worker's mesh.
-    programs: Folder that keeps compiled programs; '' for none.
+    num_devices: Devices of a worker's mesh, see `meshes.make_mesh`.
+    corpus_devices: See `meshes.make_mesh`.
+    programs: Folder of compiled programs; '' for none.
   """
 
   checkpoint: str
@@ -58,10 +58,10 @@ class Part:
   """Videos that become a segment.
 
   Attributes:
-    plan: What to encode with.
-    index: The index.
-    name: Of the segment.
-    rows: Of the split.
+    plan: The settings.
+    index: The folder of the index.
+    name: Name of the segment.
+    rows: Rows of the split.
     tokens: One of `manifest.TOKENS`, without product codes.
     registers: Whether registers are stored.
   """
@@ -75,7 +75,7 @@ class Part:
 
 
 def anywhere(options: DataOptions) -> DataOptions:
-  """Returns options whose paths mean the same in any working folder."""
+  """Returns options with absolute paths."""
   absolute = lambda text: ','.join(
     path if '://' in path else str(pathlib.Path(path).absolute())
     for path in text.split(',')
@@ -90,8 +90,8 @@ def anywhere(options: DataOptions) -> DataOptions:
 
 
 def elsewhere(engine: Engine, plan: Plan, rows: Sequence[int]) -> Elsewhere:
-  """Returns what `writer.create` and `append` take as `elsewhere`: the engine's
-  workers encode these rows of the split."""
+  """Returns the `elsewhere` of `writer.create` and `append` with which an
+  engine's workers encode some rows of the split."""
 
   def write(root: pathlib.Path, tokens: str, registers: bool) -> list[str]:
     job = uuid.uuid4().hex
@@ -115,8 +115,8 @@ def elsewhere(engine: Engine, plan: Plan, rows: Sequence[int]) -> Elsewhere:
 def _cut(
   rows: Sequence[int], batch: int, workers: int
 ) -> Iterator[Sequence[int]]:
-  """Yields the rows in turn: whole batches, so that these are the same in
-  however many parts."""
+  """Yields parts of the rows, of whole batches, so that batches are the same
+  for any number of parts."""
   size = min(_VIDEOS, -(-len(rows) // workers))
   size = -(-size // batch) * batch
   for start in range(0, len(rows), size):
@@ -131,9 +131,9 @@ def work(part: Part) -> None:
   retriever = _retriever(plan.checkpoint)
   if retriever.digest != plan.digest:
     raise UserError(
-      f'{plan.checkpoint} has the weights {retriever.digest} for a worker, '
-      f'{plan.digest} where the job began; it changed, or is another file on '
-      'that machine'
+      f'{plan.checkpoint} has the weights {retriever.digest} for a worker, but '
+      f'{plan.digest} where the job began; it has changed, or is another file '
+      'on that machine'
     )
   split = _split(plan.options, plan.split)
   write_part(
@@ -147,7 +147,7 @@ def work(part: Part) -> None:
   )
 
 
-# A process keeps both for the parts to come.
+# A process keeps both for its next parts.
 @functools.lru_cache(maxsize=1)
 def _retriever(checkpoint: str) -> Retriever:
   return Retriever.load(checkpoint)
@@ -159,10 +159,11 @@ def _split(options: DataOptions, name: str) -> Split:
 
 
 def videos_of(split: Split, rows: np.ndarray, batch: int) -> Videos:
-  """Returns some videos of a split, read as they are encoded."""
+  """Returns some videos of a split, which are read while they are encoded."""
 
   def make(start: int) -> dict[str, np.ndarray]:
-    # Always of one size: then a video is encoded alike in any company.
+    # All batches have one size, so that a video's encoding does not depend on
+    # the others.
     here = np.full(batch, -1)
     few = rows[start : start + batch]
     here[: len(few)] = few

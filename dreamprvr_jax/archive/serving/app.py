@@ -265,7 +265,11 @@ def _add_files(app: FastAPI, service: Service) -> None:
 
 
 def _add_page(app: FastAPI, service: Service) -> None:
-  page = importlib.resources.files(__package__ or '') / 'page' / 'index.html'
+  page = (
+    importlib.resources.files('dreamprvr_jax.archive.serving')
+    / 'page'
+    / 'index.html'
+  )
   content = page.read_text(encoding='utf-8')
 
   @app.get('/', include_in_schema=False)

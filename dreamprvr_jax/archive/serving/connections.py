@@ -1,8 +1,8 @@
-"""The connections of a server: how many there are, how long they may take.
+"""The connections of a server: their number, and the time they may take.
 
-Uvicorn waits for the rest of a request forever. Here, a request must be complete
-in time. If there are too many connections, a new one replaces the one that has
-waited longest for its client.
+Uvicorn waits for the rest of a request forever. Here, a request must be
+complete in time. If there are too many connections, a new one replaces the one
+that has waited longest for its client.
 """
 
 import asyncio

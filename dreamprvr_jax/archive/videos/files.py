@@ -44,8 +44,8 @@ class VideoError(UserError):
 def shown(name: os.PathLike[str] | str) -> str:
   """Returns a name as text that can be printed, stored and used in an id.
 
-  A file's name is bytes. Each byte that is not UTF-8, which Python represents as
-  a lone surrogate, becomes '%' and two hexadecimal digits, as in 'caf%E9'.
+  A file's name is bytes. Each byte that is not UTF-8, a lone surrogate in
+  Python, becomes '%' and two hexadecimal digits, as in 'caf%E9'.
   """
   return _BYTES.sub(
     lambda found: f'%{ord(found[0]) & 0xFF:02X}', os.fspath(name)

@@ -17,9 +17,9 @@ _log = logging.getLogger(__name__)
 def find_videos(folder: os.PathLike[str] | str) -> dict[str, pathlib.Path]:
   """Returns {id: file} of a folder and all folders in it, sorted by path.
 
-  Ids come from `id_of_file`; a byte of a name that is not UTF-8 becomes '%' and
-  two digits. Links to folders are followed, and each folder is read once. Hidden
-  files and folders are passed over.
+  Ids come from `id_of_file`; a byte of a name that is not UTF-8 becomes '%'
+  and two digits. Links to folders are followed, and each folder is read once.
+  Hidden files and folders are passed over.
 
   Raises:
     DataError: If the folder is missing or has no video, or two videos have one

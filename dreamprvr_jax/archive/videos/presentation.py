@@ -1,8 +1,8 @@
 """When the pictures of a file are shown, on the one clock of the project.
 
 Second 0 is where a player begins: the first picture or sound of the file, after
-its edit list, whatever the file's own clock says there. Sound from before second
-0 of the file's clock only starts the decoder and does not count.
+its edit list, whatever the file's own clock says there. Sound from before
+second 0 of the file's clock only starts the decoder and does not count.
 """
 
 import dataclasses
@@ -87,7 +87,7 @@ class Presentation:
     return max(_HELD * self.stated - _SLACK, 0.0)
 
   def start(self) -> float:
-    """Returns the time of the file's own clock at second 0; may decode the first
+    """Returns the time of the file's own clock at second 0; may decode a
     picture."""
     first = self._clock(self.stream.start_time)
     if first is None or first < 0 or self._has_no_clock():
@@ -129,8 +129,8 @@ class Presentation:
     self._check_end(watched, shown.until - first, start)
 
   def near(self, seconds: float) -> Iterator[Shown]:
-    """Yields the pictures from a key frame near a time on. If the file's index is
-    bad, the first may be after that time, or there may be none."""
+    """Yields the pictures from a key frame near a time on. If the file's index
+    is bad, the first may be after that time, or there may be none."""
     start = self.start()
     if self.stated:
       seconds = min(seconds, max(self.stated - self._step, 0.0))

@@ -20,7 +20,7 @@ def kept_one(folder, tmp_path):
   path = tmp_path / 'v.mp4'
   path.write_bytes(b'video')
   source = Source.of(path)
-  found = Extracted(np.ones((3, 4), np.float32), np.arange(3) / 2, 1.5)
+  found = Extracted(np.ones((3, 4), np.float32), 1.5)
   keep(str(folder), 'v', source, found)
   keep_reason(str(folder), 'w', source, 'broken')
   return state, folder / '.extracting/parts'

@@ -74,13 +74,10 @@ def test_codes_are_the_nearest_centres():
   assert error < 0.8 * np.square(drawn - unit(tokens)).sum(axis=-1).mean()
 
 
-def test_codebooks_come_from_the_seed():
+def test_codebooks_are_reproducible():
   tokens = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
-  first, again, other = (
-    np.asarray(train_codebook(tokens, 2, seed)) for seed in (0, 0, 1)
-  )
+  first, again = (np.asarray(train_codebook(tokens, 2)) for _ in range(2))
   np.testing.assert_array_equal(first, again)
-  assert not np.array_equal(first, other)
 
 
 def test_few_tokens_do():

@@ -43,7 +43,7 @@ def test_another_runner_gets_its_own_options_only():
 @pytest.mark.parametrize('options', ['--direct_num_workers=two', '--runner=No'])
 def test_options_that_beam_does_not_take(options):
   pytest.importorskip('apache_beam', reason='needs the extra `batch`')
-  with pytest.raises(UserError, match=f'{options} are none that Beam takes'):
+  with pytest.raises(UserError, match=f'{options} are not accepted by Beam'):
     Engine('beam', options).run(batch.refuse, [1])
 
 

@@ -189,7 +189,7 @@ def stopped(root, tokens, registers):
   [
     (stopped, KeyboardInterrupt),
     (lost, 'was not written; --index must be a folder'),
-    (part_writer(made(40), [8]), 'are not those that were to be'),
+    (part_writer(made(40), [8]), 'are not the expected ones'),
   ],
 )
 def test_the_old_index_stays(tmp_path, elsewhere, raised):
@@ -239,7 +239,7 @@ def test_paths_mean_the_same_in_any_folder(monkeypatch, tmp_path):
 def test_another_checkpoint_is_refused(checkpoint):
   plan = indexing.Plan(str(checkpoint), 'other', None, '', 4, 1, 1, '')
   part = indexing.Part(plan, 'nowhere', 'p', (0,), 'int8', False)
-  with pytest.raises(UserError, match='for a worker, other where the job'):
+  with pytest.raises(UserError, match='for a worker, but other where the job'):
     indexing.work(part)
 
 

@@ -6,12 +6,13 @@ import pytest
 
 from dreamprvr_jax.archive.index import writer
 from dreamprvr_jax.archive.index.codes import dequantize, quantize
-from dreamprvr_jax.archive.index.store import Store
+from dreamprvr_jax.archive.index.store import Store, open_index
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.train.step import init_variables
 from dreamprvr_jax.trained.inference import blank_of, model_of
+from dreamprvr_jax.trained.retriever import Retriever
 from dreamprvr_jax.types import VideoEncoding
 from tests.helpers.retrieval import expected_scores
 from tests.helpers.searching import WIDTH, made, retriever, videos_of
@@ -252,6 +253,32 @@ def test_numbers_behind_the_words_play_no_part(place, data):
   assert scores(index.search(words, mask)) == scores(
     index.search(data['words'])
   )
+
+
+def test_an_index_names_its_checkpoint(place, monkeypatch):
+  asked = []
+
+  def load(checkpoint):
+    asked.append(checkpoint)
+    return retriever(digest='plain' if len(asked) < 3 else 'other')
+
+  monkeypatch.setattr(Retriever, 'load', load)
+  store, found = open_index(place)
+  assert (len(store), found.digest) == (VIDEOS, 'plain')
+  open_index(place, 'elsewhere')
+  assert asked == [store.manifest.checkpoint, 'elsewhere']
+  with pytest.raises(UserError, match='index again'):
+    open_index(place, 'elsewhere')
+
+
+def test_hits_as_json(place, data):
+  index = Index.open(place, retriever())
+  ((hit,),) = index.search(data['words'][:1], k=1)
+  content = hit.to_json(3)
+  assert (content['rank'], content['video']) == (3, hit.video_id)
+  first = content['moments'][0]
+  assert set(first) == {'start', 'end', 'peak', 'span', 'score'}
+  np.testing.assert_allclose(content['timeline'], hit.timeline, atol=6e-6)
 
 
 def test_bad_requests(place, data):
