@@ -61,7 +61,7 @@ def build_model(name: str, dtype: str, **sizes: Any) -> RetrievalModel:
       f'config.model lacks {", ".join(missing)}, which {name} needs; start '
       'from a config of configs/, which has every key'
     )
-  values = {
+  values: dict[str, Any] = {
     key: tuple(value) if isinstance(value, list | tuple) else value
     for key, value in sizes.items()
   }
