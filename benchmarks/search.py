@@ -55,7 +55,7 @@ class Made(RetrievalModel):
 
 def _model(width: int) -> Made:
   """Returns a model of the default config, of another width."""
-  config = common.with_model(common.base_config(), 'ms_sl')
+  config: Any = common.with_model(common.base_config(), 'ms_sl')
   keys = config.model.to_dict()
   del keys['name']
   return Made(
