@@ -10,7 +10,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-# Small files that every room may import, and the devices.
+# Small files that every folder may import, and the devices.
 BASE = {
   'errors',
   'folders',
@@ -24,7 +24,7 @@ BASE = {
 }
 MATHEMATICS = {'layers', 'diffusion', 'models', 'losses', 'objectives'}
 RUNS = {'metrics', 'checkpoints', 'evaluation', 'train', 'rerank', 'report'}
-# Room of dreamprvr_jax -> rooms of it that it may import.
+# Folder or file of dreamprvr_jax -> those of it that it may import.
 ALLOWED = {
   'errors': set(),
   'version': set(),
@@ -77,7 +77,7 @@ ALLOWED = {
   },
   'cli': BASE | MATHEMATICS | RUNS | {'trained', 'interop', 'archive'},
 }
-# Room of the archive -> rooms of it that it may import.
+# Folder of the archive -> those of it that it may import.
 ARCHIVE = {
   'encoders': set(),
   'videos': set(),
@@ -106,9 +106,9 @@ FORBIDDEN = {
   'configs': {'jax', 'flax', 'dreamprvr_jax', 'data_pipeline', 'tensorflow'},
   'data_pipeline': {'jax', 'flax', 'ml_collections', 'dreamprvr_jax'},
   **{
-    f'dreamprvr_jax/{room}': _NO_DATA
-    for room in sorted(ALLOWED)
-    if room not in ('archive', 'cli')
+    f'dreamprvr_jax/{folder}': _NO_DATA
+    for folder in sorted(ALLOWED)
+    if folder not in ('archive', 'cli')
   },
   'dreamprvr_jax/archive/videos': {'jax', 'flax', 'tensorflow', 'configs'},
   'dreamprvr_jax/archive/encoders': {'jax', 'flax', 'tensorflow', 'configs'},
@@ -154,35 +154,35 @@ def test_libraries(package):
 
 def is_small(name):
   """Whether an imported name is, or is inside, one of the small files."""
-  room = name.removeprefix('dreamprvr_jax.').partition('.')[0]
-  return name.startswith('dreamprvr_jax.') and room in SMALL
+  folder = name.removeprefix('dreamprvr_jax.').partition('.')[0]
+  return name.startswith('dreamprvr_jax.') and folder in SMALL
 
 
 def test_small_files_need_only_the_standard_library():
-  for room in SMALL:
+  for folder in SMALL:
     used = {
       name.partition('.')[0]
-      for name in imports(ROOT / f'dreamprvr_jax/{room}.py')
+      for name in imports(ROOT / f'dreamprvr_jax/{folder}.py')
     }
-    assert used <= sys.stdlib_module_names | {'dreamprvr_jax'}, room
+    assert used <= sys.stdlib_module_names | {'dreamprvr_jax'}, folder
 
 
-def room_of(path):
+def folder_of(path):
   parts = path.relative_to(ROOT / 'dreamprvr_jax').parts
   return parts[0] if len(parts) > 1 else parts[0].removesuffix('.py')
 
 
 @pytest.mark.parametrize('path', sources('dreamprvr_jax'), ids=str)
-def test_rooms(path):
-  room = room_of(path)
-  if room == '__init__':
+def test_folders(path):
+  folder = folder_of(path)
+  if folder == '__init__':
     return
   used = {
     name.split('.')[1]
     for name in imports(path)
     if name.startswith('dreamprvr_jax.')
   }
-  assert used - {room} <= ALLOWED[room]
+  assert used - {folder} <= ALLOWED[folder]
 
 
 def test_objectives_know_only_the_contract():
@@ -194,16 +194,16 @@ def test_objectives_know_only_the_contract():
 
 
 @pytest.mark.parametrize('path', sources('dreamprvr_jax/archive'), ids=str)
-def test_rooms_of_the_archive(path):
-  room = path.relative_to(ROOT / 'dreamprvr_jax/archive').parts[0]
-  if room == '__init__.py':
+def test_folders_of_the_archive(path):
+  folder = path.relative_to(ROOT / 'dreamprvr_jax/archive').parts[0]
+  if folder == '__init__.py':
     return
   used = {
     name.split('.')[2]
     for name in imports(path)
     if name.startswith('dreamprvr_jax.archive.')
   }
-  assert used - {room} <= ARCHIVE[room]
+  assert used - {folder} <= ARCHIVE[folder]
 
 
 @pytest.mark.parametrize('folder', NO_MODELS)
@@ -258,9 +258,9 @@ def test_no_circle_of_imports():
     pytest.fail(' -> '.join(error.args[1]))
 
 
-def test_every_room_is_in_the_table():
-  rooms = {room_of(path) for path in sources('dreamprvr_jax')}
-  assert rooms - {'__init__'} == set(ALLOWED)
+def test_every_folder_is_in_the_table():
+  names = {folder_of(path) for path in sources('dreamprvr_jax')}
+  assert names - {'__init__'} == set(ALLOWED)
 
 
 def test_files_are_short():

@@ -9,14 +9,7 @@ import pkgutil
 
 import pytest
 
-_PACKAGES = (
-  'dreamprvr_jax',
-  'data_pipeline',
-  'extraction',
-  'serving',
-  'batch',
-  'modes',
-)
+_PACKAGES = ('dreamprvr_jax', 'data_pipeline')
 # What the parameters of their constructors are given, by annotation.
 _SAMPLES = {
   'Mapping': {'a name': math.nan},

@@ -53,9 +53,10 @@ def evaluate(
   queries, corpus = evaluator.encode(variables, Watch(show=False))
   vectors = evaluator.pooled(evaluator.pick(queries, chosen.astype(np.int32)))
   encoded = (
-    tuple(
-      np.asarray(x[i])
-      for x in (part.clip_tokens, part.frame_tokens, part.frame_mask)
+    (
+      np.asarray(part.clip_tokens[i]),
+      np.asarray(part.frame_tokens[i]),
+      np.asarray(part.frame_mask[i]),
     )
     for part in corpus.whole()
     for i in range(len(part.frame_mask))

@@ -119,7 +119,7 @@ def test_the_released_system_draws_nothing():
 @pytest.mark.parametrize('start', ['stochastic', 'random'])
 @pytest.mark.parametrize('source', ['diffusion', 'sampler'])
 def test_drawn_registers(source, start):
-  # In training: anew for every video, register and step's key.
+  # In training: new draws for every video, register and step's key.
   same = np.repeat(TOKENS[:1], 2, axis=0)
 
   def training(seed):
