@@ -40,6 +40,8 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     from dreamprvr_jax.archive.serving.server import serve
     from dreamprvr_jax.archive.serving.service import Service
   except ModuleNotFoundError as error:
+    if (error.name or '').startswith('dreamprvr_jax'):
+      raise
     raise UserError(
       f'--mode=serve needs the package {error.name}, which is not installed: '
       f'{_EXTRA}'

@@ -193,7 +193,7 @@ def test_a_checkpoint_of_official_features(capsys, tmp_path):
   assert len(Store(tmp_path / 'index').rows_of()) == 10
   search = ('--mode=search', f'--index={tmp_path}/index', '--query=x')
   assert call(*search) == 2
-  assert 'does not say which text encoder' in capsys.readouterr().err
+  assert 'does not name the text encoder' in capsys.readouterr().err
   assert call(*search, '--encoder=embedded') == 2
   assert 'width 256, but' in capsys.readouterr().err
 

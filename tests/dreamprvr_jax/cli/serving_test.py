@@ -174,7 +174,8 @@ def test_what_is_refused(index, capsys, monkeypatch, tmp_path):
   for seconds in ('0', 'nan', 'inf'):
     refused('more than 0, the seconds', given, f'--request_seconds={seconds}')
   refused("encoder 'words2vec' is unknown", given, '--encoder=words2vec')
-  for name in [name for name in sys.modules if name.startswith('serving')]:
+  package = 'dreamprvr_jax.archive.serving.'
+  for name in [name for name in sys.modules if name.startswith(package)]:
     monkeypatch.delitem(sys.modules, name)
   monkeypatch.setitem(sys.modules, 'fastapi', None)
   refused("package fastapi, which is not installed: pip install '", given)
