@@ -131,14 +131,14 @@ def test_sweep(tmp_path, call):
     (['--mode=table', '--methods=ms_sl,none'], 'none: the config asks for'),
     (
       ['--mode=table', '--methods=ms_sl,dreamprvr+model.num_register=0'],
-      'dreamprvr+model.num_register=0: the config has no such key',
+      'dreamprvr+model.num_register=0: the config has no key config.model.',
     ),
     (
       ['--mode=table', '--methods=ms_sl', '--config.model.num_registers=2'],
       'ms_sl: the config has no such key',
     ),
     (['--mode=table', '--methods=ms_sl+model.width=wide'], "'wide'"),
-    (['--mode=sweep', '--sweep=model.none=1'], 'no such key'),
+    (['--mode=sweep', '--sweep=model.none=1'], 'no key config.model.none'),
   ],
 )
 def test_bad_requests_start_nothing(tmp_path, call, arguments, sentence):
