@@ -81,6 +81,7 @@ def made(
   place = target.with_name(f'.{target.name}.partial')
   # The lock is the first thing that is made there, so it marks what is ours.
   names = _names(place)
+  names = [name for name in names if not is_of_system(name)]
   if names and LOCK not in names:
     raise FolderError(
       f'{place} holds other files ({min(names)}) and is where the '
@@ -196,6 +197,13 @@ def sign(descriptor: int, process: int) -> None:
   os.write(descriptor, f'{process} on {socket.gethostname()}'.encode())
 
 
+def is_of_system(name: str) -> bool:
+  """Returns whether a file is one that a system puts into any folder: macOS's
+  notes about it, or what a network disk keeps of a removed file that is still
+  open."""
+  return name == '.DS_Store' or name.startswith(('._', '.nfs'))
+
+
 def claim(
   folder: os.PathLike[str] | str, kind: str, known: Iterable[str] = ()
 ) -> pathlib.Path:
@@ -216,6 +224,7 @@ def claim(
   root.mkdir(parents=True, exist_ok=True)
   found = kind_of(root)
   names = {path.name for path in root.iterdir()} - {LOCK, MARKER}
+  names = {name for name in names if not is_of_system(name)}
   if found is None and names and not names & set(known):
     raise FolderError(
       f'{folder} holds other files ({min(names)}) and no {kind}; give a folder '

@@ -65,7 +65,7 @@ class Source:
 
   def same(self, row: dict[str, Any] | None) -> bool:
     """Returns whether a row describes this file, in whatever folder."""
-    return row is not None and (row['size'], row['mtime_ns']) == (
+    return row is not None and (row.get('size'), row.get('mtime_ns')) == (
       self.size,
       self.mtime_ns,
     )
@@ -218,7 +218,7 @@ def kept(folder: str, name: str, source: Source) -> float | str | None:
     (_read_json(path.with_suffix('.json')) or None, 'reason'),
   ):
     if row is not None and source.same(row):
-      return row[key]
+      return row.get(key)
   return None
 
 
@@ -226,6 +226,8 @@ def _check_parts(folder: pathlib.Path) -> None:
   """Raises DataError if the folder of the parts, which is cleared in the end,
   has other files."""
   for path in folder.iterdir() if folder.exists() else ():
+    if folders.is_of_system(path.name):
+      continue
     if not _PART.fullmatch(path.name) or path.is_dir():
       raise DataError(
         f'{path} was not written by --mode=extract, which clears the folder '
@@ -288,8 +290,19 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _by_id(path: pathlib.Path) -> dict[str, Any]:
-  """Returns the rows of a file by id; composes (NFC) the ids of older files."""
-  return {text.normal(name): row for name, row in _read_json(path).items()}
+  """Returns the rows of a file by id; composes (NFC) the ids of older files.
+
+  Raises:
+    DataError: If a row does not describe a file.
+  """
+  found = _read_json(path)
+  for name, row in found.items():
+    if not isinstance(row, dict) or not row.keys() >= {'size', 'mtime_ns'}:
+      raise DataError(
+        f'{path} says nothing of the size and time of the file of {name!r}; '
+        'delete it'
+      )
+  return {text.normal(name): row for name, row in found.items()}
 
 
 def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:

@@ -20,11 +20,18 @@ from jaxtyping import Int
 
 from dreamprvr_jax.errors import UserError
 
+try:
+  import resource
+except ModuleNotFoundError:  # Windows, where only sockets are limited.
+  resource = None
+
 # What `array_file` and `numpy.save` write for a plain array, and nothing else.
 _HEADER = re.compile(
   rb"\{'descr': '([^']{1,20})', 'fortran_order': (False|True), "
   rb"'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\), \} *\n"
 )
+# Bytes read at a time: macOS refuses 2 GiB.
+_PART = 2**30
 _MAGIC = b'\x93NUMPY\x01\x00'
 _NAMES = {
   np.lib.format.dtype_to_descr(np.dtype(name)): name
@@ -187,7 +194,9 @@ class Rows:
     offset = self._begin + start * self._row
     while done < len(view):
       try:
-        count = os.preadv(self._file, [view[done:]], offset + done)
+        count = os.preadv(
+          self._file, [view[done : done + _PART]], offset + done
+        )
       except OSError as error:
         raise DamagedError(
           self.path, f'cannot be read ({error.strerror})'
@@ -206,6 +215,24 @@ class Rows:
       raise DamagedError(
         self.path, f'cannot be read ({error.strerror})'
       ) from error
+
+
+def allow_files(count: int) -> bool:
+  """Lets this process open so many files; returns whether the system allows
+  it."""
+  if resource is None:
+    return True
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  if soft == resource.RLIM_INFINITY or soft >= count:
+    return True
+  if hard != resource.RLIM_INFINITY and hard < count:
+    return False
+  try:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+  except (ValueError, OSError):
+    # macOS names no hard limit, but has one.
+    return False
+  return True
 
 
 def open_regular(path: pathlib.Path) -> int:

@@ -223,7 +223,7 @@ def _check_folder(place: str | os.PathLike[str]) -> None:
     raise UserError(f'--out={place} is a file; give a folder')
   ours = {f'{_TABLE}.lance', folders.LOCK}
   names = {path.name for path in folder.iterdir()} if folder.exists() else set()
-  foreign = names - ours
+  foreign = {x for x in names - ours if not folders.is_of_system(x)}
   if foreign:
     raise UserError(
       f'{place} has other files ({sorted(foreign)[0]}); give a folder that '

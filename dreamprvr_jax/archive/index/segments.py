@@ -29,8 +29,6 @@ _PARTIAL = re.compile(
   r'\.[0-9]+(-[0-9a-f]{8})?\.partial\.(manifest|\.dreamprvr)\.json'
   r'|\.manifest\.json\.[0-9]+\.tmp'
 )
-# A network disk gives such names to removed files that are still open.
-_KEPT_OPEN = '.nfs'
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +44,16 @@ def locked(directory: os.PathLike[str] | str) -> Iterator[pathlib.Path]:
   root = pathlib.Path(directory)
   if root.exists() and not root.is_dir():
     raise UserError(f'{directory} is a file; give a folder as --index')
+  if folders.kind_of(root) != _KIND:
+    _claim(root)
+  with folders.held(root, 'index'):
+    # Not earlier: another process may have been removing segments.
+    _check(root)
+    yield root
+
+
+def _claim(root: pathlib.Path) -> None:
+  """Marks a folder as an index; raises UserError if it has files of others."""
   known = {MANIFEST}
   if root.exists():
     _check(root)
@@ -56,8 +64,6 @@ def locked(directory: os.PathLike[str] | str) -> Iterator[pathlib.Path]:
       if all(n == SEGMENTS or _PARTIAL.fullmatch(n) for n in names):
         known |= names
   folders.claim(root, _KIND, known)
-  with folders.held(root, 'index'):
-    yield root
 
 
 def _check(root: pathlib.Path) -> None:
@@ -70,11 +76,13 @@ def _check(root: pathlib.Path) -> None:
   if place.is_symlink() or (place.exists() and not place.is_dir()):
     raise _foreign(place)
   for folder in place.iterdir() if place.exists() else ():
+    if folders.is_of_system(folder.name):
+      continue
     if folder.is_symlink() or not (is_name(folder.name) and folder.is_dir()):
       raise _foreign(folder)
     for path in folder.iterdir():
       is_ours = path.name in FILES and not path.is_symlink() and path.is_file()
-      if not (is_ours or path.name.startswith(_KEPT_OPEN)):
+      if not (is_ours or folders.is_of_system(path.name)):
         raise _foreign(path)
 
 

@@ -13,6 +13,7 @@ from dreamprvr_jax import text
 from dreamprvr_jax.archive.index.array_files import (
   DamagedError,
   Rows,
+  allow_files,
   open_regular,
 )
 from dreamprvr_jax.archive.index.codes import (
@@ -25,6 +26,8 @@ from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
 
 IDS = 'ids.json'
+# Files that the process opens beside those of an index, at most.
+_OTHERS = 200
 BRANCHES = 'clip', 'frame'
 # All files that a segment may have.
 FILES = frozenset(
@@ -114,6 +117,13 @@ class Store:
   def _open(self) -> None:
     """Opens the files that the manifest names."""
     self._specs = array_specs(self.manifest)
+    files = len(self.manifest.segments) * len(self._specs)
+    if not allow_files(files + _OTHERS):
+      raise UserError(
+        f'{self.directory} has {len(self.manifest.segments):,} segments of '
+        f'{len(self._specs)} files, more than the system lets one process '
+        'open; raise that limit (ulimit -Hn), or index the videos again'
+      )
     self._arrays: dict[str, list[Rows]] = {n: [] for n in self._specs}
     self.ids: list[str] = []
     items = []

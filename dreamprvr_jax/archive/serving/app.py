@@ -3,10 +3,12 @@
 import contextlib
 import importlib.resources
 import time
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
+import anyio
+import anyio.to_thread
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
@@ -25,6 +27,10 @@ from dreamprvr_jax.archive.serving.thumbnails import start_of_file
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.text import TextError, sentence
 
+T = TypeVar('T')
+
+# Threads that decode video files.
+_DECODERS = 4
 _NOTES = {
   'registers': 'the videos whose register tokens are nearest',
   'clips': 'this index stores no registers: the videos whose mean clip tokens '
@@ -60,7 +66,9 @@ def make_app(service: Service, *, local: bool = True) -> Any:
   """
 
   @contextlib.asynccontextmanager
-  async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+  async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    # Decoding may take long; other requests keep their own threads.
+    app.state.decoders = anyio.CapacityLimiter(_DECODERS)
     async with service.running():
       yield
 
@@ -204,13 +212,11 @@ def _add_videos(app: FastAPI, service: Service) -> None:
     )
 
   @app.get('/api/videos/{video:path}/start', responses=_ERRORS)
-  def start(video: str) -> schema.Start:
+  async def start(video: str, request: Request) -> schema.Start:
     """Where the clock of a video's file begins."""
     found = _playable(service, video)
-    try:
-      return schema.Start(start=start_of_file(found))
-    except UserError as error:
-      raise HTTPException(404, str(error)) from error
+    with service.thumbnails.turn():
+      return schema.Start(start=await _decoded(request, start_of_file, found))
 
   @app.get('/api/videos/{video:path}', responses=_ERRORS)
   def facts(video: str) -> schema.Video:
@@ -230,6 +236,18 @@ def _add_videos(app: FastAPI, service: Service) -> None:
     )
 
 
+async def _decoded(
+  request: Request, function: Callable[..., T], *args: Any
+) -> T:
+  """Returns what a function makes of a video file, in a thread for decoding;
+  raises HTTPException 404 if it cannot."""
+  decoders = request.app.state.decoders
+  try:
+    return await anyio.to_thread.run_sync(function, *args, limiter=decoders)
+  except UserError as error:
+    raise HTTPException(404, str(error)) from error
+
+
 def _add_files(app: FastAPI, service: Service) -> None:
   @app.get('/videos/{video:path}', responses=_OF_FILES)
   def file(video: str, request: Request) -> Response:
@@ -247,16 +265,15 @@ def _add_files(app: FastAPI, service: Service) -> None:
     )
 
   @app.get('/thumbnails/{video:path}', responses=_ERRORS)
-  def thumbnail(
+  async def thumbnail(
     video: str,
+    request: Request,
     t: Annotated[float, Query(ge=0, le=1e6, allow_inf_nan=False)] = 0.0,
   ) -> Response:
     """A small JPEG of the frame at a time."""
     found = _playable(service, video)
-    try:
-      picture = service.thumbnails.picture(found, t)
-    except UserError as error:
-      raise HTTPException(404, str(error)) from error
+    with service.thumbnails.turn():
+      picture = await _decoded(request, service.thumbnails.picture, found, t)
     return Response(
       picture,
       media_type='image/jpeg',

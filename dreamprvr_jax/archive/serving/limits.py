@@ -2,16 +2,14 @@
 
 import dataclasses
 import logging
+import os
 
-try:
-  import resource
-except ModuleNotFoundError:  # Windows, where sockets count for themselves.
-  resource = None
+from dreamprvr_jax.archive.index.array_files import allow_files, resource
 
 _log = logging.getLogger(__name__)
 
-# Files that the index, the interpreter and its libraries have open, at most.
-_OTHERS = 200
+# Files that the interpreter and its libraries may open later, at most.
+_OTHERS = 100
 
 
 class Busy(RuntimeError):
@@ -61,6 +59,14 @@ class Limits:
   idle_seconds: float = 5.0
 
 
+def _open_files() -> int:
+  """Returns how many files the process has open; 0 if the system cannot say."""
+  try:
+    return len(os.listdir('/dev/fd'))
+  except OSError:
+    return 0
+
+
 def within_descriptors(limits: Limits, backlog: int) -> Limits:
   """Returns limits whose connections do not exceed the file descriptors.
 
@@ -75,13 +81,14 @@ def within_descriptors(limits: Limits, backlog: int) -> Limits:
   if not resource:
     return limits
   soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-  wanted = 2 * limits.connections + backlog + _OTHERS
+  others = _open_files() + _OTHERS
+  wanted = 2 * limits.connections + backlog + others
   if soft == resource.RLIM_INFINITY or soft >= wanted:
     return limits
   most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
-  if most > soft:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-  fitting = max((most - backlog - _OTHERS) // 2, 1)
+  if not allow_files(most):
+    most = soft
+  fitting = max((most - backlog - others) // 2, 1)
   if fitting >= limits.connections:
     return limits
   _log.warning(

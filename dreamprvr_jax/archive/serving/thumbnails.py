@@ -1,8 +1,10 @@
 """Small pictures from video files, made on demand."""
 
 import collections
+import contextlib
 import io
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from PIL import Image
@@ -27,7 +29,8 @@ class Thumbnails:
     """Makes no picture yet.
 
     Args:
-      waiting: Pictures that are being made or wait for it, at most.
+      waiting: Pictures that are being made or wait for it, at most; see
+        `turn`.
       kept_bytes: Bytes of the pictures that are kept.
     """
     self._kept: collections.OrderedDict[Any, bytes] = collections.OrderedDict()
@@ -36,12 +39,25 @@ class Thumbnails:
     # One picture at a time: a decoder has several threads.
     self._decoding, self._lock = threading.Lock(), threading.Lock()
 
+  @contextlib.contextmanager
+  def turn(self) -> Iterator[None]:
+    """Counts a picture that waits or is being made.
+
+    Raises:
+      Busy: If there are too many.
+    """
+    if not self._waiting.acquire(blocking=False):
+      raise Busy('too many pictures are waiting to be made')
+    try:
+      yield
+    finally:
+      self._waiting.release()
+
   def picture(self, file: VideoFile, seconds: float) -> bytes:
     """Returns a JPEG of the frame at a time, or of the last one if the video is
     shorter.
 
     Raises:
-      Busy: If too many pictures wait to be made.
       UserError: If the package av is missing, or the file has no picture.
     """
     key = file.path, round(seconds / _STEP)
@@ -49,13 +65,8 @@ class Thumbnails:
       if key in self._kept:
         self._kept.move_to_end(key)
         return self._kept[key]
-    if not self._waiting.acquire(blocking=False):
-      raise Busy('too many pictures are waiting to be made')
-    try:
-      with self._decoding:
-        made = _made(file, key[1] * _STEP)
-    finally:
-      self._waiting.release()
+    with self._decoding:
+      made = _made(file, key[1] * _STEP)
     with self._lock:
       if key not in self._kept:
         self._kept[key] = made

@@ -20,6 +20,9 @@ MAX_PIXELS = 1 << 26
 _LENIENT = 19
 # What Python makes of a byte of a file's name that is not UTF-8.
 _BYTES = re.compile('[\udc80-\udcff]')
+# What FFmpeg may take a file for, whatever its name. No playlists: they name
+# other files, which the owner of a folder does not mean to show.
+_FORMATS = 'mov,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg'
 # Bytes of the header of a box, of which MP4 files are made.
 _HEADER = 8
 
@@ -96,11 +99,12 @@ def opened(
   if not size:
     raise VideoError(path, 'is empty (0 bytes); copy it again')
   most = {'max_pixels': str(MAX_PIXELS)}
+  formats = {'format_whitelist': _FORMATS}
   lenient = {}
   if int(av.__version__.partition('.')[0]) < _LENIENT:
     lenient['metadata_errors'] = 'replace'
   try:
-    with av.open(path, options=most, **lenient) as container:
+    with av.open(path, options={**most, **formats}, **lenient) as container:
       stream = _pictures(path, container)
       # The decoder does not take the container's options.
       stream.codec_context.options = {**stream.codec_context.options, **most}

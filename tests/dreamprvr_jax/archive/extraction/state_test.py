@@ -1,5 +1,7 @@
 """What is cleared when an extraction ends."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -43,3 +45,10 @@ def test_files_of_somebody_else_are_left_alone(tmp_path):
   # It came while the extraction ran.
   state.finish({'name': 'x'})
   assert [path.name for path in parts.iterdir()] == ['notes.txt']
+
+
+@pytest.mark.parametrize('row', [{'reason': 'x'}, 7, None])
+def test_rows_that_describe_no_file(row, tmp_path):
+  (tmp_path / 'skipped.json').write_text(json.dumps({'v1': row}))
+  with pytest.raises(DataError, match=r"skipped\.json .* file of 'v1'; delete"):
+    State(tmp_path, {})

@@ -342,6 +342,36 @@ def foreign(folder, name):
   path.write_text('mine')
 
 
+def test_what_systems_put_into_folders_is_in_nobodys_way(place, data):
+  (segment, *_) = (place / 'segments').iterdir()
+  for path in (place, place / 'segments', segment):
+    for name in ('.DS_Store', '._ids.json', '.nfs0001'):
+      (path / name).touch()
+  writer.append(place, retriever(), videos_of(data_of_more(), [41]))
+  assert 'v41' in Store(place).ids
+  remove(place, Store(place).rows_of())
+  compact(place)
+  assert Store(place).ids == []
+
+
+def data_of_more():
+  return made(50, 1, seed=1)
+
+
+def test_many_segments(place, data, monkeypatch):
+  """Each file of an index stays open."""
+  count = len(Store(place).manifest.segments)
+  asked = []
+  monkeypatch.setattr(store, 'allow_files', lambda n: asked.append(n) or True)
+  Store(place)
+  assert asked[0] >= count * 5
+  monkeypatch.setattr(store, 'allow_files', lambda n: False)
+  with pytest.raises(
+    UserError, match=rf'has {count} segments of \d+ files, .*ulimit'
+  ):
+    Store(place)
+
+
 @pytest.mark.parametrize('is_index', [False, True])
 @pytest.mark.parametrize(
   'name',

@@ -1,11 +1,13 @@
 """Files, parts of them, and pictures out of them; nothing else of the disk."""
 
 import builtins
+import concurrent.futures
 import dataclasses
 import email
 import errno
 import io
 import os
+import threading
 import unicodedata
 from urllib.parse import quote
 
@@ -328,10 +330,8 @@ def test_pictures_are_kept_within_bounds(folder):
     kept.picture(file, second)
     assert sum(map(len, kept._kept.values())) == kept._size <= 3 * size
   assert kept.picture(file, 0) is not first
-  full = Thumbnails(waiting=1, kept_bytes=3 * size)
-  assert full._waiting.acquire(blocking=False)
-  with pytest.raises(Busy, match='pictures are waiting'):
-    full.picture(file, 0)
+  with kept.turn(), pytest.raises(Busy, match='are waiting'), kept.turn():
+    pass
   damaged = VideoFile(folder / 'videos/v6.mp4', 'video/mp4')
   broken = Thumbnails(waiting=1, kept_bytes=0)
   for _ in range(3):
@@ -346,3 +346,21 @@ def test_busy_pictures(folder, files):
     answer = client.get('/thumbnails/v3')
     assert answer.status_code == 503
     assert answer.headers['retry-after'] == '1'
+
+
+def test_slow_pictures_leave_threads_for_others(folder, files):
+  """One slow file, asked for by more requests than there are threads."""
+  go = threading.Event()
+  with (
+    served(open_index(folder), files=files) as (client, s),
+    concurrent.futures.ThreadPoolExecutor(51) as pool,
+  ):
+    picture, s.thumbnails.picture = s.thumbnails.picture, None
+    s.thumbnails.picture = lambda *args: go.wait(60) and picture(*args)
+    slow = [pool.submit(client.get, '/thumbnails/v3') for _ in range(50)]
+    try:
+      answer = pool.submit(client.get, '/videos/v4').result(timeout=30)
+      assert answer.status_code == 200
+    finally:
+      go.set()
+    assert {one.result().status_code for one in slow} == {200}

@@ -4,6 +4,7 @@ import resource
 
 import pytest
 
+from dreamprvr_jax.archive.serving import limits
 from dreamprvr_jax.archive.serving.limits import Limits, within_descriptors
 
 LIMITS = Limits(connections=100)
@@ -13,6 +14,7 @@ LIMITS = Limits(connections=100)
 def allowed(monkeypatch):
   """Sets what the system allows; returns what was asked of it."""
   asked = []
+  monkeypatch.setattr(limits, '_open_files', lambda: 100)
 
   def allow(*pair):
     monkeypatch.setattr(resource, 'getrlimit', lambda kind: pair)
@@ -43,3 +45,20 @@ def test_fewer_are_taken(allowed, caplog):
   assert within_descriptors(LIMITS, 50).connections == 75
   assert asked == [(400, 400)]
   assert 'enough for 75 connections where 100 were' in caplog.text
+
+
+def test_open_files_count(monkeypatch, allowed):
+  allowed(256, 400)
+  monkeypatch.setattr(limits, '_open_files', lambda: 200)
+  assert within_descriptors(LIMITS, 50).connections == 25
+
+
+def test_a_limit_that_the_system_refuses(monkeypatch, allowed):
+  """As macOS does above its own limit, which it does not name."""
+  allowed(256, resource.RLIM_INFINITY)
+
+  def refuse(*_):
+    raise ValueError('current limit exceeds maximum limit')
+
+  monkeypatch.setattr(resource, 'setrlimit', refuse)
+  assert within_descriptors(LIMITS, 50).connections == 3

@@ -71,3 +71,16 @@ def test_names_inside_that_are_no_text(tmp_path):
   path.write_bytes(raw.replace(b'ENCODER', b'ENCOD\xe9R'))
   with opened(str(path)) as (_, stream):
     assert stream.codec_context.width == 48
+
+
+def test_a_playlist_opens_no_other_file(tmp_path):
+  """FFmpeg goes by content: a list in the folder could show any video."""
+  (tmp_path / 'private').mkdir()
+  secret = make_video(tmp_path / 'private' / 'secret.ts', codec='libx264')
+  folder = tmp_path / 'shown'
+  folder.mkdir()
+  (folder / 'list.m3u8').write_text(
+    f'#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:2,\n{secret}\n#EXT-X-ENDLIST\n'
+  )
+  (folder / 'a.mp4').write_text("ffconcat version 1.0\nfile 'list.m3u8'\n")
+  assert 'cannot be decoded' in refusal(folder / 'a.mp4')
