@@ -191,6 +191,14 @@ _ALL = (
     ('dtype', 'data', 'model'),
   ),
   Command(
+    'push',
+    'Uploads a trained model to the Hugging Face hub. It gets the inference '
+    'weights as safetensors, the config without paths, and a model card with '
+    "the run's metrics, data and limits.",
+    ('--checkpoint=DIR --repo=USER/NAME [--private] [--license=apache-2.0]',),
+    (Form('push:run', given='', needs=('checkpoint', 'repo'), devices=False),),
+  ),
+  Command(
     'table',
     'Trains several methods with several seeds and compares them. Writes '
     'table.md, .tex, .csv and .json. Each run has a workdir of its own below '

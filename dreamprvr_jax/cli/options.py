@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dreamprvr_jax.cli.commands import COMMANDS
 from dreamprvr_jax.cli.option import Option, option, path_option
 
-_WITH_CONFIG = [name for name in COMMANDS if name != 'extract']
+_WITH_CONFIG = [name for name in COMMANDS if name not in ('extract', 'push')]
 _SOURCES = ('inspect', 'import')
 
 _ALL = (
@@ -31,8 +31,8 @@ _ALL = (
     'checkpoint',
     'DIR',
     {
-      'evaluate inspect rerank-train': 'a workdir, or what import or export '
-      'wrote',
+      'evaluate inspect rerank-train push': 'a workdir, or what import or '
+      'export wrote',
       'export': 'a workdir; with --index, its checkpoint if it was moved',
       'index': 'a workdir or checkpoint: the model of a new index',
       'search serve': 'the checkpoint of the index, if it was moved',
@@ -51,6 +51,17 @@ _ALL = (
       'search': 'a .json or .html file; the terminal if not given',
       'extract': 'the data root',
     },
+  ),
+  option('repo', '', 'USER/NAME', 'the repository on the hub', 'push'),
+  option(
+    'private', False, '', 'make a new repository that only you see', 'push'
+  ),
+  option(
+    'license',
+    'apache-2.0',
+    'NAME',
+    'licence of the weights, by its name on the hub',
+    'push',
   ),
   path_option(
     'scores',
@@ -304,7 +315,13 @@ _ALL = (
     'sweep',
     'rerank-table',
   ),
-  option('progress', True, '', 'show no progress bars', *COMMANDS),
+  option(
+    'progress',
+    True,
+    '',
+    'show no progress bars',
+    *(name for name in COMMANDS if name != 'push'),
+  ),
   option(
     'num_processes',
     0,

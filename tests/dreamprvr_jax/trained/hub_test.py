@@ -15,7 +15,7 @@ import yaml
 import dreamprvr_jax
 from configs import quickstart
 from dreamprvr_jax import checkpoints
-from dreamprvr_jax.cli import push
+from dreamprvr_jax.cli import main
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained import card, hub, inference
 from dreamprvr_jax.trained.retriever import Retriever
@@ -151,8 +151,8 @@ def test_weights_without_a_run_have_a_card(trained):
 
 
 def test_command_says_where_the_model_is(trained, fake, capsys):
-  arguments = push.Arguments(checkpoint=str(trained), repo='anna/x')
-  assert push.run(quickstart.get_config(), arguments) == 0
+  command = ['dreamprvr', 'push', f'--checkpoint={trained}', '--repo=anna/x']
+  assert main.main(command) == 0
   assert 'https://huggingface.co/anna/x' in capsys.readouterr().out
 
 
