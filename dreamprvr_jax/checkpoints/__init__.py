@@ -25,7 +25,6 @@ from dreamprvr_jax.checkpoints.weights import (
   locate_weights,
   save_weights,
 )
-from dreamprvr_jax.folders import write_json
 
 __all__ = [
   'BEST',
@@ -39,5 +38,4 @@ __all__ = [
   'locate_weights',
   'read_config',
   'save_weights',
-  'write_json',
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs.rerank import METHODS
-from dreamprvr_jax import checkpoints
+from dreamprvr_jax import checkpoints, folders
 from dreamprvr_jax.cli import console, overrides, provenance, workdirs
 from dreamprvr_jax.cli.commands import spelled
 from dreamprvr_jax.interop import official, released_config
@@ -188,7 +188,7 @@ def import_generator(
       **provenance.environment(),
     },
   )
-  checkpoints.write_json(
+  folders.write_json(
     folder / FUSION,
     {
       'temperature': settings['fuse_temperature'],

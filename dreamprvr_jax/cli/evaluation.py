@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from data_pipeline.corpus import Corpus, Split
 from dreamprvr_jax import checkpoints, folders
 from dreamprvr_jax.cli import (
   console,
@@ -63,7 +64,6 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
 def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   plain = overrides.applied(config, arguments.checkpoint)
   retriever = load_placed(arguments.checkpoint, mesh, plain)
-  model, placed = retriever.model, retriever.variables
   corpus = data.open_data(config, show=arguments.progress)
   data.check_widths(retriever.stored, corpus, arguments.checkpoint)
   split = data.get_split(corpus, data.final_split(config, corpus))
@@ -75,14 +75,53 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   if arguments.moments:
     moment_metrics.check_spans(split)
   settled = residency.with_pipeline(config, [split], mesh)
-  evaluator = make_evaluator(settled, mesh, model, split)
+  evaluator = make_evaluator(settled, mesh, retriever.model, split)
   wanted = bool(arguments.scores or labels) and not arguments.rerank
   metrics, ranking = evaluator.run(
-    placed,
+    retriever.variables,
     keep_scores=wanted or arguments.moments,
     show=arguments.progress,
   )
   best = checkpoints.best_info(arguments.checkpoint)
+  _show(metrics, best, corpus)
+  result = {**metrics, **provenance.environment()}
+  if best:
+    result |= {'epoch': best['epoch'], 'chosen_on': best['split']}
+  if arguments.moments:
+    result['moments'] = moment_metrics.evaluate(
+      evaluator,
+      retriever.model,
+      retriever.variables,
+      split,
+      ranking.scores,
+      ranking.by_branch['fused'],
+      progress=arguments.progress,
+    )
+    moment_metrics.show(result['moments'])
+  scores = ranking.scores
+  if arguments.rerank:
+    result['rerank'], scores = rerank_evaluation.evaluate(
+      config,
+      mesh,
+      retriever,
+      corpus,
+      split,
+      arguments.rerank,
+      show=arguments.progress,
+    )
+    rerank_evaluation.show_table(result['rerank'])
+  if jax.process_index() == 0:
+    if labels:
+      result['labels'] = labels.metrics(scores)
+      label_sets.show(result['labels'])
+    _write(result, scores, split, arguments)
+  return 0
+
+
+def _show(
+  metrics: dict[str, Any], best: dict[str, Any] | None, corpus: Corpus
+) -> None:
+  """Prints the metrics by branch, by moment length and text to text."""
   chosen = (
     f'epoch {best["epoch"]}, chosen on {best["split"]} by SumR'
     if best
@@ -102,49 +141,22 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   console.say(retrieval.format_table(rows, console.TABLE_COLUMNS))
   if corpus.skipped:
     console.say(f'{len(corpus.skipped)} bad items were left out')
-  moments = None
-  if arguments.moments:
-    moments = moment_metrics.evaluate(
-      evaluator,
-      model,
-      placed,
-      split,
-      ranking.scores,
-      ranking.by_branch['fused'],
-      progress=arguments.progress,
-    )
-    moment_metrics.show(moments)
-  reranked, scores = None, ranking.scores
-  if arguments.rerank:
-    reranked, scores = rerank_evaluation.evaluate(
-      config,
-      mesh,
-      retriever,
-      corpus,
-      split,
-      arguments.rerank,
-      show=arguments.progress,
-    )
-    rerank_evaluation.show_table(reranked)
-  if jax.process_index() == 0:
-    workdir = pathlib.Path(arguments.workdir or arguments.checkpoint)
-    path = workdir / f'eval_{split.name}.json'
-    result = {**metrics, **provenance.environment()}
-    if labels:
-      result['labels'] = labels.metrics(scores)
-      label_sets.show(result['labels'])
-    if moments:
-      result['moments'] = moments
-    if reranked:
-      result['rerank'] = reranked
-    if best:
-      result |= {'epoch': best['epoch'], 'chosen_on': best['split']}
-    checkpoints.write_json(path, provenance.finite(result))
-    console.say(f'metrics: {path}')
-    if arguments.scores:
-      write_scores(arguments.scores, scores, split.caption_ids, split.video_ids)
-      console.say(f'scores: {arguments.scores}')
-  return 0
+
+
+def _write(
+  result: dict[str, Any],
+  scores: np.ndarray,
+  split: Split,
+  arguments: Arguments,
+) -> None:
+  """Writes the metrics, and the scores if --scores is given."""
+  workdir = pathlib.Path(arguments.workdir or arguments.checkpoint)
+  path = workdir / f'eval_{split.name}.json'
+  folders.write_json(path, provenance.finite(result))
+  console.say(f'metrics: {path}')
+  if arguments.scores:
+    write_scores(arguments.scores, scores, split.caption_ids, split.video_ids)
+    console.say(f'scores: {arguments.scores}')
 
 
 def write_scores(

@@ -11,7 +11,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.opening import open_corpus, open_release_corpus
 from data_pipeline.options import DataOptions
 from data_pipeline.verification import verified
-from dreamprvr_jax import checkpoints
+from dreamprvr_jax import checkpoints, folders
 from dreamprvr_jax.cli import console, data
 from dreamprvr_jax.cli.columns import aligned
 from dreamprvr_jax.errors import UserError
@@ -80,7 +80,7 @@ def _check_corpus(options: DataOptions, out: str) -> int:
       'splits': corpus.describe(),
       'problems': [{'item': i, 'reason': why} for i, why in corpus.skipped],
     }
-    checkpoints.write_json(pathlib.Path(out), report)
+    folders.write_json(pathlib.Path(out), report)
   show_corpus(corpus)
   if corpus.skipped and not options.skip_bad:
     where = f'all are in {out}' if out else 'all go to --out=FILE.json'

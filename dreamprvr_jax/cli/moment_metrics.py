@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.corpus import Split
+from dreamprvr_jax.archive.index.encoding import clip_edges
 from dreamprvr_jax.archive.search.moment_lists import moment_lists
 from dreamprvr_jax.cli import console
 from dreamprvr_jax.errors import UserError
@@ -66,7 +67,7 @@ def evaluate(
     np.asarray(vectors),
     bar(encoded, 'moments', total=len(split.video_ids), show=progress),
     scores[chosen],
-    _clip_edges(split),
+    clip_edges(_clip_sizes(split)),
     split.durations,
     max(metrics.CUTOFFS),
   )
@@ -104,10 +105,7 @@ def _with_span(split: Split) -> np.ndarray:
   )
 
 
-def _clip_edges(split: Split) -> np.ndarray:
-  """Returns the borders (v, c+1) of the clips as fractions of the videos."""
-  plan = split.clip_plan
+def _clip_sizes(split: Split) -> np.ndarray:
+  """Returns the frames (v, c) of each clip, 1 where clips are equally long."""
   shape = (len(split.video_ids), split.options.num_clips)
-  sizes = np.ones(shape) if plan is None else plan[:, 0]
-  ends = np.cumsum(sizes, axis=1, dtype=np.float64)
-  return np.pad(ends / ends[:, -1:], ((0, 0), (1, 0)))
+  return np.ones(shape) if split.clip_plan is None else split.clip_plan[:, 0]

@@ -141,7 +141,7 @@ def _result(
     'videos': len(split.video_ids),
     **provenance.environment(),
   }
-  checkpoints.write_json(done, provenance.finite(result))
+  folders.write_json(done, provenance.finite(result))
   return result
 
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dreamprvr_jax import checkpoints
+from dreamprvr_jax import folders
 from dreamprvr_jax.archive.index.database import Database
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.archive.serving.files import VideoFiles
@@ -152,7 +152,7 @@ def _write(found: dict[str, Any], arguments: Arguments) -> None:
   """Writes or prints the hits, and says where they are."""
   out = pathlib.Path(arguments.out)
   if out.suffix == '.json':
-    checkpoints.write_json(out, provenance.finite(found))
+    folders.write_json(out, provenance.finite(found))
   elif out.suffix == '.html':
     if arguments.videos:
       add_thumbnails(found['queries'], arguments.videos, arguments.progress)

@@ -241,7 +241,7 @@ def _keep_result(run: Run) -> dict[str, Any]:
     'seconds_per_step': median_step(read_rows(run.workdir)),
     'device': stored['device'],
   }
-  checkpoints.write_json(run.workdir / FINISHED, result)
+  folders.write_json(run.workdir / FINISHED, result)
   return result
 
 

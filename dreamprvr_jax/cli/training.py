@@ -248,7 +248,7 @@ def _report(
     result['parameters'] = parameter_count(initial)
     if 'untrained' in rows:
       result['untrained'] = rows['untrained']
-    checkpoints.write_json(
+    folders.write_json(
       workdir / f'eval_{split.name}.json', provenance.finite(result)
     )
   if config.report.pictures:

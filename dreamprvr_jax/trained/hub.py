@@ -15,7 +15,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from dreamprvr_jax import checkpoints
+from dreamprvr_jax import checkpoints, folders
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained import card, inference
 
@@ -94,7 +94,7 @@ def push(
     folder = pathlib.Path(place)
     inference.export(directory, folder)
     stored = portable(checkpoints.read_config(folder))
-    checkpoints.write_json(folder / checkpoints.CONFIG_FILE, stored)
+    folders.write_json(folder / checkpoints.CONFIG_FILE, stored)
     text = card.written(repo, stored, card.results_of(directory), license)
     (folder / 'README.md').write_text(text, encoding='utf-8')
     with _explained(hub, repo, 'uploaded to'):

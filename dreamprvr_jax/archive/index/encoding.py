@@ -106,7 +106,7 @@ def encoded_rows(
     frames = _float32(encoding.frame_tokens, 'frame', where)
     sizes = batch.get('clip_sizes', np.ones((len(real), clips.shape[1])))
     rows = {
-      'clip_edges': _edges(np.asarray(sizes)[real]),
+      'clip_edges': clip_edges(np.asarray(sizes)[real]).astype(np.float32),
       'frame_mask': encoding.frame_mask,
     }
     if registers is not None:
@@ -142,11 +142,11 @@ def _float32(tokens: np.ndarray, kind: str, where: str) -> np.ndarray:
   return found
 
 
-def _edges(sizes: Float[np.ndarray, 'b c']) -> Float[np.ndarray, 'b c+1']:
-  """Returns the borders of clips as fractions of the video."""
+def clip_edges(sizes: Float[np.ndarray, 'b c']) -> Float[np.ndarray, 'b c+1']:
+  """Returns the borders of clips as fractions of their video, float64, from the
+  numbers of frames in each clip."""
   ends = np.cumsum(sizes, axis=1, dtype=np.float64)
-  edges = np.pad(ends / ends[:, -1:], ((0, 0), (1, 0)))
-  return edges.astype(np.float32)
+  return np.pad(ends / ends[:, -1:], ((0, 0), (1, 0)))
 
 
 def add_products(

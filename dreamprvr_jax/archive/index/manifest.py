@@ -15,7 +15,7 @@ import pathlib
 import re
 from typing import Any
 
-from dreamprvr_jax import checkpoints, text
+from dreamprvr_jax import folders, text
 from dreamprvr_jax.errors import UserError
 
 MANIFEST = 'manifest.json'
@@ -83,7 +83,7 @@ class Manifest:
   def write(self, directory: os.PathLike[str] | str) -> None:
     """Replaces the manifest of an index in one step."""
     content = {'version': VERSION, **dataclasses.asdict(self)}
-    checkpoints.write_json(pathlib.Path(directory) / MANIFEST, content)
+    folders.write_json(pathlib.Path(directory) / MANIFEST, content)
 
   @classmethod
   def read(cls, directory: os.PathLike[str] | str) -> 'Manifest':

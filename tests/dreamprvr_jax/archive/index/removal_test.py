@@ -59,11 +59,11 @@ def test_the_search_is_the_same(tokens, data, tmp_path):
 
 STOPPED = """if True:
   import os, signal, sys
-  from dreamprvr_jax import checkpoints
+  from dreamprvr_jax import folders
   from dreamprvr_jax.archive.index.removal import compact
   def end(*_):
     os.kill(os.getpid(), signal.SIGKILL)
-  checkpoints.write_json = end
+  folders.write_json = end
   compact(sys.argv[1])
 """
 

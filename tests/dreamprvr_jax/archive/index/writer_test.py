@@ -113,7 +113,7 @@ def test_an_index_is_made_again(data, place):
 STOPPED = """if True:
   import os, signal, sys
   import numpy as np
-  from dreamprvr_jax import checkpoints
+  from dreamprvr_jax import folders
   from dreamprvr_jax.archive.index import writer
   from tests.helpers.searching import made, retriever, videos_of
   place, how, when = sys.argv[1:]
@@ -121,7 +121,7 @@ STOPPED = """if True:
   def end(*_):
     os.kill(os.getpid(), signal.SIGKILL)
   if when == 'manifest':
-    checkpoints.write_json = end
+    folders.write_json = end
   videos = videos_of(data, [25, 26, 27, 28, 29], batch=2)
   if when == 'tokens':
     whole = videos.batches
