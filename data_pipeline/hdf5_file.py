@@ -39,8 +39,8 @@ class Hdf5File:
   def __init__(self, path: pathlib.Path):
     """Opens nothing yet."""
     self.path = path
-    # Of the file that was opened first: what is known of its datasets holds
-    # for no other one.
+    # Inode, size and time of the file that was opened first. The places of
+    # datasets are known for that file only.
     self._state: tuple[int, ...] | None = None
     self._handles()
 
