@@ -46,7 +46,7 @@ def settings(collection: str) -> dict[str, ConfigDict]:
   family.lorentz_keys(model)
   model.block_widths = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
   model.clip_weight, model.frame_weight = 0.6, 0.4
-  model.num_registers = key(4, 'K; 0: the system without registers')
+  model.num_registers = key(4, 'K, registers of a video; 0: none')
   model.register_source = key(
     'diffusion',
     "'diffusion', 'sampler' (no diffusion estimator), 'adaptive_pooling'",
@@ -56,13 +56,15 @@ def settings(collection: str) -> dict[str, ConfigDict]:
     "'mean' (released: deterministic), 'stochastic' (paper), 'random' "
     '(noise, no sampler)',
   )
-  model.diffusion_steps = key(10, 'T')
+  model.diffusion_steps = key(10, 'T, steps of the diffusion process')
   model.diffusion_layers = key(2, 'Layers of the estimator')
   model.time_embedding = key(
     'released', "'released' (fixed random table) or 'sinusoidal' (paper)"
   )
   model.sampling_method = key('ddpm', "'ddpm' or 'ddim'")
-  model.sampling_steps = key(0, 'Steps of ddim; 0: all')
+  model.sampling_steps = key(
+    0, "Steps visited when sampling_method is 'ddim'; 0: all T"
+  )
   model.perturbation_scale = key(0.1, 'Gamma of the text perturbation sampler')
 
   loss.diversity = 0.003

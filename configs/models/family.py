@@ -40,7 +40,7 @@ def block_keys(model: Keys) -> None:
   )
   model.remat = key(
     False,
-    "Compute the blocks' insides again for the gradient instead of "
+    'Recompute the insides of the blocks in the backward pass instead of '
     'keeping them: a third of the memory for a quarter more work',
   )
 

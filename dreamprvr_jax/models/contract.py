@@ -12,10 +12,11 @@ from dreamprvr_jax.types import Batch, BranchScores, DType, VideoEncoding
 class Model(Protocol):
   """A Flax module that encodes and compares queries and videos.
 
-  `models.base.RetrievalModel` implements all of it but the way from features
-  to tokens. Methods that read parameters are called through `apply`:
-  `model.apply(variables, words, word_mask, method='encode_query')`; `pooled`,
-  `constrain` and `provided` read none and are called directly.
+  `models.base.RetrievalModel` implements all of it except `encode_branches`,
+  the step from features to tokens. Methods that read parameters are called
+  through `apply`: `model.apply(variables, words, word_mask,
+  method='encode_query')`; `pooled`, `constrain` and `provided` read none and
+  are called directly.
 
   An encoded query is one row of q numbers. q = d, or more where a query keeps
   its words; `pooled` then finds the vector that stands for the query.

@@ -75,8 +75,9 @@ def template(name):
   return files.shapes(model, *widths, model.max_words, model.max_frames)
 
 
-def test_every_model_has_a_layout():
-  assert set(LAYOUTS) == set(MODELS) == set(FILES)
+def test_released_models_have_a_layout():
+  # A model without a released program needs none.
+  assert set(LAYOUTS) == set(FILES) <= set(MODELS)
 
 
 @every_model
