@@ -21,7 +21,7 @@ from dreamprvr_jax.train.feeders import (
 )
 from dreamprvr_jax.train.step import compile_steps, compile_update
 
-# Most updates that are issued together: a stop request waits for them.
+# The most updates that are issued together: a stop request waits for them.
 _MOST_STEPS = 32
 
 

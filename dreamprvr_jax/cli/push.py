@@ -1,4 +1,4 @@
-"""`dreamprvr push`: a trained model goes to the Hugging Face hub."""
+"""`dreamprvr push`: uploads a trained model to the Hugging Face hub."""
 
 import dataclasses
 
