@@ -1,4 +1,4 @@
-"""Words and widths of what people read: pages, docstrings, comments, errors."""
+"""Words and line widths of pages, docstrings, comments and errors."""
 
 import ast
 import io
@@ -27,7 +27,7 @@ def name_of(path):
 
 
 def texts(path):
-  """(line, text) of comments and docstrings; outside of the tests also of the
+  """Yields (line, text) of comments and docstrings; outside the tests also of
   other strings."""
   source = path.read_text('utf-8')
   for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -46,7 +46,7 @@ def texts(path):
 
 
 def forbidden(text):
-  """The forbidden words of a text; a line may end in one."""
+  """Returns the forbidden words of a text; they may span lines."""
   return _PATTERN.findall(' '.join(text.split()))
 
 
