@@ -110,9 +110,9 @@ def write_metadata(
 
   Args:
     options: The collection.
-    widths: Of frame and word features.
+    widths: Widths of frame and word features.
     shard_lengths: Videos in each shard, by split.
-    num_bytes: Of all shards, by split.
+    num_bytes: Size of all shards, by split.
   """
   folder = dataset_dir(options)
   template = tfds.core.ShardedFileTemplate(

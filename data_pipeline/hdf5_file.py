@@ -39,8 +39,8 @@ class Hdf5File:
   def __init__(self, path: pathlib.Path):
     """Opens nothing yet."""
     self.path = path
-    # Of the file that was opened first: what is known of its datasets holds
-    # for no other one.
+    # Identity of the file that was opened first: the checks of its datasets
+    # hold for no other file.
     self._state: tuple[int, ...] | None = None
     self._handles()
 
