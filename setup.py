@@ -115,7 +115,7 @@ setup(
     'database': ['lancedb>=0.36', 'pyarrow>=16'],
     # Other programs that benchmarks/search.py compares.
     'bench': ['faiss-cpu>=1.9'],
-    # The TPU compiler, for benchmarks/ahead_of_time.py; needs no TPU.
+    # The TPU compiler, for benchmarks/ahead_of_time.py; it works without a TPU.
     'tpu-aot': ['jax[tpu]>=0.10.2'],
     # The site of docs/: mkdocs build.
     'docs': [

@@ -1,4 +1,4 @@
-"""Every exception of the project survives the way from another process."""
+"""Every exception of the project can be passed from another process."""
 
 import importlib
 import inspect

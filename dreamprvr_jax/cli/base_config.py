@@ -58,7 +58,7 @@ def from_index(directory: str, given: Given | None = None) -> ConfigDict:
   """Returns the config of the checkpoint that an index was made with, locked.
 
   Raises:
-    UserError: If there is no index, or the checkpoint is no longer there.
+    UserError: If there is no index, or its checkpoint is gone.
   """
   return from_checkpoint(Manifest.read(directory).checkpoint, given)
 

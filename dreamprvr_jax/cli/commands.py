@@ -1,4 +1,4 @@
-"""The commands: what each does, needs and runs. Flags are in `options.py`.
+"""The commands, their flags and functions. Flags are declared in `options.py`.
 
 Everything else about a command is derived from these two tables: parsing,
 help, checks, docs/commands.md and the function that is called.
@@ -44,7 +44,7 @@ class Command:
 
   Attributes:
     name: Its name.
-    about: What it does, in sentences; the first one is enough for a list.
+    about: Its description, in sentences; lists show only the first one.
     examples: Its flags in use.
     forms: How it is used, see `Form`.
     config_from: Flags that name a checkpoint, an index or a released file,

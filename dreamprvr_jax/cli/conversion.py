@@ -24,7 +24,7 @@ from dreamprvr_jax.types import parameter_count
 
 @dataclasses.dataclass(frozen=True)
 class ImportArguments:
-  """The flags of import, with --official; `options.py` says what each is."""
+  """The flags of import, with --official; see `options.py`."""
 
   official: str
   workdir: str
@@ -32,7 +32,7 @@ class ImportArguments:
 
 @dataclasses.dataclass(frozen=True)
 class ExportArguments:
-  """The flags of export; `options.py` says what each is."""
+  """The flags of export; see `options.py`."""
 
   checkpoint: str
   out: str

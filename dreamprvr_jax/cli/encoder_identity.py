@@ -1,4 +1,4 @@
-"""Which encoder made the features of a corpus, and of a checkpoint."""
+"""The encoder that made the features of a corpus or of a checkpoint."""
 
 from typing import Any
 

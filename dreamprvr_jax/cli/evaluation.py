@@ -31,7 +31,7 @@ from dreamprvr_jax.metrics import retrieval
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-  """The flags of evaluate; `options.py` says what each is."""
+  """The flags of evaluate; see `options.py`."""
 
   checkpoint: str
   workdir: str

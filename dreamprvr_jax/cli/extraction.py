@@ -27,7 +27,7 @@ _SHOWN = 20
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """The flags of extract; `options.py` says what each is."""
+  """The flags of extract; see `options.py`."""
 
   videos: str
   out: str
@@ -126,7 +126,7 @@ def _write_captions(
   folder: pathlib.Path,
   found: Summary,
 ) -> None:
-  """Writes the captions of the videos and prints how many there are."""
+  """Writes the captions of the videos and prints their number."""
   with folders.held(folder, 'collection'):
     written = write_captions(
       request.captions,

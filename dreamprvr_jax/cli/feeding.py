@@ -31,7 +31,7 @@ def make_feeder(
   """Returns the feeder of a training.
 
   Args:
-    config: The run's config, its pipeline settled.
+    config: The run's config; `data.pipeline` must not be 'auto'.
     split: The training split.
     mesh: The device mesh.
     show: Whether reading shows a bar.

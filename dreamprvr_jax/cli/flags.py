@@ -229,7 +229,7 @@ def fill(
   Args:
     kind: The dataclass; its fields are filled from the flags of their names.
     values: The flags.
-    form: The form of the command, which has defaults of its own.
+    form: The form of the command, which has its own defaults.
     others: Values of fields that are not flags, and of flags that depend on
       others.
   """

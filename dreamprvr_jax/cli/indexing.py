@@ -31,7 +31,7 @@ from dreamprvr_jax.trained.retriever import Retriever
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-  """The flags of index; `options.py` says what each is."""
+  """The flags of index; see `options.py`."""
 
   index: str
   checkpoint: str

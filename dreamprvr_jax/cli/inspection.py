@@ -24,7 +24,7 @@ SHOWN_SKIPPED = 50
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-  """The flags of inspect; `options.py` says what each is."""
+  """The flags of inspect; see `options.py`."""
 
   checkpoint: str
   workdir: str
@@ -33,13 +33,13 @@ class Arguments:
 
 @dataclasses.dataclass(frozen=True)
 class PrepareArguments:
-  """The flags of prepare; `options.py` says what each is."""
+  """The flags of prepare; see `options.py`."""
 
   progress: bool
 
 
 def run_prepare(config: ConfigDict, arguments: PrepareArguments) -> int:
-  """Prepares the data of a config and prints what it contains."""
+  """Prepares the data of a config and prints its contents."""
   return show_corpus(data.open_data(config, show=arguments.progress))
 
 

@@ -33,7 +33,7 @@ _DONE = 'evaluated.json'
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-  """The flags of rerank-table; `options.py` says what each is."""
+  """The flags of rerank-table; see `options.py`."""
 
   checkpoint: str
   workdir: str

@@ -45,7 +45,7 @@ _STEPS = (2, 5, 10, 50)
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-  """The flags of rerank-train; `options.py` says what each is."""
+  """The flags of rerank-train; see `options.py`."""
 
   checkpoint: str
   workdir: str

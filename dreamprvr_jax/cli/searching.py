@@ -47,7 +47,7 @@ Query = tuple[dict[str, Any], np.ndarray, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-  """The flags of search; `options.py` says what each is."""
+  """The flags of search; see `options.py`."""
 
   index: str
   checkpoint: str

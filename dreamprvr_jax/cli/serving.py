@@ -17,7 +17,7 @@ _EXTRA = "pip install 'dreamprvr_jax[serve]' (or -e '.[serve]' in a checkout)"
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-  """The flags of serve; `options.py` says what each is."""
+  """The flags of serve; see `options.py`."""
 
   index: str
   checkpoint: str

@@ -26,7 +26,7 @@ SWEEP = 'sweep.png'
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """The command line of a table or a sweep; `options.py` says what each is."""
+  """The command line of a table or a sweep; see `options.py`."""
 
   config: str
   overrides: Sequence[str]

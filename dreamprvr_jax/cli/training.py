@@ -71,7 +71,7 @@ FREE_KEYS = (
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-  """The flags of train; `options.py` says what each is."""
+  """The flags of train; see `options.py`."""
 
   workdir: str
   progress: bool

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 WIDEST = 120
-# Folders and modules are called so; other words have plainer forms.
+# Words with plainer forms, such as folders or modules for rooms.
 FORBIDDEN = ('rooms', 'anew', 'whose lie', 'common notes', 'quirk Q')
 _PATTERN = re.compile('|'.join(rf'\b{word}' for word in FORBIDDEN))
 # A comment, docstring or `name: ...` that says only what a thing belongs to.

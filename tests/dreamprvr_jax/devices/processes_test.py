@@ -107,7 +107,7 @@ def test_processes_of_a_node_share_its_gpus(change, gpus):
 
 
 def test_mpirun():
-  # The processes of mpirun run in a step of SLURM, with one task per node.
+  # mpirun's own processes run in a step of SLURM, with one task per node.
   launch = find_launch({**STEP, 'SLURM_STEP_NUM_TASKS': '2', **MPIRUN})
   assert launch is not None
   assert (launch.source, launch.count, launch.process) == ('Open MPI', 4, 2)

@@ -102,7 +102,7 @@ def test_a_pickle_without_measure(path, monkeypatch):
     b'\x8d' + struct.pack('<Q', 2**62),  # The string,
     b'\x8e' + struct.pack('<Q', 2**62),  # the bytes,
     b'\x8b' + struct.pack('<i', 2**31 - 1),  # and the number are missing.
-    b'\x82\x01',  # This is an object of the extension registry.
+    b'\x82\x01',  # An object of the extension registry.
     b'N\x94h\x05',
     b'0',
     b'N(0)e',
