@@ -144,7 +144,7 @@ def test_losses(name):
   golden = load(name)
   (total, (terms, _)), _ = training_functions(name)(tiny_variables()['params'])
   assert distance(total, golden['loss/total']) < 1e-5
-  # The released program divides the factor of this term by 1 + 1e-5.
+  # The released program divides this term by 1 + 1e-5.
   terms['diffusion'] = terms['diffusion'] * (1e-3 / (1e-3 + 1e-8))
   for ours, theirs in {
     'clip_nce': 'clip_nce_raw',
