@@ -1,4 +1,4 @@
-"""The command line, from a checkout. `python main.py --help`."""
+"""The command line in a checkout; see `python main.py --help`."""
 
 from dreamprvr_jax.cli.main import main, run
 

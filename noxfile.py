@@ -4,11 +4,11 @@
 each session and runs the whole suite in it:
 
   nox -s oldest            Python 3.11, the lower bounds that setup.py declares
-  nox -s newest            Python 3.11, 3.12 and 3.13, what pip gives there
-  nox -s newest-3.13 -- tests/serving     a part of it
+  nox -s newest            Python 3.11, 3.12 and 3.13, the newest versions
+  nox -s newest-3.13 -- tests/docs        a part of the suite
 
-nox passes over a Python that is not installed; `nox --error-on-missing-
-interpreters` refuses to.
+nox skips a Python that is not installed; with
+`nox --error-on-missing-interpreters` it fails.
 """
 
 import nox

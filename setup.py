@@ -1,4 +1,4 @@
-"""Installation: the metadata of the package; pyproject.toml is for tools."""
+"""The metadata of the package; pyproject.toml configures tools."""
 
 import runpy
 from pathlib import Path
@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = runpy.run_path(str(ROOT / 'dreamprvr_jax/version.py'))['__version__']
 
-# Two global names only. The configs are installed inside of dreamprvr_jax,
+# Only two global packages are installed. The configs go into dreamprvr_jax,
 # where dreamprvr_jax/cli/config_files.py finds them.
 PACKAGES = find_packages(
   include=[
@@ -31,16 +31,16 @@ TENSORFLOW = [
 ]
 VIDEOS = ['av>=14.2']
 SERVE = [
-  # The first that goes with starlette 1.
+  # The first version that works with starlette 1.
   'fastapi>=0.133',
-  # Chunks that are not well-formed are refused (CVE-2025-43859).
+  # Malformed chunks are refused (CVE-2025-43859).
   'h11>=0.16',
   'prometheus_client>=0.20',
-  # Ranges are read in bounded time (CVE-2025-62727), a header Host cannot
-  # change what was asked for (CVE-2026-48710), paths are checked
+  # Ranges are read in bounded time (CVE-2025-62727), a Host header cannot
+  # change the requested path (CVE-2026-48710), paths are checked
   # (CVE-2026-54282) and forms have limits (CVE-2026-54283).
   'starlette>=1.3.1',
-  # The first that lets an answer know that its client is gone.
+  # The first version that tells a response that its client disconnected.
   'uvicorn>=0.32.1',
 ]
 BATCH = ['apache-beam>=2.69']
@@ -84,12 +84,12 @@ setup(
     'numpy>=1.26',
     'optax>=0.2.4',
     'orbax-checkpoint>=0.11.19',
-    # CVE-2025-4565, CVE-2026-0994: recursion without end.
+    # CVE-2025-4565, CVE-2026-0994: unbounded recursion.
     'protobuf>=6.33.5',
     'safetensors>=0.4.3',
     'tensorboardX>=2.6.2.2',
     'tensorflow-datasets>=4.9.9',
-    # CVE-2024-34062: arguments of its own command line were run.
+    # CVE-2024-34062: arguments of its command line were executed.
     'tqdm>=4.66.3',
   ],
   extras_require={
@@ -104,18 +104,18 @@ setup(
       'huggingface_hub>=0.26',
       'torch>=2.2',
       'transformers>=4.49',
-      # CVE-2026-1260: memory outside of a model's file.
+      # CVE-2026-1260: invalid memory access through a model file.
       'sentencepiece>=0.2.1',
     ],
-    # Many machines, for --engine=beam.
+    # Work on many machines, for --engine=beam.
     'batch': BATCH,
-    # Runs notebooks/ where there is no Jupyter.
+    # Runs notebooks/ without Jupyter.
     'notebook': NOTEBOOK,
-    # An index in a vector database, `dreamprvr export --index`.
+    # Export of an index to a vector database, `dreamprvr export --index`.
     'database': ['lancedb>=0.36', 'pyarrow>=16'],
     # Other programs that benchmarks/search.py compares.
     'bench': ['faiss-cpu>=1.9'],
-    # The TPU compiler, for benchmarks/ahead_of_time.py; needs no TPU.
+    # The TPU compiler, for benchmarks/ahead_of_time.py; it works without a TPU.
     'tpu-aot': ['jax[tpu]>=0.10.2'],
     # The site of docs/: mkdocs build.
     'docs': [

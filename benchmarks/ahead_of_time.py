@@ -13,7 +13,8 @@ import sys
 
 # JAX reads these when it starts.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-# A third of the time, and nearly the same memory; unset for exact figures.
+# This takes a third of the time and shows nearly the same memory; change it
+# for exact figures.
 os.environ.setdefault('JAX_OPTIMIZATION_LEVEL', 'O0')
 os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
 os.environ.setdefault('TPU_LOG_DIR', 'disabled')
@@ -47,7 +48,7 @@ def described_mesh(topology: str) -> Mesh:
   Raises:
     SystemExit: If the TPU compiler is not installed.
   """
-  # One chip is fewer than a host usually has.
+  # A single chip is fewer than a host usually has.
   extra = {'chips_per_host_bounds': (1, 1, 1)} if ':1x1' in topology else {}
   try:
     found = topologies.get_topology_desc(
@@ -91,7 +92,7 @@ def main() -> int:
   options = parser.parse_args()
   config = harness.config_of(options)
   if config.model.get('parallel_execution') == 'auto':
-    # This process runs on a CPU, and 'auto' would choose for that.
+    # This process runs on a CPU, and 'auto' would choose the CPU's pipeline.
     config.model.parallel_execution = 'batched'
   sizes = harness.DATASETS[options.dataset]
   mesh = described_mesh(options.topology)

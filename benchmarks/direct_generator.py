@@ -1,7 +1,7 @@
-"""DiffusionRet's generators as they are written: everything in every step.
+"""DiffusionRet's generators as published: every step computes everything.
 
-A yardstick for `dreamprvr_jax.models.generator`, which has the same parameters
-but computes terms that do not depend on the step once per list.
+This is the baseline for `dreamprvr_jax.models.generator`, which has the same
+parameters but computes terms that do not depend on the step once per list.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from dreamprvr_jax.layers.sinusoids import sinusoid_table
 
 @dataclasses.dataclass(frozen=True)
 class Direct:
-  """One pass.
+  """The results of one pass.
 
   Attributes:
     output: (b, n).

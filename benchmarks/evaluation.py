@@ -135,7 +135,7 @@ def time_stages(
   calls = (
     lambda: [part.videos for part in encoder.corpus(variables, watch)],
     lambda: encoder.queries(variables, watch),
-    # The corpus keeps what it encoded in the first call.
+    # The corpus keeps its encodings from the first call.
     lambda: ranker.videos(variables, queries, target, corpus, watch).ahead,
     lambda: ranker.text(queries, target, watch),
     lambda: evaluator.run(variables, show=False)[0]['SumR'],
@@ -149,7 +149,7 @@ def time_stages(
 def made_task(
   config: Any, mesh: Any, *, videos: int, queries: int, visual: int, text: int
 ) -> RetrievalTask:
-  """Returns a task of normal numbers in device memory, nothing padded."""
+  """Returns a task of normal numbers in device memory, without padding."""
   data, dtype = config.data, dtype_of(config.dtype)
   frames, words = data.max_frames, data.max_words
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: sizes, synthetic batches, clocks, peaks, JSON.
+"""Shared code of the benchmarks: sizes, synthetic batches, clocks, peaks, JSON.
 
 Import this module before JAX: it sets up the memory of the process.
 """
@@ -120,7 +120,7 @@ def caption_slots(sizes: Sizes, batch: int) -> int:
 
 
 def made_batch(config: Any, sizes: Sizes, batch: int, captions: int) -> Batch:
-  """Returns a batch of normal numbers in which nothing is padded."""
+  """Returns a batch of normal numbers without padding."""
   merged = {}
   if config.data.clips == 'merged':
     clips = np.arange(config.data.num_clips, dtype=np.int32)
@@ -178,8 +178,8 @@ def matmul_peak(dtype: str) -> float:
 def product_flops(function: Any, *args: Any) -> int:
   """Returns the FLOPs of the matrix products of a function, jitted or not.
 
-  Loops count as often as they run (unlike in XLA's own cost analysis), a loop
-  of unknown length once; elementwise work is not counted.
+  A loop counts as often as it runs (unlike in XLA's own cost analysis), or once
+  if its length is unknown; elementwise work is not counted.
   """
   jitted = function if hasattr(function, 'trace') else jax.jit(function)
   return _flops(jitted.trace(*args).jaxpr.jaxpr)

@@ -33,7 +33,7 @@ except ImportError:
 from plain_torch_model import HEADS, MAX_FRAMES, MAX_WORDS, DreamPRVR
 from torch.nn import functional
 
-# The numbers of ActivityNet Captions.
+# Sizes and settings for ActivityNet Captions.
 FACTORS = {
   'clip_nce': 0.02,
   'clip_triplet': 1.0,
@@ -48,7 +48,7 @@ MARGIN, HARD_POOL, TEMPERATURE = 0.2, 20, 0.08
 DELTA, ALPHA, LAMBDA = 0.2, 32.0, 1.0
 LEARNING_RATE = 2.5e-4
 GOLDEN = ('dreamprvr_tiny', 'dreamprvr_tiny_hard')
-# Relative Frobenius norms, as in the tests of the JAX program.
+# Tolerances as relative Frobenius norms, as in the tests of the JAX program.
 TOLERANCES = {'outputs': 1e-5, 'losses': 1e-5, 'gradients': 1e-4, 'moves': 1e-2}
 
 
@@ -64,7 +64,7 @@ def nce(scores, labels):
 
 
 def triplet(scores, labels, video_ranks, caption_ranks):
-  """Returns the hinge of cosines (N, B) against negatives of these ranks."""
+  """Returns the hinge loss of cosines (N, B), with negatives of these ranks."""
   rows = torch.arange(len(labels))
   own = scores[rows, labels]
   with torch.no_grad():
@@ -154,7 +154,7 @@ class BertAdam(torch.optim.Optimizer):
 
 
 def random_draws(videos, captions, registers, width):
-  """Draws of one step, with hard negatives."""
+  """Returns the random draws of one step, with hard negatives."""
   draws = {
     f'perturb_{name}': torch.randn(videos, registers, width)
     for name in ('alpha', 'beta')
@@ -176,7 +176,7 @@ def backward(model, batch, draws):
 
 
 def synthetic_batch(chosen):
-  """The numbers of benchmarks/train_step.py, named as the golden batches."""
+  """Returns the batch of benchmarks/train_step.py, with the golden names."""
   rng = np.random.default_rng(0)
   videos, captions = chosen.batch, chosen.captions
   made = lambda *shape: torch.from_numpy(rng.standard_normal(shape, np.float32))
@@ -191,13 +191,13 @@ def synthetic_batch(chosen):
 
 
 def used_cpu_seconds():
-  """User and system seconds of all threads of this process."""
+  """Returns user plus system seconds of all threads of this process."""
   usage = resource.getrusage(resource.RUSAGE_SELF)
   return usage.ru_utime + usage.ru_stime
 
 
 def measure(chosen):
-  """Returns seconds and memory of training steps, after one to warm up."""
+  """Returns seconds and memory of training steps, after one warm-up step."""
   torch.manual_seed(0)
   batch = synthetic_batch(chosen)
   names = ('visual', 'text', 'width', 'clips', 'registers', 'dropout')
@@ -236,7 +236,7 @@ def check(folder):
   def compare(kind, ours, theirs):
     ours = torch.as_tensor(ours).detach().double()
     gap = (ours - theirs).norm() / theirs.double().norm()
-    # Unlike max, keeps a NaN.
+    # Unlike max, this keeps a NaN.
     worst[kind] = float(np.maximum(worst[kind], gap.item()))
 
   stored = {
@@ -279,7 +279,7 @@ def check(folder):
     compare('losses', total, golden['loss/total'])
 
     ours, theirs = dict(model.named_parameters()), under('grads/')
-    # Leaves out gradients that are zero but for rounding.
+    # Gradients that are zero except for rounding are left out.
     theirs = {name: g for name, g in theirs.items() if g.norm() > 1e-7}
     for name, gradient in theirs.items():
       compare('gradients', ours[name].grad, gradient)
@@ -333,7 +333,7 @@ def options():
 
 
 def main():
-  """Prints one JSON line; fails where a golden number is missed."""
+  """Prints one JSON line; fails if a golden number does not match."""
   chosen = options()
   folder = vars(chosen).pop('check')
   if not folder:

@@ -1,7 +1,7 @@
 """DreamPRVR as plain PyTorch modules, for benchmarks/plain_torch.py.
 
-Attributes carry the names of the released weights, so that these can be loaded.
-B videos, N captions, L tokens of a video, D width.
+Attributes have the names of the released weights, so that these can be loaded.
+Axes: B videos, N captions, L tokens of a video, D width.
 """
 
 import math
@@ -39,7 +39,7 @@ class Position(nn.Module):
 
 
 def gaussian_table(spread, length, registers):
-  """Factors of the attention scores, 1 where a register takes part."""
+  """Returns factors of the attention scores, 1 where a register takes part."""
   centres = torch.arange(length)[:, None] / length
   sigma = max(spread, 0.01) / 9
   window = (torch.linspace(0, 1, length) - centres) / sigma
@@ -89,7 +89,7 @@ class AttentionBlock(nn.Module):
     self.dropout = nn.Dropout(dropout)
 
   def forward(self, queries, tokens, mask=None):
-    """Mask: (videos, queries or 1, tokens), 1 where a query may look."""
+    """`mask` (videos, queries or 1, tokens) is 1 where a query may attend."""
     h = self.norm1(queries + self.dropout(self.self(queries, tokens, mask)))
     return self.norm2(h + self.dropout(self.output(h)))
 
@@ -165,7 +165,7 @@ def swish_linear(width, *first):
 class EstimatorLayer(nn.Module):
   def __init__(self, width):
     super().__init__()
-    # Spelt as in the released weights.
+    # The spelling is that of the released weights.
     self.blcok_in = swish_linear(width, nn.LayerNorm(width))
     self.blcok_out = nn.Sequential(
       nn.LayerNorm(width), nn.SiLU(), nn.Dropout(0.0), nn.Linear(width, width)
@@ -179,7 +179,7 @@ class EstimatorLayer(nn.Module):
 
 
 class RegisterEstimator(nn.Module):
-  """The noise in (B, K, D) registers at a step."""
+  """Estimates the noise in (B, K, D) registers at a step."""
 
   def __init__(self, width):
     super().__init__()
@@ -202,14 +202,14 @@ class RegisterEstimator(nn.Module):
 
 
 def cosine_schedule():
-  """Coefficients of every diffusion step, as lists of floats."""
+  """Returns the coefficients of every diffusion step, as lists of floats."""
   places = torch.arange(DIFFUSION_STEPS + 1, dtype=torch.float64)
   angles = (places / DIFFUSION_STEPS + 0.008) / 1.008 * math.pi / 2
   kept = angles.cos() ** 2
   beta = (1 - kept[1:] / kept[:-1]).clamp(0, 0.999)
   total = (1 - beta).cumprod(0)
   before = torch.cat([torch.ones(1), total[:-1]])
-  # Zero at step 0.
+  # This is zero at step 0.
   fresh = (beta * (1 - before) / (1 - total)).sqrt()
   return SimpleNamespace(
     signal=total.sqrt().tolist(),
@@ -248,7 +248,7 @@ class RegisterAugmentedEncoder(nn.Module):
 
 
 def best_match(queries, tokens):
-  """The largest product of a query with a video's tokens, (N, B)."""
+  """Returns the largest product of a query with a video's tokens, (N, B)."""
   return torch.einsum('nd,bld->nbl', queries, tokens).max(-1).values
 
 
@@ -296,7 +296,7 @@ class DreamPRVR(nn.Module):
     return x
 
   def predict_noise(self, queries, mu, condition, draws):
-    """Estimates at every step, (steps, videos, registers, width)."""
+    """Returns estimates at every step, (steps, videos, registers, width)."""
     with torch.no_grad():
       spread = 0.1 * queries.std(-1)[:, None, None]
       scale = 1 + spread * draws['perturb_alpha']
@@ -332,7 +332,7 @@ class DreamPRVR(nn.Module):
       scores[name] = best_match(unit, functional.normalize(values, dim=-1))
       raw_scores[name] = best_match(queries, values)
 
-    # Encoded a second time, with dropout of its own.
+    # The queries are encoded a second time, with another dropout mask.
     queries = self.encode_query(words, word_mask)
     means = [queries[labels == video].mean(0) for video in range(len(clips))]
     mean_queries = torch.stack(means)

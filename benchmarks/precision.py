@@ -28,7 +28,7 @@ def sum_of(workdir: pathlib.Path) -> float:
 
 
 def main() -> int:
-  """Runs what is missing, prints the comparison."""
+  """Carries out the missing runs, prints the comparison."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )

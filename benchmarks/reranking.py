@@ -29,7 +29,7 @@ def operations(function, *args) -> float:
 
 
 def main() -> None:
-  """Times both forms, prints the result."""
+  """Times both forms and prints the result."""
   parser = harness.parser(__doc__)
   parser.add_argument('--queries', type=int, default=64, help='lists at a time')
   parser.add_argument('--candidates', type=int, default=100, help='of a list')

@@ -38,7 +38,7 @@ _BATCH = 128
 
 
 class Made(RetrievalModel):
-  """A plain best-token score on features that are tokens already."""
+  """A plain best-token score, with the features as tokens."""
 
   def encode_video(
     self,
@@ -54,7 +54,7 @@ class Made(RetrievalModel):
 
 
 def _model(width: int) -> Made:
-  """Returns a model of the default config, of another width."""
+  """Returns a model of the default config with the given width."""
   config: Any = common.with_model(common.base_config(), 'ms_sl')
   keys = config.model.to_dict()
   del keys['name']
@@ -68,8 +68,8 @@ def _model(width: int) -> Made:
 
 
 def made_videos(options: Any) -> Videos:
-  """Returns videos whose tokens change slowly, as those of real ones do, some
-  twenty videos about one subject."""
+  """Returns videos whose tokens change slowly, as in real videos; about twenty
+  videos share a subject."""
 
   def batches():
     rng = np.random.default_rng(0)
@@ -121,7 +121,7 @@ def timings(
     began = time.perf_counter()
     search(few, 10)
     seconds.append(time.perf_counter() - began)
-  # The first one loads and compiles.
+  # The first search loads and compiles.
   seconds = np.asarray(seconds[1:])
   return {
     'queries_per_second': round(batch / float(np.median(seconds)), 1),

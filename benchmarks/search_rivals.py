@@ -1,9 +1,9 @@
 """Other programs on the tokens of an index, for `search.py`.
 
-FAISS knows vectors, not videos: an index of all clip tokens and one of all
-frame tokens. The best token of a video is searched among the best tokens of
-all; if a branch found none of a video, its lowest found score is used.
-Needs the extra `bench`; LanceDB the extra `database`.
+FAISS stores vectors, not videos: one index has all clip tokens, another all
+frame tokens. The best token of a video is taken from the best tokens of all
+videos; if a branch finds none of a video, its lowest found score is used.
+This needs the extra `bench`, and LanceDB the extra `database`.
 """
 
 import pathlib
@@ -18,11 +18,11 @@ from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 
 NAMES = ('faiss_flat', 'faiss_ivf', 'faiss_hnsw', 'lancedb')
-# Rows read at a time.
+# Number of rows that are read at a time.
 _ROWS = 512
 _WEIGHTS = {'clip': 0.7, 'frame': 0.3}
 
-# From queries (n, d) and k to rows (n, k).
+# Function of queries (n, d) and k that returns rows (n, k).
 Search = Callable[[np.ndarray, int], np.ndarray]
 
 
@@ -89,7 +89,8 @@ def _faiss(
       tokens = getattr(store.manifest, f'{branch}s')
       found, places = index.search(queries, options.tokens_found)
       for own, near, where in zip(scores, found, places, strict=True):
-        # Ascending, so that the best token of a video is written last.
+        # The order is ascending, so that the best token of a video is written
+        # last.
         order = np.flatnonzero(where >= 0)[::-1]
         best = np.full(len(store), near[order].min(initial=1), np.float32)
         best[where[order] // tokens] = near[order]

@@ -125,7 +125,7 @@ def metric(port: int, name: str) -> float:
 def client(
   port: int, end: float, seed: int, seconds: list[float], statuses: Any
 ) -> None:
-  """Searches until `end`, and adds the results."""
+  """Searches until `end` and adds the results."""
   rng = random.Random(seed)
   connection = http.client.HTTPConnection('127.0.0.1', port, timeout=60)
   while time.monotonic() < end:
@@ -183,7 +183,7 @@ def loaded(port: int, options: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-  """Serves, asks, prints the result."""
+  """Serves an index, sends queries, prints the result."""
   parser = harness.parser(__doc__)
   parser.add_argument('--clients', type=int, default=64, help='at a time')
   parser.add_argument('--seconds', type=float, default=60, help='of load')

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / 'docs' / 'benchmarks.md'
 START, END = '<!-- results: benchmarks/table.py -->', '<!-- end of results -->'
 _WIDTH = 116
-# What the command says already, or what is of no interest in the docs.
+# Keys that the command already shows, or that the docs do not need.
 _UNSAID = {
   'command',
   'versions',
@@ -49,7 +49,7 @@ def _machine(result: dict[str, Any]) -> str:
 
 
 def _figures(result: dict[str, Any]) -> str:
-  """Returns what was measured, without what the command says."""
+  """Returns the measured figures, without the options in the command."""
   options = {
     item.lstrip('-').partition('=')[0].replace('-', '_')
     for item in result['command'].split()[1:]

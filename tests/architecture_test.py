@@ -1,4 +1,4 @@
-"""Who may import whom: data flows one way."""
+"""Checks which folder may import which: data flows one way."""
 
 import ast
 import graphlib
@@ -24,7 +24,7 @@ BASE = {
 }
 MATHEMATICS = {'layers', 'diffusion', 'models', 'losses', 'objectives'}
 RUNS = {'metrics', 'checkpoints', 'evaluation', 'train', 'rerank', 'report'}
-# Folder or file of dreamprvr_jax -> those of it that it may import.
+# Folder or file of dreamprvr_jax -> the folders and files that it may import.
 ALLOWED = {
   'errors': set(),
   'version': set(),
@@ -77,7 +77,7 @@ ALLOWED = {
   },
   'cli': BASE | MATHEMATICS | RUNS | {'trained', 'interop', 'archive'},
 }
-# Folder of the archive -> those of it that it may import.
+# Folder of the archive -> the archive's folders that it may import.
 ARCHIVE = {
   'encoders': set(),
   'videos': set(),
@@ -87,10 +87,10 @@ ARCHIVE = {
   'serving': {'search', 'index', 'videos'},
   'jobs': {'extraction', 'index'},
 }
-# Files of dreamprvr_jax that need nothing but the standard library: every
-# package may import them, those too that know nothing of models.
+# Files of dreamprvr_jax that need only the standard library. Every package may
+# import them, even those without models.
 SMALL = {'errors', 'folders', 'host_memory', 'text'}
-# Folders that know nothing of models: they start quickly, in many processes.
+# Folders that must not import models: they start quickly, in many processes.
 NO_MODELS = ('archive/videos', 'archive/encoders', 'archive/extraction')
 _NO_DATA = {
   'tensorflow',
@@ -101,7 +101,7 @@ _NO_DATA = {
   'configs',
   'clu',
 }
-# Libraries that a folder never imports, at any place of a file.
+# Libraries that a folder never imports, not even inside functions.
 FORBIDDEN = {
   'configs': {'jax', 'flax', 'dreamprvr_jax', 'data_pipeline', 'tensorflow'},
   'data_pipeline': {'jax', 'flax', 'ml_collections', 'dreamprvr_jax'},
@@ -127,17 +127,17 @@ def sources(folder):
 
 
 def imports(path):
-  """The dotted names that a file imports, those inside functions too."""
+  """Returns the dotted names that a file imports, also inside functions."""
   for node in ast.walk(ast.parse(path.read_text())):
     yield from names_of(node)
 
 
 def names_of(node):
-  """The dotted names that a statement imports."""
+  """Returns the dotted names that a statement imports."""
   if isinstance(node, ast.Import):
     yield from (alias.name for alias in node.names)
   elif isinstance(node, ast.ImportFrom) and node.module:
-    # `from dreamprvr_jax import text` is about that file alone.
+    # `from dreamprvr_jax import text` imports that file alone.
     if node.module != 'dreamprvr_jax':
       yield node.module
     yield from (f'{node.module}.{alias.name}' for alias in node.names)
@@ -153,7 +153,7 @@ def test_libraries(package):
 
 
 def is_small(name):
-  """Whether an imported name is, or is inside, one of the small files."""
+  """Returns whether an imported name is one of the small files or in one."""
   folder = name.removeprefix('dreamprvr_jax.').partition('.')[0]
   return name.startswith('dreamprvr_jax.') and folder in SMALL
 
@@ -233,7 +233,7 @@ def module_of(path):
 
 
 def test_no_circle_of_imports():
-  """Among files, at the top and inside of functions."""
+  """This covers imports at the top of files and inside functions."""
   paths = [
     path
     for folder in ('dreamprvr_jax', 'data_pipeline', 'configs')
@@ -247,7 +247,7 @@ def test_no_circle_of_imports():
       while name and name not in modules:
         name = name.rpartition('.')[0]
       names.add(name)
-    # A package's own file hands on what is in it.
+    # The __init__.py of a package re-exports its modules.
     graph[module] = {
       n for n in names - {'', module} if not module.startswith(f'{n}.')
     }

@@ -1,4 +1,4 @@
-"""Every exception of the project comes back whole from another process."""
+"""Every exception of the project can be passed from another process."""
 
 import importlib
 import inspect
@@ -10,7 +10,7 @@ import pkgutil
 import pytest
 
 _PACKAGES = ('dreamprvr_jax', 'data_pipeline')
-# What the parameters of their constructors are given, by annotation.
+# Values for the parameters of their constructors, by annotation.
 _SAMPLES = {
   'Mapping': {'a name': math.nan},
   'dict': {'a name': math.nan},
@@ -27,7 +27,7 @@ _SAMPLES = {
 
 
 def modules(package):
-  """A package and all modules in it, imported."""
+  """Yields a package and all modules in it, imported."""
   root = importlib.import_module(package)
   yield root
   for found in pkgutil.walk_packages(root.__path__, f'{package}.'):
@@ -35,7 +35,7 @@ def modules(package):
 
 
 def errors_of(package):
-  """The exception classes that a package defines, those in classes too."""
+  """Returns the exception classes that a package defines, also nested ones."""
   found = {}
   for module in modules(package):
     places = [module, *(c for _, c in inspect.getmembers(module, is_own))]
@@ -53,7 +53,7 @@ def is_own(thing):
 
 
 def sample(parameter):
-  """A value for a parameter of a constructor."""
+  """Returns a value for a parameter of a constructor."""
   kind = parameter.annotation
   name = kind if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
   for part, value in _SAMPLES.items():
@@ -63,7 +63,7 @@ def sample(parameter):
 
 
 def make(kind):
-  """An exception, made by keyword if it has parameters of its own."""
+  """Returns an exception, made by keyword if it has its own parameters."""
   maker = next(base for base in kind.__mro__ if '__init__' in vars(base))
   if maker.__module__ == 'builtins':
     return kind('a sentence')

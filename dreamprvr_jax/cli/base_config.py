@@ -1,7 +1,7 @@
-"""The config of a command that names a checkpoint, beside --config or without.
+"""The config of a command that names a checkpoint, with or without --config.
 
-What a model was made with is the checkpoint's own. A --config that is given as
-well says which data it meets; single keys of the command line come on top.
+The settings of the model come from the checkpoint. An additional --config
+chooses the data; single keys of the command line override both.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,19 +16,20 @@ from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.interop import released_config
 from dreamprvr_jax.interop.released_file import read_released
 
-# Collection -> its config, by the name of a model.
+# Collection -> function from a model's name to the config.
 _DATASETS = {
   'activitynet': activitynet.get_config,
   'charades': charades.get_config,
   'qvhighlight': qvhighlights.get_config,
   'tvr': tvr.get_config,
 }
-# How a model reads its data, which another dataset's config may not change.
+# Keys of how a model reads its data. Another dataset's config cannot change
+# them.
 READING = ('num_clips', 'clips', 'merge_threshold', 'max_frames', 'max_words')
-# Names of data, as released files may have them, too.
+# Keys that name data. Released files may have them, too.
 _NAMES = ('collection', 'feature', 'text_feature')
 
-# Returns the config of --config for a model, '' for the one it names itself.
+# Returns the config of --config for a model; '' is the model it names itself.
 Given = Callable[[str], ConfigDict]
 
 
@@ -36,12 +37,12 @@ def from_checkpoint(directory: str, given: Given | None = None) -> ConfigDict:
   """Returns the config of a command about a workdir or checkpoint, locked.
 
   Args:
-    directory: The workdir or checkpoint, whose config it is.
-    given: Of --config; the model, and how it reads its data, are nevertheless
-      those of the checkpoint.
+    directory: The workdir or checkpoint.
+    given: Function for --config. The model, and how it reads its data, still
+      come from the checkpoint.
 
   Raises:
-    CheckpointError: If there is none.
+    CheckpointError: If there is no checkpoint.
   """
   own = _filled(checkpoints.read_config(directory)['config'])
   if given is None:
@@ -57,7 +58,7 @@ def from_index(directory: str, given: Given | None = None) -> ConfigDict:
   """Returns the config of the checkpoint that an index was made with, locked.
 
   Raises:
-    UserError: If there is no index, or the checkpoint is no longer there.
+    UserError: If there is no index, or its checkpoint is gone.
   """
   return from_checkpoint(Manifest.read(directory).checkpoint, given)
 
@@ -67,18 +68,18 @@ def from_released(
 ) -> ConfigDict:
   """Returns our config for a released checkpoint, locked.
 
-  What the file says comes first. For the rest there are the numbers of its
-  model for a dataset: that of `given`, else `collection`, else the file's own.
+  Values in the file come first. The rest are its model's defaults for a
+  dataset: that of `given`, else `collection`, else the file's own.
 
   Args:
     path: The file.
     collection: Name of a dataset; '' if the command names none.
-    given: Of --config.
+    given: Function for --config.
 
   Raises:
     ArchiveError: If the file cannot be read.
-    WeightsError: If it is no checkpoint of the family.
-    UserError: If the dataset has to be named, or --config names another model.
+    WeightsError: If it is not a checkpoint of the family.
+    UserError: If the dataset must be named, or --config names another model.
   """
   released = read_released(path)
   found = released_config.overrides(released.config, released.state)
@@ -99,13 +100,13 @@ def from_released(
     base = _of_dataset(said or _guessed(released.state), model)
   config = base.copy_and_resolve_references().unlock()
   if collection and theirs.get('collection') not in (None, collection):
-    # Named on purpose: the file's own names of data are not for this one.
+    # The user named another dataset, so the file's own names do not apply.
     theirs = {k: v for k, v in theirs.items() if k not in _NAMES}
   return _put(config, {**found, 'data': theirs}).lock()
 
 
 def _of_file(given: Given, model: str, path: str) -> ConfigDict:
-  """Returns the config of --config with the numbers of a model."""
+  """Returns the config of --config with the settings of a model."""
   config = given('')
   if config.model.name != model:
     config = given(model)
@@ -118,8 +119,8 @@ def _of_file(given: Given, model: str, path: str) -> ConfigDict:
 
 
 def _of_dataset(collection: str, model: str) -> ConfigDict:
-  """Returns the numbers of a model for a dataset; those of ActivityNet, on its
-  own files, for one without published numbers."""
+  """Returns a model's config for a dataset. A dataset without published
+  settings gets those of ActivityNet, on its own files."""
   if collection in _DATASETS:
     return _DATASETS[collection](model)
   config = common.base_config()
@@ -136,7 +137,7 @@ def _guessed(state: Mapping[str, Any]) -> str:
 
 
 def _filled(sections: Mapping[str, Any]) -> ConfigDict:
-  """Returns the defaults of a dataset with the given values put in."""
+  """Returns the defaults of a dataset with the given values inserted."""
   config = common.base_config()
   data, model = sections.get('data', {}), sections.get('model', {})
   config.data.collection = data.get('collection', config.data.collection)
@@ -147,7 +148,7 @@ def _filled(sections: Mapping[str, Any]) -> ConfigDict:
 def _put(config: ConfigDict, sections: Mapping[str, Any]) -> ConfigDict:
   """Puts values into an unlocked config and returns it.
 
-  Keys that it does not have, such as those of another version, are left out.
+  Unknown keys, such as those of another version, are left out.
   """
   for section, values in sections.items():
     if isinstance(values, Mapping):

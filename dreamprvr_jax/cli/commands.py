@@ -1,7 +1,7 @@
-"""The commands: what each does, needs and runs. Flags are in `options.py`.
+"""The commands, their flags and functions. Flags are declared in `options.py`.
 
 Everything else about a command is derived from these two tables: parsing,
-help, checks, docs/commands.md and what is called.
+help, checks, docs/commands.md and the function that is called.
 """
 
 import dataclasses
@@ -16,16 +16,16 @@ class Form:
 
   Attributes:
     run: 'module:function' below `dreamprvr_jax.cli`, imported when it is run.
-    arguments: Name of the module's dataclass of flags, the fields of which are
-      filled from the flags of their names.
-    given: What `run` takes beside that dataclass: 'config', 'config_of' (a
-      function from flags to a config) or ''.
-    when: Flags that choose this form; none: it is used if no other is.
-    needs: Flags that have to be given.
-    needs_one: Flags of which one has to be given.
+    arguments: Name of the module's dataclass of flags. Its fields are filled
+      from the flags of the same names.
+    given: Further argument of `run`: 'config', 'config_of' (a function from
+      flags to a config) or ''.
+    when: Flags that choose this form; if empty, it is used if no other is.
+    needs: Required flags.
+    needs_one: Flags of which one is required.
     defaults: Defaults of this form that differ from those of the flags.
-    devices: Whether it computes with JAX, with other processes if there are
-      any.
+    devices: Whether it computes with JAX, together with other processes if
+      there are any.
   """
 
   run: str
@@ -44,11 +44,11 @@ class Command:
 
   Attributes:
     name: Its name.
-    about: What it does, in sentences; the first one is enough for a list.
+    about: Its description, in sentences; lists show only the first one.
     examples: Its flags in use.
     forms: How it is used, see `Form`.
     config_from: Flags that name a checkpoint, an index or a released file,
-      whose config it is, in this order; --config comes on top.
+      tried in this order, whose config is used; --config overrides it.
     keys: Keys and sections of the config that it uses.
   """
 
@@ -332,7 +332,7 @@ def spelled(name: str = 'COMMAND', flags: str = '') -> str:
 
   Args:
     name: The command.
-    flags: What follows.
+    flags: The rest of the line.
   """
   if pathlib.Path(sys.argv[0]).name != 'main.py':
     return f'dreamprvr {name} {flags}'.rstrip()

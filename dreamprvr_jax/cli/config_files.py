@@ -13,15 +13,15 @@ _CHECKOUT = _PACKAGE.parent / 'configs'
 FOLDER = (
   _CHECKOUT if (_CHECKOUT / 'common.py').is_file() else _PACKAGE / 'configs'
 )
-# Files of the folder that are no config by themselves.
+# Files of the folder that are not configs by themselves.
 _PARTS = ('__init__', 'common', 'keys', 'published', 'rerank')
 
 
 def make_importable() -> None:
   """Makes `from configs import common` work everywhere.
 
-  A config imports what it shares with others by that name, in a checkout and
-  in an installed package, which leaves no global package of that name.
+  A config imports shared code by that name, in a checkout and in an installed
+  package. The package installs no global package `configs`.
   """
   if 'configs' in sys.modules:
     return
@@ -47,7 +47,7 @@ def found(spec: str) -> str:
 
   Args:
     spec: FILE or FILE:MODEL. FILE is a path, or the name of one of our configs:
-      `quickstart`, `configs/quickstart.py` in any folder.
+      `quickstart` or `configs/quickstart.py`, in any folder.
 
   Raises:
     UserError: If there is no such file.

@@ -1,4 +1,4 @@
-"""--mode=import and --mode=export: weights from and to other programs."""
+"""--mode=import and --mode=export: weights from and for other programs."""
 
 import dataclasses
 import pathlib
@@ -24,7 +24,7 @@ from dreamprvr_jax.types import parameter_count
 
 @dataclasses.dataclass(frozen=True)
 class ImportArguments:
-  """The flags of import, with --official; `options.py` says what each is."""
+  """The flags of import, with --official; see `options.py`."""
 
   official: str
   workdir: str
@@ -32,7 +32,7 @@ class ImportArguments:
 
 @dataclasses.dataclass(frozen=True)
 class ExportArguments:
-  """The flags of export; `options.py` says what each is."""
+  """The flags of export; see `options.py`."""
 
   checkpoint: str
   out: str
@@ -43,9 +43,9 @@ def run_import(config: ConfigDict, arguments: ImportArguments) -> int:
 
   Raises:
     ArchiveError: If the file cannot be read.
-    WeightsError: If it is no checkpoint of the family, or the command line
+    WeightsError: If it is not a checkpoint of the family, or the command line
       sets a size that its tensors contradict.
-    UserError: If another command is at work in the workdir.
+    UserError: If another command uses the workdir.
   """
   with workdirs.held(arguments.workdir, 'checkpoint'):
     return _import(config, arguments)
@@ -102,22 +102,22 @@ def check_sizes(
 
   Args:
     plain: The config, plain.
-    found: What the file says, see `released_config.overrides`.
+    found: Settings in the file, see `released_config.overrides`.
     released: The file.
 
   Raises:
-    WeightsError: With what both say.
+    WeightsError: If they differ; it names both values.
   """
   sizes = released_config.sizes(released.state)
   heads = found['model'].get('num_heads')
   if heads:
-    # No tensor shows it, but the file says it.
+    # The file says it; no tensor shows it.
     sizes['model']['num_heads'] = heads
   for section, values in sizes.items():
     for key, shown in values.items():
       given = plain[section][key]
       same = given == shown
-      if key.endswith('_widths'):  # Their number is what tensors show.
+      if key.endswith('_widths'):  # Tensors show only their number.
         same = len(given) == len(shown)
         given, shown = f'{len(given)} widths', f'{len(shown)} blocks'
       if not same:
@@ -130,11 +130,11 @@ def check_sizes(
 def remarks(
   plain: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]
 ) -> list[str]:
-  """Returns sentences on what an import took from elsewhere than the file.
+  """Returns sentences on the settings that did not come from the file.
 
   Args:
     plain: The config, plain.
-    found: What the file says, see `released_config.overrides`.
+    found: Settings in the file, see `released_config.overrides`.
   """
   lines = []
   missing = [
@@ -204,7 +204,7 @@ def run_export(config: ConfigDict, arguments: ExportArguments) -> int:
   """Writes the inference weights alone.
 
   Raises:
-    UserError: If another command is at work in the folder.
+    UserError: If another command uses the folder.
   """
   with workdirs.held(arguments.out, 'export'):
     written = inference.export(

@@ -50,8 +50,8 @@ def data_options(config: ConfigDict) -> DataOptions:
 
 
 def write_simulated(config: ConfigDict) -> None:
-  """Writes the generated corpus that the config asks for, if it is not
-  there; waits for it where another command writes it."""
+  """Writes the generated corpus that the config asks for, if it is missing;
+  waits if another command is writing it."""
   if config.simulated.enabled:
     leader.alone(lambda: _write_simulated(config))
 
@@ -78,9 +78,9 @@ def _write_simulated(config: ConfigDict) -> None:
 
 
 def open_data(config: ConfigDict, *, show: bool = True) -> Corpus:
-  """Returns the corpus, prepared first if that is due.
+  """Returns the corpus, prepared first if necessary.
 
-  Where another command prepares it, this one waits.
+  If another command is preparing it, this one waits.
 
   Raises:
     DataError: If the release is missing, damaged or contradicts itself.
@@ -137,7 +137,7 @@ def get_split(corpus: Corpus, name: str) -> Split:
 
 
 def final_split(config: ConfigDict, corpus: Corpus) -> str:
-  """Returns the split of final tables: as configured, or test, or val."""
+  """Returns the split of final tables: the configured one, or test, or val."""
   if config.data.eval_split:
     return config.data.eval_split
   return 'test' if 'test' in corpus.splits else config.data.val_split
@@ -195,13 +195,13 @@ def _shared(size: int, devices: int) -> int:
 def check_widths(
   stored: dict[str, Any], corpus: Corpus | Split, checkpoint: str
 ) -> None:
-  """Refuses a corpus whose features are not as wide as the checkpoint's, or of
-  another encoder.
+  """Refuses a corpus whose features have another width or encoder than the
+  checkpoint's.
 
-  One without captions has word features of width 0, which fit.
+  Without captions, word features have width 0, which fits.
 
   Raises:
-    UserError: With what differs.
+    UserError: If they differ; it says how.
   """
   for what, wanted, found in (
     ('frame features', stored['visual_width'], corpus.visual_width),

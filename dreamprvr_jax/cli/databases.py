@@ -10,7 +10,7 @@ from dreamprvr_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-  """The flags of export, with --index; `options.py` says what each is."""
+  """The flags of export, with --index; see `options.py`."""
 
   index: str
   checkpoint: str

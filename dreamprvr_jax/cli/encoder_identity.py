@@ -1,4 +1,4 @@
-"""Which encoder made the features of a corpus, and of a checkpoint."""
+"""The encoder that made the features of a corpus or of a checkpoint."""
 
 from typing import Any
 
@@ -7,16 +7,16 @@ from data_pipeline.errors import DataError
 from dreamprvr_jax import text
 from dreamprvr_jax.errors import UserError
 
-# They say where a model was found; its weights say which one it is.
+# Keys that say where a model was found; its weights identify it.
 _PLACES = ('model', 'revision')
 
 
 def identity_of(corpus: Corpus | Split) -> dict[str, Any] | None:
   """Returns the identity of the encoder that --mode=extract used; None if the
-  features are others.
+  features have another origin.
 
   Raises:
-    DataError, TextError: If the file that says it is damaged.
+    DataError, TextError: If the file with the identity is damaged.
   """
   path = corpus.options.folder / 'encoder.json'
   if not path.exists():
@@ -31,7 +31,7 @@ def identity_of(corpus: Corpus | Split) -> dict[str, Any] | None:
       f'{path} does not describe an encoder: it says no visual_width and '
       'text_width; extract again'
     )
-  # Other features may lie next to those that were extracted.
+  # The folder may hold other features next to the extracted ones.
   text_width = corpus.text_width or widths[1]
   return found if widths == (corpus.visual_width, text_width) else None
 
@@ -39,11 +39,11 @@ def identity_of(corpus: Corpus | Split) -> dict[str, Any] | None:
 def check_encoder(
   stored: dict[str, Any], corpus: Corpus | Split, checkpoint: str
 ) -> None:
-  """Refuses features of another encoder than the checkpoint's, where both are
+  """Refuses features of another encoder than the checkpoint's, if both are
   known.
 
   Raises:
-    UserError: With what differs.
+    UserError: If they differ; it says how.
   """
   wanted, found = stored.get('encoder'), identity_of(corpus)
   if not wanted or not found:

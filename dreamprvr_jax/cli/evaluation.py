@@ -31,7 +31,7 @@ from dreamprvr_jax.metrics import retrieval
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-  """The flags of evaluate; `options.py` says what each is."""
+  """The flags of evaluate; see `options.py`."""
 
   checkpoint: str
   workdir: str
@@ -46,13 +46,13 @@ class Arguments:
 def run(config: ConfigDict, arguments: Arguments) -> int:
   """Evaluates a checkpoint, writes and prints the metrics.
 
-  A --workdir is held for as long as that takes. A checkpoint's own folder is
-  not: one file is put there in one step, and a run that goes on may be
+  A --workdir is locked meanwhile. A checkpoint's own folder is not: one file
+  is written there in one step, and a run that is still training may be
   evaluated.
 
   Raises:
-    UserError: If the request cannot be met, or another command is at work in
-      the workdir.
+    UserError: If the request cannot be met, or another command uses the
+      workdir.
   """
   mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
   if not arguments.workdir:

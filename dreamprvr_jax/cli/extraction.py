@@ -1,6 +1,6 @@
-"""--mode=extract: one's own videos, and captions, become features.
+"""--mode=extract: turns the user's videos and captions into features.
 
-Needs no JAX, which would take the accelerator that an encoder may want.
+It does not use JAX, which would take the accelerator that an encoder may need.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ _SHOWN = 20
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """The flags of extract; `options.py` says what each is."""
+  """The flags of extract; see `options.py`."""
 
   videos: str
   out: str
@@ -47,7 +47,7 @@ class Request:
 
 
 def run(request: Request) -> int:
-  """Extracts what is not extracted yet; returns the exit code.
+  """Extracts the files that are not extracted yet; returns the exit code.
 
   Raises:
     UserError: If a flag is out of its range, or no file could be read.
@@ -126,7 +126,7 @@ def _write_captions(
   folder: pathlib.Path,
   found: Summary,
 ) -> None:
-  """Writes the captions of the videos and prints how many there are."""
+  """Writes the captions of the videos and prints their number."""
   with folders.held(folder, 'collection'):
     written = write_captions(
       request.captions,
@@ -145,7 +145,7 @@ def _write_captions(
 
 
 def _told(found: Summary, took: float, how: str) -> str:
-  """Returns what was done, and how quickly."""
+  """Returns a summary of the work and its speed."""
   line = (
     f'{found.found:,} files: {found.done:,} extracted now, {found.there:,} '
     f'before, {len(found.skipped):,} skipped'
@@ -159,7 +159,7 @@ def _told(found: Summary, took: float, how: str) -> str:
 
 
 def _table(skipped: dict[str, dict], folder: pathlib.Path) -> str:
-  """Returns the files that cannot be read, and why."""
+  """Returns a table of the files that cannot be read, and the reasons."""
   rows = [(name, row['reason']) for name, row in sorted(skipped.items())]
   width = max(len(name) for name, _ in rows[:_SHOWN])
   lines = [f'  {name.ljust(width)}  {why}' for name, why in rows[:_SHOWN]]

@@ -21,7 +21,7 @@ from dreamprvr_jax.train.feeders import (
 )
 from dreamprvr_jax.train.step import compile_steps, compile_update
 
-# Most updates that are issued together: a stop request waits for them.
+# The most updates that are issued together: a stop request waits for them.
 _MOST_STEPS = 32
 
 
@@ -31,7 +31,7 @@ def make_feeder(
   """Returns the feeder of a training.
 
   Args:
-    config: The run's config, its pipeline settled.
+    config: The run's config; `data.pipeline` must not be 'auto'.
     split: The training split.
     mesh: The device mesh.
     show: Whether reading shows a bar.

@@ -1,4 +1,4 @@
-"""From a command line to flags, as `commands.py` and `options.py` say."""
+"""Parses a command line into flags, by `commands.py` and `options.py`."""
 
 import difflib
 import functools
@@ -25,7 +25,7 @@ _DEFINE = {
 
 
 def with_mode(argv: list[str]) -> list[str]:
-  """Returns the arguments with the command as --mode=COMMAND, the first.
+  """Returns the arguments with --mode=COMMAND as the first.
 
   The command is the first argument, or that of --mode; if neither is given it
   is train.
@@ -50,8 +50,8 @@ def with_mode(argv: list[str]) -> list[str]:
 def parse(argv: list[str]) -> FlagValues:
   """Returns the parsed flags.
 
-  What --config is depends on the command: one that names a checkpoint takes
-  its config from there, so that `--config.data.root=DIR` works without
+  The default of --config depends on the command: one that names a checkpoint
+  takes its config from there, so that `--config.data.root=DIR` works without
   --config. `~` is the home folder in all flags and keys that name a path.
 
   Raises:
@@ -62,7 +62,7 @@ def parse(argv: list[str]) -> FlagValues:
   command = COMMANDS[peek(argv, 'mode')]
   argv = config_files.in_arguments(paths.in_arguments(argv))
   if command.forms[0].given == 'config_of':
-    # The keys are those of the runs' models, which differ.
+    # The keys belong to the models of the runs, which differ.
     _, argv = split_overrides(argv)
   values = FlagValues()
   flags.DEFINE_string('mode', command.name, 'the command', flag_values=values)
@@ -95,10 +95,10 @@ def _define_config(
   Returns:
     The config of the checkpoint, index or released file that the command
     names, before the keys of the command line change it, or None; and the
-    arguments without what has been used.
+    unused arguments.
 
   Raises:
-    UserError: If keys are set and there is no config, or it cannot be read.
+    UserError: If keys are set without a config, or it cannot be read.
   """
   implied = _implied_config(command, argv)
   if peek(argv, 'config') and implied is None:
@@ -229,8 +229,8 @@ def fill(
   Args:
     kind: The dataclass; its fields are filled from the flags of their names.
     values: The flags.
-    form: The form of the command, which has defaults of its own.
-    others: Values of fields that are no flags, and of flags that depend on
+    form: The form of the command, which has its own defaults.
+    others: Values of fields that are not flags, and of flags that depend on
       others.
   """
   given = {
@@ -278,7 +278,8 @@ def _implied_config(command: Command, argv: list[str]) -> ConfigDict | None:
   named = [name for name in command.config_from if peek(argv, name)]
   if not named:
     return None
-  # Here: it brings JAX, which help, typos and some commands do without.
+  # Imported here because it imports JAX, which help, typos and some commands
+  # do not need.
   from dreamprvr_jax.cli import base_config
 
   spec, place = peek(argv, 'config'), peek(argv, named[0])

@@ -1,4 +1,4 @@
-"""What --help prints, from the tables of commands and flags.
+"""The text of --help, from the tables of commands and flags.
 
 `python -m dreamprvr_jax.cli.help > docs/commands.md` writes the page of the
 documentation.
@@ -83,7 +83,7 @@ def _of_command(command: Command) -> Iterator[str]:
 
 
 def _with_default(option: Option, command: str) -> str:
-  """Returns the help of a flag, with its default if that says something."""
+  """Returns the help of a flag, with its default if that is informative."""
   about = option.help[command]
   if option.default in ('', None, -1) or option.kind is bool:
     return about
@@ -95,8 +95,8 @@ def _with_default(option: Option, command: str) -> str:
 def config_keys(used: tuple[str, ...]) -> list[tuple[str, str, str]]:
   """Returns (key, default, meaning) of keys of the config.
 
-  The defaults are those of DreamPRVR on ActivityNet; for a key that DreamPRVR
-  does not have, those of the first model that has it, whose name follows.
+  The defaults are those of DreamPRVR on ActivityNet. For a key that DreamPRVR
+  does not have, the first model that has it is used, and its name follows.
 
   Args:
     used: Keys and sections to return.
@@ -167,7 +167,7 @@ def page() -> str:
 
 
 def _escaped(text: str) -> str:
-  """Returns text in which Markdown finds no tag and no column."""
+  """Returns text with the tags and columns of Markdown escaped."""
   return text.replace('<', '&lt;').replace('|', r'\|')
 
 

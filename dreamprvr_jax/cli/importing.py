@@ -1,4 +1,4 @@
-"""--mode=import of features, and --mode=inspect of them before."""
+"""--mode=import of features, and --mode=inspect to check them first."""
 
 import dataclasses
 import pathlib
@@ -19,7 +19,7 @@ from dreamprvr_jax.cli.columns import aligned
 from dreamprvr_jax.cli.commands import spelled
 from dreamprvr_jax.errors import UserError
 
-# The folder under FeatureData.
+# Name of the folder under FeatureData.
 FEATURE = 'imported'
 _RECORD = 'import.json'
 _SHOWN = 20
@@ -27,16 +27,16 @@ _SHOWN = 20
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """What is inspected or imported.
+  """The sources to inspect or import.
 
   Attributes:
-    features: Of videos: a folder or a file.
-    queries: Of queries: the same.
+    features: Video features: a folder or a file.
+    queries: Query features: a folder or a file.
     annotations: Files, comma separated.
     out: The data root of an import; the .json file of an inspection.
-    collection: Name of what an import writes.
+    collection: Name of the imported collection.
     progress: Show progress bars.
-    max_inflation: How many times its size a source may unpack to.
+    max_inflation: Largest factor by which a source may grow when unpacked.
   """
 
   features: str = ''
@@ -49,7 +49,7 @@ class Request:
 
 
 def run_inspect(request: Request) -> int:
-  """Prints what the sources hold; all problems go to --out, if given.
+  """Prints the contents of the sources; writes all problems to --out, if given.
 
   Raises:
     UserError: If anything is wrong, after everything was shown.
@@ -67,11 +67,12 @@ def run_inspect(request: Request) -> int:
 def run_import(request: Request) -> int:
   """Writes the sources as a collection in the official layout.
 
-  It is made in a folder beside its place and moved there when it is whole.
+  The collection is written to a temporary folder beside its place and moved
+  there when it is complete.
 
   Raises:
-    DataError, UserError: If a source is bad, a flag is missing, something
-      else is in the place, or another command writes there.
+    DataError, UserError: If a source is bad, a flag is missing, the place is
+      taken, or another command writes there.
   """
   _check_flags(request)
   name = request.collection
@@ -104,7 +105,7 @@ def _write(
   identity: dict,
   progress: bool,
 ) -> dict[str, int]:
-  """Writes a whole collection; returns sentences by split."""
+  """Writes a complete collection; returns sentences by split."""
   assert sources.features is not None
   _require_room(folder, sources)
   layout.write_features(
@@ -154,7 +155,7 @@ def _require_same(folder: pathlib.Path, identity: dict) -> None:
     found = None
   what = 'is no import'
   if isinstance(found, dict):
-    # Files that were moved are the same.
+    # Files may have been moved.
     other = [
       name
       for name, facts in identity.items()
@@ -171,7 +172,7 @@ def _require_same(folder: pathlib.Path, identity: dict) -> None:
 
 
 def _require_room(folder: pathlib.Path, sources: Sources) -> None:
-  """Raises DataError if the disk has no room for the features."""
+  """Raises DataError if the disk has too little space for the features."""
   needed = sum(
     4 * source.width * sum(source.rows.values())
     for source in (sources.features, sources.queries)
@@ -202,7 +203,7 @@ def _matrices(
 def _write_texts(
   folder: pathlib.Path, name: str, sources: Sources, progress: bool
 ) -> dict[str, int]:
-  """Writes the text side; returns sentences by split."""
+  """Writes captions and query features; returns sentences by split."""
   queries = sources.queries
   assert queries is not None
   names = {

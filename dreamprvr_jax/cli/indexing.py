@@ -31,7 +31,7 @@ from dreamprvr_jax.trained.retriever import Retriever
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-  """The flags of index; `options.py` says what each is."""
+  """The flags of index; see `options.py`."""
 
   index: str
   checkpoint: str
@@ -133,8 +133,8 @@ def _split(
 
 
 def _missing(split: Split, store: Store, is_archive: bool) -> np.ndarray:
-  """Returns the rows of a split whose videos an index lacks, and says how many
-  there are."""
+  """Returns the rows of a split whose videos an index lacks; prints their
+  number."""
   there = {text.normal(video) for video in store.rows_of()}
   rows = [i for i, name in enumerate(split.video_ids) if name not in there]
   which = 'all' if is_archive else f'the split {split.name}'
@@ -148,11 +148,11 @@ def named(flag: str, there: Iterable[str]) -> list[str]:
   """Returns the ids of --remove in the spelling of the index.
 
   Args:
-    flag: 'a,b', or '@FILE' with one on each line.
+    flag: 'a,b', or '@FILE' with one id per line.
     there: The ids of the index; older ones may be decomposed.
 
   Raises:
-    UserError: If the file is not UTF-8 text or names no video.
+    UserError: If the file is not UTF-8 text, or names no video.
   """
   where = f'--remove={flag}'
   lines = text.read_rows(flag[1:]) if flag.startswith('@') else flag.split(',')

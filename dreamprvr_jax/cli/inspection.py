@@ -1,4 +1,4 @@
-"""--mode=inspect: what is in a data root, a workdir or a checkpoint."""
+"""--mode=inspect: the contents of a data root, a workdir or a checkpoint."""
 
 import dataclasses
 import pathlib
@@ -24,7 +24,7 @@ SHOWN_SKIPPED = 50
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-  """The flags of inspect; `options.py` says what each is."""
+  """The flags of inspect; see `options.py`."""
 
   checkpoint: str
   workdir: str
@@ -33,18 +33,18 @@ class Arguments:
 
 @dataclasses.dataclass(frozen=True)
 class PrepareArguments:
-  """The flags of prepare; `options.py` says what each is."""
+  """The flags of prepare; see `options.py`."""
 
   progress: bool
 
 
 def run_prepare(config: ConfigDict, arguments: PrepareArguments) -> int:
-  """Prepares the data of a config and prints what it contains."""
+  """Prepares the data of a config and prints its contents."""
   return show_corpus(data.open_data(config, show=arguments.progress))
 
 
 def run(config: ConfigDict, arguments: Arguments) -> int:
-  """Prints what is in a checkpoint or workdir, or else in the data root."""
+  """Prints the contents of a checkpoint or workdir, else of the data root."""
   place = arguments.checkpoint or arguments.workdir
   if place:
     console.say(aligned(describe_checkpoint(place)))
@@ -54,10 +54,10 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
 
 
 def _check_corpus(options: DataOptions, out: str) -> int:
-  """Prints what is in a data root, and everything that is wrong with it.
+  """Prints the contents of a data root, and all its problems.
 
   Raises:
-    UserError: If an item is bad and `skip_bad` is not set, in the end.
+    UserError: In the end, if an item is bad and `skip_bad` is not set.
     DataError: If a file is missing or damaged.
   """
   if out and not out.endswith('.json'):
@@ -70,7 +70,7 @@ def _check_corpus(options: DataOptions, out: str) -> int:
       if options.storage == 'records':
         raise
   if manifest is not None:
-    # Every value was looked at when the records were made.
+    # Every value was checked when the records were written.
     corpus = open_corpus(options, manifest)
   else:
     lenient = dataclasses.replace(options, skip_bad=True)
@@ -92,7 +92,7 @@ def _check_corpus(options: DataOptions, out: str) -> int:
 
 
 def show_corpus(corpus: Corpus) -> int:
-  """Prints what is in a corpus, and what was left out of it."""
+  """Prints the contents of a corpus, and the items that were left out."""
   rows = corpus.describe()
   console.say(aligned([(key, *(row[key] for row in rows)) for key in rows[0]]))
   for name, reason in corpus.skipped[:SHOWN_SKIPPED]:
@@ -104,10 +104,10 @@ def show_corpus(corpus: Corpus) -> int:
 
 
 def describe_checkpoint(directory: str) -> list[tuple[Any, ...]]:
-  """Returns (what, value) rows about a workdir, an import or an export.
+  """Returns (name, value) rows about a workdir, an import or an export.
 
   Raises:
-    CheckpointError: If it holds neither a config nor weights.
+    CheckpointError: If it has no config and no weights.
   """
   stored = checkpoints.read_config(directory)
   config = stored['config']

@@ -1,8 +1,8 @@
 """evaluate --labels=FILE: queries with several right videos.
 
-Three sets of right videos: `single`, the query's own video; `released`, the
-videos in the file; `closed`, these and the videos of all queries with the same
-sentence.
+There are three sets of right videos: `single`, the query's own video;
+`released`, the videos in the file; `closed`, these and the videos of all
+queries with the same sentence.
 """
 
 import logging
@@ -23,12 +23,12 @@ class LabelSets:
   """The right videos of the queries of a split, by set."""
 
   def __init__(self, path: str, split: Split, *, labelled_only: bool = False):
-    """Reads the labels, before any score is known.
+    """Reads the labels, before scores are computed.
 
     Args:
       path: Label file.
       split: The split that is evaluated.
-      labelled_only: Whether queries without a label are left out, rather than
+      labelled_only: Whether queries without a label are left out instead of
         refused.
 
     Raises:
@@ -40,7 +40,7 @@ class LabelSets:
     self._rows = np.arange(len(ids))
     if labelled_only:
       labelled = np.flatnonzero([query in found for query in ids])
-      # If no query has a label, it is the wrong file: refused below.
+      # If no query has a label, the file is the wrong one and is refused below.
       self._rows = labelled if len(labelled) else self._rows
     queries = [ids[row] for row in self._rows]
     columns = labels.columns_of(found, queries, split.video_ids)

@@ -1,4 +1,4 @@
-"""What runs a command: its exit codes, signals and logging."""
+"""Runs a command, with exit codes, signals and logging."""
 
 import importlib
 import io
@@ -26,7 +26,7 @@ def _run(argv: list[str]) -> int:
   form = flags.form_of(values)
   if form.devices:
     _start_devices(values)
-  # Here, not at the top: help and typos are answered without waiting for JAX.
+  # Imported here so that help and typos are answered without waiting for JAX.
   module, _, name = form.run.partition(':')
   command = importlib.import_module(f'dreamprvr_jax.cli.{module}')
   others = _others(values, form, argv)
@@ -40,8 +40,9 @@ def _run(argv: list[str]) -> int:
 
 
 def _start_devices(values: FlagValues) -> None:
-  """Readies JAX, together with the other processes."""
-  # Before JAX starts its threads: a thread keeps the heap it was born with.
+  """Sets JAX up, together with the other processes."""
+  # This must come before JAX starts its threads: a thread keeps the heap it
+  # started with.
   keep_freed_pages()
   from dreamprvr_jax.cli import provenance
   from dreamprvr_jax.devices import processes
@@ -53,7 +54,7 @@ def _start_devices(values: FlagValues) -> None:
 def _others(
   values: FlagValues, form: Form, argv: list[str]
 ) -> Mapping[str, Any]:
-  """Returns fields of a command's dataclass that are not flags' own values."""
+  """Returns fields of a command's dataclass that are not plain flags."""
   config = flags.peek(argv, 'config')
   if form.given == 'config_of':
     return {'config': config, 'overrides': split_overrides(argv)[0]}
@@ -68,14 +69,14 @@ def _config_of(argv: list[str]) -> ConfigDict:
 
 
 def _interrupt(number: int, frame: object) -> None:
-  """Makes SIGTERM end a command as Ctrl-C does; once is enough."""
+  """Makes SIGTERM end a command as Ctrl-C does; later ones are ignored."""
   del frame
   signal.signal(number, signal.SIG_IGN)
   raise KeyboardInterrupt('SIGTERM')
 
 
 def _start_logging() -> None:
-  """Shows our own messages; those of libraries from warnings upwards."""
+  """Shows our own messages, and warnings and errors of libraries."""
   logging.basicConfig(
     level=logging.WARNING, format='%(asctime)s %(message)s', datefmt='%H:%M:%S'
   )
@@ -84,7 +85,7 @@ def _start_logging() -> None:
 
 
 def _show_any_name() -> None:
-  """Shows what a terminal cannot, such as half a character, by its number."""
+  """Escapes characters that the output cannot encode, such as surrogates."""
   for stream in (sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper):
       stream.reconfigure(errors='backslashreplace')
@@ -95,7 +96,8 @@ def _show_help(argv: list[str]) -> int:
   try:
     print(help_texts.text(argv), flush=True)
   except BrokenPipeError:
-    # The reader, such as `head`, has seen enough: Python need not flush again.
+    # The reader, such as `head`, has closed the pipe: a second flush at exit
+    # must not fail.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   return 0
 
@@ -134,6 +136,6 @@ def main(argv: list[str]) -> int:
 
 def run() -> NoReturn:
   """Runs the command line of this process and ends it."""
-  # XLA's own start-up messages say nothing to users.
+  # XLA's own start-up messages do not help users.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   sys.exit(main(sys.argv))

@@ -46,8 +46,8 @@ def evaluate(
     model: The model that it evaluates.
     variables: The model's variables.
     split: The split.
-    scores: (n, v) of all captions.
-    ranks: (n,) of the right videos by these scores.
+    scores: (n, v) scores of all captions.
+    ranks: (n,) ranks of the right videos by these scores.
     progress: Whether a progress bar is shown.
   """
   chosen = _with_span(split)

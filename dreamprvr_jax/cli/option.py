@@ -1,4 +1,4 @@
-"""What is known of a flag."""
+"""The description of a flag."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ class Option:
 
   Attributes:
     name: Its name.
-    default: Its value if it is not given; its type, too, unless it is None.
-    metavar: What stands for the value in help; '' of a switch.
-    help: Command that takes it -> what it does there.
+    default: Its default, which also gives the type unless it is None.
+    metavar: Placeholder of the value in help; '' for a switch.
+    help: Command that takes it -> its meaning there.
     kind: Type of the value.
-    path: '' if it is no path, '*' if it is one or several, else the sign behind
-      which a path may stand in it.
+    path: '' if it is not a path, '*' if it is one or several paths, else the
+      sign after which the value may contain a path.
   """
 
   name: str
@@ -28,7 +28,7 @@ class Option:
 
   @property
   def spelled(self) -> str:
-    """The flag with the sign for its value."""
+    """The flag with its placeholder."""
     if self.kind is not bool:
       return f'--{self.name}={self.metavar}'
     return f'--no{self.name}' if self.default else f'--{self.name}'
@@ -43,8 +43,8 @@ def option(
   path: str = '',
   kind: type | None = None,
 ) -> Option:
-  """Returns an option; `about` is the same for all `commands`, or by command,
-  where several are separated by blanks."""
+  """Returns an option. `about` is one text for all `commands`, or a text per
+  command, where blanks separate several commands."""
   if isinstance(about, str):
     about = dict.fromkeys(commands, about)
   by_command = {
@@ -56,5 +56,5 @@ def option(
 def path_option(
   name: str, metavar: str, about: str | Mapping[str, str], *commands: str
 ) -> Option:
-  """Returns an option whose value is a path, or several with commas."""
+  """Returns an option whose value is one path, or several with commas."""
   return option(name, '', metavar, about, *commands, path='*')

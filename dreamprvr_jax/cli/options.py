@@ -342,5 +342,5 @@ OPTIONS: Mapping[str, Option] = {one.name: one for one in _ALL}
 
 
 def options_of(command: str) -> list[Option]:
-  """Returns the flags that a command takes, as they are declared."""
+  """Returns the flags that a command takes, in the order of declaration."""
   return [one for one in _ALL if command in one.help]

@@ -15,13 +15,13 @@ from dreamprvr_jax import checkpoints
 from dreamprvr_jax.cli import base_config, provenance
 from dreamprvr_jax.errors import UserError
 
-# Modes that take another model than the stored one, if the weights fit it.
+# Modes that accept another model than the stored one, if the weights fit it.
 APPLYING = ('evaluate', 'export')
-# What makes the model beside `config.model`.
+# Keys of `config.data` that change the model, as `config.model` does.
 _SHAPING = ('num_clips', 'clips', 'max_frames', 'max_words')
-# Of re-ranking, what a trained re-ranker does not settle.
+# Keys of `config.rerank` that a trained re-ranker does not fix.
 _FREE_OF_RERANKER = ('correction', 'noise_seeds')
-# What a table of re-rankers reads as each retriever was trained.
+# Keys of `config.data` that a table of re-rankers takes from each retriever.
 OF_EACH_RETRIEVER = (
   'clips',
   'num_clips',
@@ -34,11 +34,11 @@ OF_EACH_RETRIEVER = (
 
 
 def applied(config: ConfigDict, directory: str) -> dict[str, Any]:
-  """Returns the config that is stored with a checkpoint, with what a command's
-  config changes of the model.
+  """Returns the stored config of a checkpoint with a command's changes to the
+  model.
 
   Args:
-    config: Of the command, which began as that of the checkpoint.
+    config: The command's config, which began as the checkpoint's.
     directory: The checkpoint.
   """
   stored = checkpoints.read_config(directory)['config']
@@ -51,15 +51,15 @@ def applied(config: ConfigDict, directory: str) -> dict[str, Any]:
 
 
 def check(values: FlagValues, base: ConfigDict, place: str) -> None:
-  """Refuses keys that a mode would ignore although they change its numbers.
+  """Refuses keys that change numbers but that the mode would ignore.
 
   Args:
     values: The parsed flags.
-    base: The config before the keys of the command line came to it.
-    place: The checkpoint, or the index whose checkpoint it is.
+    base: The config before the keys of the command line were applied.
+    place: The checkpoint, or the index made with it.
 
   Raises:
-    UserError: If there are any; it names the key and both values.
+    UserError: If there is such a key; it names the key and both values.
   """
   mode, config = values.mode, values.config
   changed = _changes(base, config)
@@ -112,7 +112,7 @@ def _check_table(values: FlagValues, base: ConfigDict) -> None:
 def _changes(
   base: ConfigDict, config: ConfigDict
 ) -> dict[str, tuple[Any, Any]]:
-  """Returns {key: (before, now)} of what makes a model."""
+  """Returns {key: (before, now)} of the changed keys of a model."""
   found = {
     f'model.{key}': both
     for key, both in _differing(base, config, 'model').items()

@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 from dreamprvr_jax.cli.options import OPTIONS
 from dreamprvr_jax.errors import UserError
 
-# Flags that are a path, or several that commas separate.
+# Flags whose value is one path, or several with commas.
 FLAGS = tuple(o.name for o in OPTIONS.values() if o.path == '*')
-# Flags in whose value a path stands behind something else.
+# Flags whose value may contain a path after a sign -> that sign.
 BEHIND = {o.name: o.path for o in OPTIONS.values() if o.path not in ('', '*')}
 KEYS = ('compilation_cache', 'data.root', 'data.prepared', 'data.moments')
 
@@ -23,13 +23,13 @@ def in_arguments(argv: Sequence[str]) -> list[str]:
   as --NAME=VALUE or as --NAME VALUE.
 
   Raises:
-    UserError: If it names the home of a user that there is not.
+    UserError: If it names the home of an unknown user.
   """
   found, name = [], ''
   for argument in argv:
     bare, mark, value = argument.partition('=')
     if not argument.startswith('-'):
-      # The value of the flag before, if that had none.
+      # This is the value of the previous flag, if that has none yet.
       argument = _expanded(name, argument)
       name = ''
     elif mark:
@@ -46,7 +46,7 @@ def in_config(config: ConfigDict) -> None:
   """Replaces `~` in the keys of paths of a config.
 
   Raises:
-    UserError: If it names the home of a user that there is not.
+    UserError: If it names the home of an unknown user.
   """
   for key in KEYS:
     *sections, last = key.split('.')
@@ -58,14 +58,14 @@ def in_config(config: ConfigDict) -> None:
 
 
 def home(value: str, what: str) -> str:
-  """Returns paths that commas separate, with `~` replaced at their beginning.
+  """Returns comma-separated paths with `~` replaced at their beginning.
 
   Args:
     value: One path or more.
-    what: It is, for the error.
+    what: Name of the flag or key, for the error.
 
   Raises:
-    UserError: If it names the home of a user that there is not.
+    UserError: If it names the home of an unknown user.
   """
   parts = []
   for part in value.split(','):

@@ -49,7 +49,7 @@ def draw(
 
 
 def chance_of(rows: Sequence[Mapping[str, Any]]) -> float | None:
-  """Returns the SumR of a random order on the split that the rows evaluate."""
+  """Returns the SumR of a random ranking on the split of the rows."""
   evaluated = [row for row in rows if row.get('kind') == 'eval']
   if not evaluated:
     return None
@@ -78,7 +78,7 @@ def by_time(values: np.ndarray, split: Split, video: int) -> np.ndarray:
 
 
 def example(match: Match, split: Split) -> QueryExample:
-  """Returns a match as the picture's struct."""
+  """Returns a match as the dataclass that the picture takes."""
   right = int(split.caption_video[match.query])
   videos = []
   for row, video in enumerate(match.videos):

@@ -1,4 +1,4 @@
-"""What a run stores about itself: config, versions, device; its programs."""
+"""The facts that a run stores: config, versions, device; compiled programs."""
 
 import importlib.metadata
 import platform
@@ -17,14 +17,14 @@ LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
 def keep_programs(config: ConfigDict) -> None:
-  """Keeps compiled programs in a folder, if the config names one."""
+  """Caches compiled programs in a folder, if the config names one."""
   if config.compilation_cache:
     jax.config.update('jax_compilation_cache_dir', config.compilation_cache)
 
 
 def stored_config(config: ConfigDict, corpus: Corpus) -> dict[str, Any]:
-  """Returns the contents of `config.json`: settings, widths, the encoder of
-  the features if it is known, versions, device."""
+  """Returns the contents of `config.json`: settings, widths, versions, device,
+  and the encoder of the features if it is known."""
   identity = encoder_identity.identity_of(corpus)
   return {
     'config': _plain(config),

@@ -1,4 +1,4 @@
-"""`dreamprvr push`: a trained model goes to the Hugging Face hub."""
+"""`dreamprvr push`: uploads a trained model to the Hugging Face hub."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from dreamprvr_jax.trained import hub
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-  """The flags of push; `options.py` says what each is."""
+  """The flags of push; see `options.py`."""
 
   checkpoint: str
   repo: str

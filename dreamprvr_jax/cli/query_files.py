@@ -28,7 +28,7 @@ def read_queries(path: str, width: int) -> dict[str, np.ndarray]:
 
   Args:
     path: .npz with one array per query, or HDF5 with one dataset per query.
-    width: Numbers of a word's features.
+    width: Width of the word features.
 
   Raises:
     UserError: If the file is missing, damaged or of another kind, or a query's
@@ -62,10 +62,10 @@ def read_sentences(path: str) -> dict[str, str]:
   Args:
     path: .txt with a sentence on each line, or .jsonl with rows of "text" and
       optionally "id". By default the number of the line is the id. Blank lines
-      are passed over.
+      are skipped.
 
   Raises:
-    UserError: If the file is missing, a row has no text, or an id comes
+    UserError: If the file is missing, a row has no text, or an id occurs
       twice.
   """
   try:
@@ -113,8 +113,7 @@ def _sentence_row(where: str, line: str, name: str) -> tuple[str, str]:
 def _read_arrays(
   store: Npz | Hdf5Arrays, file: pathlib.Path, where: str, width: int
 ) -> dict[str, np.ndarray]:
-  """Returns the arrays of a file by id, float32; checks all shapes before it
-  reads any."""
+  """Returns the arrays of a file by id, float32; checks all shapes first."""
   claims = {}
   available = available_memory()
   names = text.by_normal(store.ids, where)

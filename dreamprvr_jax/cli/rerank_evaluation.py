@@ -35,15 +35,15 @@ def evaluate(
 
   Args:
     config: The command's config. Only `rerank.correction` and
-      `rerank.noise_seeds` of its re-ranking keys are read; the others are
-      those of the re-ranker's training.
+      `rerank.noise_seeds` of its re-ranking keys are read; the others come
+      from the re-ranker's training.
     mesh: The device mesh.
     retriever: The retriever.
     corpus: The corpus that `split` is part of.
     split: The split.
     directory: Workdir of the re-ranker.
     show: Whether progress bars are shown.
-    encodings: Folder where the split's encodings are kept; None to keep none.
+    encodings: Folder that keeps the split's encodings; None to keep none.
   """
   settings = checkpoints.read_config(directory).get('config', {})
   tokens = settings.get('rerank', {}).get('tokens', 'clip')
@@ -84,7 +84,7 @@ def _bank(
     make_evaluator(settled, mesh, retriever.model, part)
     for part in (train, split)
   )
-  # A corpus is encoded when it is read: that of training is not.
+  # A corpus is encoded when it is read, so the training videos are not encoded.
   blocks, _ = of_train.encode(retriever.variables, watch)
   count = len(train.caption_ids)
   queries = of_train.pick(blocks, np.arange(count, dtype=np.int32))
@@ -93,7 +93,7 @@ def _bank(
 
 
 def show_table(found: dict[str, Any]) -> None:
-  """Prints the rows of a re-ranking."""
+  """Prints the metrics of a re-ranking as rows."""
   rows = {'the retriever': found['before'], 're-ranked': found['after']}
   if 'single_pass' in found:
     rows['  one pass at x = 0 instead'] = found['single_pass']

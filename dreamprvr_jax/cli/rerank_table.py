@@ -33,7 +33,7 @@ _DONE = 'evaluated.json'
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-  """The flags of rerank-table; `options.py` says what each is."""
+  """The flags of rerank-table; see `options.py`."""
 
   checkpoint: str
   workdir: str
@@ -42,8 +42,8 @@ class Arguments:
 
 
 def run(config: ConfigDict, arguments: Arguments) -> int:
-  """Trains and evaluates what is not finished, writes the table after each;
-  returns the exit code.
+  """Trains and evaluates the unfinished re-rankers, writes the table after
+  each; returns the exit code.
 
   Raises:
     UserError: If a method is unknown, or another command uses the workdir.
@@ -159,18 +159,18 @@ def _own_config(
   own = config.copy_and_resolve_references().unlock()
   own.seed = seed
   own.rerank.update(METHODS[name])
-  # Keys of the retriever's data, which differ where clips are merged.
+  # These keys must match the retriever; they differ if its clips are merged.
   for key in OF_EACH_RETRIEVER:
     own.data[key] = stored['data'][key]
   return own.lock()
 
 
 def table_of(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-  """Returns the rows: for each retriever, itself, then each method's gain."""
+  """Returns the rows: each retriever, followed by the gain of each method."""
   rows = []
   for retriever in dict.fromkeys(r['retriever'] for r in results):
     mine = [r for r in results if r['retriever'] == retriever]
-    # One per checkpoint, however many re-rankers it has.
+    # Each checkpoint counts once, however many re-rankers it has.
     alone = {r['checkpoint']: r['before'] for r in mine}
     rows.append(_row(retriever, 'no re-ranking', list(alone.values())))
     for method in dict.fromkeys(r['method'] for r in mine):
@@ -209,7 +209,8 @@ def _row(
     'metrics': {c: seeds.spread([m[c] for m in metrics]) for c in COLUMNS},
   }
   if before:
-    # Each re-ranker against its own retriever, without the retrievers' spread.
+    # Each re-ranker is compared with its own retriever, so that the spread of
+    # the retrievers does not count.
     gains = [
       m['SumR'] - b['SumR'] for m, b in zip(metrics, before, strict=True)
     ]
@@ -278,7 +279,7 @@ def _cell(spread: Mapping[str, Any], sign: str = '') -> str:
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-  """Returns the table for people."""
+  """Returns the table as Markdown."""
   head = ['retriever', 're-ranking', 'runs', *COLUMNS, 'gain', 'parameters']
   head += ['ms a query, 1', '64 at a time']
   lines = [' | '.join(['', *head, '']), '| --- ' * len(head) + '|']
@@ -298,7 +299,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
-  """Returns the table as CSV: a mean and a deviation a column."""
+  """Returns the table as CSV: a mean and a deviation for each column."""
   out = io.StringIO()
   names = [
     f'{c} {what}' for c in (*COLUMNS, 'gain') for what in ('mean', 'std')

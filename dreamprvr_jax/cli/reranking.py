@@ -39,13 +39,13 @@ from dreamprvr_jax.types import parameter_count
 
 _log = logging.getLogger(__name__)
 
-# Numbers of DDIM steps that are tried.
+# The numbers of DDIM steps to try.
 _STEPS = (2, 5, 10, 50)
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-  """The flags of rerank-train; `options.py` says what each is."""
+  """The flags of rerank-train; see `options.py`."""
 
   checkpoint: str
   workdir: str
@@ -64,12 +64,11 @@ def run(
   Args:
     config: The config.
     arguments: The command's flags.
-    encodings: Folder where the encodings of the training split are kept; the
+    encodings: Folder that keeps the encodings of the training split; the
       workdir if None.
 
   Raises:
-    UserError: If a setting cannot be right, or another command uses the
-      workdir.
+    UserError: If a setting is invalid, or another command uses the workdir.
   """
   mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
   settings = check_settings(config)

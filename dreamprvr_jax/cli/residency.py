@@ -1,4 +1,4 @@
-"""The pipeline that reads a run's features, and splits in device memory."""
+"""Chooses the pipeline that reads a run's features; splits in device memory."""
 
 import logging
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _GIB = 2**30
 def with_pipeline(
   config: ConfigDict, splits: Sequence[Split], mesh: Mesh
 ) -> ConfigDict:
-  """Returns the config with `data.pipeline` settled if it is 'auto'.
+  """Returns the config with `data.pipeline` chosen if it is 'auto'.
 
   Args:
     config: The run's config.

@@ -31,7 +31,7 @@ from dreamprvr_jax.progress import bar
 from dreamprvr_jax.report.search_page import write_page
 from dreamprvr_jax.trained.retriever import Retriever
 
-# Queries searched at a time; an index larger than memory is read once for them.
+# Queries per search; an index larger than memory is read once for all of them.
 _BATCH = 1024
 # Queries on which a first pass is compared with the exact search.
 _CHECKED = 64
@@ -41,13 +41,13 @@ _KEPT_PICTURES = 2**26
 
 _log = logging.getLogger(__name__)
 
-# Facts about a query; its word features and mask, as `Retriever.words` returns.
+# Facts about a query, its word features and mask; see `Retriever.words`.
 Query = tuple[dict[str, Any], np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-  """The flags of search; `options.py` says what each is."""
+  """The flags of search; see `options.py`."""
 
   index: str
   checkpoint: str
@@ -149,7 +149,7 @@ def _search(
 
 
 def _write(found: dict[str, Any], arguments: Arguments) -> None:
-  """Writes or prints the hits, and says where they are."""
+  """Writes or prints the hits, and prints where they were written."""
   out = pathlib.Path(arguments.out)
   if out.suffix == '.json':
     folders.write_json(out, provenance.finite(found))
@@ -173,7 +173,7 @@ def _write(found: dict[str, Any], arguments: Arguments) -> None:
 def add_thumbnails(
   queries: list[dict[str, Any]], folder: str, progress: bool
 ) -> None:
-  """Adds a picture of its best moment to each hit that has a file.
+  """Adds a picture of the best moment to each hit that has a file.
 
   Raises:
     UserError: If PyAV is missing.

@@ -1,8 +1,8 @@
-"""Several runs of main.py, one after the other, each in a process of its own.
+"""Several runs of main.py, one after the other, each in its own process.
 
-A run that crashes or is killed leaves the others alone. Each has a workdir,
-where it is continued, and once it is finished `finished.json`, by which it is
-passed over the next time.
+A run that crashes or is killed does not affect the others. Each run has a
+workdir, where it is continued. When it is finished it gets `finished.json`, and
+is skipped the next time.
 """
 
 import dataclasses
@@ -29,9 +29,9 @@ from dreamprvr_jax.metrics.step_time import median_step
 from dreamprvr_jax.train.metric_log import read_rows
 from dreamprvr_jax.train.signals import StopRequest
 
-# Nothing here may touch a device: runs want all of it.
+# This process must not use a device: the runs need all of its memory.
 PROGRAM = (sys.executable, '-m', 'dreamprvr_jax.cli')
-# Where it is imported from, installed or not.
+# The folder that contains the package, installed or not.
 _ROOT = pathlib.Path(__file__).parents[2]
 FINISHED = 'finished.json'
 LOG = 'log.txt'
@@ -44,11 +44,11 @@ class Run:
   """One seed of a variant.
 
   Attributes:
-    variant: What is run.
-    seed: Its seed.
-    workdir: Where.
-    flags: The command line that names the config.
-    config: The config that they make.
+    variant: The variant.
+    seed: The seed of the run.
+    workdir: The folder of the run.
+    flags: The flags that define the config.
+    config: The config of these flags.
   """
 
   variant: Variant
@@ -59,11 +59,11 @@ class Run:
 
   @property
   def name(self) -> str:
-    """What it is called in messages."""
+    """The name of the run in messages."""
     return f'{self.variant.label}, seed {self.seed}'
 
   def result(self) -> dict[str, Any] | None:
-    """Returns what is kept of the finished run, or None if it is not."""
+    """Returns the stored result, or None if the run is not finished."""
     path = self.workdir / FINISHED
     if not path.exists():
       return None
@@ -80,18 +80,18 @@ def plan(
   workdir: pathlib.Path,
   config_of: ConfigOf,
 ) -> list[Run]:
-  """Returns the runs, seeds of a variant one after the other; trains nothing.
+  """Returns the runs, grouped by variant; trains nothing.
 
   Args:
-    variants: What is run.
-    seeds: How many each; they count from its config's seed.
+    variants: The variants.
+    seeds: Number of seeds per variant; they count from its config's seed.
     path: Config file.
     overrides: --config.KEY=VALUE flags of all runs.
     workdir: Folder of all runs.
-    config_of: From a run's flags to its config.
+    config_of: Returns the config of a run's flags.
 
   Raises:
-    UserError: If a config cannot be had, or a workdir holds other settings.
+    UserError: If a config is invalid, or a workdir holds other settings.
   """
   found = []
   for variant in variants:
@@ -116,7 +116,7 @@ def carry_out(
   show: bool,
   write: Callable[[], None],
 ) -> int:
-  """Makes the runs that are not finished; returns the exit code.
+  """Carries out the unfinished runs; returns the exit code.
 
   Args:
     runs: The runs.
@@ -125,11 +125,11 @@ def carry_out(
     write: Called after every finished run.
 
   Raises:
-    UserError: If others make runs in the workdir, or runs failed.
+    UserError: If another command uses the workdir, or runs failed.
   """
   failed, seconds = [], []
-  # A run that outlives a killed command still holds the workdir, so that no two
-  # processes write to one workdir.
+  # A run that outlives a killed command still locks the workdir, so that two
+  # processes never write to one workdir.
   with folders.held(workdir, 'table') as lock, StopRequest() as stop:
     for number, run in enumerate(runs, 1):
       name = f'run {number} of {len(runs)}: {run.name}'
@@ -169,7 +169,7 @@ def carry_out(
 
 
 def say(text: str) -> None:
-  """Prints a line at once; unlike `console.say`, needs no device."""
+  """Prints a line at once; unlike `console.say`, it needs no device."""
   print(text, flush=True)
 
 
@@ -224,13 +224,13 @@ def _run(run: Run, name: str, lock: int, stop: StopRequest, show: bool) -> int:
 
 
 def _epochs(run: Run) -> int:
-  """Returns how many epochs a run has evaluated."""
+  """Returns the number of epochs that a run has evaluated."""
   rows = read_rows(run.workdir)
   return max((r['epoch'] for r in rows if r['kind'] == 'eval'), default=0)
 
 
 def _keep_result(run: Run) -> dict[str, Any]:
-  """Writes and returns what a table needs of a run that has just ended."""
+  """Writes and returns the results of a run that has just ended."""
   newest = max(
     run.workdir.glob('eval_*.json'), key=lambda path: path.stat().st_mtime_ns
   )
@@ -246,7 +246,7 @@ def _keep_result(run: Run) -> dict[str, Any]:
 
 
 def _failure(run: Run, code: int) -> str:
-  """Returns how a run failed: by its exit code and the end of its log."""
+  """Returns how a run failed: its exit code and the end of its log."""
   lines = (run.workdir / LOG).read_text(errors='replace').splitlines()
   last = next((line for line in reversed(lines) if line.strip()), '')
   how = f'ended by {signal.Signals(-code).name}' if code < 0 else f'exit {code}'

@@ -1,4 +1,4 @@
-"""--mode=serve: search over HTTP, with a page."""
+"""--mode=serve: search over HTTP, with a web page."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ _EXTRA = "pip install 'dreamprvr_jax[serve]' (or -e '.[serve]' in a checkout)"
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-  """The flags of serve; `options.py` says what each is."""
+  """The flags of serve; see `options.py`."""
 
   index: str
   checkpoint: str
@@ -80,7 +80,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
 
 def _limits(arguments: Arguments) -> Limits:
   """Returns the limits of the command line; raises UserError if one is
-  impossible."""
+  invalid."""
   for name in ('max_connections', 'max_connections_per_address'):
     if getattr(arguments, name) < 1:
       raise UserError(

@@ -1,4 +1,4 @@
-"""--mode=table and --mode=sweep: methods, or values of a key, compared."""
+"""--mode=table and --mode=sweep: compare methods, or values of a key."""
 
 import dataclasses
 import itertools
@@ -26,7 +26,7 @@ SWEEP = 'sweep.png'
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """The command line of a table or a sweep; `options.py` says what each is."""
+  """The command line of a table or a sweep; see `options.py`."""
 
   config: str
   overrides: Sequence[str]
@@ -40,8 +40,8 @@ class Request:
 
 
 def run(request: Request, config_of: ConfigOf) -> int:
-  """Makes the runs that are not finished and writes the table after each;
-  returns the exit code.
+  """Carries out the unfinished runs and writes the table after each; returns
+  the exit code.
 
   Raises:
     UserError: If the request cannot be met, or runs failed.
@@ -68,7 +68,7 @@ def run(request: Request, config_of: ConfigOf) -> int:
   try:
     return series.carry_out(runs, workdir, show=request.progress, write=write)
   finally:
-    # Also where all were finished before, and for what others have left.
+    # This is also done if all runs were finished before, or some failed.
     if any(run.result() for run in runs):
       write()
       shown = (out / 'table.md').read_text(encoding='utf-8')
@@ -92,8 +92,8 @@ def _check(request: Request, model: str) -> None:
 
 
 def make_table(runs: Sequence[Run], title: str) -> dict[str, Any]:
-  """Returns the comparison of the finished runs, of which there is one at
-  least, in the terms of `report.comparison`."""
+  """Returns the comparison of the finished runs, at least one, in the form
+  that `report.comparison` takes."""
   finished: dict[str, list[tuple[Run, dict[str, Any]]]] = {}
   for run in runs:
     result = run.result()
@@ -147,8 +147,8 @@ def _each(results: Sequence[dict[str, Any]], name: str) -> list[Any]:
 
 
 def _differences(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-  """Returns the differences of SumR: of the best method with all others, and
-  of methods that follow one another by their means."""
+  """Returns the differences of SumR: between the best method and all others,
+  and between methods with neighbouring means."""
   order = sorted(rows, key=lambda row: -row['metrics']['SumR']['mean'])
   return {
     'with_best': [_difference(order[0], other) for other in order[1:]],

@@ -1,4 +1,4 @@
-"""Sentences as queries: encodes them to word features."""
+"""Encodes sentences to word features, for queries."""
 
 import re
 
@@ -18,13 +18,12 @@ def open_encoder(
 
   Args:
     retriever: The retriever.
-    name: The encoder, see `encoders.build`; '' for the one that the checkpoint
-      was trained with.
+    name: The encoder, see `encoders.build`; '' for the checkpoint's own.
     device: See `encoders.build`.
 
   Raises:
-    UserError: If the encoder is unknown, or its features do not have the width
-      of the checkpoint's.
+    UserError: If the encoder is unknown, or its features have another width
+      than the checkpoint's.
     DataError: If it cannot be loaded.
   """
   identity = retriever.stored.get('encoder')
@@ -62,7 +61,7 @@ def encode(encoder: Encoder, text: str, where: str) -> np.ndarray:
       reads.
   """
   sentence = texts.sentence(text, where)
-  # An encoder that compares spelling would encode punctuation, too, and find
+  # An encoder that compares spelling would also encode punctuation and find
   # random videos.
   readable = encoder.semantic or re.search(r'\w', sentence)
   words = encoder.words(sentence) if readable else ()

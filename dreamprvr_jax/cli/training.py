@@ -37,8 +37,8 @@ from dreamprvr_jax.types import parameter_count
 
 _log = logging.getLogger(__name__)
 
-# Keys that may differ when a run is resumed: they change where data is read and
-# how results are shown, not the numbers.
+# Keys that may differ when a run is resumed: they change the source of the data
+# and the form of the results, not the numbers.
 FREE_KEYS = (
   'compilation_cache',
   'num_devices',
@@ -71,7 +71,7 @@ FREE_KEYS = (
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-  """The flags of train; `options.py` says what each is."""
+  """The flags of train; see `options.py`."""
 
   workdir: str
   progress: bool
@@ -81,8 +81,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   """Trains, evaluates the best epoch, prints the table; returns the exit code.
 
   Raises:
-    UserError: If a setting cannot be right, or another command uses the
-      workdir.
+    UserError: If a setting is invalid, or another command uses the workdir.
   """
   mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
   for key in ('batch_size', 'caption_multiple'):
@@ -102,7 +101,8 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   plain = provenance.plain_config(config)
   model = model_of(plain)
   blank = blank_of(plain, corpus.visual_width, corpus.text_width)
-  # On the host: the training state is donated, these values are used again.
+  # These are kept on the host: the training state is donated, and they are
+  # used again.
   initial = jax.device_get(init_variables(model, blank, config.seed))
   stored = provenance.stored_config(config, corpus)
   leader.alone(
@@ -190,7 +190,7 @@ def _train(
 def make_evaluator(
   config: ConfigDict, mesh: Mesh, model: Model, split: Split
 ) -> Evaluator:
-  """Returns the evaluator of a split; the config's pipeline is settled."""
+  """Returns the evaluator of a split; `data.pipeline` must not be 'auto'."""
   placed = residency.place_split(split, config, mesh)
   return Evaluator(
     model,
@@ -265,7 +265,7 @@ def check_same_run(
   The keys of re-ranking count only `with_rerank`.
 
   Raises:
-    UserError: If the workdir has a run with other settings; names them.
+    UserError: If the workdir has a run with other settings; it names them.
   """
   if not (workdir / checkpoints.CONFIG_FILE).exists():
     return

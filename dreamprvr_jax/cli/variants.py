@@ -1,4 +1,4 @@
-"""What a table compares: methods, or the values of one key of a method."""
+"""The rows of a table: methods, or the values of one key of a method."""
 
 import ast
 import dataclasses
@@ -7,9 +7,9 @@ from typing import Any
 
 from dreamprvr_jax.errors import UserError
 
-# Not inside a tuple or list.
+# A comma that is not inside a tuple or list.
 _COMMA = re.compile(r',(?![^(\[]*[)\]])')
-# Before a key, which the sign in 1e+3 is not.
+# A plus before a key, unlike the one in 1e+3.
 _PLUS = re.compile(r'\+(?=[A-Za-z_][\w.]*=)')
 _KEY = re.compile(r'[A-Za-z_]\w*(\.\w+)*')
 _OVERRIDE = re.compile(r'--?(no)?config\.')
@@ -20,9 +20,9 @@ class Variant:
   """One row of a table.
 
   Attributes:
-    label: As the user wrote it; the folder of its runs is called so, too.
+    label: The user's spelling, also used for the folder of its runs.
     model: Name of the model; '' for the config's own.
-    settings: Values of the keys of the config that it sets.
+    settings: Config keys that it sets -> their values.
   """
 
   label: str
@@ -31,7 +31,7 @@ class Variant:
 
   @property
   def flags(self) -> list[str]:
-    """What it adds to the command line."""
+    """The flags that it adds to the command line."""
     return [f'--config.{key}={value}' for key, value in self.settings.items()]
 
   @property

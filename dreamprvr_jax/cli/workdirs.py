@@ -1,4 +1,4 @@
-"""Folders that commands write: held from their start to their end."""
+"""Locks on the folders that commands write, from their start to their end."""
 
 import contextlib
 import os
@@ -10,17 +10,17 @@ from dreamprvr_jax.devices import leader
 
 @contextlib.contextmanager
 def held(folder: os.PathLike[str] | str, what: str) -> Iterator[None]:
-  """Holds a folder for all processes of this run: process 0 has the lock.
+  """Locks a folder for all processes of this run: process 0 has the lock.
 
-  Must come before anything in the folder is touched, at the same point on
-  every process.
+  Every process must call it at the same point, before anything in the folder is
+  read or written.
 
   Args:
-    folder: Made if it is not there.
-    what: What is written there, such as 'run'.
+    folder: The folder, created if it is missing.
+    what: Name of the contents, such as 'run'.
 
   Raises:
-    UserError: On every process, if another command holds it.
+    UserError: On every process, if another command has the lock.
   """
   with contextlib.ExitStack() as stack:
     leader.alone(lambda: stack.enter_context(folders.held(folder, what)))

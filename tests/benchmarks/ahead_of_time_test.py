@@ -1,6 +1,6 @@
-"""Programs compiled for TPUs that are not there: do they fit?
+"""Compiles programs for TPUs without having one, and checks that they fit.
 
-Needs the extra `tpu-aot`; run with `pytest -m tpu_aot`.
+This needs the extra `tpu-aot`; run it with `pytest -m tpu_aot`.
 """
 
 import importlib.util
@@ -47,14 +47,15 @@ def test_tvr_fits_16_gb_with_128_videos_per_chip(topology, dtype):
   assert facts['global_batch'] == 1024
   assert 1 < facts['step']['gib'] <= 15.75
   assert 0.01 < facts['encoder']['gib'] <= 15.75
-  # Gradients are summed, queries gathered.
+  # Gradients are summed; queries are gathered.
   assert facts['collectives']['all-reduce']
   assert facts['collectives']['all-gather']
   assert code == 0
 
 
 def test_what_does_not_fit_is_refused():
-  # The same program with a limit that it cannot keep: the figure is looked at.
+  # The same program gets a limit that it exceeds, to check that the limit is
+  # read.
   code, facts = compiled(
     '--dataset=quickstart', '--batch=16', '--topology=v5e:1x1', '--limit=0.01'
   )

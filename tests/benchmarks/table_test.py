@@ -1,4 +1,4 @@
-"""The docs hold the results that were measured, and no others."""
+"""The docs show the measured results, and no others."""
 
 import importlib.util
 import pathlib

@@ -57,8 +57,8 @@ PUBLISHED = {
 }
 
 
-# (dataset, model) -> what sets it apart, and its parameters where they are
-# known.
+# (dataset, model) -> its special settings, and its number of parameters if that
+# is known.
 FAMILY = {
   ('tvr', 'ms_sl'): (
     {'optimizer.lr': 2.5e-4, 'loss.margin': 0.1, 'loss.guided_nce': 0.04},
@@ -89,7 +89,7 @@ FAMILY = {
     29_911_483,
   ),
   ('activitynet', 'hlformer'): ({'model.lorentz_dim': 127}, 28_429_243),
-  # Without the released program's idle token.
+  # The released program has an unused token, which is left out.
   ('activitynet', 'holmes'): (
     {'loss.inter_evidence': 0.06, 'loss.intra_evidence': 1e-4},
     30_791_200 - 384,
@@ -153,7 +153,7 @@ def test_published_numbers_of_the_family(name, model):
 
 
 def step_shapes(config):
-  """Returns (state, scalars) of one update, as shapes."""
+  """Returns the shapes of (state, scalars) after one update."""
   config = plain_config(config)
   model = model_of(config)
   batch = blank_of(config, 24, 20)
@@ -202,7 +202,7 @@ def test_every_model_steps(name, model):
 
 
 def with_all_inputs(model):
-  """Returns a small config whose data and model offer all they can."""
+  """Returns a small config whose data and model provide all loss inputs."""
   config = config_of('quickstart', model).unlock()
   config.data.clips = 'merged'
   if 'alignment' in config.model:
@@ -293,7 +293,7 @@ GENERATION = {'variational', 'diffusion'}
   ],
 )
 def test_options_of_the_ablation(overrides, terms):
-  """Each is a line of config; a loss without its inputs is left out."""
+  """Each option is a config key; a loss without its inputs is left out."""
   config = config_of('charades')
   config.update_from_flattened_dict(overrides)
   state, scalars = step_shapes(config)
@@ -334,7 +334,7 @@ def test_a_key_is_declared_before_it_is_set():
 
 
 def test_every_key_is_read():
-  """Sections that go as a whole into a constructor are read by its fields."""
+  """A section that is passed whole to a constructor is read by its fields."""
   wholesale = {'model', 'loss'}
   read = set()
   for folder in (

@@ -1,4 +1,4 @@
-"""One's own videos: the same data and schedule for every model."""
+"""The user's own videos: the same data and schedule for every model."""
 
 import pytest
 

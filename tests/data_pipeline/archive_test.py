@@ -25,7 +25,7 @@ def test_videos_without_captions_are_there(layout, content, options, tmp_path):
   assert archive.video_ids == sorted(content.videos)
   assert (archive.visual_width, archive.text_width) == (6, 0)
   known = dict(zip(archive.video_ids, archive.durations, strict=True))
-  # What an annotation says comes first.
+  # Annotations take precedence.
   assert (known['v_a'], known['lonely']) == (2, 3.5)
   assert np.isnan(known['v_b'])
   split = open_release_corpus(options).splits['train']

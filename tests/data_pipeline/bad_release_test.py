@@ -1,4 +1,4 @@
-"""Tests of what is refused in a release, and of leaving bad items out."""
+"""Tests of refusing bad releases, and of leaving bad items out."""
 
 import dataclasses
 import os
@@ -16,12 +16,12 @@ from data_pipeline.resident import resident_source
 
 @pytest.fixture(params=[1, 2], ids=['alone', 'two workers'])
 def options(options, request):
-  """The same for one worker and for several."""
+  """Options with one worker and with several."""
   return dataclasses.replace(options, num_workers=request.param)
 
 
 def _refused(options, message):
-  """Preparing ends with this sentence and leaves no manifest."""
+  """Checks that preparing fails with this message and writes no manifest."""
   with pytest.raises(DataError, match=message) as caught:
     prepare(options, progress=False)
   assert not list(options.prepared.glob('*/*/manifest.json'))
@@ -146,7 +146,7 @@ def test_preparing_names_values_that_are_not_finite(
   content.write(tmp_path)
   message = f'{kind}.* .v_d.* NaN or inf.*row [02] of'
   error = _refused(options, message)
-  # From another process, whole.
+  # The error comes complete from another process.
   assert type(error) is BadItemError
   assert 'v_d' in error.item
   assert error.reason in str(error)

@@ -1,4 +1,4 @@
-"""Tests of which item stands in which row of which batch."""
+"""Tests of the order of items in batches."""
 
 import itertools
 
@@ -94,7 +94,7 @@ def test_batches_are_functions_of_seed_and_number():
 
 
 def test_the_order_is_frozen():
-  # Stored: a checkpoint of today has to resume in the same order for ever.
+  # These orders are stored: a checkpoint must always resume in the same order.
   assert batching.epoch_order(8, 0, 0).tolist() == [2, 4, 3, 6, 5, 1, 7, 0]
   assert batching.epoch_order(8, 7, 3).tolist() == [6, 0, 1, 4, 2, 7, 3, 5]
 
@@ -110,8 +110,8 @@ def test_the_order_takes_any_seed():
 
 @pytest.mark.parametrize('over', ['epochs', 'seeds'])
 def test_the_order_is_uniform(over):
-  # Where each item lands, which two land next to each other, which one comes
-  # first in one order and in the next: their counts follow chi-square laws.
+  # The counts of an item's place, of two neighbours, and of the first items of
+  # two consecutive orders follow chi-square laws.
   items, count = 12, 6000
   orders = np.stack(
     [
@@ -131,7 +131,8 @@ def test_the_order_is_uniform(over):
     (firsts, items**2 - 1),
   ):
     statistic = np.sum((found - found.mean()) ** 2) / found.mean()
-    # Five standard deviations; both tails, too even would be as wrong.
+    # The bound is five standard deviations, on both sides: too even would be
+    # wrong, too.
     assert abs(statistic - freedom) < 5 * np.sqrt(2 * freedom)
 
 

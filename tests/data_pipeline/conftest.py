@@ -17,7 +17,7 @@ _VISUAL, _TEXT = 6, 5
 
 @dataclasses.dataclass
 class Content:
-  """What a release holds; a test changes it and writes it."""
+  """The contents of a release; a test changes and writes them."""
 
   videos: dict[str, np.ndarray]
   words: dict[str, np.ndarray]
@@ -50,7 +50,7 @@ class Content:
     return folder
 
   def _write_bigfile(self, visual: pathlib.Path):
-    # Rows lie in an order of their own: only the ids say which is whose.
+    # The rows have another order: only the ids identify them.
     ids = self.frame_ids or {
       video: [f'{video}_{i}' for i in range(len(rows))]
       for video, rows in self.videos.items()
@@ -70,7 +70,8 @@ class Content:
 
 
 def _make_content(seed: int = 0) -> Content:
-  """Returns odd sizes: one frame, one word, 30 captions, scattered lines."""
+  """Returns a release with edge cases: one frame, one word, 30 captions,
+  scattered lines."""
   generator = np.random.default_rng(seed)
   lengths = {'v_a': 1, 'v_b': 200, 'v_c': 48, 'v_d': 5, 'v_e': 129, 'v_f': 128}
   counts = {'v_a': 2, 'v_b': 30, 'v_c': 1, 'v_d': 3, 'v_e': 2, 'v_f': 1}
@@ -113,5 +114,5 @@ def _assert_same(one: dict, other: dict):
 
 @pytest.fixture(scope='session')
 def assert_same():
-  """The function that compares two batches bit for bit."""
+  """Returns the function that compares two batches bit for bit."""
   return _assert_same

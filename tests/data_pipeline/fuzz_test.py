@@ -1,4 +1,4 @@
-"""Damaged feature files give values or one sentence, whatever the damage."""
+"""Any damaged feature file gives values or a one-sentence error."""
 
 import random
 import resource
@@ -17,7 +17,7 @@ from dreamprvr_jax.errors import UserError
 
 _ROWS = np.arange(40, dtype=np.float32).reshape(8, 5)
 _ROUNDS = 120
-# What a round may add to the most memory that was ever used.
+# The most that a round may add to the peak memory.
 _MOST_KIB = 200 << 10
 
 
@@ -66,7 +66,7 @@ def read_store(store):
 
 
 def readers(path):
-  """What opens a file and reads all of it."""
+  """Returns the functions that open a file and read all of it."""
   if path.suffix == '.txt':
     return [lambda: read_store(BigFileStore(path.parent, 'vw'))]
   place = path.parent if path.suffix == '.npy' else path
@@ -81,7 +81,7 @@ def readers(path):
 
 
 def damaged(whole, seed):
-  """The bytes of a file, cut or with some of them changed, or both."""
+  """Returns the bytes of a file, truncated, partly changed, or both."""
   chance = random.Random(seed)
   raw = bytearray(whole)
   if chance.random() < 0.3:
@@ -120,7 +120,7 @@ def test_damage_is_a_sentence(tmp_path, write):
       except UserError as error:
         sentences.add(str(error))
   assert all(0 < len(sentence) < 700 for sentence in sentences)
-  # One .npy is a folder with a bad item, which is told and not raised.
+  # A single .npy is a folder with one bad item, which is reported, not raised.
   assert sentences or path.suffix == '.npy'
   used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
   assert used < _MOST_KIB

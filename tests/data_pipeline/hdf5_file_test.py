@@ -1,4 +1,4 @@
-"""Tests of HDF5 files that claim what they do not hold."""
+"""Tests of HDF5 files whose headers make false claims."""
 
 import pickle
 import unicodedata
@@ -18,7 +18,7 @@ _ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
 
 @pytest.fixture
 def place(tmp_path):
-  """A folder with another file, whose values nobody is to get."""
+  """A folder with another file, whose values must not leak."""
   with h5py.File(tmp_path / 'other.h5', 'w') as file:
     file['secret'] = _ROWS
   (tmp_path / 'secret.bin').write_bytes(_ROWS.tobytes())
@@ -253,7 +253,7 @@ def test_a_matrix_without_memory_is_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize('chunks', [None, (1, 4)])
 @pytest.mark.parametrize('is_pickled', [False, True])
 def test_a_file_that_is_written_again_is_not_read(tmp_path, chunks, is_pickled):
-  """Its values lie elsewhere."""
+  """The values of the new file are at other offsets."""
   path = tmp_path / 'a.h5'
   with h5py.File(path, 'w') as file:
     for name in ('v1', 'v2'):
@@ -262,7 +262,7 @@ def test_a_file_that_is_written_again_is_not_read(tmp_path, chunks, is_pickled):
   if is_pickled:
     store = pickle.loads(pickle.dumps(store))
   elif chunks is None:
-    # An open file is no other case.
+    # The same holds for a file that is already open.
     np.testing.assert_array_equal(store.read('v1'), _ROWS)
   with h5py.File(path, 'w') as file:
     for name in ('u', 'v1', 'v2'):

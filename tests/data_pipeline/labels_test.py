@@ -1,4 +1,4 @@
-"""Label files: what is read, and what is refused in one sentence."""
+"""Label files: reading good ones, refusing bad ones in one sentence."""
 
 import gzip
 import json
@@ -56,7 +56,7 @@ def test_columns(good):
 def test_sentences_that_are_the_same_share_their_videos(good):
   columns = labels.columns_of(labels.read_labels(good), QUERIES, VIDEOS)
   closed = labels.close_over_sentences(columns, SENTENCES, OWN)
-  # White space does not count, case does.
+  # White space is ignored, case is not.
   assert [mine.tolist() for mine in closed] == [[0, 1, 2], [0, 1], [0, 1]]
   closed = labels.close_over_sentences(columns, ['a', 'b', 'c'], OWN)
   assert [c.tolist() for c in closed] == [c.tolist() for c in columns]

@@ -1,4 +1,4 @@
-"""Tests of how far a file may unpack."""
+"""Tests of the limits on unpacking files."""
 
 import os
 import pathlib
@@ -30,7 +30,7 @@ def test_small_arrays_may_be_all_zeros():
 
 def test_padded_features_of_any_size_pass():
   assert not excess([(40 * _GIB, _GIB)], _GIB)
-  # One of them is nothing but padding.
+  # One array is nothing but padding.
   assert not excess([(_GIB, _GIB // 10)] * 9 + [(200 << 20, 9_000)], _GIB)
 
 
@@ -79,7 +79,7 @@ def test_fewer_blocks_count_only_with_holes(tmp_path, monkeypatch):
   stat = pathlib.Path.stat
 
   def early(path):
-    """Before the disk has written the file."""
+    """Returns the sizes before the file is written to the disk."""
     found = stat(path)
     return types.SimpleNamespace(st_size=found.st_size, st_blocks=1)
 

@@ -22,7 +22,7 @@ def golden():
 
 
 def pairs_of(place):
-  """Returns the (k, 2) former tokens that share a place."""
+  """Returns the (k, 2) original tokens that were merged."""
   return np.array(
     [np.flatnonzero(place == i) for i in range(place.max() + 1)
      if np.sum(place == i) == 2]
@@ -78,7 +78,7 @@ def test_further_rounds(golden, video):
       break
     tokens, sizes, place = merging.merge_alike(tokens, sizes, count)
     labels = place[labels]
-    # Even ones first; those with a smaller odd one look backwards.
+    # Pairs are compared in sorted form: the odd token may come first.
     expected = np.sort(golden[f'{level}/pairs'], axis=1)
     assert sorted(pairs_of(place).tolist()) == sorted(expected.tolist())
     np.testing.assert_array_equal(labels, golden[f'{level}/labels'])
@@ -95,7 +95,7 @@ def test_whole_videos(golden, video):
   close(frames, golden['batch/frame_video_features'][video])
   sizes, groups = plan.astype(int)
   np.testing.assert_array_equal(sizes, golden['batch/merge_size'][video])
-  # The plan as a matrix: merged clips are means of their frames.
+  # As a matrix, the plan makes merged clips the means of their frames.
   weights = (groups == np.arange(32)[:, None]) * sizes
   totals = weights.sum(axis=1)
   np.testing.assert_array_equal(totals, golden['plan/sizes'][video])
@@ -110,7 +110,7 @@ def test_whole_videos(golden, video):
 
 @pytest.fixture(scope='module')
 def waves():
-  """Returns clips, sizes and the plain means of a made video."""
+  """Returns clips, sizes and the plain means of a generated video."""
   i, k = np.arange(200)[:, None], np.arange(8)[None]
   x = np.sin(0.05 * i * (k + 1) + k) + 0.5 * np.cos(0.31 * i + 2 * k)
   clips, _, plan = merging.merge_video(x.astype(np.float32), 0.8)
@@ -160,26 +160,26 @@ def test_budgets(connected, budget):
 
 
 def test_chains_connect():
-  # Neighbours are alike, the ends are not.
+  # Neighbours are similar; the ends are not.
   angles = np.arange(32) * 0.1
   chain = np.stack([np.cos(angles), np.sin(angles)], axis=1)
   assert merging.connected_pairs(chain, 0.99) == 32 * 31
   assert merging.connected_pairs(chain, 0.9951) == 0
-  # At the threshold is not above it; zero vectors are alone.
+  # A cosine at the threshold is not above it; zero vectors are not connected.
   assert merging.connected_pairs(np.eye(3)[[0, 0, 1, 1]], 1.0) == 0
   assert merging.connected_pairs(np.zeros((4, 2)), 0.5) == 0
 
 
 @pytest.mark.parametrize('value', [0.0, 1.0, 0.1, 1e-3])
 def test_ties_go_to_what_stands_first(value):
-  """A video of one frame, repeated: every score of a round is the same."""
+  """The video is one frame, repeated: all scores of a round are equal."""
   clips, frames, plan = merging.merge_video(np.full((1, 7), value), 0.8)
   assert np.ptp(clips, axis=0).max() <= 1e-7
   assert np.isfinite(frames).all()
   sizes, groups = plan
-  # 48, 28 and 20 pairs, always from the front.
+  # There are 48, 28 and 20 merged pairs, always from the front.
   assert sizes.tolist() == [8] * 12 + [4] * 2 + [2] * 6 + [1] * 12
-  # Zero vectors are not alike, so nothing is merged further.
+  # Zero vectors are not similar, so that nothing else is merged.
   assert groups.max() + 1 == (5 if value else 32)
 
 
@@ -191,7 +191,7 @@ def test_equal_clips_in_pairs_of_even_and_odd():
 
 
 def test_a_token_is_merged_once_and_by_cosine():
-  """Best is (2, 1); 0 would have chosen 1, too, and takes 3."""
+  """The best pair is (2, 1). Token 0 also prefers 1, and has to take 3."""
   tokens = np.array([[1.0, 0.2], [9.0, 0.9], [1.0, 0.1], [0.0, 1.0]])
   _, _, place = merging.merge_alike(tokens, np.ones(4), 3)
   assert place.tolist() == [0, 1, 1, 2]

@@ -102,7 +102,7 @@ def test_two_annotators_are_tried_in_turn(tmp_path):
 
 
 def test_a_file_without_spans_does_not_hide_another(tmp_path):
-  """QVHighlights' test split is published without and with its windows."""
+  """The test split of QVHighlights is published with and without windows."""
   folder = tmp_path / 'c'
   folder.mkdir()
   bare = [
@@ -159,7 +159,7 @@ def test_bad_files(tmp_path, caplog):
     (folder / name).write_text(text)
     with pytest.raises(UserError, match=message):
       _join(tmp_path, moments=str(folder / name))
-  # One that merely lies there is passed over.
+  # A bad file that is not named explicitly is skipped.
   (folder / 'a.moments.json').write_text('[1]')
   (folder / 'train.json').write_bytes(b'{"v": "caf\xe9"}')
   _join(tmp_path)
@@ -193,7 +193,7 @@ def test_moments_reach_the_corpus(content, options, tmp_path):
 
 @pytest.mark.parametrize('kind', ['activitynet', 'qvhighlights', 'charades'])
 def test_unicode_of_other_people(tmp_path, kind):
-  """Marks, separators in sentences, and ids in another normal form."""
+  """These are byte order marks, separators, and ids in another normal form."""
   folder = tmp_path / 'c'
   folder.mkdir()
   entry = {'duration': 20.5, 'timestamps': [[0.5, 3]], 'sentences': ['%s']}

@@ -1,4 +1,4 @@
-"""Tests of .npy and .npz files that claim what they do not hold."""
+"""Tests of .npy and .npz files whose headers make false claims."""
 
 import io
 import zipfile
@@ -12,7 +12,7 @@ from data_pipeline.npz import Npz, npy_claim, read_npy
 
 
 def raw_npy(shape, descr="'<f4'", order='False', values=b'', version=1):
-  """An .npy file with this text for its shape and type."""
+  """Returns an .npy file with this text as its shape and type."""
   text = f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}"
   size = len(text).to_bytes(2 if version == 1 else 4, 'little')
   return b'\x93NUMPY' + bytes([version, 0]) + size + text.encode() + values
@@ -75,7 +75,7 @@ def test_headers_that_claim_too_much(tmp_path, raw, sentence):
   with zipfile.ZipFile(tmp_path / 'a.npz', 'w') as file:
     file.writestr('a.npy', raw)
   with Npz(tmp_path / 'a.npz', 'the file') as file:
-    # The zip file knows the size, too.
+    # The zip file states the size, too.
     own = ('of content', 'by the zip file', sentence)
     assert any(part in problem(file.claim, 'a') for part in own)
 
@@ -91,14 +91,14 @@ def test_an_array_without_memory_is_not_read(tmp_path, monkeypatch):
   path = tmp_path / 'a.npy'
   with path.open('wb') as file:
     file.write(raw_npy('(10000000, 4)'))
-    # A hole: it takes no place on the disk.
+    # The values are a hole, which takes no space on the disk.
     file.truncate(file.tell() + 160_000_000)
   assert npy_claim(path).unpacked == 160_000_000
   assert '457.8 MiB of memory where 100.0 MiB are' in problem(read_npy, path)
 
 
 def npz_of(tmp_path, change=None, name='a', compression=zipfile.ZIP_STORED):
-  """An .npz of one array, its bytes changed."""
+  """Returns an .npz of one array with changed bytes."""
   buffer = io.BytesIO()
   np.save(buffer, np.ones((3, 4), np.float32))
   path = tmp_path / 'all.npz'
@@ -112,7 +112,7 @@ def npz_of(tmp_path, change=None, name='a', compression=zipfile.ZIP_STORED):
 
 
 def directory(raw):
-  """Where the entry of the directory begins."""
+  """Returns the offset of the directory entry."""
   return raw.rindex(b'PK\x01\x02')
 
 

@@ -83,7 +83,7 @@ def test_normalisation_adds_epsilon_to_the_norm():
 def test_clips_average_before_they_are_normalised():
   frames = np.array([[10.0, 0.0], [0.0, 1.0]], np.float32)
   (clip,) = pooling.clip_features(frames[[0, 1, 0]], 1)
-  # The last frame is behind the capped boundary.
+  # The last frame is beyond the capped boundary.
   norm = np.sqrt(5.0**2 + 0.5**2) + 1e-5
   np.testing.assert_array_equal(
     clip, np.array([5 / norm, 0.5 / norm]).astype(np.float32)

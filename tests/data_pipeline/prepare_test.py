@@ -76,7 +76,7 @@ def test_records_hold_what_the_release_does(
       {field: getattr(split, field) for field in numbers},
       {field: getattr(twin, field) for field in numbers},
     )
-    # Any order, and with gaps.
+    # Indices have any order, and gaps.
     videos = np.random.default_rng(0).permutation(len(split.video_ids))
     captions = np.random.default_rng(0).permutation(len(split.captions))
     assert_same(split.read_videos(videos), twin.read_videos(videos))
@@ -88,7 +88,7 @@ def test_records_hold_what_the_release_does(
 
 
 def test_reading_through_file_objects(content, options, tmp_path, assert_same):
-  # How shards on a bucket are read.
+  # Shards in a bucket are read like this.
   content.write(tmp_path)
   prepare(options, progress=False)
   split = _records(options).splits['train']
@@ -112,7 +112,7 @@ def test_a_full_disk_is_noticed_first(
 
 
 def test_two_commands_prepare_once(content, options, tmp_path, monkeypatch):
-  """The second waits for the first and finds everything done."""
+  """The second command waits for the first and has no work left."""
   content.write(tmp_path)
   waits, found = threading.Event(), []
   write = preparing._write_one
@@ -249,7 +249,7 @@ def test_finished_shards_are_kept(content, options, tmp_path, monkeypatch):
     _records(options)
   assert open_corpus(options).storage == 'release'
   times = {path: os.stat(path).st_mtime_ns for path in written}
-  # What a killed process leaves behind.
+  # A killed process leaves such files.
   partial = [dataset_dir(options) / n for n in ('.7.partial.a', '.tmp-0-a')]
   for path in partial:
     path.write_bytes(b'half')
@@ -324,7 +324,7 @@ def test_killed_preparation_loses_no_finished_shard(tmp_path, number, workers):
     for path in map(pathlib.Path, dataset_dir(options).glob('*.tfrecord-*'))
   }
   assert 3 <= len(kept) < 52
-  # The last one may lack its piece of the index.
+  # The last shard of a worker may lack its piece of the index.
   prepare(options, progress=False)
   again = [p for p, was in kept.items() if p.stat().st_mtime_ns != was]
   assert len(again) <= workers

@@ -1,4 +1,4 @@
-"""Tests of reading the official release, and of what is refused."""
+"""Tests of reading the official release, and of refusing bad ones."""
 
 import dataclasses
 
@@ -41,7 +41,7 @@ def test_both_layouts_give_the_same_arrays(
 
 
 def renamed(content, name):
-  """The content with a video of another name."""
+  """Returns the content with one video renamed."""
   for held in (content.videos, content.words):
     for key in [key for key in held if key.startswith('v_b')]:
       held[key.replace('v_b', name)] = held.pop(key)
@@ -98,7 +98,7 @@ def test_tables_that_are_not_utf8_are_named(name, content, options, tmp_path):
 
 
 def test_tables_with_marks_and_spaces_of_unicode(content, options, tmp_path):
-  """A no-break space, and the byte of one inside 'à', end no id."""
+  """A no-break space, or its byte inside 'à', does not end an id."""
   renamed(content, 'v_\u00e0\u00a0b')
   content.lines = {'train': ['v_a#enc#0 x']}
   folder = content.write(tmp_path, 'bigfile') / 'FeatureData/i3d'
@@ -377,7 +377,7 @@ def test_describe(content, options, tmp_path):
 
 
 def test_features_begin_at_aligned_addresses(content, options, tmp_path):
-  # TensorFlow copies what is not aligned: half the speed of a stream.
+  # TensorFlow copies unaligned arrays, which halves the speed of a stream.
   content.write(tmp_path)
   split = open_corpus(options).splits['train']
   arrays = [

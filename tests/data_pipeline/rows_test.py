@@ -1,4 +1,4 @@
-"""Tests of the values of rows that other people write."""
+"""Tests of the values in users' rows."""
 
 import math
 

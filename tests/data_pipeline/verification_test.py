@@ -31,7 +31,7 @@ def _touch(folder):
 
 
 def _flip(folder):
-  """Changes one value and gives the file its old time back."""
+  """Changes one value and restores the file's time."""
   path = folder / 'FeatureData/i3d/feature.hdf5'
   stat = path.stat()
   raw = bytearray(path.read_bytes())
@@ -83,7 +83,7 @@ def test_a_copy_with_another_time_is_the_same(content, options, tmp_path):
   prepare(options, progress=False)
   _touch(folder)
   assert open_corpus(options).storage == 'records'
-  # The new time is remembered, so the whole file is not read again.
+  # The new time is stored, so that the whole file is not read again.
   saved = json.loads(manifest_path(options).read_text())
   assert saved['sources']['FeatureData/i3d/feature.hdf5']['mtime_ns'] == 1
 
@@ -110,7 +110,7 @@ def test_other_options_are_noticed(
   other = dataclasses.replace(options, **now)
   with pytest.raises(DataError, match=message):
     _records(other)
-  # Prepared again, not taken for what an earlier run left.
+  # The records are prepared again instead of being taken for an earlier run's.
   prepare(other, progress=False)
   release = dataclasses.replace(other, storage='release')
   for name, value in _records(other).splits['train'].read_videos([2]).items():
@@ -123,7 +123,7 @@ def test_options_that_pooled_records_do_not_know(content, options, tmp_path):
   content.write(tmp_path)
   prepare(options, progress=False)
   assert _records(dataclasses.replace(options, merge_threshold=0.5))
-  # Records of before there were merged clips are pooled.
+  # Records from before merged clips existed are pooled.
   path = manifest_path(options)
   saved = json.loads(path.read_text())
   assert saved['options'].pop('clips') == 'pooled'

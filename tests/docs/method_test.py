@@ -27,14 +27,14 @@ CONSOLIDATED = {
 
 
 def sources():
-  """The Python files of the project."""
+  """Returns the Python files of the project."""
   folders = ('benchmarks', 'configs', 'data_pipeline', 'dreamprvr_jax', 'tests')
   for folder in folders:
     yield from sorted((ROOT / folder).rglob('*.py'))
 
 
 def citations(text):
-  """The headings that a file cites; a docstring may break a line in one."""
+  """Returns the headings that a file cites; they may span lines."""
   found = re.findall(
     r'docs/method\.md,\s+((?:"[^"]+"(?:,\s+|\s+and\s+)?)+)', text
   )
@@ -73,16 +73,16 @@ def test_sections_that_the_page_names_exist():
 
 
 def quoted():
-  """The texts between backticks in prose, without the table of numbers, which
-  has keys of the config."""
+  """Returns the texts between backticks in prose, without the table of numbers,
+  which has keys of the config."""
   text = TEXT[: TEXT.index('## Numbers by dataset')]
   prose = re.sub(r'```.*?```', '', text, flags=re.DOTALL)
   return sorted(set(re.findall(r'`([^`\n]+)`', prose)))
 
 
 def module_file(parts):
-  """The file of the longest module that a dotted name begins with, and the
-  rest of the name."""
+  """Returns the file of the longest module that a dotted name begins with, and
+  the rest of the name."""
   for count in range(len(parts), 0, -1):
     path = ROOT / 'dreamprvr_jax' / pathlib.Path(*parts[:count])
     for candidate in (path.with_suffix('.py'), path / '__init__.py'):
@@ -92,7 +92,7 @@ def module_file(parts):
 
 
 def names_of(path):
-  """The names that a module defines at its top."""
+  """Returns the names that a module defines at its top level."""
   for node in ast.parse(path.read_text('utf-8')).body:
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
       yield node.name
@@ -129,7 +129,7 @@ def test_names_that_the_page_gives_exist():
 
 
 def rows():
-  """(key, models, values by dataset) of the table of numbers."""
+  """Returns (key, models, values by dataset) of the table of numbers."""
   section = TEXT[TEXT.index('## Numbers by dataset') :]
   for line in section.splitlines():
     cells = [cell.strip() for cell in line.strip('|').split('|')]
@@ -140,7 +140,7 @@ def rows():
 
 
 def models_of(words):
-  """The models that a cell names."""
+  """Returns the models that a cell names."""
   words, _, less = words.partition(' but ')
   groups = {'all': set(MODELS), 'consolidated': CONSOLIDATED}
   found = set()

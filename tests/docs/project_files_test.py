@@ -1,4 +1,4 @@
-"""Files about the project say the same as the code."""
+"""Files about the project agree with the code."""
 
 import ast
 import pathlib

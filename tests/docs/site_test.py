@@ -1,4 +1,4 @@
-"""The documentation site: the picture of the imports, pages and links."""
+"""The documentation site: the diagram of the imports, pages and links."""
 
 import importlib.util
 import pathlib
@@ -12,7 +12,7 @@ DOCS = ROOT / 'docs'
 
 
 def script(name):
-  """A script of the docs, which is not a package."""
+  """Returns a script of the docs, which is not a package."""
   spec = importlib.util.spec_from_file_location(name, DOCS / f'{name}.py')
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -51,7 +51,7 @@ def test_every_folder_and_package_is_described():
 
 
 def pages(entries):
-  """The files of a navigation."""
+  """Returns the files of a navigation."""
   for entry in entries:
     for value in entry.values():
       if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""What travels between devices, read from the compiled programs."""
+"""The communication between devices, read from the compiled programs."""
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +25,13 @@ from tests.helpers import models
 from tests.helpers.collectives import Collective, collectives
 from tests.helpers.retrieval import Passing, features, task_of
 
-# Devices, and how many of them share the corpus.
+# Numbers of devices, and of those that share the corpus.
 MESHES = [(8, 1), (8, 2), (8, 8)]
 VIDEOS, BLOCKS, QUERIES, WIDTH = 80, 3, 16, 12
 
 
 def shapes(**arrays):
-  """Returns `jax.ShapeDtypeStruct`s; a dtype stands before the sizes."""
+  """Returns `jax.ShapeDtypeStruct`s; a dtype comes before the sizes."""
   return {
     name: jax.ShapeDtypeStruct(sizes, dtype)
     for name, (dtype, *sizes) in arrays.items()
@@ -82,8 +82,8 @@ def test_ranking_sends_only_own_scores_and_counts(devices):
   program = compile_ranking(Passing(), mesh, block=5)
   found = collectives(program.lower(*ranking_arguments()).compile())
   share = QUERIES // mesh.shape['data']
-  # Among those who share the corpus for one block of queries; at the end to
-  # everybody, for all blocks.
+  # Devices that share the corpus exchange one block of queries; at the end all
+  # devices get all blocks.
   allowed = {'all-reduce': (3, share), 'all-gather': (BLOCKS, 3, QUERIES)}
   assert found
   for one in found:
@@ -139,15 +139,15 @@ def test_encoded_videos_stay_with_those_who_score_them(devices):
       jax.ShapeDtypeStruct((), np.int32),
     ).compile()
   )
-  # Those with the same share of the corpus each encode a part of it.
+  # Devices with the same share of the corpus each encode a part of it.
   assert bool(found) == (mesh.shape['data'] > 1)
   for one in found:
     assert one.kind == 'all-gather'
     assert one.shapes[0][0] == batch // mesh.shape['corpus']
 
 
-# One device's share of the clip tokens is larger than anything that may
-# travel.
+# One device's share of the clip tokens is larger than anything that may be
+# sent.
 TRAIN_VIDEOS, CAPTIONS, CLIPS, FRAMES, TRAIN_WIDTH = 16, 32, 40, 56, 8
 
 
@@ -197,16 +197,16 @@ def check_training(compiled, state):
   found = collectives(compiled)
   assert found
   for one in found:
-    # Gradients are summed. Whatever else travels is no larger than the
-    # queries, which all devices need, or the scores.
+    # Gradients are summed. Other collectives are no larger than the queries,
+    # which all devices need, or the scores.
     if one.kind == 'all-reduce':
       assert one.size <= parameter
     else:
       assert one.size <= max(queries, scores)
 
 
-# Without registers, which take most of the compilation: the scores are the
-# same. The slow test below has them.
+# Registers take most of the compilation and do not change the scores, so this
+# test has none. The slow test below has them.
 def test_training_step_gathers_queries_not_tokens():
   state, parts = training_parts(num_registers=0)
   batch = Batch(
@@ -247,7 +247,7 @@ def test_noise_of_all_steps_is_predicted_where_the_videos_are():
 
 @pytest.mark.slow
 def test_steps_on_resident_features_gather_queries_not_tokens():
-  # So many that they are more than the queries.
+  # The features are larger than the queries.
   state, parts = training_parts(num_registers=3)
   mesh = meshes.make_mesh(8)
   data = features(50, 90, width=10, clips=CLIPS, frames=FRAMES)

@@ -145,7 +145,7 @@ def test_a_folder_is_made_as_a_whole_or_not_at_all(tmp_path):
   with pytest.raises(KeyError):
     fail()
   assert list(tmp_path.iterdir()) == []
-  # What a killed process left is no part of it.
+  # Remains of a killed process are not included.
   (tmp_path / '.corpus.partial').mkdir()
   for name in (folders.LOCK, 'half'):
     (tmp_path / '.corpus.partial' / name).touch()
@@ -167,7 +167,7 @@ def test_a_folder_is_made_as_a_whole_or_not_at_all(tmp_path):
 
 
 def test_a_lock_that_was_removed_meanwhile_holds_nothing(tmp_path, monkeypatch):
-  """A process waits for a lock file which its holder then removes."""
+  """A process waits for a lock file that its holder then removes."""
   lock = folders._lock
 
   def lock_late(file, *others):

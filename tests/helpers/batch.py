@@ -1,4 +1,4 @@
-"""Work for the workers of an engine, which import it by name."""
+"""Functions for the workers of an engine, which import them by name."""
 
 import os
 import pathlib
@@ -9,7 +9,7 @@ from dreamprvr_jax.errors import UserError
 
 
 def touch(element: tuple[str, int]) -> None:
-  """Leaves a file called after the element and the process."""
+  """Writes a file named after the element and the process."""
   folder, number = element
   time.sleep(0.2)
   name = f'{number}-{os.getpid()}-{uuid.uuid4().hex}'
@@ -21,7 +21,7 @@ def refuse(element: object) -> None:
 
 
 def blunder(element: object) -> None:
-  """Makes a mistake."""
+  """Fails with an error."""
   raise TypeError(f'a mistake at {element}')
 
 

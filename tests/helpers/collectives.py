@@ -1,4 +1,4 @@
-"""What a compiled program sends between devices."""
+"""The communication of a compiled program between devices."""
 
 import math
 import re
@@ -13,18 +13,18 @@ _KINDS = (
   'ragged-all-to-all',
   'reduce-scatter',
 )
-# A definition is "%name = shapes kind(operands)": its result's shapes stand
-# before the kind. A collective that is split in two starts once.
+# A definition is "%name = shapes kind(operands)": the shapes of its result come
+# before the kind. An asynchronous collective has one start.
 _DEFINITION = re.compile(rf'= (.*?) ({"|".join(_KINDS)})(?:-start)?\(')
-# Groups of one device: {{0},{1}}, or [2,1]<=[2].
+# Groups of one device are {{0},{1}}, or [2,1]<=[2].
 _ALONE = re.compile(r'replica_groups=(?:\{\{\d+\}|\[\d+,1\])')
-# Groups along axes of a mesh: mesh['data'=1,'corpus'=8] {'data'}.
+# Groups along axes of a mesh are mesh['data'=1,'corpus'=8] {'data'}.
 _ALONG = re.compile(r'replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}')
 _SHAPE = re.compile(r'(\w+)\[([\d,]*)\]')
 
 
 def is_alone(line):
-  """Whether each device of a collective is alone in its group."""
+  """Returns whether each device of a collective is alone in its group."""
   along = _ALONG.search(line)
   if along is None:
     return _ALONE.search(line) is not None
@@ -33,7 +33,7 @@ def is_alone(line):
 
 
 class Collective(NamedTuple):
-  """One operation that sends; its results on a device."""
+  """One collective operation, with its results on a device."""
 
   kind: str
   dtypes: tuple[str, ...]
@@ -41,13 +41,13 @@ class Collective(NamedTuple):
 
   @property
   def size(self):
-    """Numbers in the largest result; in all pieces that are exchanged."""
+    """The numbers in the largest result, or in all exchanged pieces."""
     sizes = [math.prod(shape) for shape in self.shapes]
     return sum(sizes) if self.kind == 'all-to-all' else max(sizes)
 
 
 def collectives(compiled):
-  """Returns the collectives of a compiled program, largest first, but for
+  """Returns the collectives of a compiled program, largest first, without
   those in which each device is alone."""
   found = []
   for line in compiled.as_text().splitlines():

@@ -20,8 +20,8 @@ def call(*arguments) -> int:
 def untrained(
   folder: pathlib.Path, name: str, videos: tuple[int, int, int], *others: str
 ) -> tuple[pathlib.Path, Corpus]:
-  """Returns a checkpoint of a small model `name` that was never trained, and
-  the generated corpus that it is for."""
+  """Returns a checkpoint of a small untrained model `name`, and the generated
+  corpus that it fits."""
   config = flags.parse(
     [
       'main.py',

@@ -1,4 +1,4 @@
-"""Disks that are full: a small one, and a limit on the size of files."""
+"""Simulates full disks: a small disk, and a limit on the size of files."""
 
 import contextlib
 import resource
@@ -10,8 +10,8 @@ import pytest
 
 @contextlib.contextmanager
 def small_disk(folder, size):
-  """A disk of a size such as 2m, mounted at `folder`; skips where that is not
-  allowed."""
+  """Mounts a disk of a size such as 2m at `folder`; skips the test if that is
+  not allowed."""
   folder.mkdir()
   if not shutil.which('mount') or _call(
     'mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', folder
@@ -24,7 +24,7 @@ def small_disk(folder, size):
 
 
 def fill(folder):
-  """Writes `filler` until not a byte of a small disk is left."""
+  """Writes `filler` until a small disk has no byte left."""
   with contextlib.suppress(OSError), (folder / 'filler').open('ab') as file:
     while True:
       file.write(bytes(4096))
@@ -32,13 +32,13 @@ def fill(folder):
 
 
 def enlarge(folder, size):
-  """Makes room on a small disk."""
+  """Makes a small disk larger."""
   assert not _call('mount', '-o', f'remount,size={size}', folder)
 
 
 @contextlib.contextmanager
 def short_files(size):
-  """No file of this process becomes longer than `size` bytes."""
+  """Limits files of this process to `size` bytes."""
   former = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (size, former[1]))
   try:

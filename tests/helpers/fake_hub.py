@@ -7,11 +7,11 @@ import types
 
 
 class HTTPError(Exception):
-  """What the HTTP library raises where there is no network."""
+  """The error that the HTTP library raises without a network."""
 
 
 class HfHubHTTPError(HTTPError, OSError):
-  """See huggingface_hub.errors, like the next."""
+  """See huggingface_hub.errors, also for the next classes."""
 
 
 class RepositoryNotFoundError(HfHubHTTPError):
@@ -39,13 +39,13 @@ class OfflineModeIsEnabled(ConnectionError):
 
 
 class FakeHub:
-  """The hub and the functions that we call.
+  """The hub, with the functions that we call.
 
   Attributes:
-    root: Repositories lie in it, 'user/name'.
-    public: Names of the repositories that all can see.
-    problem: Raised by every call, if set.
-    calls: How often it was asked.
+    root: The folder of the repositories, 'user/name'.
+    public: Names of the public repositories.
+    problem: The exception that every call raises, if set.
+    calls: The number of calls.
   """
 
   def __init__(self, root):

@@ -1,6 +1,6 @@
-"""In main.py's place: leaves what a training run leaves, at once.
+"""A stand-in for main.py: writes the files of a training run at once.
 
-By its seed it also fails (7), or waits to be stopped (8) unless it was
+With seed 7 it fails. With seed 8 it waits to be stopped, unless it was stopped
 before.
 """
 

@@ -1,4 +1,4 @@
-"""The models of the family as their golden files were made."""
+"""The models of the family, configured as for their golden files."""
 
 import dataclasses
 from typing import Any
@@ -9,17 +9,17 @@ from tests.helpers import models
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A model, its losses, and what needs care."""
+  """A model, its losses, and its exceptions."""
 
   file: str
   name: str
   model: Any
   objective: RetrievalObjective
-  # Terms: ours -> theirs
+  # Names of loss terms: (ours, theirs)
   terms: tuple[tuple[str, str], ...]
-  # Their gradients are zero but for rounding
+  # Tensors whose gradients are zero except for rounding
   no_gradient: tuple[str, ...]
-  # Tensors with gradients that nearly cancel -> their tolerance
+  # Tensors whose gradients nearly cancel, and their tolerances
   loose: tuple[tuple[str, float], ...] = ()
 
 
@@ -44,7 +44,7 @@ HOLMES_NO_GRADIENT = (
   'encoder.layer2.bias',
   'encoder_1.layer2.bias',
 )
-# A window so wide that the bias nearly drops out of the softmax.
+# This window is so wide that the bias nearly drops out of the softmax.
 HOLMES_LOOSE = (('e_attns.7.self.key.bias', 3e-4),)
 CASES = {
   case.file: case

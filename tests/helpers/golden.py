@@ -1,4 +1,4 @@
-"""Frozen numbers of the released programs, and how near ours are."""
+"""Frozen numbers of the released programs, and their distance from ours."""
 
 import functools
 import pathlib
@@ -20,7 +20,7 @@ def load(name):
 
 
 def part(golden, prefix):
-  """Returns the arrays under `prefix/`, without it."""
+  """Returns the arrays under `prefix/`, with that part of the name removed."""
   start = f'{prefix}/'
   return {k[len(start) :]: v for k, v in golden.items() if k.startswith(start)}
 
@@ -33,14 +33,14 @@ def distance(ours, theirs):
 
 
 def batch_of(golden):
-  """Returns the file's batch."""
+  """Returns the batch of a golden file."""
   captions, videos = (
     len(golden['batch/text_labels']),
     len(golden['batch/videos_mask']),
   )
   merged = {}
   if 'plan/merge_matrix' in golden:
-    # Rows are merged clips, columns the clips that they are made of.
+    # Rows are merged clips; columns are the original clips.
     merged = {
       'clip_sizes': golden['batch/merge_size'].astype(np.int32),
       'clip_groups': golden['plan/merge_matrix'].argmax(1).astype(np.int32),
@@ -98,7 +98,7 @@ def inference(model, variables, batch):
 
 
 def shortened(batch, videos, length):
-  """Returns the batch with some videos only, cut to a length."""
+  """Returns some videos of the batch, cut to a length."""
   return batch.replace(
     clip_features=batch.clip_features[videos],
     frame_features=batch.frame_features[videos, :length],

@@ -1,4 +1,4 @@
-"""Tiny CLIP and SigLIP models of random weights, saved in a folder."""
+"""Tiny CLIP and SigLIP models with random weights, saved in a folder."""
 
 import io
 import json
@@ -9,7 +9,7 @@ _LENGTH = 20
 
 
 def make_clip(place: pathlib.Path) -> pathlib.Path:
-  """Writes a CLIP model with its tokenizer, which knows letters."""
+  """Writes a CLIP model with its tokenizer, whose tokens are letters."""
   import torch
   import transformers
 
@@ -20,7 +20,7 @@ def make_clip(place: pathlib.Path) -> pathlib.Path:
   vocabulary = {token: i for i, token in enumerate(tokens)}
   (place / 'vocab.json').write_text(json.dumps(vocabulary))
   (place / 'merges.txt').write_text('#version: 0.2\n')
-  # Up to transformers 4 the fast one has a name of its own.
+  # Up to transformers 4 the fast tokenizer has another name.
   kind = getattr(transformers, 'CLIPTokenizerFast', transformers.CLIPTokenizer)
   made = kind.from_pretrained(place, model_max_length=_LENGTH)
   made.save_pretrained(place)

@@ -13,7 +13,7 @@ NO_DROPOUT = {'input_dropout': 0.0, 'dropout': 0.0}
 
 
 def fields(name, **given):
-  """The fields of a model, but for its dtype, with some given ones."""
+  """Returns the fields of a model without its dtype; `given` overrides them."""
   config = common.with_model(common.base_config(), name)
   found = {
     **dict(config.model),
@@ -27,12 +27,12 @@ def fields(name, **given):
 
 
 def make(name, dtype=jnp.float32, **given):
-  """A model with some given fields."""
+  """Returns a model with some given fields."""
   return MODELS[name](dtype=dtype, **fields(name, **given))
 
 
 def shared_fields(dtype=jnp.float32, **given):
-  """The fields of `RetrievalModel`, for a model of a test's own."""
+  """Returns the fields of `RetrievalModel`, for a test's own model."""
   keys = {**dict(family.model_keys('').config), **NO_DROPOUT}
   del keys['name']
   lengths = {key: common.base_config().data[key] for key in LENGTHS}
@@ -40,7 +40,7 @@ def shared_fields(dtype=jnp.float32, **given):
 
 
 def loss_fields(**given):
-  """The fields of the objective: the triplet losses and the given ones."""
+  """Returns the fields of the objective: triplet losses and given ones."""
   return {
     **dict(family.loss_keys().config),
     'clip_nce': 0,
@@ -50,12 +50,12 @@ def loss_fields(**given):
 
 
 def objective(**given):
-  """The objective of the triplet losses and the given ones."""
+  """Returns the objective with the triplet losses and the given ones."""
   return RetrievalObjective(**loss_fields(**given))
 
 
 def generator(kind, width, num_steps=50, **given):
-  """A generator with the numbers of `config.rerank`."""
+  """Returns a generator with the settings of `config.rerank`."""
   keys = rerank_keys().config
   names = ('pool_temperature', 'mask_mode', 'feature_norm', 'feature_scale')
   options = {name: keys[name] for name in names}

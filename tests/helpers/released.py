@@ -1,4 +1,4 @@
-"""A released checkpoint, the releases that it is for, and commands on them."""
+"""A released checkpoint, matching releases, and commands on them."""
 
 import pathlib
 import zlib
@@ -51,13 +51,13 @@ MODEL = models.make(
 
 
 def shapes():
-  """The model's variables, without numbers."""
+  """Returns the shapes of the model's variables."""
   batch = blank_batch(VISUAL, TEXT, num_clips=32, max_frames=128, max_words=30)
   return variable_shapes(MODEL, batch)
 
 
 def state_dict():
-  """The tensors of the checkpoint by their released names."""
+  """Returns the tensors of the checkpoint by their released names."""
   zeros = jax.tree.map(lambda s: np.zeros(s.shape, np.float32), shapes())
   return {
     name: np.random.default_rng(zlib.crc32(name.encode()))

@@ -1,4 +1,4 @@
-"""Released files as each program's own training writes them, in full."""
+"""Complete released files, as each program's own training writes them."""
 
 import argparse
 import collections
@@ -21,7 +21,7 @@ from tests.helpers.torch_archives import (
 
 VISUAL, TEXT = 24, 20
 _METRICS = [10.5, 20.25, 30.0, 40.0, 100.75]
-# What the programs' validation returns.
+# The results of the programs' validation.
 MODEL_VAL: dict[str, Any] = {
   'dreamprvr': [*_METRICS, [1.0, 2.0, 3.0, 4.0, 10.0]],
   'holmes': [*_METRICS, None],
@@ -54,7 +54,7 @@ COMMON: dict[str, Any] = {
   'device_ids': [0],
   'stop': None,
 }
-# Of the programs whose files say other things, or not all of it.
+# Settings of the programs whose files differ from the common ones.
 OWN: dict[str, dict[str, Any]] = {
   'dreamprvr': {'num_registers': 3, 'timesteps': 10},
   'hlformer': {'lorentz_dim': 27, 'attention_num': 8, 'curv_init': 1.0},
@@ -88,13 +88,14 @@ def config_of(name: str) -> dict[str, Any]:
 
 
 def easy_dict(values: dict[str, Any]) -> Call:
-  """A dict of a class of its own, which holds its items as attributes, too."""
+  """Returns an EasyDict, which also has its items as attributes."""
   name = Name('easydict', 'EasyDict')
   return Call(name, (), state=values, items=tuple(values.items()))
 
 
 def optimizer(state: dict[str, np.ndarray]) -> dict[str, Any]:
-  """What torch stores of BertAdam, its schedule an object of the program."""
+  """Returns torch's state of BertAdam; its schedule is an object of the
+  program."""
   schedule = Call(
     Name('copyreg', '_reconstructor'),
     (
@@ -122,10 +123,10 @@ def write_file(
   """Writes a file as the program `name` does.
 
   Args:
-    path: Where.
-    name: Of the model.
+    path: Path of the file.
+    name: Name of the model.
     state: {name: float32 array}.
-    **changes: Entries in place of the program's own, or beside them.
+    **changes: Entries that replace or extend the program's own.
   """
   tensors, members = state_dict(state)
   config: Any = config_of(name)
@@ -162,8 +163,8 @@ def write_file(
 
 
 def write_corpus(root: pathlib.Path, name: str) -> pathlib.Path:
-  """Writes a release of the dataset of `config_of`, in the layout that a
-  program reads: that of MSC has one file of frames, one of words."""
+  """Writes a release of the dataset in `config_of`, in the layout of a program.
+  MSC's layout has one file of frames and one of words."""
   widths = {'visual_width': VISUAL, 'text_width': TEXT}
   if name == 'diffusionret':
     widths = {'visual_width': 32, 'text_width': 32}
@@ -188,7 +189,7 @@ def write_corpus(root: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def lengthen(folder: pathlib.Path, frames: int) -> None:
-  """Makes the videos of a release shorter than `frames`."""
+  """Cuts the videos of a release to at most `frames`."""
   path = next((folder / 'FeatureData').rglob('feature.hdf5'))
   with h5py.File(path, 'r+') as file:
     for video in list(file):

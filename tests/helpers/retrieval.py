@@ -1,4 +1,4 @@
-"""A model that computes nothing, and retrieval tasks on made features."""
+"""A model that computes nothing, and retrieval tasks on generated features."""
 
 import flax.linen as nn
 import numpy as np
@@ -10,7 +10,7 @@ from dreamprvr_jax.types import VideoEncoding
 
 
 class Passing(nn.Module):
-  """Features are the tokens; the first word is the query."""
+  """Uses features as tokens and the first word as the query."""
 
   clip_weight: float = 0.7
   frame_weight: float = 0.3
@@ -32,7 +32,7 @@ def features(
   videos, queries, *, width=6, clips=3, frames=5, ties=False, seed=0
 ):
   """Returns features; with `ties`, tokens are unit vectors along the axes, so
-  that many videos score exactly alike."""
+  that many videos have exactly equal scores."""
   rng = np.random.default_rng(seed)
 
   def tokens(*shape):
@@ -52,7 +52,8 @@ def features(
 
 
 def expected_scores(data):
-  """Returns the scores of the clip branch, the frame branch, and fused."""
+  """Returns the scores of the clip branch and the frame branch, and fused
+  scores."""
   unit = lambda x: (
     x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
   )
@@ -69,7 +70,7 @@ def ranks_of(scores, right):
 
 
 def task_of(data, *, video_batch=8, query_batch=8, mesh=None):
-  """Returns the task, its features in device memory if a mesh is given."""
+  """Returns the task; its features are in device memory if a mesh is given."""
   videos, queries = len(data['clips']), len(data['words'])
 
   def batches(total, size, names, mask):
@@ -107,7 +108,7 @@ def task_of(data, *, video_batch=8, query_batch=8, mesh=None):
 
 
 def padded(array, size):
-  """Returns the rows with zeros behind them."""
+  """Returns the rows followed by zeros."""
   short = ((0, size - len(array)), *((0, 0),) * (array.ndim - 1))
   return np.pad(array, short)
 

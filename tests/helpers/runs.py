@@ -1,4 +1,4 @@
-"""Small runs of main.py, in a process of their own or in this one."""
+"""Small runs of main.py, in their own process or in this one."""
 
 import json
 import os
@@ -9,7 +9,8 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).parents[2]
-# A model and a corpus as small as the code allows: what is tested is the path.
+# A model and a corpus as small as the code allows: these tests are about files
+# and processes, not numbers.
 SMALL = (
   '--config=configs/quickstart.py',
   '--noprogress',
@@ -41,7 +42,7 @@ def environment(cache, devices=1):
   """
   return {
     **os.environ,
-    # Little is computed: code that is there sooner beats code that is fast.
+    # Little is computed: quick compilation matters more than fast code.
     'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices} '
     '--xla_backend_optimization_level=0',
     'JAX_PLATFORMS': 'cpu',
@@ -53,7 +54,7 @@ def environment(cache, devices=1):
 def start(arguments, cache, devices=1, patch=''):
   """Starts main.py with the arguments; output goes to pipes.
 
-  Code in `patch` runs before it, in the same process.
+  The code in `patch` runs first, in the same process.
   """
   program = ['main.py']
   if patch:
@@ -83,7 +84,7 @@ def call(arguments, cache, devices=1, patch=''):
 
 
 def rows(workdir, kind):
-  """Returns the logged rows of a kind; half-written lines are passed over."""
+  """Returns the logged rows of a kind; half-written lines are skipped."""
   path = pathlib.Path(workdir) / 'metrics.jsonl'
   found = []
   for line in path.read_text().splitlines() if path.exists() else ():

@@ -1,4 +1,4 @@
-"""A retriever that computes nothing, and made videos to index."""
+"""A retriever that computes nothing, and generated videos to index."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ WIDTH = 16
 
 
 class Plain(RetrievalModel):
-  """Features are the tokens; the first word is the query."""
+  """Uses features as tokens and the first word as the query."""
 
   def encode_query(self, words, word_mask, *, train=False):
     return words[:, 0]
@@ -35,7 +35,7 @@ def retriever(model=None, variables=None, digest='plain', **stored):
 
 
 def made(videos=45, queries=37, **options):
-  """Returns features whose numbers float16 holds exactly."""
+  """Returns features that float16 represents exactly."""
   data = features(videos, queries, width=WIDTH, **options)
   for name in ('clips', 'frames', 'words'):
     data[name] = data[name].astype(np.float16).astype(np.float32)
@@ -47,7 +47,7 @@ def ids_of(count):
 
 
 def videos_of(data, rows=None, *, batch=8, **more):
-  """Returns some videos of made features."""
+  """Returns some videos of generated features."""
   total = len(data['clips'])
   rows = np.arange(total) if rows is None else np.asarray(rows)
 

@@ -1,4 +1,4 @@
-"""An index that is served for real, with word features out of hashes."""
+"""A real server for an index, with word features from hashes."""
 
 import contextlib
 import threading
@@ -27,7 +27,8 @@ def words(text):
 
 
 def open_index(folder):
-  """Returns an index of made videos v0, v1 and so on, written if need be."""
+  """Returns an index of generated videos v0, v1 and so on; writes it if it is
+  missing."""
   place = folder / 'index'
   if not place.exists():
     writer.create(place, retriever(), videos_of(made(VIDEOS, 3)))
@@ -73,5 +74,5 @@ def served(index, words=words, *, local=True, ready=True, **options):
     for ending in stop:
       ending()
     thread.join(60)
-  # What it could not start for is told there; nothing else may end it.
+  # The reason for a failed start is reported there; nothing else may stop it.
   assert found.get('error') is found['service'].failure

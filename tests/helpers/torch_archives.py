@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Name:
-  """A class or function that the file mentions."""
+  """A class or function that the file names."""
 
   module: str
   name: str
@@ -19,7 +19,7 @@ class Name:
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-  """A call, then what is done to its result."""
+  """A call, and the operations on its result."""
 
   name: Name
   args: tuple = ()
@@ -30,7 +30,7 @@ class Call:
 
 @dataclasses.dataclass(frozen=True)
 class Pid:
-  """A reference to something outside of the pickle."""
+  """A reference to an object outside the pickle."""
 
   value: Any
 
@@ -62,7 +62,7 @@ def opcodes(value: Any) -> bytes:
     case str():
       text = value.encode()
       return b'X' + struct.pack('<I', len(text)) + text
-  return pickle.dumps(value, 2)[2:-1]  # Numbers, None: without their frame.
+  return pickle.dumps(value, 2)[2:-1]  # Numbers and None without their frame.
 
 
 def storage(key, kind='Float', numel=6, module='torch'):
@@ -102,7 +102,7 @@ def write_checkpoint(path, state, config, **rest):
   """Writes a checkpoint as the released program saves it.
 
   Args:
-    path: Where.
+    path: Path of the file.
     state: {name: float32 array}.
     config: Plain values.
     **rest: Further entries of the dict.

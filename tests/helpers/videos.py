@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-# Ending -> codec that its container usually holds.
+# Ending of a file -> usual codec of its container.
 CODECS = {
   '.mp4': 'libx264',
   '.avi': 'mpeg4',
@@ -44,18 +44,18 @@ def make_video(
   """Writes a video.
 
   Args:
-    path: Its ending says what kind.
-    pictures: How many.
-    rate: Of them a second.
+    path: Path of the file; its ending chooses the container.
+    pictures: Number of pictures.
+    rate: Pictures per second.
     size: (height, width).
-    codec: Of the pictures; '': the usual one of the container.
-    pixels: Their format.
-    times: Of the pictures, in 1 / rate seconds; what is below 0 is hidden by
-      the edit list of an MP4 file.
-    sound: From and to which second there is some.
-    key_frames: One in so many pictures.
+    codec: Codec of the pictures; '': the usual one of the container.
+    pixels: Pixel format of the pictures.
+    times: Times of the pictures, in 1 / rate seconds. The edit list of an MP4
+      file hides those below 0.
+    sound: First and last second of the sound.
+    key_frames: Pictures per key frame.
     pixel: Width of a pixel over its height.
-    options: Of the container.
+    options: Options of the container.
   """
   import av
 
@@ -97,7 +97,7 @@ def _sound(begin: float, end: float, rate: int) -> Iterator[Any]:
 
 
 def make_audio(path: pathlib.Path, seconds: float = 1.0) -> pathlib.Path:
-  """Writes a file that has sound and no pictures."""
+  """Writes a file with sound and without pictures."""
   import av
 
   with av.open(str(path), 'w') as container:
@@ -113,19 +113,19 @@ def turn(
   path: pathlib.Path,
   matrix: tuple[int, int, int, int] = (0, 1, -1, 0),
 ) -> pathlib.Path:
-  """Marks an MP4 file as one to be shown turned or mirrored.
+  """Marks an MP4 file to be shown turned or mirrored.
 
   Args:
     path: The file.
-    matrix: What is at (x, y) goes to (a x + c y, b x + d y) of (a, b, c, d); a
-      quarter turn clockwise if not given.
+    matrix: The numbers (a, b, c, d), which move (x, y) to
+      (a x + c y, b x + d y); by default a quarter turn clockwise.
   """
   raw = bytearray(path.read_bytes())
   unit, whole = 1 << 16, 1 << 30
   a, b, c, d = (x * unit for x in matrix)
   old = np.array([unit, 0, 0, 0, unit, 0, 0, 0, whole], '>i4').tobytes()
   new = np.array([a, b, 0, c, d, 0, 0, 0, whole], '>i4').tobytes()
-  # The movie's own matrix comes first; the track's is the one that counts.
+  # The movie's own matrix comes first; players use the track's.
   place = raw.index(old, raw.index(b'tkhd'))
   raw[place : place + len(old)] = new
   path.write_bytes(raw)
@@ -133,7 +133,7 @@ def turn(
 
 
 def extract_or_die(job):
-  """Ends the process where a file is called so, as a broken decoder may."""
+  """Ends the process at a file of a certain name, as a broken decoder may."""
   from dreamprvr_jax.archive.extraction import jobs
 
   if 'deadly' in job.name:
@@ -142,22 +142,22 @@ def extract_or_die(job):
 
 
 class Odd(Exception):
-  """An error that another process cannot be given."""
+  """An error that cannot be sent to another process."""
 
   def __init__(self, *, what: str):
     super().__init__(what)
 
 
 def fail(job):
-  """Makes a mistake at any file."""
+  """Fails at every file."""
   raise TypeError(f'a mistake at {job.name}')
 
 
 def fail_oddly(job):
-  """Makes one whose error cannot be pickled."""
+  """Fails with an error that cannot be pickled."""
   raise Odd(what=f'a mistake at {job.name}')
 
 
 def end():
-  """Ends a process before it can do anything."""
+  """Ends a worker process at once."""
   os._exit(1)

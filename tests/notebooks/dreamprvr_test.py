@@ -1,4 +1,4 @@
-"""The notebook from top to bottom, in a process of its own, at a tiny size."""
+"""Runs the whole notebook at a tiny size, in its own process."""
 
 import copy
 import json
@@ -27,14 +27,14 @@ def notebook():
 
 
 def text_of(cell):
-  """What a cell printed."""
+  """Returns the printed text of a cell."""
   return ''.join(
     output.text for output in cell.outputs if output.output_type == 'stream'
   )
 
 
 def find(client, part):
-  """The one code cell whose source has a part."""
+  """Returns the only code cell whose source contains `part`."""
   cells = [c for c in client.nb.cells if c.cell_type == 'code']
   (cell,) = [cell for cell in cells if part in cell.source]
   return cell
@@ -60,7 +60,8 @@ def executed(tmp_path_factory):
   folder = tmp_path_factory.mktemp('notebook')
   work = folder / 'runs' / 'notebook' / 'small'
   write_kernel_spec(folder / 'kernels' / 'python3')
-  # Sockets in a folder of a short name: ports may be taken by others.
+  # Ports may be taken by others, so sockets are used; their paths must be
+  # short.
   sockets = tempfile.mkdtemp()
   config = Config()
   config.KernelManager.transport = 'ipc'
@@ -78,7 +79,7 @@ def executed(tmp_path_factory):
     'IPYTHONDIR': str(folder / 'ipython'),
   }
   with pytest.MonkeyPatch.context() as patch:
-    # This Python, whatever kernels the user has.
+    # The kernel is this Python, whatever kernels the user has.
     patch.setenv('JUPYTER_PATH', str(folder))
     with client.setup_kernel(env=environment):
       stopped = run_all(client, work)
@@ -146,7 +147,7 @@ def test_the_curves_follow_the_run(executed):
   for cell in (stopped, find(client, 'with redrawn')):
     (shown,) = [o for o in cell.outputs if o.output_type == 'display_data']
     assert 'image/png' in shown.data
-  # Each run: at least one while compiling, one at the end.
+  # Each run updates its picture at least once while compiling, and at the end.
   assert client.updates >= 4
 
 

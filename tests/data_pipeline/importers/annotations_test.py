@@ -69,7 +69,7 @@ def write(path, rows):
 
 
 def same(found, expected):
-  """Equal, with nan for nan."""
+  """Returns whether both are equal; NaN equals NaN."""
   return repr(found) == repr(expected)
 
 
@@ -80,7 +80,7 @@ def test_own_queries(tmp_path, ending):
   assert first == Annotated(
     'a', 'A dog runs.', ('v', 'w'), (1.0, 2.5), 9.0, 'val'
   )
-  # An own file's name says nothing about its split.
+  # The name of a user's file does not determine its split.
   assert same(second, Annotated('7', 'It stops.', ('w',)))
 
 
@@ -225,7 +225,7 @@ def test_ids_of_files():
   assert id_of_file('a/b/My Dog #1.tar.mp4') == 'My_Dog_1.tar'
   assert id_of_file('plain') == 'plain'
   assert not id_problem('v_-x.y_60.0')
-  # In composed form, and without the bytes of a name that are no text.
+  # Ids are composed, and bytes that are not text are replaced.
   assert id_of_file('x/cafe\u0301.mp4') == 'caf\u00e9'
   assert id_of_file('caf\udce9 1.mp4') == 'caf__1'
   for name in ('', '.', '..', 'a b', 'a#b', 'a/b', 'a\tb', '\u200b', 'a\0'):
@@ -244,7 +244,7 @@ _FILES = {
 
 
 def content(name, sentence):
-  """A file of one sentence, which stands in it as it is."""
+  """Returns a file with one sentence, unescaped."""
   rows = _FILES[name]
   text = rows if isinstance(rows, str) else '\n'.join(map(json.dumps, rows))
   return text.replace('%s', sentence)
@@ -254,7 +254,7 @@ def content(name, sentence):
 @pytest.mark.parametrize('name', _FILES)
 @pytest.mark.parametrize('mark', ['', '\ufeff'])
 def test_marks_and_separators_of_unicode(tmp_path, name, mark, ending):
-  """Byte order marks are no text, and U+2028 and U+0085 end no row."""
+  """Byte order marks are not text, and U+2028 and U+0085 do not end a row."""
   odd = 'a\u2028man\u0085and\x0ca dog'
   if name != 'charades_sta_train.txt':
     odd = odd.replace('\x0c', '\u2029')  # JSON has no raw control characters

@@ -263,7 +263,7 @@ def test_many_that_unpack_too_far_together(tmp_path, monkeypatch):
   arrays = {f'bad{i}': zeros for i in range(9)}
   np.savez_compressed(tmp_path / 'all.npz', v=_ARRAYS['v'], **arrays)
   assert sorted(Features(tmp_path / 'all.npz').problems) == sorted(arrays)
-  # No one of them is too large.
+  # A single array is not too large.
   np.savez_compressed(tmp_path / 'all.npz', v=_ARRAYS['v'], bad0=zeros)
   assert not Features(tmp_path / 'all.npz').problems
 
@@ -294,7 +294,7 @@ def test_links_and_values_that_are_not_there(tmp_path):
 
 def test_what_is_no_file(tmp_path):
   place = write(tmp_path, 'folder', _ARRAYS)
-  # Opening one would wait for ever.
+  # Opening one would block for ever.
   os.mkfifo(place / 'pipe.npy')
   os.mkfifo(tmp_path / 'pipe.npz')
   os.mkfifo(tmp_path / 'pipe.h5')

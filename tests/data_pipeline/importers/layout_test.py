@@ -42,7 +42,7 @@ def videos():
 
 
 def files(folder):
-  """The content of all files by path; hidden ones, too."""
+  """Returns the content of all files by path, including hidden ones."""
   return {
     str(path.relative_to(folder)): path.read_bytes()
     for path in folder.rglob('*')
@@ -52,7 +52,7 @@ def files(folder):
 
 @pytest.fixture
 def folder(tmp_path):
-  """A collection, written whole."""
+  """The folder of a complete collection."""
   folder = tmp_path / 'mine'
   path = folder / 'FeatureData/imported/feature.hdf5'
   assert write_features(path, iter(videos().items())) == 4
@@ -78,7 +78,7 @@ def test_the_data_room_reads_it(folder):
   assert train.captions == ['A dog runs.', 'A cat.', 'A dog runs.']
   assert val.captions == ['Ein Hündchen.']
   nan = np.nan
-  # The same sentence of the same video means the same time.
+  # The same sentence of the same video has the same time span.
   np.testing.assert_array_equal(train.moments, [[1, 2.5], [nan, nan], [1, 2.5]])
   np.testing.assert_array_equal(train.durations, [9, 7])
   np.testing.assert_array_equal(val.moments, [[0, 3]])
@@ -90,7 +90,7 @@ def test_the_data_room_reads_it(folder):
     assert sorted(file) == list('uvwx')
     for name, matrix in videos().items():
       assert file[name].dtype == np.float32
-      # At an offset of the file, so that reading needs no lock.
+      # The values have a byte offset, so that reading needs no lock.
       assert file[name].id.get_offset() is not None
       np.testing.assert_array_equal(file[name][()], matrix)
 
@@ -178,7 +178,7 @@ def unsaid(count):
 
 
 def splits_of(annotated):
-  """The split of each first right video; one each."""
+  """Returns the split of each first right video, which must be unique."""
   found = collections.defaultdict(set)
   for item in assign_splits(annotated):
     found[item.videos[0]].add(item.split)
@@ -208,7 +208,7 @@ def test_said_splits_stay():
   late = Annotated('late', 'x', ('s3',))
   found = splits_of([*said, *unsaid(1), late])
   assert all(found[f's{i}'] == 'val' for i in range(9))
-  # Not by `==` of whole sentences: times that are not known are NaN.
+  # Whole sentences cannot be compared by `==`: unknown times are NaN.
   assert [(a.query_id, a.videos, a.split) for a in assign_splits(said)] == [
     (a.query_id, a.videos, 'val') for a in said
   ]

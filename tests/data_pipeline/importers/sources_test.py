@@ -22,7 +22,7 @@ def write_rows(path, rows):
 
 @pytest.fixture
 def place(tmp_path):
-  """Three sources that belong together."""
+  """Three matching sources."""
   write_rows(tmp_path / 'rows.jsonl', _ROWS)
   (tmp_path / 'videos').mkdir()
   for name, rows in (('v', 3), ('w', 4), ('x', 5)):
@@ -53,7 +53,7 @@ def test_counts(place):
   assert not report.problems
   assert report.notes == ['videos that no annotation names: 1']
   facts = dict(report.facts)
-  assert facts['  videos'] == '2'  # of the annotations, which come last
+  assert facts['  videos'] == '2'  # in the annotations, which come last
   assert facts['  sentences'] == '3'
   assert facts['  of several videos'] == '1'
   assert facts['  frames'] == '3 to 5, mean 4.0'
@@ -105,7 +105,7 @@ def test_everything_that_is_wrong_is_named(place):
   assert 'has int64' in problems["query 'a'"]
   assert 'words.npz' in problems["query 'b'"]
   assert 'features of queries that no annotation names: 1' in report.notes
-  # Without values what they hold is not known.
+  # Without reading values, problems in them are not found.
   assert len(opened(place).report(values=False).problems) == 8
 
 

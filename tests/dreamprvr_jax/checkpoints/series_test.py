@@ -1,4 +1,4 @@
-"""A run's checkpoints: what comes back, and after which faults."""
+"""A run's checkpoints, and restoring them after faults."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ LATEST = pathlib.Path('checkpoints/latest')
 
 
 def make_state(step, rows=500):
-  """A state whose values depend on the step; 40 kB, not compressible."""
+  """Returns a state whose values depend on the step; 40 kB, incompressible."""
   bits = np.random.default_rng(step).standard_normal((rows, 20))
   return meshes.replicate(
     {'params': {'kernel': bits.astype(np.float32)}, 'step': jnp.int32(step)},
@@ -132,7 +132,7 @@ def test_newest_state_comes_back_and_two_are_kept(workdir):
 )
 def test_damaged_newest_state_is_passed_over(workdir, caplog, damage, problem):
   damage(workdir / LATEST / '2')
-  # That of an earlier time stays.
+  # An earlier damaged state of this step stays.
   former = workdir / 'checkpoints/damaged/2/former.txt'
   former.parent.mkdir(parents=True)
   former.write_text('mine')
@@ -142,7 +142,7 @@ def test_damaged_newest_state_is_passed_over(workdir, caplog, damage, problem):
   assert f'step 2 in {workdir / LATEST} is damaged' in record.message
   assert problem in record.message
   assert 'going back to step 1' in record.message
-  # The step can be saved again, and what was damaged is there for a look.
+  # The step can be saved again, and the damaged state is kept for inspection.
   assert former.read_text() == 'mine'
   aside = workdir / 'checkpoints/damaged'
   assert [p.name[:2] for p in sorted(aside.iterdir())] == ['2', '2-']
@@ -224,7 +224,7 @@ def test_damaged_best_weights_are_refused_and_written_again(workdir):
 
 
 def test_killed_while_saving(workdir):
-  # As far as a save can come without being one: all is written but the name.
+  # The save is killed at the last moment: only the final name is missing.
   code = f"""
 import os, signal, jax.numpy as jnp
 from dreamprvr_jax.checkpoints import RunCheckpoints, series
@@ -245,8 +245,8 @@ saved.close()
 
 
 def assert_refused(saved, workdir, sentence):
-  """Saving step 3 fails with one error; those before it stay."""
-  # Written in the background: the save itself may not know yet.
+  """Checks that saving step 3 fails with one error and earlier steps stay."""
+  # The state is written in the background, so the error may come later.
   with pytest.raises(CheckpointError) as e:  # noqa: PT012
     saved.save_latest(3, make_state(3, rows=20_000), {'step': 3})
     saved.wait()
@@ -264,7 +264,7 @@ def test_full_disk_loses_nothing(written, tmp_path, caplog):
     (disk / 'filler').write_bytes(bytes(1 << 20))
     saved = RunCheckpoints(workdir)
     assert_refused(saved, workdir, 'No space left on device')
-    # Now even the smallest file has no room.
+    # Now there is no space even for the smallest file.
     saved = RunCheckpoints(workdir)
     disks.fill(disk)
     with pytest.raises(OSError, match=str(workdir)):
@@ -307,7 +307,7 @@ def test_best_weights_that_cannot_be_written_keep_the_former(workdir):
       saved.save_latest(3, make_state(3), {'step': 3})
   assert f'written to {workdir / "checkpoints/best"} (' in str(e.value)
   saved.close()
-  # No state names weights that are not there.
+  # No state refers to missing weights.
   assert_restores(workdir, 2)
   load_weights(workdir, make_state(0)['params'])
 

@@ -1,4 +1,4 @@
-"""Weights in a folder of their own, and JSON files: whole or as before."""
+"""Weights in their own folder, and JSON files: complete or unchanged."""
 
 import os
 
@@ -55,7 +55,7 @@ def test_damaged_weights_are_named(tmp_path):
   with pytest.raises(CheckpointError) as e:
     load_weights(tmp_path, weights(0))
   assert f'{tmp_path} is damaged (weights/' in str(e.value)
-  # Of another program, without a seal: orbax itself finds that.
+  # Weights of another program have no seal: orbax itself finds the damage.
   (tmp_path / 'seal.json').unlink()
   with pytest.raises(CheckpointError, match=str(tmp_path / 'weights')):
     load_weights(tmp_path, weights(0))
@@ -103,7 +103,7 @@ def test_somebody_elses_config_stays(tmp_path, content):
     save_weights(tmp_path, weights(1), {'seed': 1})
   assert path.read_text() == content
   assert list(tmp_path.iterdir()) == [path]
-  # That of a run, or of weights of an earlier version, is replaced.
+  # The config of a run, or of weights of an earlier version, is replaced.
   path.write_text('{"config": {}}')
   save_weights(tmp_path, weights(1), {'seed': 1})
   save_weights(tmp_path, weights(2), {'seed': 2})

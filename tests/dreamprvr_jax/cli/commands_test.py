@@ -1,4 +1,4 @@
-"""Prepare, inspect, labels, help, and command lines that are refused."""
+"""Prepare, inspect, labels, help, and bad command lines."""
 
 import json
 import pathlib

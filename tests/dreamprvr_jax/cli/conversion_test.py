@@ -33,7 +33,7 @@ def place(tmp_path_factory):
 
 
 def expected_scores(folder):
-  """The scores, straight from the model on one video at a time."""
+  """Returns the scores of the bare model on one video at a time."""
   options = DataOptions(
     root=str(folder / 'hdf5'), collection='activitynet', storage='release'
   )
@@ -125,7 +125,7 @@ def test_export_and_three_lines(place):
   )
   sizes = sum(leaf.size for leaf in jax.tree.leaves(variables))
   assert sum(t.size for t in tensors.values()) == sizes
-  # The names and numbers that the authors' program loads.
+  # These are the names and numbers that the authors' program loads.
   theirs = load_file(place / 'exported/official.safetensors')
   assert theirs.keys() == state_dict().keys()
   for name, value in state_dict().items():

@@ -1,4 +1,4 @@
-"""Which encoder made features, as its file says."""
+"""Identifies the encoder of features by its file."""
 
 import json
 import types
@@ -25,7 +25,7 @@ def test_identity(tmp_path, mark):
   text = mark + json.dumps(IDENTITY)
   (tmp_path / 'encoder.json').write_text(text, encoding='utf-8')
   assert identity_of(corpus(tmp_path)) == IDENTITY
-  # An archive without captions has no words.
+  # An archive without captions has no word features.
   assert identity_of(corpus(tmp_path, text_width=0)) == IDENTITY
   assert identity_of(corpus(tmp_path, visual_width=9)) is None
 

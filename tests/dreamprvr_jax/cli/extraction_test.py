@@ -1,4 +1,4 @@
-"""From one's own video files to a search, by the command line."""
+"""From the user's video files to a search, by the command line."""
 
 import json
 import os
@@ -123,7 +123,7 @@ def test_a_sentence(made, capsys, tmp_path):
   assert call(*flags, '--query=a red clip 3', f'--out={page}') == 0
   one = json.loads(page.read_text())['queries'][0]
   assert one['hits'][0]['duration'] > 0
-  # The caption of the split is the same words.
+  # The caption in the split has the same words.
   for name, content in (
     ('q.txt', 'a red clip 3\n\n  number 1  \n'),
     (
@@ -232,7 +232,7 @@ def test_nothing_but_broken_files(workers, capsys, tmp_path):
 
 
 def test_names_that_are_no_text(tmp_path):
-  # A program of its own: its output takes UTF-8 only.
+  # The command is a separate process, whose output must be UTF-8.
   videos = tmp_path / os.fsdecode(b'in\xff')
   videos.mkdir()
   make_video(tmp_path / 'a.mp4').rename(videos / os.fsdecode(b'caf\xe9.mp4'))

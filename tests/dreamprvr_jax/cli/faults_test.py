@@ -1,4 +1,4 @@
-"""What must not cost a run anything: signals, damage, a full disk."""
+"""Runs survive signals, damage and full disks."""
 
 import shutil
 import signal
@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers import disks, runs
 
-# Sends SIGTERM to the process itself where a function is called the n-th time.
+# Sends SIGTERM to its own process at the n-th call of a function.
 PATCH = """
 import os, signal, time
 def stop_at(owner, name, call, pauses=(0,)):
@@ -28,7 +28,8 @@ stop_at(Evaluator, 'run', {})
 STAGES = {
   'evaluation': EVALUATION.format(2),
   'final evaluation': EVALUATION.format(4),
-  # On the thread that writes; the second signal comes while the run waits.
+  # The first signal comes in the writing thread, the second while the run
+  # waits.
   'save': """
 from dreamprvr_jax.checkpoints import series
 stop_at(series, 'write_seal', 3, pauses=(1, 1))
@@ -58,7 +59,7 @@ def train(folder, workdir, patch=''):
 
 
 def assert_continues(shared, workdir):
-  """The same command ends as a run that was never disturbed."""
+  """Checks that the same command ends like an undisturbed run."""
   code, _, err = train(shared, workdir)
   assert code == 0, err
   assert runs.losses(workdir) == runs.losses(shared / 'whole')
@@ -89,7 +90,8 @@ def test_sigterm_ends_in_order(shared, stage):
 
 def test_sigterm_in_the_preparation_keeps_what_is_done(tmp_path):
   prepare = [*runs.SMALL, '--mode=prepare', f'--config.data.root={tmp_path}']
-  # Half of the generated corpus, then one of its shards are there.
+  # The command is stopped with half of the generated corpus, then with one
+  # shard.
   for module, name, call in (
     ('simulated', '_write_bigfile', 1),
     ('prepare', '_write_one', 2),
@@ -139,7 +141,8 @@ def test_damaged_best_weights_are_named(shared):
 @pytest.mark.slow
 def test_full_disk_costs_only_the_steps_since_the_last_state(shared, tmp_path):
   whole = shared / 'whole/checkpoints'
-  # Two states and the best weights have room, a third state has not.
+  # The disk has space for two states and the best weights, not for a third
+  # state.
   states = size(whole / 'latest')
   room = (1.25 * states + size(whole / 'best')) / 2**20
   with disks.small_disk(tmp_path / 'disk', f'{room * 1024:.0f}k') as disk:

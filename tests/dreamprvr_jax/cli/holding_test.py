@@ -1,4 +1,4 @@
-"""A folder that one command writes is refused to every other one."""
+"""While one command writes to a folder, every other one is refused."""
 
 import os
 import pathlib
@@ -28,7 +28,7 @@ def place(tmp_path_factory):
 
 
 def content(folder):
-  """What is in a folder, with the times of the last change."""
+  """Returns the contents of a folder, with the times of the last changes."""
   return {
     path: path.stat().st_mtime_ns
     for path in pathlib.Path(folder).rglob('*')
@@ -128,7 +128,7 @@ def test_a_failed_command_leaves_no_folder(tmp_path, capsys):
 
 
 def test_two_trainings_share_the_generated_corpus(tmp_path, monkeypatch):
-  """The second waits until the first has written it."""
+  """The second training waits until the first has written the corpus."""
   config = flags.parse(
     [
       'main.py',
@@ -163,7 +163,7 @@ def test_two_trainings_share_the_generated_corpus(tmp_path, monkeypatch):
 
 
 def test_a_run_of_several_processes_is_refused_as_one(tmp_path):
-  """The others end with the sentence of process 0, which has the lock."""
+  """All processes end with the error of process 0, which takes the lock."""
   with socket.socket() as free:
     free.bind(('localhost', 0))
     port = free.getsockname()[1]
@@ -190,8 +190,8 @@ def test_a_run_of_several_processes_is_refused_as_one(tmp_path):
 
 @pytest.mark.slow
 def test_the_same_training_twice(tmp_path):
-  """The first one goes on as if there had been no second; what a killed one
-  held is taken over."""
+  """The second training does not disturb the first; the lock of a killed
+  training is taken over."""
   arguments = [
     *runs.SMALL,
     f'--config.data.root={tmp_path}/data',

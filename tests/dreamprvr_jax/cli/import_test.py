@@ -1,4 +1,4 @@
-"""--mode=import of a released file of each model, and what it gives back."""
+"""--mode=import of a released file of each model, and its results."""
 
 import json
 
@@ -42,11 +42,11 @@ def test_a_file_of_each_model(name, tmp_path):
   state = released(name)
   path = tmp_path / 'best.ckpt'
   if name == 'ms_sl':
-    # It has other names for the same.
+    # This file has other names for the same entries.
     tensors, members = state_dict(state)
     write(path, {'model': tensors, 'model_cfg': CONFIG}, members)
   elif name == 'diffusionret':
-    # The state dict itself, without a config.
+    # This file is the state dict itself, without a config.
     tensors, members = state_dict(state)
     write(path, tensors, members)
   else:

@@ -24,7 +24,7 @@ VISUAL, TEXT = 12, 10
 
 @pytest.fixture(scope='module')
 def release(tmp_path_factory):
-  """A generated release: what the import of its parts must come to."""
+  """A generated release, which the import of its parts must reproduce."""
   root = tmp_path_factory.mktemp('release')
   simulated.write_corpus(
     root,
@@ -41,7 +41,7 @@ def release(tmp_path_factory):
 
 @pytest.fixture
 def parts(tmp_path, release):
-  """The same as people have it: files of videos, an .npz, rows."""
+  """The same data in common forms: files of videos, an .npz, rows."""
   (tmp_path / 'videos').mkdir()
   with h5py.File(release / 'FeatureData/i3d/feature.hdf5') as file:
     for name in file:

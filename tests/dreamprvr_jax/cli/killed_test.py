@@ -1,4 +1,4 @@
-"""A training that is killed at any moment ends as if it had not been."""
+"""A training that is killed at any moment continues to the same result."""
 
 import random
 import signal
@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers import runs
 
-# Kills the process where a function is called the n-th time.
+# Kills the process at the n-th call of a function.
 PATCH = """
 import os, signal
 def kill_at(owner, name, call, before=lambda *_: None):
@@ -20,8 +20,9 @@ def kill_at(owner, name, call, before=lambda *_: None):
     return function(*args, **kwargs)
   setattr(owner, name, patched)
 """
-# Where, and how often a run of 3 epochs of 3 steps comes there at least. The
-# first step is logged before the third update is issued.
+# Moment -> code that kills there, and the numbers of the calls that a run of 3
+# epochs of 3 steps surely makes. The first step is logged before the third
+# update is issued.
 PLACES = {
   'in an epoch': (
     'from dreamprvr_jax.train.feeders import BatchFeeder\n'
@@ -41,7 +42,7 @@ PLACES = {
     "kill_at(MetricLog, 'write', {}, half)",
     range(2, 13),
   ),
-  # On the thread that writes, all but the seal.
+  # The writing thread has written everything except the seal.
   'while a checkpoint is written': (
     'from dreamprvr_jax.checkpoints import series\n'
     "kill_at(series, 'write_seal', {})",
@@ -57,7 +58,8 @@ PLACES = {
 
 
 def moments(seed, count):
-  """So many different moments, of all kinds alike, drawn by the seed."""
+  """Returns `count` different moments, equally many of each kind, drawn by the
+  seed."""
   draw = random.Random(seed)
   each = count // len(PLACES)
   return [
@@ -86,7 +88,7 @@ def train(folder, workdir, patch=''):
 
 
 def rows(workdir, kind):
-  """The rows of the log, without what was measured with a clock."""
+  """Returns the rows of the log, without measured times."""
   return [
     {name: value for name, value in row.items() if 'seconds' not in name}
     for row in runs.rows(workdir, kind)

@@ -29,7 +29,7 @@ def write(path, queries):
 
 @pytest.fixture
 def some(tmp_path):
-  """Labels of two of the three queries."""
+  """A file with labels of two of the three queries."""
   labels = {'a#enc#0': ('One.', 'c'), 'b#enc#1': ('Two.',)}
   return write(tmp_path / 'some.jsonl', labels)
 
@@ -69,7 +69,7 @@ def test_queries_without_label(tmp_path, some):
     LabelSets(some, SPLIT)
   found = LabelSets(some, SPLIT, labelled_only=True).metrics(SCORES)
   assert found['single']['queries'] == 2
-  # Only the sentences of queries that are evaluated.
+  # Only the sentences of evaluated queries count.
   assert found['closed']['positives'] == 3
   assert found['single']['MeanR'] == 3
   path = write(tmp_path / 'x', {'z#enc#0': ('Z.',)})

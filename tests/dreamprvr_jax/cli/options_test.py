@@ -1,4 +1,4 @@
-"""The tables of commands and flags, and all that is derived from them."""
+"""The tables of commands and flags, and everything derived from them."""
 
 import dataclasses
 import importlib
@@ -16,11 +16,11 @@ from dreamprvr_jax.cli.options import OPTIONS, options_of
 from dreamprvr_jax.errors import UserError
 from tests.helpers import runs
 
-# Fields of a command's dataclass that are no flags of the same meaning.
+# Fields of a command's dataclass that are not flags of the same meaning.
 _EXTRA = {'config', 'overrides'}
 # Flags that the dispatcher itself reads.
 _COMMON = {'config', 'progress', 'coordinator', 'num_processes', 'process_id'}
-# Runs the command line where JAX cannot be imported.
+# Runs the command line in a process that cannot import JAX.
 _WITHOUT_JAX = """
 import sys
 class Missing:

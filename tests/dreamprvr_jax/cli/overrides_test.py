@@ -1,4 +1,4 @@
-"""Keys of a config beside a checkpoint: applied or refused, never ignored."""
+"""Config keys given with a checkpoint are applied or refused, never ignored."""
 
 import json
 
@@ -68,13 +68,13 @@ def test_evaluate_applies_what_the_weights_allow(place):
   )
   np.testing.assert_allclose(half, (clip + frame) / 2, atol=1e-6)
   assert np.abs(clip - frame).max() > 0.01
-  # The checkpoint is as it was.
+  # The checkpoint is unchanged.
   stored = checkpoints.read_config(place / 'ours')
   assert stored['config']['model']['clip_weight'] == 0.5
 
 
 def test_a_config_beside_a_checkpoint_is_not_its_model(place):
-  """Its model is DreamPRVR, with other sizes and weights."""
+  """The config's model is DreamPRVR, with other sizes and weights."""
   np.testing.assert_array_equal(
     scores(place), scores(place, '--config=configs/charades.py')
   )

@@ -27,7 +27,7 @@ def test_every_flag_with_a_path_in_its_sign_is_one():
 
 
 def test_every_text_key_is_a_path_or_is_none():
-  """A key that is new has to be put into one of the two lists."""
+  """A new key must be added to one of the two lists."""
   keys = {}
 
   def walk(config, prefix=''):
@@ -38,7 +38,7 @@ def test_every_text_key_is_a_path_or_is_none():
         keys[prefix + key] = value
 
   walk(base_config())
-  # Folders and files, and nothing else, are '' or 'data' if nothing is said.
+  # Only folders and files have the default '' or 'data'.
   others = {'data.text_feature', 'data.eval_split', 'rerank.correction'}
   empty = {key for key, value in keys.items() if value in ('', 'data')}
   assert empty - others == set(paths.KEYS)
@@ -51,7 +51,7 @@ def parsed(*arguments, command='import'):
 @pytest.mark.parametrize('form', ['--{}={}', '-{}={}', '--{} {}'])
 @pytest.mark.parametrize('name', paths.FLAGS)
 def test_flags(name, form, home):
-  """Before they are parsed: some name a file that is read at once."""
+  """`~` is replaced before parsing, which already reads some of the files."""
   found = paths.in_arguments(form.format(name, '~/a/b').split())
   assert ' '.join(found).replace(' ', '=') == form.replace(' ', '=').format(
     name, f'{home}/a/b'

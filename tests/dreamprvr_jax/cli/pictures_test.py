@@ -1,4 +1,4 @@
-"""Tests of what pictures are made of."""
+"""Tests of the values that pictures show."""
 
 import types
 

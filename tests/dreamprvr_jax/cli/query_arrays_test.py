@@ -1,4 +1,4 @@
-"""Reading word features of queries from files of other people."""
+"""Reading word features of queries from users' files."""
 
 import unicodedata
 import zipfile

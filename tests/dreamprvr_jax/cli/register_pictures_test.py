@@ -1,4 +1,4 @@
-"""What the pictures of registers are given, against the model's own words."""
+"""The inputs of the register pictures, against the model's own output."""
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ def variables(split):
 
 @pytest.fixture
 def given(monkeypatch):
-  """A list that receives what would be drawn."""
+  """A list that receives the inputs of the pictures."""
   found = []
   for name in ('plot_attention', 'plot_paths'):
     monkeypatch.setattr(
@@ -85,8 +85,8 @@ def test_attention_of_the_right_videos(split, variables, given):
     assert shown.frames.shape == (2, frames)
     assert shown.clips.shape == (2, 4)
     np.testing.assert_allclose(shown.registers.sum(axis=1), 1, rtol=1e-5)
-    # No attention is spent on frames that are not there: with even attention
-    # the registers would get this share.
+    # Padded frames get no attention: with uniform attention the registers would
+    # get this share.
     even = 2 / (frames + 2)
     assert 0.3 * even < shown.frames.mean() < 3 * even
 

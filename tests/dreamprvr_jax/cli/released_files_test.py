@@ -38,7 +38,7 @@ def stored(path):
 
 
 def planned(path, *arguments):
-  """The config that an import of the file would store."""
+  """Returns the config that an import of the file would store."""
   return flags.parse(
     [
       'main.py',
@@ -56,7 +56,7 @@ def path(tmp_path):
 
 
 def scores_of(path, *arguments):
-  """The scores of an import on the release beside it, and their file."""
+  """Returns the scores of an import on the release beside it, and the file."""
   target = path.parent / 'scores.npz'
   code = main.main(
     [
@@ -78,8 +78,8 @@ def scores_of(path, *arguments):
 
 
 def expected(path, clip, frame):
-  """The scores, straight from the model on the val split as one batch that is
-  padded to its longest video."""
+  """Returns the scores of the bare model on the val split as one batch, padded
+  to its longest video."""
   model, variables = dreamprvr_jax.load(path.parent / 'ours')
   data = stored(path)['config']['data']
   options = {
@@ -149,7 +149,7 @@ def test_sizes_are_the_files_beside_a_config(name, path):
   config = planned(path, '--config=configs/tvr.py')
   assert config.model.name == name
   assert config.model.width == 32
-  # The command names the data, the file what was trained.
+  # The command determines the data, the file the model.
   assert config.data.collection == 'tvr'
   if name not in ('ms_sl', 'diffusionret'):
     assert config.model.clip_weight == 0.6

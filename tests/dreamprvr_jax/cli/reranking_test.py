@@ -1,4 +1,4 @@
-"""Re-ranking from the command line, on a retriever that was never trained."""
+"""Re-ranking from the command line, on an untrained retriever."""
 
 import csv
 import json
@@ -48,7 +48,7 @@ def test_what_a_training_leaves(reranker, capsys):
   rows = runs.rows(reranker, 'eval')
   assert [row['epoch'] for row in rows] == [1, 2]
   assert all(row['split'] == 'held out of train' for row in rows)
-  # Nothing of it is done again.
+  # The second command repeats none of the work.
   code = call(
     '--mode=rerank-train',
     f'--checkpoint={reranker.parent}/checkpoint',
@@ -178,7 +178,8 @@ def test_rows_of_a_table():
     ('best order of the lists', 2),
   ]
   assert rows[0]['metrics']['SumR']['mean'] == 120
-  # Each against its own retriever: the retrievers' spread is no part of it.
+  # Each one is compared with its own retriever, so that the spread of the
+  # retrievers does not count.
   assert rows[1]['gain']['mean'] == 4
   assert rows[1]['gain']['std'] == pytest.approx(np.sqrt(8))
   text = rerank_table.markdown(rows)

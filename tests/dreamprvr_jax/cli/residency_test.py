@@ -1,4 +1,4 @@
-"""Which pipeline a run takes, by memory and platform."""
+"""The choice of a run's pipeline, by memory and platform."""
 
 import importlib
 import logging
@@ -17,7 +17,7 @@ GIB = 2**30
 
 
 def split(name, gib):
-  """A split whose features take so many GiB in float32."""
+  """Returns a split whose features take `gib` GiB in float32."""
   width = 1024
   rows = int(gib * GIB) // (4 * width)
   return types.SimpleNamespace(
@@ -36,7 +36,7 @@ TRAIN, VAL = split('train', 6), split('val', 2)
 
 @pytest.fixture
 def settle(monkeypatch, caplog):
-  """Returns (pipeline, log) with so many GiB free on a platform."""
+  """Returns (pipeline, log) for the GiB that are free on a platform."""
 
   def settle(*splits, platform='gpu', device=100.0, host=100.0, **data):
     config = importlib.import_module('configs.tvr').get_config()

@@ -190,7 +190,7 @@ def test_append_and_remove(trained, capsys):
   assert call(*flags, '--append') == 0
   assert '0 of the split test' in capsys.readouterr().out
   names = place.parent / 'names.txt'
-  # As some editors write it.
+  # Some editors write files like this.
   names.write_text('\ufeff' + '\r\n'.join(split.video_ids[:2]) + '\r\n')
   assert call(*flags, f'--remove=@{names}') == 0
   assert call(*flags, f'--remove={split.video_ids[5]}') == 0

@@ -1,4 +1,4 @@
-"""Serving from the command line: a process that starts, answers and ends."""
+"""Serving from the command line: a process starts, answers and ends."""
 
 import json
 import re
@@ -48,7 +48,7 @@ def start(index):
   started = []
 
   def make(*flags):
-    """Returns a server and the line that says where it is."""
+    """Returns a server and the line with its address."""
     command = ['--mode=serve', f'--index={index}', *flags]
     server = runs.start(command, index.parent / 'programs')
     started.append(server)
@@ -100,7 +100,7 @@ def test_a_server_answers_until_sigterm(start, capsys, index):
   taken = url.rpartition(':')[2]
   assert call('--mode=serve', f'--index={index}', f'--port={taken}') == 2
   assert f'--port={taken} cannot be listened on' in capsys.readouterr().err
-  # What is being answered is answered.
+  # Requests in progress are still answered.
   found = []
   asking = threading.Thread(
     target=lambda: found.append(fetched(f'{url}/api/search', {'query': 'x'}))
@@ -142,7 +142,7 @@ def test_the_page_in_a_browser(start, tmp_path):
   assert 'The best 9 of 9 videos' in page
   assert page.count('<article') == page.count('<path') == 9
   assert page.count('class="moment"') >= 9
-  # What was asked for is text, never HTML.
+  # The query is shown as text, never as HTML.
   assert '<title>a dog &lt;b&gt;' in page
 
 

@@ -1,6 +1,6 @@
-"""Tables and sweeps: what is run, kept, continued, written and refused.
+"""Tables and sweeps: runs that are made, kept, continued and refused.
 
-Most runs are of a stand-in for main.py, which trains nothing.
+Most runs use a stand-in for main.py, which trains nothing.
 """
 
 import csv
@@ -69,14 +69,14 @@ def test_table(tmp_path, call):
 
 def test_finished_runs_are_not_run_again(tmp_path, call, monkeypatch):
   assert call('--mode=table', '--methods=ms_sl')[0] == 0
-  # Nothing could be started any more.
+  # From here on no run could be started.
   monkeypatch.setattr(series, 'PROGRAM', ('/none',))
   (tmp_path / 't/table.md').unlink()
   code, out, err = call('--mode=table', '--methods=ms_sl')
   assert code == 0, err
   assert 'finished before' in out
   assert (tmp_path / 't/table.md').exists()
-  # Another split asks for another report.
+  # Another split needs another report.
   code, _, _ = call(
     '--mode=table', '--methods=ms_sl', '--config.data.eval_split=val'
   )
@@ -192,8 +192,7 @@ def test_several_processes_are_refused(monkeypatch, capsys):
 
 
 def test_stopped_table_saves_and_continues(tmp_path, call):
-  """The command itself asks for no device, which its runs want for
-  themselves."""
+  """The command itself uses no device, since its runs need all of it."""
   patch = (
     f"import jax\njax.config.update('jax_platforms', 'none')\n"
     'from dreamprvr_jax.cli import series\n'

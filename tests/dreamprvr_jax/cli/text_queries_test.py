@@ -1,4 +1,4 @@
-"""Sentences become words in one way, and what has none is refused."""
+"""Sentences become words in one way; a text without words is refused."""
 
 import unicodedata
 
@@ -11,7 +11,7 @@ from dreamprvr_jax.errors import UserError
 
 
 class Meaning:
-  """An encoder that knows signs, too."""
+  """An encoder that also reads signs."""
 
   name, semantic = 'meaning', True
 

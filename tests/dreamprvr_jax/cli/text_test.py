@@ -1,5 +1,5 @@
-"""Text of other people, through the command line: marks, normal forms, halves
-of characters, and the home folder."""
+"""Users' text through the command line: byte order marks, normal forms,
+surrogates and the home folder."""
 
 import json
 
@@ -42,7 +42,7 @@ def row(query, text='a dog', video='b', split='train'):
 def test_import_joins_normal_forms(tmp_path, capsys):
   rows = [row(DECOMPOSED, video=COMPOSED), row('q', 'a\u2028cat\u0085here')]
   flags = sources(tmp_path, rows)
-  # Another form in the annotations than in the features of queries, too.
+  # Annotations and features of queries also have different normal forms.
   path = tmp_path / 'rows.jsonl'
   content = '\n'.join(json.dumps(r, ensure_ascii=False) for r in rows)
   path.write_bytes(
@@ -164,7 +164,7 @@ def test_extraction_joins_normal_forms(videos, capsys):
   )
   assert f'{COMPOSED}#enc#0 a red one\n' in lines
   assert 'b#enc#0 a blue one\n' in lines
-  # A collection of before, whose ids were not composed, goes on.
+  # An older collection, whose ids are not composed, can be continued.
   _decompose(folder)
   make_video(videos / 'in/c.mp4', pictures=6)
   assert extract(videos, CAPTIONS) == 0

@@ -217,7 +217,7 @@ def test_loss_that_is_not_finite_is_named_and_the_last_state_kept(shared):
 
 
 def assert_same_course(ours, theirs):
-  """Compares the losses of the steps that the first run has logged."""
+  """Compares the losses of the steps that the first run logged."""
   ours, theirs = runs.losses(ours), runs.losses(theirs)
   assert max(ours) == max(theirs) == STEPS
   np.testing.assert_allclose(

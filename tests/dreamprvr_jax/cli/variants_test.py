@@ -1,4 +1,4 @@
-"""What --methods and --sweep mean."""
+"""The meaning of --methods and --sweep."""
 
 import pytest
 

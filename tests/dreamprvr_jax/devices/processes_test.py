@@ -1,4 +1,4 @@
-"""Whether and how a process joins others: what environments say."""
+"""Whether and how a process joins others, by its environment."""
 
 import os
 import socket
@@ -37,16 +37,16 @@ HOSTS = {'TPU_WORKER_HOSTNAMES': 't0,t1', 'TPU_WORKER_ID': '1'}
   'environ',
   [
     {},
-    # A batch script: tasks of the job, but no step.
+    # A batch script has the tasks of the job, but no step.
     {'SLURM_JOB_ID': '77', 'SLURM_NTASKS': '4', 'SLURM_PROCID': '0'},
-    # A shell in an allocation of four tasks: a step of one.
+    # A shell in an allocation of four tasks is a step of one.
     {**STEP, 'SLURM_STEP_NUM_TASKS': '1', 'SLURM_PROCID': '0'},
-    # An editor's terminal on a node of a job.
+    # This is an editor's terminal on a node of a job.
     {'SLURM_JOB_ID': '77', 'SLURM_STEP_NODELIST': 'gpu07'},
     {'OMPI_COMM_WORLD_SIZE': '1', 'OMPI_COMM_WORLD_RANK': '0'},
     {'TPU_WORKER_HOSTNAMES': 'localhost', 'TPU_WORKER_ID': '0'},
     {'TPU_SKIP_MDS_QUERY': '1', 'TPU_ML_PLATFORM': 'JAX'},
-    # A notebook of Colab with a TPU.
+    # This is a Colab notebook with a TPU.
     {'COLAB_RELEASE_TAG': 'release', 'TPU_ML_PLATFORM': 'JAX'},
     {**HOSTS, 'JAX_PLATFORMS': 'cpu'},
   ],
@@ -62,7 +62,7 @@ def test_a_step_of_slurm():
   host, _, port = str(launch.coordinator).partition(':')
   assert host == 'gpu07'
   assert 61440 <= int(port) < 65536
-  # All processes of the step agree, another step takes another port.
+  # All processes of a step agree; another step takes another port.
   other = find_launch({**STEP, 'SLURM_PROCID': '0', 'SLURM_LOCALID': '0'})
   assert other is not None
   assert other.coordinator == launch.coordinator
@@ -90,12 +90,12 @@ def test_first_node_of_a_list(nodes, first):
 @pytest.mark.parametrize(
   ('change', 'gpus'),
   [
-    # One process a node drives all its GPUs.
+    # One process per node drives all its GPUs.
     ({'SLURM_STEP_TASKS_PER_NODE': '1(x4)'}, None),
-    # All see the four of the node, or their numbers are not known.
+    # All processes see the node's four GPUs, or the GPU numbers are unknown.
     ({'CUDA_VISIBLE_DEVICES': '0,1,2,3'}, (2, 3)),
     ({}, (1,)),
-    # Each sees its own.
+    # Each process sees its own GPUs.
     ({'CUDA_VISIBLE_DEVICES': '1'}, None),
     ({'CUDA_VISIBLE_DEVICES': '0,1', 'SLURM_GPUS_PER_TASK': '2'}, None),
   ],
@@ -107,7 +107,7 @@ def test_processes_of_a_node_share_its_gpus(change, gpus):
 
 
 def test_mpirun():
-  # Its own processes run in a step of SLURM, with one task a node.
+  # mpirun's own processes run in a step of SLURM, with one task per node.
   launch = find_launch({**STEP, 'SLURM_STEP_NUM_TASKS': '2', **MPIRUN})
   assert launch is not None
   assert (launch.source, launch.count, launch.process) == ('Open MPI', 4, 2)

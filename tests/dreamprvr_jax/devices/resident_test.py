@@ -1,4 +1,4 @@
-"""Batches gathered on devices against those that the host makes."""
+"""Batches gathered on devices, against batches from the host."""
 
 import re
 
@@ -15,13 +15,13 @@ from dreamprvr_jax.devices import meshes, resident
 from dreamprvr_jax.types import Batch
 
 VIDEOS, WORDS, VISUAL, TEXT = 21, 5, 6, 4
-# Clips and frames of a video, by how clips are made
+# Clips and frames of a video, by the kind of clips.
 LENGTHS = {'pooled': (3, 7), 'merged': (32, 128)}
 BATCH, MULTIPLE, SEED = 8, 8, 3
 
 
 class Arrays:
-  """Items that are kept as they are."""
+  """Items that are returned unchanged."""
 
   def __init__(self, videos, captions, plans):
     self._videos, self._captions, self._plans = videos, captions, plans
@@ -38,7 +38,7 @@ class Arrays:
 
 @pytest.fixture(scope='module', params=LENGTHS)
 def split(request):
-  """Odd lengths; the captions of a video are scattered over the file."""
+  """A split with odd lengths and with a video's captions in scattered lines."""
   rng = np.random.default_rng(0)
   num_clips, max_frames = LENGTHS[request.param]
   options = DataOptions(
@@ -118,7 +118,7 @@ def test_batches_are_those_of_the_host(split, devices):
   for number in range(4 * plan.steps_per_epoch):
     theirs = iterators.train_batch(split, split.source, plan, number)
     ours = program(held, np.int32(number), plan.slots_of(number))
-    # What only merged clips have is None elsewhere.
+    # Fields of merged clips are None otherwise.
     assert set(theirs) == {
       name
       for name in ours.__dataclass_fields__
@@ -138,7 +138,7 @@ def test_features_do_not_travel(split):
     gather(mesh).lower(placed(split, mesh), np.int32(0), 40).compile().as_text()
   )
   assert 'gather' in text
-  # An older JAX shares out the work on the few indices.
+  # An older JAX distributes the work on the few indices.
   travels = re.findall(r'= (.*?) (?:all-\w+|collective-permute)\(', text)
   assert not any('f32' in what for what in travels), travels
   # A device gathers its own row of the batch, not all of them.

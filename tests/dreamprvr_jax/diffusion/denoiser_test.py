@@ -18,7 +18,7 @@ CONDITION = RNG.normal(size=(2, 5, WIDTH)).astype(np.float32)
 
 
 class Whole(RegisterEstimator):
-  """The estimator from the condition on."""
+  """The estimator, applied to a condition."""
 
   def whole(self, x, condition):
     return self(x, self.step_terms(), self.condition_terms(condition))
@@ -121,7 +121,7 @@ def test_the_released_time_table_is_random_and_fixed():
 def test_sinusoidal_time_has_no_constants():
   model, variables = make(time_embedding='sinusoidal')
   assert set(variables) == {'params'}
-  # The same as the released way with that table in its place.
+  # This equals the released form with that table.
   table = {'time_table': sinusoid_table(T, WIDTH)}
   np.testing.assert_allclose(
     model.apply(variables, X, CONDITION, method='whole'),

@@ -39,7 +39,7 @@ def test_the_true_noise_predicts_the_start():
   np.testing.assert_allclose(
     back[:9], np.broadcast_to(start, (9, 2, 3, 4)), atol=1e-5
   )
-  # The last step multiplies rounding by 204.
+  # The last step multiplies rounding errors by 204.
   np.testing.assert_allclose(back[9], start, atol=1e-3)
 
 

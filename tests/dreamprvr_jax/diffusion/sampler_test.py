@@ -44,7 +44,7 @@ def run(
 
 
 def cumulative():
-  """Returns alpha_bar and beta, from their formula."""
+  """Returns alpha_bar and beta by their formulas."""
   f = np.cos((np.arange(T + 1) / T + 0.008) / 1.008 * np.pi / 2) ** 2
   beta = np.minimum(1 - f[1:] / f[:-1], 0.999)
   return np.cumprod(1 - beta), beta
@@ -97,8 +97,8 @@ def test_the_result_is_within_the_clip():
 
 @pytest.mark.parametrize('method', ['ddpm', 'ddim'])
 def test_gradients_flow_through_every_step(method):
-  # Each step's input reaches the result, none is cut off. The clip is out of
-  # the way: at the clip the gradient is zero, rightly.
+  # Each step's input reaches the result. The clip is too wide to matter: at the
+  # clip the gradient is rightly zero.
   def total(step_inputs):
     return sample(
       SCHEDULE,
@@ -114,7 +114,7 @@ def test_gradients_flow_through_every_step(method):
   gradient = jax.jit(jax.grad(total))(at)
   assert np.isfinite(gradient).all()
   assert (np.abs(gradient) > 0).all()
-  # And it is the slope: one step's entry moved by hand.
+  # The gradient equals the slope from moving one step's entry by hand.
   moved = jax.jit(total)
   slope = (moved(at.at[2, 1].add(0.01)) - moved(at.at[2, 1].add(-0.01))) / 0.02
   np.testing.assert_allclose(gradient[2, 1], slope, rtol=3e-2)
@@ -143,7 +143,7 @@ def test_states_end_with_the_sample():
 
 
 def ddim(eta, prediction):
-  """DDIM in double precision (Song et al. 2021, eq. 12 and 16)."""
+  """Runs DDIM in double precision (Song et al. 2021, eq. 12 and 16)."""
   abar, _ = cumulative()
   x = START
   for t in reversed(range(T)):

@@ -24,7 +24,7 @@ def test_the_clip_acts_on_the_last_step_only():
   schedule = cosine_schedule(10)
   assert schedule.beta[9] == 0.999
   assert (schedule.beta[:9] < 0.8).all()
-  # Without it, alpha_bar is the ratio f(t + 1) / f(0).
+  # Without the limit, alpha_bar is the ratio f(t + 1) / f(0).
   f = [math.cos((k / 10 + 0.008) / 1.008 * math.pi / 2) ** 2 for k in range(10)]
   np.testing.assert_allclose(
     schedule.alpha_bar[:9], np.asarray(f[1:]) / f[0], rtol=1e-12
@@ -35,7 +35,7 @@ def test_posterior_coefficients():
   schedule = cosine_schedule(10)
   assert schedule.posterior_start[0] == pytest.approx(1.0)
   assert schedule.posterior_current[0] == 0.0
-  # Worked from alpha_bar: alpha_4 = abar_4 / abar_3 and so on.
+  # Computed from alpha_bar: alpha_4 = abar_4 / abar_3 and so on.
   before, after = schedule.alpha_bar[3], schedule.alpha_bar[4]
   beta = 1 - after / before
   np.testing.assert_allclose(

@@ -29,7 +29,7 @@ def test_every_video_has_one_row(devices):
     assert layout.block <= largest
     assert layout.rows % layout.block == 0
     assert layout.rows >= layout.batches * batch // share
-    # A batch is held even if there is no room, and a block of its rows.
+    # At least a batch is held, and a block of its rows, even without memory.
     assert layout.rows <= max(rows, layout.block + batch // share)
     items = [layout.items(part, mesh) for part in range(layout.parts)]
     for part, held in enumerate(items):

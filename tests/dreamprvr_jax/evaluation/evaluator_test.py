@@ -26,9 +26,9 @@ from tests.helpers.retrieval import (
 )
 
 VIDEOS, QUERIES = 45, 37
-# Devices, and how many of them share the corpus.
+# Numbers of devices, and of those that share the corpus.
 MESHES = [(1, 1), (8, 1), (8, 2), (8, 8)]
-# Three videos at a time; all in one call, or all in as many as there can be.
+# Three videos at a time, in one call or in as many calls as possible.
 AT_ONCE = Pace(products=200, work=float('inf'), encode_at_once=True)
 STEP_BY_STEP = Pace(products=200, work=0, encode_at_once=False)
 
@@ -40,7 +40,7 @@ def data():
 
 @pytest.fixture
 def little_memory(monkeypatch):
-  """Leaves memory for a third of each device's videos."""
+  """Limits the memory to a third of each device's videos."""
   num_bytes = 4 * (3 + 5) * 6 + 5
 
   def free(mesh):
@@ -187,7 +187,7 @@ def test_text_to_text(data, devices):
 
 @pytest.mark.parametrize('calls', range(5))
 def test_asked_to_stop(data, calls):
-  """Asked before each call: the queries take five, then come the videos."""
+  """The evaluator asks before each call: five for queries, then for videos."""
   evaluator = Evaluator(
     Passing(), meshes.make_mesh(1), task_of(data), pace=STEP_BY_STEP
   )

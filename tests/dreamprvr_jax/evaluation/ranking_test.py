@@ -23,7 +23,7 @@ QUERIES, CLIPS, FRAMES, WIDTH, BLOCK = 64, 32, 128, 64, 50
 
 
 def temporary_bytes(videos, dtype):
-  """Returns what a ranking takes besides its arguments."""
+  """Returns the memory that a ranking takes besides its arguments."""
   shape = jax.ShapeDtypeStruct
   arguments = (
     {},
@@ -44,15 +44,15 @@ def temporary_bytes(videos, dtype):
   return compiled.memory_analysis().temp_size_in_bytes
 
 
-# The second holds the bits of bfloat16.
+# uint16 holds the bits of bfloat16.
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.uint16])
 def test_memory_is_that_of_blocks(dtype):
   small, large = (temporary_bytes(v, dtype) for v in (1000, 100_000))
   scores = 3 * 4 * QUERIES
-  # Of what grows with the corpus there are only the scores of one block of
-  # queries, a hundredth of the tokens.
+  # Only the scores of one block of queries grow with the corpus; they are a
+  # hundredth of the tokens.
   assert large - small < 1.02 * scores * 99_000
-  # Products and tokens are those of one block of videos.
+  # Products and tokens belong to one block of videos.
   product = 4 * QUERIES * BLOCK * (CLIPS + FRAMES)
   tokens = 4 * BLOCK * (CLIPS + FRAMES) * WIDTH
   assert small - scores * 1000 < 4 * (product + tokens)
@@ -66,7 +66,7 @@ def test_a_hundred_thousand_videos(devices, parts, monkeypatch):
   data = features(videos, 700, width=8, clips=2, frames=3, ties=True)
   mesh = meshes.make_mesh(*devices)
   num_bytes = 4 * 5 * 8 + 3
-  # Half of it is for the corpus.
+  # The corpus gets half of the free memory.
   free = 2.1 * num_bytes * videos / parts / mesh.shape['corpus']
   monkeypatch.setattr(encoder, 'free_memory', lambda mesh: free)
   evaluator = Evaluator(

@@ -1,4 +1,4 @@
-"""Archives that declare more than they hold, and damage of every kind."""
+"""Archives that declare more than they hold, and damaged archives."""
 
 import argparse
 import collections
@@ -34,7 +34,7 @@ def path(tmp_path):
 
 
 def change_directory(path, name, *, size=None, stored=None, flags=None):
-  """Changes what the zip's directory says of a member."""
+  """Changes the entry of a member in the zip's directory."""
   content = bytearray(path.read_bytes())
   start = content.index(b'PK\x01\x02')
   while content[start + 46 : start + 46 + len(name)] != name.encode():
@@ -99,9 +99,9 @@ def test_a_pickle_without_measure(path, monkeypatch):
 @pytest.mark.parametrize(
   'code',
   [
-    b'\x8d' + struct.pack('<Q', 2**62),  # A text,
-    b'\x8e' + struct.pack('<Q', 2**62),  # bytes,
-    b'\x8b' + struct.pack('<i', 2**31 - 1),  # a number that are not there.
+    b'\x8d' + struct.pack('<Q', 2**62),  # The string,
+    b'\x8e' + struct.pack('<Q', 2**62),  # the bytes,
+    b'\x8b' + struct.pack('<i', 2**31 - 1),  # and the number are missing.
     b'\x82\x01',  # An object of the extension registry.
     b'N\x94h\x05',
     b'0',
@@ -116,7 +116,7 @@ def test_pickles_that_cannot_be_read(path, code):
 
 
 def test_bytes_of_one_text_are_made_once(path):
-  """Else a small file could ask for any amount of memory."""
+  """Otherwise a small file could take any amount of memory."""
   text = b'X' + struct.pack('<I', 9) + b'some text' + b'q\x01'
   first = opcodes(Name('_codecs', 'encode'))
   encoded = first + text + opcodes('latin1') + b'\x86R'
@@ -157,7 +157,7 @@ def test_moderate_nesting_is_read(path):
 
 
 def test_parts_that_share_their_parts_take_no_time(path):
-  """Twice the tuple before, sixty times: 2**60 when written out."""
+  """Each of sixty tuples has the previous one twice: 2**60 parts in full."""
   code = b')\x94' + b'2\x86\x94' * 60
   found = read_archive(write(path, b'}' + code + opcodes(1) + b's'))
   ((key, value),) = found.items()
@@ -241,7 +241,7 @@ def test_every_protocol_of_pickle(path, protocol):
 
 @pytest.mark.parametrize('seed', range(4))
 def test_damaged_bytes_end_in_one_sentence(path, seed):
-  """Whatever is changed in the pickle or the zip: a value or a sentence."""
+  """Any change in the pickle or the zip gives a value or a sentence."""
   rng = random.Random(seed)
   pickles = [pickle.dumps(MIXED, protocol) for protocol in range(6)]
   weights = opcodes({'w': WHOLE, 'k': Call(Name('a', 'B'), (1,), {'x': 1})})
@@ -271,7 +271,7 @@ def test_damaged_bytes_end_in_one_sentence(path, seed):
 
 
 def sentence_of(path, lenient):
-  """What reading a file says if it fails; another error is a failure."""
+  """Returns the message if reading a file fails; another error is a failure."""
   try:
     read_archive(path, lenient=lenient)
   except ArchiveError as error:

@@ -1,4 +1,4 @@
-"""Released state dicts of every model, ours and theirs."""
+"""Released state dicts of every model, from and to our weights."""
 
 import jax
 import numpy as np
@@ -23,7 +23,7 @@ FILES = {
   'ms_sl': 'ms_sl_tiny',
   'msc': 'msc_tiny',
 }
-# DiffusionRet takes the features of CLIP as they are.
+# DiffusionRet does not project the features of CLIP.
 WIDTHS = {'diffusionret': (32, 32)}
 OPTIONS = {
   'diffusionret': {'num_positions': 77, 'max_frames': 64},
@@ -34,18 +34,18 @@ every_model = pytest.mark.parametrize('name', FILES)
 
 
 def released(name):
-  """A state dict of the released program, by its own names."""
+  """Returns a state dict of the released program, by its own names."""
   if name == 'diffusionret':
     return made_state()
   state = files.part(files.load(FILES[name]), 'params')
   if name == 'holmes_multi':
-    # The file has only what it adds.
+    # The file has only the additional tensors.
     state = {**released('holmes'), **state}
   return state
 
 
 def made_state():
-  """As DiffusionRet's second stage leaves it; values of no meaning."""
+  """Returns the tensors of DiffusionRet's second stage, with made-up values."""
   file = files.part(files.load('diffusionret_tiny'), 'params')
   shapes = {
     'clip.visual.proj': (8, 32),
@@ -128,7 +128,7 @@ def test_sizes_and_numbers_of_the_file(name):
   model = found['model']
   assert (model['name'], model['width']) == (name, 32)
   built = models.make(name, **{k: v for k, v in model.items() if k != 'name'})
-  # Each place that says a model's released widths says the same.
+  # All definitions of a model's released widths agree.
   ours = common.with_model(common.base_config(), name).model
   for key in ('block_widths', 'lorentz_widths'):
     if key in model:

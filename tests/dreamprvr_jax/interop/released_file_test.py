@@ -1,4 +1,4 @@
-"""What a released file may hold beside its weights, and around their names."""
+"""Released files: contents beside the weights, and variants of their names."""
 
 import argparse
 import json
@@ -182,7 +182,7 @@ LEAVES = (
 
 
 def anything(rng, depth=0):
-  """A random nested value that a file might hold."""
+  """Returns a random nested value that a file might hold."""
   kind = rng.randrange(5) if depth < 4 else 0
   count = rng.randrange(4) if kind else 0
   several = [anything(rng, depth + 1) for _ in range(count)]
@@ -216,7 +216,7 @@ def test_anything_beside_the_weights_never_stops(seed, path):
       changes['config'] = {
         **config,
         **{key: anything(rng) for key in config if key not in SIZES},
-        # Of a size: whatever is no whole number.
+        # Sizes that are not whole numbers.
         'hidden_size': rng.choice([None, 'a', [32], 1.5, True]),
         'num_registers': None,
         'timesteps': {},

@@ -74,7 +74,7 @@ def test_a_list_that_holds_itself(path):
 
 
 def test_state_dict_of_a_module(path):
-  """Names with a prefix, and the attribute that torch hangs on the dict."""
+  """Names have a prefix, and torch adds an attribute to the dict."""
   items = (('module.weight', tensor(storage(0), (2, 3), (3, 1))),)
   state = {'_metadata': Call(Name('collections', 'OrderedDict'))}
   value = Call(Name('collections', 'OrderedDict'), (), state, items)
@@ -170,7 +170,7 @@ def test_lazy_conjugate(path):
   place = storage(0, 'ComplexFloat', 1)
   value = tensor(place, (1,), (1,), 0, {'conj': True})
   assert read_archive(write(path, value, members)) == [1 - 2j]
-  # Once for all views of the storage.
+  # It is conjugated once for all views of the storage.
   again = tensor(place, (1, 1), (1, 1), 0, {'conj': True})
   assert np.shares_memory(*read_archive(write(path, [value, again], members)))
 
@@ -262,7 +262,7 @@ def test_no_module_is_imported(path):
 
 
 def test_bytes_of_a_length_stay_opaque(path):
-  """Calling it would ask for a petabyte of zeros."""
+  """A call of `bytes` would allocate a petabyte of zeros."""
   value = Call(Name('builtins', 'bytes'), (2**50,))
   assert isinstance(read_archive(write(path, value)), Opaque)
 

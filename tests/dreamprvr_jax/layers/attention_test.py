@@ -31,7 +31,7 @@ def make_attention(dropout=0.0):
 
 
 def reference(params, queries, keys, mask=None, table=None):
-  """Returns the attention of one video, head by head."""
+  """Returns the attention of one video, computed head by head."""
   params = jax.tree.map(np.asarray, params['params'])
   out = []
   for head in range(HEADS):
@@ -157,8 +157,8 @@ def test_single_query_has_the_parameters_of_attention():
 
 
 def test_dropout_removes_or_doubles_a_whole_key_with_its_bias():
-  # A single key has weight 1; at rate 1/2 a head's weight is 0 or 2. So is
-  # the value, its bias included.
+  # A single key has weight 1; at rate 1/2 dropout makes a head's weight 0 or 2,
+  # which multiplies the value and its bias.
   layer, variables = make_attention(dropout=0.5)
   single = SingleQueryAttention(HEADS, dropout=0.5)
   query, key = normal(1, 64, WIDTH), normal(2, 64, 1, WIDTH)

@@ -31,7 +31,7 @@ def test_share_of_zeros(rate, seed):
   kept = np.asarray(drop(jnp.ones(SHAPE), rate, seed)) != 0
   deviation = np.sqrt(rate * (1 - rate) / kept.size)
   assert abs(kept.mean() - (1 - rate)) < 5 * deviation
-  # Every row and column too, not only the whole.
+  # This also holds for every row and column.
   for axes in ((1, 2), (0, 1), (0, 2)):
     part = kept.mean(axis=axes)
     bound = 6 * deviation * np.sqrt(part.size)
@@ -91,7 +91,7 @@ def test_every_bit_is_fair():
 
 
 def test_an_element_depends_on_its_index_alone():
-  # The flat index, so that a reshape changes nothing.
+  # The index is the flat one, so that a reshape changes nothing.
   key = jax.random.key(4)
   flat = hashed_bits(key, (24,))
   np.testing.assert_array_equal(hashed_bits(key, (2, 3, 4)).ravel(), flat)

@@ -32,7 +32,7 @@ def test_values_and_compute_dtype():
 
 
 def test_a_kernels_gradient_is_one_product_without_copies():
-  # What the flattening is for: see the class.
+  # This is the reason for flattening; see the class.
   layer = Linear((16,))
   x = np.ones((3, 4, 8), np.float32)
   variables = layer.init(jax.random.key(0), x)

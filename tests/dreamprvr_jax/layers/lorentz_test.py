@@ -71,7 +71,7 @@ def block(**options):
 
 
 def test_what_the_window_does():
-  # Far keys are drawn nearer as released; multiplying the weights they fade.
+  # The released form draws far keys nearer; with multiplied weights they fade.
   table = np.where(np.abs(np.subtract.outer(*[np.arange(12)] * 2)) < 3, 1, 1e-6)
   seen = {}
   for window in lorentz.WINDOWS:

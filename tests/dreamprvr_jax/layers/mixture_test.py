@@ -37,7 +37,7 @@ def test_a_low_temperature_picks_one_block_at_each_position(stacks):
   got = np.asarray(layer.apply(variables, stacks, train=False))
   distance = np.abs(stacks - got).max(axis=-1)
   np.testing.assert_allclose(distance.min(axis=0), 0, atol=1e-4)
-  # Not the same block everywhere.
+  # The chosen block differs between positions.
   assert len(np.unique(distance.argmin(axis=0))) > 1
 
 

@@ -33,7 +33,7 @@ def numpy_norm(x, params):
 
 
 def test_input_projection_by_hand():
-  # Small inputs, so that a wrong epsilon shows.
+  # Inputs are small, so that a wrong epsilon shows.
   x = 0.01 * normal(1, 2, 3, 5)
   layer = InputProjection(4, dropout=0.3)
   variables = init(layer, x)

@@ -65,8 +65,9 @@ def test_nce_per_item_by_hand():
 
 
 def test_nce_gradient():
-  # Of one caption against two videos: the softmax less the positive; and the
-  # softmax of one caption per video is 1, so the other way adds nothing.
+  # For one caption and two videos, the gradient is the softmax minus the
+  # positive. The softmax over the single caption is 1, so the other direction
+  # adds nothing.
   where = full(owner=[0], videos=2)
   where['video_mask'] = jnp.asarray([True, True])
   gradient = jax.grad(lambda s: nce(s, **where)[0].sum())(
@@ -140,7 +141,7 @@ def test_supervised_contrastive_by_hand():
     mask=jnp.ones(4, bool),
     temperature=0.5,
   )
-  # Logits of row 0 to the others: 0, 2, 0.
+  # The logits of row 0 with the others are 0, 2, 0.
   expected = math.log(2 + math.exp(2)) - 2
   np.testing.assert_allclose(losses, [expected, 0, expected, 0], rtol=1e-5)
   np.testing.assert_array_equal(counts, [True, False, True, False])
@@ -154,7 +155,7 @@ def test_supervised_contrastive_averages_over_siblings():
     mask=jnp.ones(3, bool),
     temperature=1.0,
   )
-  # Row 0: cosines 0 and -1; row 1: 0 and 0.
+  # Row 0 has cosines 0 and -1, row 1 has 0 and 0.
   first = math.log(1 + math.exp(-1)) + 0.5
   np.testing.assert_allclose(losses, [first, math.log(2), first], rtol=1e-5)
   assert counts.all()
@@ -168,7 +169,7 @@ def test_query_diversity_value():
     **DIVERSITY,
   )
   np.testing.assert_allclose(losses.mean(), 39.7629512331, rtol=1e-6)
-  # Both ends of a pair see the same.
+  # Both captions of a pair have the same loss.
   np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
 
 

@@ -54,7 +54,7 @@ def test_per_item_by_hand():
     **where(OWNER, 3, 2),
   )
   np.testing.assert_allclose(per_caption, [0.1, 0, 0.35], atol=1e-6)
-  # Video 0 takes its second hardest caption: .2 + .1 - .5 is below 0.
+  # Video 0 takes its second hardest caption: .2 + .1 - .5 is negative.
   np.testing.assert_allclose(per_video, [0, 0.15], atol=1e-6)
 
 
@@ -71,7 +71,7 @@ def test_gradient_flows_through_the_chosen_entries_only():
 
 @pytest.mark.parametrize(('rank', 'column'), [(1, 3), (2, 0), (3, 2)])
 def test_ranks_count_videos_from_the_hardest(rank, column):
-  # The positive stands at rank 0 though its score is not the highest.
+  # The positive has rank 0 although its score is not the highest.
   scores = jnp.asarray([[0.7, 0.5, 0.3, 0.9]])
   per_caption, _ = triplet(
     scores,
@@ -140,7 +140,7 @@ def many_draws(hard, hard_pool=2):
 
 
 def assert_uniform(values, low, high):
-  """All of low..high occur, each as often as the others within 5 sigma."""
+  """Checks that low..high all occur, equally often within 5 sigma."""
   values = np.asarray(values).ravel()
   assert values.min() == low
   assert values.max() == high
@@ -162,7 +162,7 @@ def test_hard_draws():
   t2v, v2t = many_draws(hard=True)
   assert_uniform(t2v[:, :5], 1, 2)
   np.testing.assert_array_equal(v2t, 0)
-  # A pool larger than the batch is the batch.
+  # A pool larger than the batch is cut to the batch.
   assert_uniform(many_draws(hard=True, hard_pool=20)[0][:, :5], 1, 3)
 
 
@@ -183,7 +183,7 @@ def test_hard_may_be_traced():
 
 
 def test_soft_negatives_are_uniform_over_the_items_of_others():
-  # Every score is different, so that the loss tells which one was chosen.
+  # All scores differ, so that the loss shows which one was chosen.
   scores = np.linspace(-0.8, 0.9, 42).astype(np.float32)
   scores = np.random.default_rng(0).permutation(scores).reshape(7, 6)
   t2v, v2t = many_draws(hard=False)

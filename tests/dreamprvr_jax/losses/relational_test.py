@@ -43,7 +43,7 @@ def test_gradients_of_the_released_program(error, name):
 
 @pytest.mark.parametrize('error', [distance_error, angle_error])
 def test_padding_and_equal_captions(error):
-  # Two equal captions, and padding whose values must not matter.
+  # Two captions are equal, and the values of the padding must not matter.
   pad = lambda x, value: np.concatenate(
     [x, x[:1], np.full((2, x.shape[1]), value, np.float32)]
   )

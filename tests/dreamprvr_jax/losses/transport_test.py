@@ -47,7 +47,7 @@ def test_by_the_equations():
 
 def test_a_missing_caption_counts_as_cosine_0():
   small = cosines([(2, 1), (1, 1), (1, 2), (1, 3)], [(2, 1), (0, 1)])
-  # Beside it a video with three captions.
+  # Another video has three captions.
   cosine = np.zeros((2, 3, 4), np.float32)
   cosine[0, :2], cosine[1] = small, 0.5
   real = np.asarray([[True, True, False], [True] * 3])

@@ -27,7 +27,7 @@ def test_kl_is_least_at_the_standard_normal():
 def test_noise_error_is_per_video():
   noise = jnp.zeros((2, 1, 2))
   predicted = jnp.zeros((3, 2, 1, 2)).at[0, 1, 0, 0].set(6.0)
-  # 36 over 3 steps, 1 register, 2 channels.
+  # The sum is 36, over 3 steps, 1 register, 2 channels.
   np.testing.assert_allclose(noise_error(predicted, noise), [0.0, 6.0])
 
 

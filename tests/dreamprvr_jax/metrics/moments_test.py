@@ -45,7 +45,7 @@ def test_recall():
   assert found['IoU 0.3'] == pytest.approx(
     {'R@1': third, 'R@2': 2 * third, 'R@3': 2 * third}
   )
-  # An overlap of just as much counts.
+  # An overlap of exactly the threshold counts.
   assert found['IoU 0.5'] == found['IoU 0.3']
   assert found['IoU 0.7'] == pytest.approx(
     {'R@1': third, 'R@2': third, 'R@3': third}

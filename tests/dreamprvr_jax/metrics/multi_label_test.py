@@ -1,4 +1,4 @@
-"""Metrics with several right videos: values worked by hand."""
+"""Metrics with several right videos: values computed by hand."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_average_precision_of_each_query():
 
 def test_one_right_video_gives_the_usual_metrics_exactly():
   generator = np.random.default_rng(0)
-  # Few values, so that there are many ties.
+  # There are few values, so that many scores tie.
   scores = generator.integers(0, 30, (200, 150)).astype(np.float32)
   own = generator.integers(0, 150, 200)
   mine = scores[np.arange(200), own][:, None]

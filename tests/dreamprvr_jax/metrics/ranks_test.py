@@ -32,7 +32,7 @@ def test_ties_go_to_the_lower_index(target, expected):
 
 
 def made():
-  """Scores with many ties, targets, and their ranks from a stable sort."""
+  """Returns scores with many ties, targets, and ranks by a stable sort."""
   rng = np.random.default_rng(0)
   scores = rng.integers(0, 6, size=(40, 9)).astype(np.float32)
   target = rng.integers(0, 9, size=40)
@@ -42,7 +42,7 @@ def made():
 
 def test_equals_a_stable_sort_in_any_order_of_columns():
   scores, target, expected = made()
-  # Twelve columns, three of which are nothing.
+  # Three of the twelve columns are padding.
   items = np.random.default_rng(1).permutation([*range(9), -1, -1, -1])
   shuffled = np.where(items >= 0, scores[:, items], 9)
   got = rank_of_target(shuffled, target, items)
@@ -80,19 +80,19 @@ def test_scores_that_are_no_numbers_are_no_success():
 def test_best_sibling_by_hand():
   scores = jnp.asarray(
     [
-      # Itself scores highest and is left out; siblings 1 and 3.
+      # Item 0 itself scores highest and is left out; its siblings are 1 and 3.
       [1.0, 0.4, 0.8, 0.6, 0.9, 0.0],
       [0.9, 1.0, 0.8, 0.1, 0.2, 9.0],
       [0.5, 0.5, 1.0, 0.5, 0.5, 9.0],
       [0.2, 0.3, 0.4, 1.0, 0.1, 0.0],
     ]
   )
-  # Item 5, of item 2's group, is not real.
+  # Item 5 is padding.
   groups = jnp.asarray([0, 0, 1, 0, 2, -1])
   ranks = rank_of_best_sibling(
     scores, jnp.arange(4), groups[:4], jnp.arange(6), groups
   )
-  # Item 2 has no sibling, hence 0.
+  # Item 2 has no sibling, so its rank is 0.
   np.testing.assert_array_equal(ranks, [3, 1, 0, 2])
 
 
@@ -114,7 +114,7 @@ def test_best_sibling_equals_a_loop(shares):
     others = [j for j in range(12) if j != i]
     others.sort(key=lambda j, i=i: (-scores[i, j], j))
     own = [groups[j] == groups[i] for j in others]
-    # Nothing but strangers stands before the first sibling.
+    # Only strangers come before the first sibling.
     rank = own.index(True) + 1 if any(own) else 0
     expected.append(rank)
   whole, column = PartitionSpec(), PartitionSpec('corpus')

@@ -4,7 +4,7 @@ from dreamprvr_jax.metrics.step_time import median_step
 
 
 def log(clock, log_every, epochs=2, length=6):
-  """Rows of a run whose step `s` takes clock(s) seconds."""
+  """Returns the rows of a run whose step `s` takes clock(s) seconds."""
   rows = []
   for epoch in range(epochs):
     spent = 0.0

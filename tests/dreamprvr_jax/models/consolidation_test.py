@@ -63,8 +63,8 @@ def test_output_is_zero_where_padded():
 
 
 def test_padded_frames_reach_the_mixture_only():
-  # The mean token of the mixture sees padded positions, as released. With
-  # its logits at 0 nothing else may see them.
+  # As released, the mean token of the mixture includes padded positions. With
+  # its logits at 0 nothing else may depend on them.
   _, variables, run = make()
   variables['params']['merger']['logits']['kernel'] *= 0.0
   changed = np.where(MASK[..., None], TOKENS, normal(3, 2, LENGTH, WIDTH))
@@ -87,7 +87,7 @@ def test_a_video_does_not_see_the_others():
 def test_registers_are_read():
   _, variables, run = make()
   out = run(variables, TOKENS, NOTES, MASK)
-  # Not merely a shift of all channels, which the projection's norm removes.
+  # A mere shift of all channels would be removed by the projection's norm.
   other = run(variables, TOKENS, normal(4, *NOTES.shape), MASK)
   assert not np.allclose(out, other, atol=1e-3)
 

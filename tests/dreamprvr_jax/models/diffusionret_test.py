@@ -1,4 +1,4 @@
-"""DiffusionRet's retriever: golden scores, its formulas."""
+"""DiffusionRet's retriever: golden scores and formulas."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,8 @@ MODEL = models.make(
 
 
 def golden():
-  """The file, our variables, its queries and videos as ours."""
+  """Returns the file, our variables, and our encodings of its queries and
+  videos."""
   file = load('diffusionret_tiny')
   state = part(file, 'params')
   blank = blank_batch(32, 32, num_clips=4, max_frames=12, max_words=7)
@@ -82,8 +83,8 @@ def test_gates():
 
 
 def test_loss():
-  """Ten pairs; two of the same video are negatives of each other, as
-  released, where each caption is given a video of its own."""
+  """Among the ten pairs, two of the same video are negatives of each other. The
+  released program also gives each caption its own video."""
   file, variables, queries, videos = golden()
   scores = MODEL.apply(variables, queries, videos, method='score')
   whole = 0.5 * scores.clip + 0.5 * scores.frame

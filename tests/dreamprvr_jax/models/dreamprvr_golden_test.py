@@ -35,7 +35,7 @@ OBJECTIVE = models.objective(
   diffusion=1e-3,
 )
 CASES = ('dreamprvr_tiny', 'dreamprvr_tiny_hard')
-# Their gradients are zero but for rounding.
+# Tensors whose gradients are zero except for rounding.
 NO_GRADIENT = {
   *(
     f'{name}.self.key.bias'
@@ -61,7 +61,7 @@ def tiny_variables():
 
 
 def ranks_of(golden):
-  """The drawn negatives; without a draw the hardest caption is taken."""
+  """Returns the drawn negatives, or the hardest caption without a draw."""
   num_videos = len(golden['batch/videos_mask'])
   hardest = np.zeros(num_videos, int)
   return {
@@ -144,7 +144,7 @@ def test_losses(name):
   golden = load(name)
   (total, (terms, _)), _ = training_functions(name)(tiny_variables()['params'])
   assert distance(total, golden['loss/total']) < 1e-5
-  # The released program divides this term by (1 + 1e-5) of its factor.
+  # The released program divides this term by 1 + 1e-5.
   terms['diffusion'] = terms['diffusion'] * (1e-3 / (1e-3 + 1e-8))
   for ours, theirs in {
     'clip_nce': 'clip_nce_raw',
@@ -215,7 +215,7 @@ def test_real_sizes():
 
   queries, videos, scores, seen = inference(model, variables, batch_of(golden))
   (registers,) = seen['generated_registers']
-  # Generation multiplies rounding by 204 in its first step.
+  # The first step of generation multiplies rounding errors by 204.
   assert distance(registers.tokens, golden['eval/registers']) < 5e-5
   for key, value in {
     'query': queries,
@@ -230,7 +230,7 @@ def test_real_sizes():
 
 
 def made_up(name, shape):
-  """A weight by the recipe that the golden file was made with."""
+  """Returns a weight by the recipe of the golden file."""
   x = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
   if len(shape) == 1:
     x = 1 + 0.1 * x if name.endswith('.weight') else 0.1 * x

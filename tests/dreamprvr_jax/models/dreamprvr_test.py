@@ -81,8 +81,8 @@ RANKS = (np.asarray([1, 2, 2, 1, 1]), np.asarray([0, 2, 1]))
 def losses(model, batch, draws, ranks):
   """Returns the total loss and its terms.
 
-  The variables are an argument of what is compiled: constants would be
-  folded, which takes longer than running.
+  The variables are an argument of the compiled function: constants would be
+  folded, which takes longer than running it.
   """
   return _losses(model, values(), batch, draws, ranks)
 
@@ -130,7 +130,7 @@ def test_padded_words_change_nothing():
     word_features=lengthen(BATCH.word_features, 1, 2, 'noise'),
     word_mask=lengthen(BATCH.word_mask, 1, 2, False),
   )
-  # Nor does what stands at the padded words that are there already.
+  # The values of existing padded words do not matter either.
   batch.word_features[~batch.word_mask] = 3.0
   assert_same_losses(losses(build(), batch, DRAWS, both(RANKS)))
 
@@ -178,7 +178,7 @@ def test_padding_has_no_part_in_the_gradient():
 
     return jax.grad(total)(variables['params'])
 
-  # As the pipeline pads, all zero and masked; and with real numbers there.
+  # The padding is zero and masked, as in the pipeline, and then noise.
   zeros = gradient(values(), pad(0.0, False))
   noise = gradient(values(), pad('noise', True))
   largest = 0.0
@@ -237,7 +237,7 @@ def test_queries_and_videos_are_encoded_each_on_its_own():
     assert expected.shape == (5, 3)
     got = getattr(one_score, field)
     np.testing.assert_allclose(got, expected[1:2, 1:2], rtol=1e-3, atol=1e-4)
-  # The best cosine over the tokens, zero tokens included.
+  # The score is the best cosine over the tokens, including zero tokens.
   for n, v in ((0, 1), (3, 2)):
     cosines = [
       float(np.dot(query[n], token))
@@ -270,7 +270,7 @@ def test_query_encodings(encodings):
   np.testing.assert_array_equal(text, encoded[-1])
   if encodings == 2:
     assert not np.allclose(encoded[0], encoded[1])
-  # The diffusion target's queries are means of those of the text losses.
+  # The queries of the diffusion target are means of those of the text losses.
   np.testing.assert_allclose(mean[0], (text[0] + text[1]) / 2, rtol=1e-5)
   np.testing.assert_allclose(mean[1], text[2], rtol=1e-5)
   plain = run(False, jax.random.key(0))

@@ -26,13 +26,13 @@ def variables_of(case):
   wanted = files.shapes(case.model, 24, 20, case.model.max_words)
   state = files.part(files.load(case.file), 'params')
   if case.name == 'holmes_multi':
-    # The file has only what it adds.
+    # The file has only the additional tensors.
     state = {**files.part(files.load('holmes_tiny'), 'params'), **state}
   return official.from_official(state, wanted, case.name)
 
 
 def ranks_of(golden, prefix='draws', hard=True):
-  """The drawn negatives; without a draw the hardest caption is taken."""
+  """Returns the drawn negatives, or the hardest caption without a draw."""
   none = np.zeros(len(golden['batch/videos_mask']), int)
   draws = files.part(golden, prefix)
   ranks = {
@@ -80,7 +80,7 @@ def test_inference(case):
   frames = videos.frame_tokens
   expected = files.part(golden, 'eval')
   if case.name == 'ms_sl':
-    # Padded frames come out of the released program as they are.
+    # The released program does not mask the padded frames of its output.
     frames = np.where(batch.frame_mask[..., None], frames, 0)
     expected['frame_feat'] = (
       expected['frame_feat'] * batch.frame_mask[..., None]
@@ -113,7 +113,7 @@ def test_short_videos(case):
   model = case.model
   if case.name == 'gmmformer':
     model = model.clone(frame_length='batch')
-  # Always 128 frames with us: the rest is padding.
+  # Our program always has 128 frames; the rest is padding.
   pad = ((0, 0), (0, 68))
   batch = batch.replace(
     frame_features=np.pad(batch.frame_features, (*pad, (0, 0))),
@@ -227,7 +227,7 @@ def test_three_updates(case):
   found = set(after) & set(ours)
   assert found
   for key in found:
-    # A scalar that is next to nothing is compared by its move.
+    # A scalar near zero is compared only by its move.
     if np.linalg.norm(after[key]) > 1e-3:
       assert files.distance(ours[key], after[key]) < 1e-5, key
     if not skipped(case, key):
@@ -252,7 +252,7 @@ def test_bounds_of_hlformers_scalars(variant):
   )
   for key, value in files.part(expected, 'params_used').items():
     np.testing.assert_allclose(used[key], value, rtol=1e-6, err_msg=key)
-  # The forward pass keeps to the bounds by itself.
+  # The forward pass applies the bounds by itself.
   (total, (terms, _)), gradients = step(case)(params)
   assert files.distance(total, expected['loss/total']) < 1e-5
   assert files.distance(terms['cone'], expected['loss/cone_raw']) < 1e-5

@@ -1,4 +1,4 @@
-"""What every model of the family does alike, and what a new one needs."""
+"""Common behaviour of the models of the family, and of a new model."""
 
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ from dreamprvr_jax.types import Batch, VideoEncoding
 from tests.helpers import models
 
 VIDEOS, CAPTIONS, WORDS = 16, 32, 4
-# The smallest that still has all parts.
+# The smallest config that still has all parts.
 SMALL = {
   'width': 8,
   'num_heads': 2,

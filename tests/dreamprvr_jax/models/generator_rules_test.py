@@ -1,4 +1,4 @@
-"""DiffusionRet's generators: what must hold whatever the numbers."""
+"""DiffusionRet's generators: properties that hold for all numbers."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def random_lists(direction='t2v', model=None, seed=0, n=5):
   x, mask = draw(3, n), np.ones((3, n), bool)
   steps = np.asarray([0, 4, 9])
   variables = model.init(jax.random.key(seed), x, steps, *inputs, mask)
-  # Larger than at the start, so that every part shows.
+  # Weights are larger than initial ones, so that every part has an effect.
   variables = jax.tree.map(
     lambda p: jnp.asarray(rng.normal(0, 0.3, p.shape), jnp.float32), variables
   )
@@ -123,7 +123,7 @@ def test_the_control_is_as_large():
     CrossAttentionScorer(16),
   )
   counts = [parameter_count(random_lists(model=m)[1]) for m in (model, control)]
-  # 10 d^2 each and some vectors, which weigh more at a width of 16.
+  # Each has 10 d^2 parameters and some vectors, which matter at a width of 16.
   assert counts[1] == pytest.approx(counts[0], rel=0.1)
 
 

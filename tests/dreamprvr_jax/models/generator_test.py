@@ -1,4 +1,4 @@
-"""DiffusionRet's generators: worked vectors and golden numbers."""
+"""DiffusionRet's generators: worked examples and golden numbers."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ def fill(shape, j, scale):
 
 
 def appendix(direction, num_steps=50):
-  """The generator, its variables and inputs of the worked vectors."""
+  """Returns the generator, variables and inputs of the worked examples."""
   d, model = (
     4,
     models.generator(GENERATORS[direction], 4, num_steps, **RELEASED),
@@ -183,7 +183,7 @@ def golden(direction, prefix='params'):
 
 
 def _inputs(file, direction, lists, rows):
-  """The inputs of the lists of some items."""
+  """Returns the inputs of the lists of some items."""
   texts, frames = file['batch/cls'], file['batch/video_feat']
   mask = file['batch/video_mask'] > 0
   whole = np.ones(lists.shape, bool)
@@ -202,7 +202,7 @@ def test_time_embedding(direction):
   file, model, variables = golden(direction)
   found = model.apply(variables, method='time_embedding')
   rows = file['time/rows']
-  # Rows beyond the 50 steps are of the released table of 5000.
+  # Rows beyond the 50 steps belong to the released table of 5000.
   inside = rows < 50
   assert inside.sum() > 3
   expected = file[f'time/{direction}_embedding'][inside]
@@ -307,7 +307,7 @@ def test_loss_and_gradients(
   assert len(named) == 13
   for name, found in named.items():
     if name.endswith('decoder.2.bias'):
-      # Zero but for rounding: a constant moves no softmax.
+      # This is zero except for rounding: a constant does not change a softmax.
       assert np.abs(found).max() < 1e-4
       continue
     expected = file[f'{prefix}grads/{name}']

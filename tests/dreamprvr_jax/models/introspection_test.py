@@ -1,4 +1,4 @@
-"""What introspection reports, against what the model does."""
+"""The reports of introspection, against the model's computation."""
 
 import functools
 
@@ -50,9 +50,9 @@ def some_variables(model):
 
 @functools.cache
 def observed():
-  """Attention by introspection, and the weights of each Attention module.
+  """Returns attention by introspection, and weights of all Attention modules.
 
-  Blocks are computed one after the other here, so that each can be seen.
+  Blocks are computed one after the other, so that each can be observed.
   """
   model = build(parallel_execution='unrolled')
 
@@ -62,7 +62,7 @@ def observed():
 
     def watch(call, args, kwargs, context):
       module = context.module
-      # Flax asks initialisers for shapes: there are no parameters then.
+      # There are no parameters while Flax computes shapes of initialisers.
       if type(module) is Attention and 'params' in module.variables:
         seen.append((module.variables['params'], args, dict(kwargs)))
       return call(*args, **kwargs)
@@ -77,7 +77,7 @@ def observed():
     return register_attention(model, variables, *VIDEOS), weights
 
   found, weights = look(some_variables(model))
-  # The context of the registers, their condition, two blocks a branch.
+  # These are the registers' context and condition, and two blocks per branch.
   assert len(weights) == 2 + 2 * len(model.block_widths)
   return found, weights[1], weights[2:4], weights[4:]
 

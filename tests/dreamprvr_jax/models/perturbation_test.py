@@ -54,7 +54,7 @@ def test_gradient_is_that_of_the_whitened_part():
 
 
 def test_gradient_ignores_the_mean():
-  # A shift of all channels moves beta only, which is a constant.
+  # A shift of all channels changes only beta, which is a constant.
   gradient = jax.grad(lambda q: perturb_queries(q, ALPHA, BETA, SCALE).sum())(
     QUERIES
   )

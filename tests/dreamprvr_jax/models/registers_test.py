@@ -119,7 +119,7 @@ def test_the_released_system_draws_nothing():
 @pytest.mark.parametrize('start', ['stochastic', 'random'])
 @pytest.mark.parametrize('source', ['diffusion', 'sampler'])
 def test_drawn_registers(source, start):
-  # In training: new draws for every video, register and step's key.
+  # Training makes new draws for every video, register and step's key.
   same = np.repeat(TOKENS[:1], 2, axis=0)
 
   def training(seed):
@@ -132,7 +132,7 @@ def test_drawn_registers(source, start):
   assert not np.allclose(first[0], first[1])
   assert not np.allclose(first[:, 0], first[:, 1])
 
-  # Without training: a function of the video alone.
+  # Outside training, registers depend only on the video.
   def evaluate(tokens, seed):
     return np.asarray(run(source, start, tokens=tokens, seed=seed).tokens)
 
@@ -240,10 +240,10 @@ def test_variational_sampler():
   found = model.apply(variables, TOKENS)
   mu, logvar = found.mu, found.logvar
   np.testing.assert_allclose(np.linalg.norm(mu, axis=1), 1, rtol=1e-5)
-  # It ends in a norm with bias 0, so that mu has mean 0.
+  # The last layer is a norm with bias 0, so mu has mean 0.
   np.testing.assert_allclose(mu.sum(axis=1), 0, atol=1e-5)
   assert logvar.shape == (BATCH, WIDTH)
-  # Both ways into the log-variance have a bias.
+  # Both inputs of the log-variance have a bias.
   params = variables['params']
   for name in ('logvar_attended', 'logvar_pooled'):
     params[name]['kernel'] *= 0.0
@@ -254,7 +254,7 @@ def test_variational_sampler():
 
 def test_adaptive_mean_by_hand():
   tokens = jnp.arange(5.0).reshape(1, 5, 1)
-  # Stretches 0-2 and 2-4; 0-1, 1-3, 3-4.
+  # The stretches are 0-2 and 2-4, then 0-1, 1-3 and 3-4.
   np.testing.assert_allclose(adaptive_mean(tokens, 2)[0, :, 0], [1.0, 3.0])
   np.testing.assert_allclose(
     adaptive_mean(tokens, 3)[0, :, 0], [0.5, 2.0, 3.5], rtol=1e-6

@@ -44,7 +44,7 @@ OUTPUT = RetrievalOutput(
   videos=None,
   clip_scores=ScorePair(COSINE, RAW),
   frame_scores=ScorePair(COSINE, 2 * RAW),
-  # Not of norm 1: the objective normalises. Captions 1 and 2 are siblings.
+  # Norms are not 1: the objective normalises. Captions 1 and 2 are siblings.
   text_queries=np.asarray([[0.0, 2.0], [3.0, 0.0], [0.0, -5.0]], np.float32),
   sampler=VideoGaussian(
     mu=np.asarray([[1.0, 0.0], [0.0, 0.0]], np.float32),

@@ -33,7 +33,7 @@ def drawn(monkeypatch):
 
 
 def maps(figure):
-  """The cells of the heat maps, colour scale left out."""
+  """Returns the cells of the heat maps, without the colour scale."""
   meshes = [
     mesh
     for axes in figure.axes

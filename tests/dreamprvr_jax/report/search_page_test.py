@@ -45,7 +45,7 @@ def test_moments_and_line():
   points = svg.find('polyline').get('points').split()
   assert len(points) == 4
   heights = [float(point.split(',')[1]) for point in points]
-  # Greater is higher, which is less.
+  # Larger scores are drawn higher, at smaller coordinates.
   assert heights.index(min(heights)) == 1
   assert '5.0 to 10.0 s (0.500)' in text
   assert '20.0 s' in text

@@ -27,7 +27,7 @@ def test_no_more_candidates_than_videos():
 def test_training_lists():
   found = training_lists(SCORES, RIGHT, 3)
   np.testing.assert_array_equal(found, [[3, 1, 2], [2, 0, 1], [1, 0, 2]])
-  # The scores themselves stay as they are.
+  # The scores themselves are unchanged.
   assert SCORES[0, 3] == np.float32(0.9)
 
 

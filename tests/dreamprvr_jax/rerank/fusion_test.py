@@ -30,7 +30,7 @@ def test_only_the_lists_change_and_their_recall_stays():
   outside = ~candidates.contain_right
   assert outside.any()
   np.testing.assert_array_equal(ranks[outside], candidates.ranks[outside])
-  # The ranks are those of the whole matrix.
+  # Ranks refer to the whole matrix.
   again = best_candidates(whole, candidates.right, 8)
   np.testing.assert_array_equal(ranks, again.ranks)
 
@@ -43,7 +43,7 @@ def test_equal_scores_go_by_index():
 
 
 def test_size_of_the_bonus():
-  # A lead of 0.05 over 31 others.
+  # One candidate leads 31 others by 0.05.
   found = np.zeros((1, 32))
   found[0, 0] = 0.05
   for temperature, lead in ((1.0, 0.0016), (10.0, 0.020), (100.0, 0.82)):
@@ -60,7 +60,7 @@ def test_tuning_finds_what_helps():
   chosen, metrics = tune(candidates, knows)
   assert metrics['R@1'] == 100
   assert metrics['SumR'] == pytest.approx(recall(np.ones(200))['SumR'])
-  # Of those that do it, the first: gentle.
+  # The first fusion that reaches this is chosen, which is the gentlest.
   weak = Fusion(1.0, 1.0)(candidates.scores, knows)
   assert recall(ranks_after(candidates, weak))['R@1'] < 100
   assert chosen.temperature > 1
@@ -71,7 +71,7 @@ def test_dual_softmax():
   found = fusion.corrected(scores, 'dual_softmax')
   share = np.exp(20 * scores) / np.exp(20 * scores).sum(axis=0)
   np.testing.assert_allclose(found, scores * share * 2)
-  # The first query no longer prefers what the second likes more.
+  # The first query no longer prefers the video that the second prefers more.
   assert found[0].argmax() == 1
 
 
@@ -79,11 +79,11 @@ def test_qb_norm():
   scores = np.asarray([[0.5, 0.45, 0.1], [0.0, 0.0, 0.9]])
   bank = np.asarray([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1]])
   found = fusion.corrected(scores, 'qb_norm', bank)
-  # Video 0 is what the bank likes: a hub, so query 0 turns away from it.
+  # Video 0 is the bank's favourite, a hub, so query 0 turns away from it.
   assert found[0].argmax() == 1
   powers = np.exp(20 * scores[0]) / np.exp(20 * bank).sum(axis=0)
   np.testing.assert_array_equal(np.argsort(found[0]), np.argsort(powers))
-  # Video 2 is the best of no query of the bank: query 1 is left alone.
+  # Video 2 is not the best for any query of the bank: query 1 is unchanged.
   np.testing.assert_array_equal(found[1], scores[1])
 
 

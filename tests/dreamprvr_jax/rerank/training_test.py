@@ -52,7 +52,7 @@ def test_rate():
 
 
 def test_golden_updates():
-  """Three and five updates of both generators, clipped together."""
+  """Both generators get three and five updates, clipped together."""
   file = load('diffusionret_tiny')
   frames, texts = file['batch/video_feat'], file['batch/cls']
   mask = file['batch/video_mask'] > 0
@@ -145,7 +145,7 @@ def test_golden_updates():
 
 
 def task(videos=24, per_video=2, width=16, seed=0):
-  """Queries that look like one token of their video, but for noise; the
+  """Returns queries that equal one token of their video except for noise; the
   retriever's scores are noise, too."""
   rng = np.random.default_rng(seed)
   tokens = rng.normal(size=(videos, 4, width)).astype(np.float32)
@@ -269,7 +269,7 @@ def test_features_are_kept_and_known_again(tmp_path):
   for name, value in vars(features).items():
     np.testing.assert_array_equal(getattr(again, name), value)
   assert restore(path, 'b') is None
-  # A shape that was damaged would ask for any amount of memory.
+  # A damaged shape could ask for any amount of memory.
   whole = path.read_bytes()
   shape = str(features.tokens.shape)
   path.write_bytes(whole.replace(shape.encode(), f'(9{shape[2:]}'.encode()))

@@ -1,4 +1,4 @@
-"""What is handed to the updates, when, and how many of them."""
+"""The inputs of updates, their times, and the number of updates."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +15,7 @@ from dreamprvr_jax.types import Batch
 
 
 class Stream:
-  """Batches whose content is their number; keeps a diary."""
+  """Batches whose content is their number; it records its calls."""
 
   def __init__(self, position, diary):
     self.position, self.diary = position, diary

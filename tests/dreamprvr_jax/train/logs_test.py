@@ -1,4 +1,4 @@
-"""The log of a run, and the errors that its steps may end with."""
+"""The log of a run, and the errors of its steps."""
 
 import json
 import pickle

@@ -45,7 +45,7 @@ def update(state, batch, bad_step=None):
     'loss/part': jnp.asarray(loss),
     'alive': jnp.asarray(alive),
   }
-  # What was seen is summed up: a lost or repeated batch shows.
+  # The batches are summed, so that a lost or repeated one shows.
   seen = state.params['seen'] + (loss if alive else 0.0)
   return (
     dataclasses.replace(
@@ -59,7 +59,7 @@ def update(state, batch, bad_step=None):
 
 
 class SeveralFeeder:
-  """Makes all updates that it may make in one call."""
+  """Makes all allowed updates in one call."""
 
   def __init__(self, step=update):
     self.step, self.calls = step, []
@@ -71,7 +71,7 @@ class SeveralFeeder:
       state, scalars = self.step(state, Batch.from_dict(next(stream)))
       rows.append(scalars)
     stacked = {name: jnp.stack([row[name] for row in rows]) for name in rows[0]}
-    # The scalars may have room for more updates than there were.
+    # The scalars may have space for more updates than were made.
     return (
       state,
       {name: jnp.pad(value, (0, 2)) for name, value in stacked.items()},

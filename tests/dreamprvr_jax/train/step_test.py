@@ -1,4 +1,4 @@
-"""One update a call and many a call, with a model of one matrix."""
+"""One or many updates per call, with a model of one matrix."""
 
 import dataclasses
 import functools
@@ -37,7 +37,7 @@ class Bilinear(nn.Module):
 
 
 class Contrast:
-  """Negative log-likelihood of the right video; infinite from a step on."""
+  """Negative log-likelihood of the right video; infinite after some step."""
 
   def draw(self, key, batch, hard):
     return jax.random.uniform(key), hard
@@ -138,7 +138,7 @@ def test_many_a_call_are_one_after_the_other():
   for counts in ((1,) * 6, (2, 1, 1, 2)):
     assert_same(setting.together(counts), found)
   assert setting.steps._cache_size() == 1
-  # Another program: XLA may round otherwise.
+  # This is another program, which XLA may round differently.
   jax.tree.map(
     functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7),
     jax.device_get(found),
@@ -178,7 +178,7 @@ def test_ends_with_the_update_that_is_not_finite():
   assert np.isinf(scalars['loss/total'][1])
   assert scalars['loss/total'][2] == 0
   assert not state.alive
-  # What is issued before anybody looked changes nothing either.
+  # Updates that are already issued do not change anything either.
   state, scalars = setting.steps(state, setting.split, np.int32(2), SLOTS)
   assert not scalars['alive'].any()
   assert_same(dataclasses.replace(state, alive=good.alive), good)

@@ -37,7 +37,7 @@ def test_what_is_seen():
   plain[3, :32] = 200
   x = ENCODER.frames(plain[[0, 0, 2, 3]])
   assert np.isfinite(x).all()
-  # Nothing moves between equal pictures; colours and edges tell others apart.
+  # Equal pictures have equal features; colours and edges tell others apart.
   np.testing.assert_array_equal(x[0], x[1])
   assert np.linalg.norm(x[1] - x[2]) > 0.5
   assert np.linalg.norm(x[2] - x[3]) > 0.5

@@ -1,4 +1,4 @@
-"""CLIP and SigLIP, tiny and of random weights, from a folder."""
+"""Tiny CLIP and SigLIP models with random weights, from a folder."""
 
 import numpy as np
 import pytest

@@ -50,7 +50,7 @@ def test_several_right_videos(tmp_path):
   row = {'query': 'q', 'text': 'rain', 'videos': ['gone', 'c'], 'span': [1, 2]}
   folder, _ = write(tmp_path, [row])
   content = json.loads((folder / 'mine.moments.json').read_text())
-  # The span was one of the video that is not there.
+  # The span belonged to the missing video.
   assert content['c']['timestamps'] == [None]
   assert content['c']['duration'] == 6
 

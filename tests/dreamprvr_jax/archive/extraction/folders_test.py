@@ -1,4 +1,4 @@
-"""Folders as people have them: links, names that are no text, odd files."""
+"""Realistic folders: links, names that are not text, unusual files."""
 
 import json
 import os

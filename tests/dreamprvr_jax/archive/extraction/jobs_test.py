@@ -1,4 +1,4 @@
-"""Folders of files: what is kept, skipped, continued and refused."""
+"""Extraction of folders: kept, skipped, continued and refused files."""
 
 import json
 import os
@@ -61,14 +61,14 @@ def test_a_folder_that_grows(tmp_path):
   identity = json.loads((folder / 'encoder.json').read_text())
   assert identity == ENCODER.identity
 
-  # Nothing is due, and nothing is written.
+  # Nothing is left to do, and nothing is written.
   before = (folder / 'FeatureData/extracted/feature.hdf5').stat()
   found = extract_folder(videos, folder, ENCODER, OPTIONS)
   assert (found.done, found.there, len(found.skipped)) == (0, 2, 3)
   after = (folder / 'FeatureData/extracted/feature.hdf5').stat()
   assert after.st_ino == before.st_ino
 
-  # A new file, one that was mended, one that changed, one that went.
+  # One file is new, one repaired, one changed, one removed.
   make_video(videos / 'third.webm', pictures=12)
   make_video(videos / 'broken.mkv', pictures=16)
   (videos / 'inside' / 'second.avi').unlink()
@@ -84,7 +84,7 @@ def test_a_folder_that_grows(tmp_path):
   }
   assert set(found.durations) == set(read(folder))
 
-  # What was extracted stays when its file is broken later, and this is said.
+  # Features stay when their file is damaged later, and this is reported.
   first.write_bytes(b'broken now')
   found = extract_folder(videos, folder, ENCODER, OPTIONS)
   assert set(found.skipped) == {'empty', 'sound', 'first_one'}
@@ -117,7 +117,7 @@ def test_a_stop_loses_nothing(tmp_path, monkeypatch):
   parts = list((folder / '.extracting' / 'parts').glob('*.npz'))
   assert 2 <= len(parts) < 9
   assert not (folder / 'FeatureData').exists()
-  # What a write that was stopped leaves, and a part that is damaged.
+  # An interrupted write leaves two files; one part is damaged.
   place, name = parts[0].parent, parts[0].name
   (place / f'.{name}.{"ab" * 6}.tmp').write_bytes(b'half')
   (place / f'.7-0123abcd.partial.{name}').write_bytes(parts[0].read_bytes())
@@ -162,7 +162,7 @@ def test_folders_that_cannot_be(tmp_path):
     (tmp_path / name).touch()
   with pytest.raises(DataError, match="have the same id 'a'"):
     find_videos(tmp_path)
-  # Features that came from elsewhere are not touched.
+  # Features from another source are not changed.
   (tmp_path / 'b' / 'a.avi').unlink()
   foreign = tmp_path / 'out' / 'FeatureData' / 'extracted' / 'feature.hdf5'
   foreign.parent.mkdir(parents=True)

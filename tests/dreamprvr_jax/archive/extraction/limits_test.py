@@ -1,4 +1,4 @@
-"""What small files may cost, and what refusals and errors are in workers."""
+"""Limits on the cost of small files; refusals and errors in workers."""
 
 import json
 import struct
@@ -22,7 +22,7 @@ def same(height, width):
 
 
 def slow(path, seconds_each):
-  """Writes an AVI file of 20 pictures that states so many seconds for each."""
+  """Writes an AVI file of 20 pictures with the given seconds for each."""
   raw = bytearray(make_video(path).read_bytes())
   place = raw.index(b'strh') + 8 + 20
   raw[place : place + 8] = struct.pack('<II', seconds_each, 1)
@@ -87,7 +87,7 @@ def test_refusals_stop_nothing(workers, tmp_path):
   assert json.loads((out / 'skipped.json').read_text()) == found.skipped
   if workers == 2:
     return
-  # Other limits: what is skipped is tried again.
+  # With other limits, skipped files are tried again.
   options = Options(workers=1, progress=False, limits=Limits(1e7))
   found = extract_folder(tmp_path / 'in', out, ENCODER, options)
   assert set(found.skipped) == set(expected)

@@ -1,4 +1,4 @@
-"""What is cleared when an extraction ends."""
+"""The clean-up at the end of an extraction."""
 
 import json
 
@@ -42,7 +42,7 @@ def test_files_of_somebody_else_are_left_alone(tmp_path):
   note.write_text('mine')
   with pytest.raises(DataError, match=r'notes\.txt was not written by'):
     State(tmp_path / 'c', SETTINGS)
-  # It came while the extraction ran.
+  # The file appeared while the extraction ran.
   state.finish({'name': 'x'})
   assert [path.name for path in parts.iterdir()] == ['notes.txt']
 

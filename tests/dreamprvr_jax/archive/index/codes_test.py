@@ -22,7 +22,7 @@ from tests.helpers.models import shared_fields
 from tests.helpers.searching import made, retriever, videos_of
 
 VIDEOS, QUERIES = 45, 70
-# Bytes of a row: 8 codes of 4 sub-vectors and the mask of 5 frames.
+# Bytes of a row: 8 tokens with 4 codes each, and the mask of 5 frames.
 ROW = 8 * 4 + 5
 
 
@@ -45,7 +45,7 @@ def unit(x):
 
 
 def expected(store, data):
-  """Returns the scores (queries, rows) of what a store holds as codes."""
+  """Returns the scores (queries, rows) of the codes in a store."""
   rows = np.arange(len(store))
   queries = unit(data['words'][:, 0])
   clip, frame = (
@@ -64,7 +64,7 @@ def test_codes_are_the_nearest_centres():
   parts = unit(tokens).reshape(3, 300, 4, 3)
   steps = parts[..., None, :] - codebook
   nearest = np.square(steps).sum(axis=-1).argmin(axis=-1)
-  # Of two that are as near to rounding either may be taken.
+  # If two centroids are equally near except for rounding, either may be taken.
   assert (codes == nearest.swapaxes(1, 2)).mean() > 0.999
   decoded = decode_products(codes, codebook)
   assert decoded.shape == tokens.shape
@@ -148,7 +148,7 @@ def test_a_first_pass_finds_most(tmp_path):
   searcher = Index.open(tmp_path / 'x', retriever()).searcher
   queries = searcher.encode(data['words'], data['word_mask'])
   assert searcher.recall(queries, 10, first_pass='pq') >= 0.97
-  # Codes alone are not enough: what is rescored matters.
+  # Codes alone are not enough: rescoring matters.
   assert searcher.recall(queries, 10, first_pass='pq', rescore=1) < 0.97
 
 
@@ -170,7 +170,7 @@ def test_videos_that_are_added_share_the_codebooks(data, tmp_path):
     if branch == 'frame':
       again *= data['mask'][30:, :, None]
     np.testing.assert_allclose(tokens, again, atol=1e-6)
-  # The first segment may go: each has the codebooks.
+  # The first segment can be removed: each one has the codebooks.
   remove(place, [f'v{i}' for i in range(30)])
   np.testing.assert_array_equal(
     Store(place).tokens('clip', np.arange(15)),

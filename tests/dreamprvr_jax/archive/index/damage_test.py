@@ -1,4 +1,4 @@
-"""An index whose files are not what was written, or not ours."""
+"""An index with changed files, or files of another program."""
 
 import copy
 import importlib.util
@@ -35,7 +35,7 @@ def data():
 
 @pytest.fixture(scope='module')
 def whole(data, tmp_path_factory):
-  """An index of two segments, from one of which videos were removed."""
+  """An index of two segments; videos were removed from one of them."""
   place = tmp_path_factory.mktemp('whole') / 'index'
   rows = np.arange(VIDEOS)
   writer.create(
@@ -58,7 +58,7 @@ def segments(place):
 
 
 def everything(place):
-  """The bytes of all files below a folder."""
+  """Returns the bytes of all files below a folder."""
   return {
     path.relative_to(place): path.read_bytes()
     for path in place.rglob('*')
@@ -67,8 +67,8 @@ def everything(place):
 
 
 def opens(place):
-  """Whether an index opens and all of it can be read; else a sentence says
-  why not."""
+  """Returns whether an index can be opened and read; if not, checks that the
+  error is one sentence."""
   try:
     found = Store(place)
     for name in store.array_specs(found.manifest):
@@ -84,7 +84,7 @@ def opens(place):
 
 
 def places(value, path=()):
-  """Yields the way to every value inside a JSON value."""
+  """Yields the path to every value inside a JSON value."""
   yield path
   if isinstance(value, dict | list):
     items = value.items() if isinstance(value, dict) else enumerate(value)
@@ -111,7 +111,7 @@ def test_any_value_at_any_place_of_the_manifest(place):
     for value in PLAIN:
       path.write_text(json.dumps(changed(content, where, value)))
       opened += opens(place)
-  # Some values are right: any checkpoint, and rows that may be removed.
+  # Some values are valid: any checkpoint, and rows that may be removed.
   assert opened > 20
   path.write_text('[' * 100_000)
   assert not opens(place)
@@ -125,7 +125,7 @@ def test_any_value_at_any_place_of_the_ids(place):
       path.write_text(json.dumps(changed(content, where, value)))
       opened = opens(place)
       is_text = isinstance(value, str) and where != ()
-      # Of an id that is removed it does not matter that it is there twice.
+      # The id of a removed video may occur twice.
       if not (is_text and value != '\ud83d'):
         assert not opened, (where, value)
 
@@ -224,7 +224,7 @@ def test_pipes_are_not_waited_for(place):
 
 @pytest.mark.parametrize('room', [None, 800])
 def test_a_file_that_is_cut_while_it_is_open(room, place, data):
-  """A mapped file would end the process."""
+  """A memory-mapped file would crash the process."""
   index = Index.open(place, retriever(), device_bytes=room)
   for path in segments(place)[0].glob('*.npy'):
     os.truncate(path, 200)
@@ -245,7 +245,7 @@ def test_a_file_that_is_replaced_while_it_is_open(place, data):
 def test_a_reader_between_a_manifest_and_what_it_named(
   place, data, monkeypatch
 ):
-  """The index is made again, and the former one removed, as it is opened."""
+  """While an index is opened, it is rewritten and its old files are removed."""
   read, times = store.read_ids, []
 
   def slow(path):
@@ -274,7 +274,7 @@ def test_tokens_that_are_not_finite(name, value, room, first_pass, place, data):
     first_pass = lambda queries, count: np.tile(np.arange(8, 12), (5, 1))
   with pytest.raises(DamagedError, match="tokens of the video 'v9' that are"):
     index.search(data['words'], k=4, first_pass=first_pass, rescore=3)
-  # One that was removed harms nobody.
+  # A removed video does no harm.
   remove(place, ['v9'])
   index = Index.open(place, retriever(), device_bytes=room)
   if first_pass is None:
@@ -359,7 +359,7 @@ def data_of_more():
 
 
 def test_many_segments(place, data, monkeypatch):
-  """Each file of an index stays open."""
+  """All files of an index stay open."""
   count = len(Store(place).manifest.segments)
   asked = []
   monkeypatch.setattr(store, 'allow_files', lambda n: asked.append(n) or True)
@@ -440,7 +440,7 @@ def test_ids_meet_in_their_composed_form(place, data):
   object.__setattr__(videos, 'ids', ['half \ud83d'])
   with pytest.raises(UserError, match=r'holds \\ud83d, which is half of a'):
     writer.append(place, retriever(), videos)
-  # An earlier version kept what it was given.
+  # An earlier version stored ids unchanged.
   path = segments(place)[1] / 'ids.json'
   path.write_text(json.dumps([decomposed, 'v9', 'v10', 'v11']))
   assert composed in Store(place).rows_of()

@@ -43,7 +43,7 @@ def refused(place, store, sentence):
 
 
 @needs_lancedb
-# Compared one by one, and by an approximate index.
+# The database compares all vectors, or uses an approximate index.
 @pytest.mark.parametrize('indexed', [1000, 100])
 def test_candidates_of_both_branches(
   indexed, index, data, monkeypatch, tmp_path
@@ -66,7 +66,7 @@ def test_candidates_of_both_branches(
     for hit in row:
       own = whole[i, int(hit.video_id[1:])]
       assert hit.score == pytest.approx(own, abs=1e-6)
-  # With all videos as candidates it is the exact search.
+  # With all videos as candidates the search is exact.
   hits = index.search(data['words'], k=10, first_pass=found, rescore=30)
   exact = index.search(data['words'], k=10)
   names = lambda rows: [[hit.video_id for hit in row] for row in rows]
@@ -83,7 +83,7 @@ def test_a_database_is_of_one_index(index, data, tmp_path):
   remove(store.directory, ['v7', 'v9'])
   fewer = Store(store.directory)
   refused(place, fewer, r"differ in 2 videos, 'v7' among them; export the")
-  # Again into the same folder.
+  # The second export goes into the same folder.
   assert database.export(str(place), fewer) == VIDEOS - 2
   found = Index.open(store.directory, retriever()).searcher.search(
     data['words'][:, 0], 5, first_pass=Database(str(place), fewer)

@@ -1,4 +1,4 @@
-"""An index that is rewritten without what was taken out."""
+"""An index that is rewritten without its removed videos."""
 
 import os
 import signal
@@ -51,7 +51,7 @@ def test_the_search_is_the_same(tokens, data, tmp_path):
   assert not any(s.removed for s in manifest.segments)
   assert manifest.segments[1] == whole
   assert len(list((place / 'segments').iterdir())) == 2
-  # There is nothing more to do, and videos may come again.
+  # Nothing is left to do, and removed videos can be added again.
   assert compact(place) == manifest
   writer.append(place, retriever(), videos_of(data, [5]))
   assert 'v5' in Store(place).rows_of()

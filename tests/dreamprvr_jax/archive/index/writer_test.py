@@ -1,4 +1,4 @@
-"""Making, changing and losing an index."""
+"""Creating, changing and losing an index."""
 
 import json
 import os
@@ -58,10 +58,10 @@ def test_append_and_remove_equal_an_index_made_at_once(data, tmp_path):
   once = tmp_path / 'once'
   writer.create(once, retriever(), videos_of(data, left))
   assert found(parts, data) == found(once, data)
-  # The first videos were left as they lay.
+  # The first videos were not rewritten.
   assert set(first) < set(segments(parts))
   assert Store(parts).manifest.num_videos == VIDEOS - 3
-  # One that was removed may come again, now at the end.
+  # A removed video can be added again, now at the end.
   writer.append(parts, retriever(), videos_of(data, [12]))
   again = tmp_path / 'again'
   writer.create(again, retriever(), videos_of(data, [*left, 12]))
@@ -73,7 +73,7 @@ def test_a_segment_without_videos_goes(data, place):
   assert len(segments(place)) == 2
   remove(place, ['v40', 'v41'])
   assert len(Store(place).manifest.segments) == 1
-  assert len(segments(place)) == 2  # For who read the former manifest.
+  assert len(segments(place)) == 2  # For readers of the old manifest.
   remove(place, [f'v{i}' for i in range(VIDEOS)])
   assert len(segments(place)) == 1
   compact(place)
@@ -92,7 +92,7 @@ def test_who_read_the_former_manifest_still_opens_its_segments(
   with monkeypatch.context() as patch:
     patch.setattr(Manifest, 'read', classmethod(lambda *_: former))
     assert len(Store(place).ids) == VIDEOS
-  # The next change clears them.
+  # The next change deletes them.
   remove(place, ['v1'])
   assert len(segments(place)) == 1
 
@@ -106,7 +106,7 @@ def test_an_index_is_made_again(data, place):
   former.search(data['words'], k=1)
   writer.create(place, retriever(), videos_of(data, [1, 2]))
   assert len(found(place, data)[0]) == 2
-  # Who had opened the former one goes on with it.
+  # A process that opened the old index can still use it.
   assert len(former.search(data['words'], k=VIDEOS)[0]) == VIDEOS
 
 
@@ -151,7 +151,7 @@ def test_a_kill_leaves_the_index_as_it_was(how, when, data, tmp_path):
   assert ended.returncode == -signal.SIGKILL, ended.stderr
   assert len(segments(place)) == 2
   assert found(place, data) == before
-  # The next write clears what was left of it.
+  # The next write deletes its remains.
   writer.append(place, retriever(), videos_of(data, range(25, 30)))
   assert len(segments(place)) == 2
   assert len(found(place, data)[0]) == VIDEOS

@@ -1,4 +1,4 @@
-"""Elements, workers, and what becomes of errors."""
+"""Elements, workers and the handling of errors."""
 
 import collections
 import json
@@ -65,7 +65,7 @@ def test_two_workers_and_elements_that_come_twice(tmp_path):
   ('work', 'said'),
   [
     (batch.refuse, r'failed: 1 is refused; what was finished is kept'),
-    # Beam itself would wait forever.
+    # Without our check Beam would wait forever.
     (batch.die, r'failed: a worker process ended \(out of memory\?\)'),
   ],
 )

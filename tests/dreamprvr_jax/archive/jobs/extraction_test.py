@@ -1,4 +1,4 @@
-"""Extraction by workers leaves what extraction in processes leaves."""
+"""Extraction by workers writes the same files as extraction in processes."""
 
 import h5py
 import pytest
@@ -44,7 +44,7 @@ def test_two_workers_with_elements_that_come_twice(videos, tmp_path):
   assert found.durations == plain.durations
   assert found.seconds == pytest.approx(plain.seconds)
   assert read(tmp_path / 'beam') == read(tmp_path / 'plain')
-  # Nothing is due: no worker is started.
+  # Nothing is left to do, and no worker is started.
   again = extract_folder(videos, tmp_path / 'beam', ENCODER, OPTIONS, results)
   assert (again.done, again.there) == (0, 4)
 
@@ -66,7 +66,7 @@ def test_a_file_that_ends_its_process(tmp_path, monkeypatch):
 
 
 class Partial(Engine):
-  """Does the first element only, then fails or says that all is done."""
+  """Processes only the first element, then fails or reports success."""
 
   def run(self, work, elements):
     work(elements[0])

@@ -1,4 +1,4 @@
-"""An index of segments that workers wrote equals that of one process."""
+"""An index whose segments workers wrote equals that of one process."""
 
 import pathlib
 import pickle
@@ -38,7 +38,7 @@ def checkpoint(tmp_path_factory):
 
 
 def contents(place):
-  """Everything that an index stores, in its order."""
+  """Returns everything that an index stores, in order."""
   store = Store(place)
   found = {
     name: store.read(name, 0, len(store)).tobytes() for name in store._arrays
@@ -58,7 +58,7 @@ def test_two_workers(checkpoint, tmp_path, capsys):
   assert len(Store(two).manifest.segments) == 2
   assert contents(two) == contents(one)
   assert len(list((two / SEGMENTS).iterdir())) == 2
-  # What was taken out comes back behind the others.
+  # A removed video is added again behind the others.
   ids = Store(two).ids
   for place, engine in ((one, ()), (two, BEAM)):
     edit = '--mode=index', f'--index={place}', '--append', f'--remove={ids[3]}'
@@ -69,8 +69,8 @@ def test_two_workers(checkpoint, tmp_path, capsys):
 
 @pytest.fixture(params=['one process', 'parts', 'beam'])
 def engine(request, monkeypatch):
-  """Flags that have videos encoded in one process, as parts that are given
-  from process to process but done in this one, or by two workers."""
+  """Flags to encode videos in one process, as pickled parts in this process, or
+  with two workers."""
   if request.param == 'one process':
     return ()
   if request.param == 'beam':
@@ -141,7 +141,7 @@ def test_product_codes_are_refused(checkpoint, tmp_path, capsys):
 
 
 def part_writer(data, cuts, **changes):
-  """Writes the parts of made videos in this process."""
+  """Writes the parts of generated videos in this process."""
 
   def write(root: pathlib.Path, tokens: str, registers: bool):
     names = []
@@ -202,7 +202,7 @@ def test_the_old_index_stays(tmp_path, elsewhere, raised):
     writer.create(tmp_path, retriever(), videos_of(data), elsewhere=elsewhere)
   assert contents(tmp_path) == before
   assert len(Index.open(tmp_path, retriever()).store) == 20
-  # The next write clears what is left of it.
+  # The next write deletes its remains.
   writer.append(tmp_path, retriever(), videos_of(data, range(20, 45)))
   assert len(list((tmp_path / SEGMENTS).iterdir())) == 2
 

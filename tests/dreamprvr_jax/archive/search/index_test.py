@@ -52,7 +52,7 @@ def check(index, data, k, **options):
 @pytest.mark.parametrize('rows', [None, 2])
 def test_exact_search(place, data, devices, rows):
   mesh = meshes.make_mesh(*devices)
-  # Two parts are in memory at a time; a few videos are scored at a time.
+  # Two parts are in memory at a time, and a few videos are scored at a time.
   room = None if rows is None else 2 * rows * ROW
   index = Index.open(
     place, retriever(), mesh=mesh, device_bytes=room, products=64 * 8 * 2
@@ -60,7 +60,7 @@ def test_exact_search(place, data, devices, rows):
   assert index.searcher.resident() == (rows is None)
   check(index, data, 10)
   check(index, data, 1)
-  # All of them, from what is kept in memory now.
+  # This returns all videos, from the tokens that are in memory now.
   check(index, data, 45)
   assert len(index.search(data['words'][:1], k=100)[0]) == VIDEOS
 
@@ -109,8 +109,7 @@ def test_a_first_pass_finds_most(tmp_path):
   searcher = Index.open(tmp_path / 'x', retriever()).searcher
   queries = searcher.encode(data['words'], data['word_mask'])
   assert searcher.recall(queries, 10, first_pass='int8') >= 0.99
-  # Without a reserve, places 10 and 11 may change; scores are exact all the
-  # same.
+  # Without extra candidates, places 10 and 11 may swap, but scores are exact.
   without = searcher.recall(queries, 10, first_pass='int8', rescore=1)
   assert 0.9 <= without < 1
   scores, rows = searcher.search(queries, 10, first_pass='int8', rescore=1)
@@ -205,7 +204,7 @@ def test_scores_are_those_of_the_model(name, tmp_path):
     data['mask'],
     method='encode_video',
   )
-  # Of what is stored: the last bit of float16 may fall either way.
+  # Stored tokens are float16, whose last bit may be rounded either way.
   store = Store(tmp_path / 'x')
   tokens = [
     store.read(f'{branch}_tokens', 0, 20).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The timeline of a query, and the rule of its moments."""
+"""The timeline of a query, and the rule that finds its moments."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def bounds(timeline, count=3):
 
 
 def test_the_extent_ends_half_way_to_the_median():
-  # Median 0, peak 1: the level is 0.5, which is still in.
+  # The median is 0 and the peak 1, so the level is 0.5, which is included.
   line = [0, 0, 0.4, 0.5, 1.0, 0.8, 0.49, 0, 0, 0, 0]
   assert bounds(line, 1) == [(3, 6, 4)]
 

@@ -1,4 +1,4 @@
-"""Videos that are like one another, and the registers that say so."""
+"""Similar videos, found by their registers."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""What is answered together equals what is answered alone."""
+"""Queries of a batch get the same answers as single ones."""
 
 import jax
 import numpy as np

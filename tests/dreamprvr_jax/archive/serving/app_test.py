@@ -1,4 +1,4 @@
-"""What the server answers, and what it refuses."""
+"""Answers and refusals of the server."""
 
 import threading
 import time
@@ -38,7 +38,7 @@ def test_search(client, index):
     assert hit['score'] == pytest.approx(other.score, abs=1e-6)
     assert hit['timeline'] == pytest.approx(other.timeline, abs=1e-4)
     assert hit['file'] is None
-    # NaN is no JSON.
+    # NaN is not valid JSON.
     known = int(hit['video'][1:]) % 5 != 4
     assert (hit['duration'] is not None) == known
     first = hit['moments'][0]
@@ -294,7 +294,7 @@ def test_what_fails_is_logged_and_said_to_be_our_fault(index, caplog):
     assert answer.json() == {
       'error': 'the server failed at this; its log says more'
     }
-    # Its connection ends, and says so.
+    # The connection is closed, and the header says so.
     assert answer.headers['connection'] == 'close'
     assert client.get('/api/videos/v3/similar').status_code == 500
     assert client.get('/').status_code == 200
@@ -332,7 +332,7 @@ def test_busy_late_and_failed(index):
       assert late or answer.headers['retry-after'] == '1'
     text = client.get('/metrics').text
     gate.set()
-    # Until what was given up is out of the way.
+    # The abandoned queries must finish first.
     end = time.monotonic() + 30
     while not client.post(SEARCH, json={'query': 'x'}).is_success:
       assert time.monotonic() < end

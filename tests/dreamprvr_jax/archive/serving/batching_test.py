@@ -1,4 +1,4 @@
-"""Questions are gathered, bounded in number and in time."""
+"""Queries are batched, with limits on their number and waiting time."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from dreamprvr_jax.archive.serving.limits import Busy, Late
 
 
 class Doubler:
-  """Answers after a sign; knows what it was asked."""
+  """Answers once it is allowed to; records the queries."""
 
   def __init__(self):
     self.calls = []
@@ -93,7 +93,7 @@ def test_too_many_are_refused():
     doubler.go.clear()
     asked = [asyncio.create_task(batcher.ask(i)) for i in range(8)]
     await asyncio.sleep(0.1)
-    # Four are in the call, four wait: as many more have room.
+    # Four queries are in the call and four wait; four more fit.
     more = [asyncio.create_task(batcher.ask(i)) for i in range(8, 12)]
     await asyncio.sleep(0.01)
     assert batcher.waiting == 8

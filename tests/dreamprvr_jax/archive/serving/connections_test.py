@@ -1,4 +1,4 @@
-"""Connections that keep the server waiting end, and keep nobody out."""
+"""Connections that keep the server waiting are closed, and block nobody."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ def index(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def hasty(index):
-  """A client of a server that does not wait."""
+  """A client of a server with short timeouts."""
   limits = Limits(header_seconds=0.3, body_seconds=0.3, idle_seconds=0.3)
   with served(index, ready=False, limits=limits) as (client, _):
     yield client
@@ -37,7 +37,7 @@ def hasty(index):
 
 @contextlib.contextmanager
 def connected(client, *sent):
-  """Yields a connection over which something was sent."""
+  """Yields a connection after sending some bytes."""
   place = client.base_url.host, client.base_url.port
   with socket.create_connection(place, timeout=LONG) as connection:
     for part in sent:
@@ -46,7 +46,7 @@ def connected(client, *sent):
 
 
 def rest(connection):
-  """Returns all that comes until the server ends the connection."""
+  """Returns all bytes until the server closes the connection."""
   found = b''
   with contextlib.suppress(ConnectionError):
     while part := connection.recv(2**16):
@@ -55,7 +55,7 @@ def rest(connection):
 
 
 def refusal(answer):
-  """Returns status and sentence of the last answer in some bytes."""
+  """Returns the status and sentence of the last answer in some bytes."""
   head, _, body = answer[answer.rindex(b'HTTP/1.1 ') :].partition(b'\r\n\r\n')
   assert b'connection: close' in head
   return int(head.split()[1]), json.loads(body)['error']
@@ -84,7 +84,7 @@ def test_half_requests_keep_nobody_out(index):
       for i in range(60)
     ]
     assert client.get('/').status_code == 200
-    # Of all others as many were open as may be; the oldest had to go.
+    # The limit was reached, so the oldest connections were closed.
     for connection in held[:41]:
       status, sentence = refusal(rest(connection))
       assert status == 408
@@ -112,7 +112,7 @@ def test_the_limit_in_all(index):
   [
     (HALF, 'header'),
     (POST, 'body'),
-    # The first is answered, the next is not complete.
+    # The first request is answered; the next one is incomplete.
     (WHOLE + HALF, 'header'),
     (WHOLE + WHOLE + POST, 'body'),
   ],
@@ -133,7 +133,7 @@ def test_what_trickles_in_gets_no_more_time(sent, hasty):
   with connected(hasty, sent) as connection:
     connection.settimeout(0.02)
     for _ in range(2000):
-      # Less than any header or body may have.
+      # This stays below the size limits of headers and bodies.
       with contextlib.suppress(ConnectionError):
         connection.sendall(b'x' if sent != POST else b' ')
       try:
@@ -149,7 +149,7 @@ def test_what_trickles_in_gets_no_more_time(sent, hasty):
   [
     b'',
     WHOLE,
-    # Answered before its body is there, which never comes.
+    # The answer comes before the body, which is never sent.
     HALF + b'Content-Length: 9\r\n\r\n',
   ],
 )
@@ -166,7 +166,7 @@ def test_what_is_no_http(hasty):
       with contextlib.suppress(ConnectionError):
         connection.sendall(sent)
       answer = rest(connection)
-    # What was not read when the server hung up can swallow its answer.
+    # The answer can be lost if the server closes with unread bytes.
     if answer or len(sent) < 100:
       assert refusal(answer)[0] == 400
   assert counted(hasty, 'invalid') == 2
@@ -182,14 +182,14 @@ def test_a_server_at_work_refuses_more(index):
 
   limits = Limits(address_connections=3)
   with served(index, slow_words, limits=limits) as (client, _):
-    # It keeps a connection of its own.
+    # The client keeps its own connection.
     assert client.get('/').status_code == 200
     gate.clear()
     answers = []
 
     def ask():
       while True:
-        # One that is not at work yet gives way to a half request, as it should.
+        # A connection that is still idle is closed for a half request, rightly.
         with contextlib.suppress(httpx.TransportError):
           answers.append(client.post('/api/search', json={'query': 'x'}))
           return
@@ -225,7 +225,7 @@ def test_who_does_not_read_gives_way(index, tmp_path):
     end = time.monotonic() + LONG
     while True:
       assert time.monotonic() < end
-      # Until the server cannot send any more, it is at work and refuses.
+      # As long as the server can send more, it is busy and refuses.
       with connected(client, WHOLE) as connection:
         if rest(connection).startswith(b'HTTP/1.1 200'):
           break

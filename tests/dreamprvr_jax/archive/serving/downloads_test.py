@@ -1,4 +1,4 @@
-"""The header `Range`, as RFC 9110 has it."""
+"""The header `Range`, as RFC 9110 defines it."""
 
 import pytest
 
@@ -15,15 +15,15 @@ from dreamprvr_jax.archive.serving.downloads import ranges
     ('bytes=4-99', [(4, 10)]),
     ('BYTES=0-1', [(0, 2)]),
     ('bytes= 0-1 ,\t5-6, ', [(0, 2), (5, 7)]),
-    # In order, and those that touch are one.
+    # Ranges are sorted, and adjacent ones are joined.
     ('bytes=6-7,0-1,2-3,1-1', [(0, 4), (6, 8)]),
-    # One of them is there.
+    # One of the ranges exists.
     ('bytes=99-,3-3', [(3, 4)]),
-    # There is no such part.
+    # No range exists.
     ('bytes=10-', []),
     ('bytes=-0', []),
     ('bytes=10-12,99-', []),
-    # Another unit, or malformed: as if it were not there.
+    # A header that is malformed or has another unit is ignored.
     ('', None),
     ('bytes', None),
     ('bytes=', None),
@@ -40,7 +40,7 @@ from dreamprvr_jax.archive.serving.downloads import ranges
     ('bytes=0-' + '9' * 5000, None),
     ('items=0-1', None),
     ('bytes 0-1', None),
-    # Too many.
+    # There are too many ranges.
     ('bytes=0-0,2-2,4-4,6-6', None),
   ],
 )

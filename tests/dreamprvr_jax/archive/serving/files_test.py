@@ -1,4 +1,4 @@
-"""Files, parts of them, and pictures out of them; nothing else of the disk."""
+"""Serves files, parts of them, and thumbnails; nothing else on the disk."""
 
 import builtins
 import concurrent.futures
@@ -57,7 +57,7 @@ def test_what_counts_as_a_file(files, folder):
   assert len(files) == 4
   assert files.get('v3').media_type == 'video/mp4'
   assert files.get('v4').path == folder / 'videos/below/v4.avi'
-  # A link out of the folder, and what is no video.
+  # A link out of the folder, and files that are not videos, are left out.
   assert files.get('v5') is files.get('v8') is files.get('v1') is None
   gone = folder / 'videos/gone.mp4'
   gone.touch()
@@ -153,7 +153,7 @@ def test_head_of_files(client):
     assert head.content == b''
     for name in ('content-length', 'content-type', 'etag', 'accept-ranges'):
       assert head.headers.get(name) == whole.headers.get(name)
-  # A part of a file can only be got.
+  # Ranges work only with GET.
   part = client.head('/videos/v3', headers={'range': 'bytes=0-1'})
   assert part.status_code == 200
 
@@ -179,7 +179,7 @@ def test_what_becomes_a_link_is_no_file_any_more(what, folder, tmp_path):
       assert answer.status_code == 404
       assert 'no file of the video' in answer.json()['error']
     assert client.get('/api/videos/v3').json()['file'] is None
-    # A file that is one again is served again.
+    # A file that is restored is served again.
     swapped.unlink()
     (tmp_path / 'former').rename(swapped)
     assert client.get('/videos/v3').content == b'videos'
@@ -253,7 +253,7 @@ def test_hits_name_their_files(client):
 
 @pytest.mark.parametrize('video', ['v3', 'v4'])
 def test_thumbnails_show_their_time(video, client):
-  # Its left half is brighter by 8 with every tenth of a second.
+  # The left half gets brighter by 8 every tenth of a second.
   for seconds, level in (
     (0, 10),
     (0.5, 50),
@@ -349,7 +349,7 @@ def test_busy_pictures(folder, files):
 
 
 def test_slow_pictures_leave_threads_for_others(folder, files):
-  """One slow file, asked for by more requests than there are threads."""
+  """More requests than threads ask for one slow file."""
   go = threading.Event()
   with (
     served(open_index(folder), files=files) as (client, s),

@@ -1,4 +1,4 @@
-"""No more connections than there are descriptors for."""
+"""The number of connections is limited by file descriptors."""
 
 import resource
 
@@ -12,7 +12,7 @@ LIMITS = Limits(connections=100)
 
 @pytest.fixture
 def allowed(monkeypatch):
-  """Sets what the system allows; returns what was asked of it."""
+  """Sets the system's limits; returns the requested ones."""
   asked = []
   monkeypatch.setattr(limits, '_open_files', lambda: 100)
 
@@ -54,7 +54,7 @@ def test_open_files_count(monkeypatch, allowed):
 
 
 def test_a_limit_that_the_system_refuses(monkeypatch, allowed):
-  """As macOS does above its own limit, which it does not name."""
+  """macOS does this above its own limit, which it does not report."""
   allowed(256, resource.RLIM_INFINITY)
 
   def refuse(*_):

@@ -1,4 +1,4 @@
-"""Which files are opened, and what is said of those that are not."""
+"""Which files are opened, and the errors for others."""
 
 import os
 import pickle
@@ -16,7 +16,7 @@ pytest.importorskip('av', reason='videos are decoded with PyAV')
 def refusal(path):
   with pytest.raises(VideoError) as caught, opened(str(path)):
     pass
-  # As it comes from another process.
+  # The error also survives pickling, as from another process.
   again = pickle.loads(pickle.dumps(caught.value))
   assert str(again) == str(caught.value) == f'{path} {again.reason}'
   assert again.path == str(path)
@@ -74,7 +74,7 @@ def test_names_inside_that_are_no_text(tmp_path):
 
 
 def test_a_playlist_opens_no_other_file(tmp_path):
-  """FFmpeg goes by content: a list in the folder could show any video."""
+  """FFmpeg looks at content: a playlist in the folder could show any video."""
   (tmp_path / 'private').mkdir()
   secret = make_video(tmp_path / 'private' / 'secret.ts', codec='libx264')
   folder = tmp_path / 'shown'

@@ -35,7 +35,7 @@ def test_samples_are_the_pictures_shown_in_the_middle(ending, tmp_path):
   for sample in samples:
     assert sample.image.shape == (32, 48, 3)
     assert sample.image.dtype == np.uint8
-    # Shown from time * rate on, 8 brighter each.
+    # Picture time * rate is shown, and each is brighter by 8.
     bright = 10 + 8 * int(sample.time * 10)
     assert sample.image[8:24, 4:12].mean() == pytest.approx(bright, abs=4)
     red = sample.image[8:24, 28:44].reshape(-1, 3).mean(axis=0)
@@ -85,7 +85,7 @@ def test_pictures_are_upright(tmp_path):
   assert asked == [(48, 32)]
   image = samples[0].image
   assert image.shape == (24, 16, 3)
-  # A turn clockwise: what was left is on top.
+  # After a clockwise turn the left half is on top.
   np.testing.assert_allclose(image[4, 8], 26, atol=8)
   np.testing.assert_allclose(image[20, 8], (220, 0, 0), atol=12)
 

@@ -1,4 +1,4 @@
-"""Pictures are upright, and as wide as they are meant to be."""
+"""Pictures are upright and have the intended aspect ratio."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def same(height, width):
 
 
 def corner(image, down, right):
-  """The mean colour of a quarter of a picture."""
+  """Returns the mean colour of a quarter of a picture."""
   height, width = image.shape[0] // 2, image.shape[1] // 2
   part = image[down * height :, right * width :][:height, :width]
   return part.reshape(-1, 3).mean(axis=0)
@@ -28,7 +28,7 @@ def corner(image, down, right):
     ((0, 1, -1, 0), 'bottom'),
     ((-1, 0, 0, -1), 'left'),
     ((0, -1, 1, 0), 'top'),
-    # Mirrored, turned upside down, and both with a quarter turn.
+    # Pictures are mirrored, turned upside down, or both with a quarter turn.
     ((-1, 0, 0, 1), 'left'),
     ((1, 0, 0, -1), 'right'),
     ((0, 1, 1, 0), 'bottom'),
@@ -36,7 +36,7 @@ def corner(image, down, right):
   ],
 )
 def test_every_orientation(matrix, red, tmp_path):
-  # The right half of it is red.
+  # Its right half is red.
   path = turn(make_video(tmp_path / 'a.mp4', pictures=1), matrix)
   image = picture_at(str(path), 0, same)
   lies = red in ('top', 'bottom')

@@ -1,4 +1,4 @@
-"""The clock of extraction and of thumbnails is that of a player."""
+"""Extraction and thumbnails use the same clock as a player."""
 
 import pathlib
 import struct
@@ -25,7 +25,7 @@ def decode(path, fps=2.0):
 
 
 def level(image):
-  """Which picture of the file this is; see `tests.helpers.videos.picture`."""
+  """Returns the number of a picture; see `tests.helpers.videos.picture`."""
   return (image[8:24, 4:12].mean() - 10) / 8
 
 
@@ -36,22 +36,22 @@ def later(first, count=20):
 FRAGMENTS = {'movflags': 'frag_keyframe+empty_moov+delay_moov'}
 
 
-# Of each file: how it is made, second 0 on its clock, its seconds, and the
-# second at which its first picture appears.
+# The columns are the file, its options, the time of second 0 on its own clock,
+# its duration, and the second at which its first picture appears.
 @pytest.mark.parametrize(
   ('name', 'made', 'start', 'duration', 'first'),
   [
     ('plain.mp4', {}, 0, 2, 0),
-    # A later part of a split file.
+    # These are later parts of a split file.
     ('part.mkv', {'times': later(100)}, 10, 2, 0),
     ('part.webm', {'times': later(100), 'sound': (10, 12)}, 10, 2, 0),
     ('late.ts', {'times': later(900_001)}, 90_000.1, 2, 0),
     ('delayed.mp4', {'times': later(10)}, 1, 2, 0),
-    # Sound comes before the pictures.
+    # Sound starts before the pictures.
     ('delayed.mkv', {'times': later(10), 'sound': (0, 3)}, 0, 3, 1),
     ('delayed.webm', {'times': later(10), 'sound': (0, 3)}, 0, 3, 1),
     ('sound.mp4', {'times': later(10), 'sound': (0, 3)}, 0, 3, 1),
-    # Sound goes on behind the pictures.
+    # Sound continues after the pictures.
     ('long.mp4', {'sound': (0, 6)}, 0, 2, 0),
     ('long.mkv', {'sound': (0, 6)}, 0, 2, 0),
     ('live.webm', {'options': {'live': '1'}}, 0, 2, 0),
@@ -64,7 +64,7 @@ def test_second_0_is_where_a_player_begins(
 ):
   codec = CODECS.get(pathlib.Path(name).suffix, 'mpeg2video')
   path = str(make_video(tmp_path / name, codec=codec, **made))
-  # Of sound, an encoder may need a little from before.
+  # An audio encoder may start a little earlier.
   assert start_of(path) == pytest.approx(start, abs=0.03)
   samples, lasts = decode(path)
   assert lasts == pytest.approx(duration, abs=0.03)
@@ -83,7 +83,7 @@ def test_second_0_is_where_a_player_begins(
 
 @pytest.mark.parametrize('ending', ['.mp4', '.mov'])
 def test_a_cut_without_encoding_is_whole(ending, tmp_path):
-  # 3 of its 8 seconds are shown; its one key frame is hidden.
+  # 3 of the 8 seconds are shown; the only key frame is hidden.
   path = make_video(
     tmp_path / f'cut{ending}',
     pictures=80,
@@ -149,7 +149,7 @@ def test_a_whole_file_may_state_a_wrong_length(stated, tmp_path):
   path.write_bytes(raw)
   samples, duration = decode(path)
   assert duration == pytest.approx(5.7, abs=0.4)
-  # From 2 s on there is a picture each 0.4 s.
+  # After 2 s there is a picture every 0.4 s.
   assert level(samples[8].image) == pytest.approx(15, abs=0.7)
 
 
