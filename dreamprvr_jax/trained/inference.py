@@ -76,10 +76,10 @@ def load(
   """
   stored = checkpoints.read_config(directory)
   wanted: Mapping[str, Any] = stored['config'] if config is None else config
-  model = model_of(wanted)
-  shapes = _shapes(stored, wanted)
   if wanted != stored['config']:
     _check_shapes(stored, wanted, directory)
+  model = model_of(wanted)
+  shapes = _shapes(stored, wanted)
   device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   placed = jax.tree.map(
     lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes
@@ -145,6 +145,13 @@ def _check_shapes(
   The error names the keys that change the shapes.
   """
   former = stored['config']
+  name, own = config['model']['name'], former['model']['name']
+  if name != own:
+    # The stored config lacks the keys of another model.
+    raise CheckpointError(
+      f'the weights in {directory} do not fit the requested model '
+      f'(config.model.name is {name!r}, not {own!r}); leave these settings out'
+    )
   wanted = _shapes(stored, former)
   if _shapes(stored, config) == wanted:
     return

@@ -261,4 +261,4 @@ def test_end_to_end(tmp_path, methods):
     folder = row['method'].replace(' ', '_')
     stored = runs.evaluation(tmp_path / 't' / folder / 'seed-0')
     assert row['metrics']['SumR']['values'] == [stored['SumR']]
-  assert 'the spread is not known' in out
+  assert 'has no known spread' in out

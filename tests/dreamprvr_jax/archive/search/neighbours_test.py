@@ -10,6 +10,8 @@ from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.neighbours import Neighbours
 from dreamprvr_jax.cli import indexing
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.models.base import RetrievalModel
+from dreamprvr_jax.models.dreamprvr import DreamPRVR
 from dreamprvr_jax.trained.inference import load
 from tests.helpers.commands import call, untrained
 from tests.helpers.searching import made, retriever, videos_of
@@ -105,7 +107,12 @@ def test_an_index_without_registers_stays_so(dreamprvr, monkeypatch):
   place = checkpoint.parent / 'former'
   flags = ('--mode=index', f'--index={place}')
   with monkeypatch.context() as patch:
-    patch.setattr('dreamprvr_jax.archive.index.encoding._REGISTERS', 'unknown')
+    # As the models that have none.
+    patch.setattr(
+      DreamPRVR,
+      'encode_video_and_registers',
+      RetrievalModel.encode_video_and_registers,
+    )
     of_val = '--config.data.eval_split=val'
     assert call(*flags, f'--checkpoint={checkpoint}', of_val) == 0
   assert Store(place).manifest.registers == 0
