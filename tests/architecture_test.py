@@ -83,6 +83,7 @@ ARCHIVE = {
   'videos': set(),
   'extraction': {'encoders', 'videos'},
   'index': set(),
+  'folder': {'encoders', 'extraction', 'index', 'videos'},
   'search': {'index'},
   'serving': {'search', 'index', 'videos'},
   'jobs': {'extraction', 'index'},
