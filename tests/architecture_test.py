@@ -57,7 +57,16 @@ ALLOWED = {
     'train',
     'trained',
   },
-  'trained': {'errors', 'folders', 'text', 'types', 'models', 'checkpoints'},
+  'training_free': {'errors'},
+  'trained': {
+    'errors',
+    'folders',
+    'text',
+    'types',
+    'models',
+    'checkpoints',
+    'training_free',
+  },
   'interop': {
     'errors',
     'host_memory',
@@ -73,9 +82,13 @@ ALLOWED = {
     'metrics',
     'models',
     'trained',
+    'training_free',
     '__version__',
   },
-  'cli': BASE | MATHEMATICS | RUNS | {'trained', 'interop', 'archive'},
+  'cli': BASE
+  | MATHEMATICS
+  | RUNS
+  | {'trained', 'interop', 'archive', 'training_free'},
 }
 # Folder of the archive -> the archive's folders that it may import.
 ARCHIVE = {
@@ -90,6 +103,9 @@ ARCHIVE = {
 # Files of dreamprvr_jax that need only the standard library. Every package may
 # import them, even those without models.
 SMALL = {'errors', 'folders', 'host_memory', 'text'}
+# Mathematics on the host, which the data pipeline may use, too: it needs only
+# the standard library and NumPy.
+HOST = {'training_free'}
 # Folders that must not import models: they start quickly, in many processes.
 NO_MODELS = ('archive/videos', 'archive/encoders', 'archive/extraction')
 _NO_DATA = {
@@ -154,9 +170,10 @@ def test_libraries(package):
 
 
 def is_small(name):
-  """Returns whether an imported name is one of the small files or in one."""
+  """Returns whether an imported name is one of the small files or in one, or in
+  a folder that needs no more than NumPy."""
   folder = name.removeprefix('dreamprvr_jax.').partition('.')[0]
-  return name.startswith('dreamprvr_jax.') and folder in SMALL
+  return name.startswith('dreamprvr_jax.') and folder in SMALL | HOST
 
 
 def test_small_files_need_only_the_standard_library():
@@ -166,6 +183,14 @@ def test_small_files_need_only_the_standard_library():
       for name in imports(ROOT / f'dreamprvr_jax/{folder}.py')
     }
     assert used <= sys.stdlib_module_names | {'dreamprvr_jax'}, folder
+
+
+def test_mathematics_on_the_host_needs_numpy_alone():
+  for folder in HOST:
+    for path in sources(f'dreamprvr_jax/{folder}'):
+      used = {name.partition('.')[0] for name in imports(path)}
+      allowed = sys.stdlib_module_names | {'dreamprvr_jax', 'numpy'}
+      assert used <= allowed, path
 
 
 def folder_of(path):

@@ -6,9 +6,7 @@ from data_pipeline.corpus import Corpus, Split
 from data_pipeline.errors import DataError
 from dreamprvr_jax import text
 from dreamprvr_jax.errors import UserError
-
-# Keys that say where a model was found; its weights identify it.
-_PLACES = ('model', 'revision')
+from dreamprvr_jax.trained.retriever import PLACES
 
 
 def identity_of(corpus: Corpus | Split) -> dict[str, Any] | None:
@@ -51,7 +49,7 @@ def check_encoder(
   differ = [
     f'{key}: {wanted.get(key)!r} there, {found.get(key)!r} here'
     for key in sorted(wanted.keys() | found.keys())
-    if wanted.get(key) != found.get(key) and key not in _PLACES
+    if wanted.get(key) != found.get(key) and key not in PLACES
   ]
   if differ:
     raise UserError(

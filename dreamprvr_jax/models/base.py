@@ -89,13 +89,20 @@ class RetrievalModel(nn.Module, kw_only=True):
     return params
 
   @property
-  def scores_best_tokens(self) -> bool:
-    """Whether a branch's score is the best cosine of the query with a token."""
+  def token_score(self) -> str:
+    """What a branch's score is: 'cosine', the best cosine of the query with a
+    token, or 'other'."""
     kind = type(self)
-    return (
+    plain = (
       kind.score is RetrievalModel.score
       and kind.compare is RetrievalModel.compare
     )
+    return 'cosine' if plain else 'other'
+
+  @property
+  def reads(self) -> str:
+    """What a query is made of: the features of its words."""
+    return 'words'
 
   def encode_branches(
     self,

@@ -38,9 +38,16 @@ class Model(Protocol):
     ...
 
   @property
-  def scores_best_tokens(self) -> bool:
-    """Whether a branch's score is the best cosine of the query with a token,
-    which stays the same if tokens are scaled."""
+  def token_score(self) -> str:
+    """What a branch's score is: 'cosine', the best cosine of the query with a
+    token, which stays the same if tokens are scaled; 'product', the best
+    product of the unit query with a token; 'other', anything else."""
+    ...
+
+  @property
+  def reads(self) -> str:
+    """What a query is made of: 'words', the features of its words, or
+    'sentence', one vector of the whole sentence, given as one word."""
     ...
 
   def init(self, rngs: Any, *args: Any, **kwargs: Any) -> Any:

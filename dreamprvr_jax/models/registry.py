@@ -4,17 +4,19 @@ import dataclasses
 from typing import Any
 
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.models.base import RetrievalModel
 from dreamprvr_jax.models.consolidated import MSC, GMMFormerV2, Holmes
+from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.models.diffusionret import DiffusionRet
 from dreamprvr_jax.models.dreamprvr import DreamPRVR
 from dreamprvr_jax.models.gmmformer import GMMFormer
 from dreamprvr_jax.models.hlformer import HLFormer
 from dreamprvr_jax.models.holmes_multi import HolmesMulti
 from dreamprvr_jax.models.ms_sl import MSSL
+from dreamprvr_jax.models.training_free import TFPRVR, BestFrame
 from dreamprvr_jax.types import dtype_of
 
-MODELS: dict[str, type[RetrievalModel]] = {
+MODELS: dict[str, Any] = {
+  'best_frame': BestFrame,
   'diffusionret': DiffusionRet,
   'dreamprvr': DreamPRVR,
   'gmmformer': GMMFormer,
@@ -24,10 +26,11 @@ MODELS: dict[str, type[RetrievalModel]] = {
   'holmes_multi': HolmesMulti,
   'ms_sl': MSSL,
   'msc': MSC,
+  'tf_prvr': TFPRVR,
 }
 
 
-def build_model(name: str, dtype: str, **sizes: Any) -> RetrievalModel:
+def build_model(name: str, dtype: str, **sizes: Any) -> Model:
   """Returns the model called `name`.
 
   Args:

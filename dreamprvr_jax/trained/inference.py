@@ -11,7 +11,7 @@ import numpy as np
 
 from dreamprvr_jax import checkpoints, folders
 from dreamprvr_jax.checkpoints import CheckpointError
-from dreamprvr_jax.models.base import RetrievalModel
+from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.models.registry import build_model
 from dreamprvr_jax.models.template import blank_batch, variable_shapes
 from dreamprvr_jax.types import Batch
@@ -27,7 +27,7 @@ def lengths_of(config: Mapping[str, Any]) -> dict[str, int]:
   return {name: config['data'][name] for name in names}
 
 
-def model_of(config: Mapping[str, Any]) -> RetrievalModel:
+def model_of(config: Mapping[str, Any]) -> Model:
   """Returns the model that a config describes."""
   return build_model(
     dtype=config['dtype'], **lengths_of(config), **dict(config['model'])
@@ -47,7 +47,7 @@ def blank_of(
 
 
 def shapes_of(
-  model: RetrievalModel,
+  model: Model,
   config: Mapping[str, Any],
   visual_width: int,
   text_width: int,
@@ -58,7 +58,7 @@ def shapes_of(
 
 def load(
   directory: os.PathLike[str] | str, config: Mapping[str, Any] | None = None
-) -> tuple[RetrievalModel, Any]:
+) -> tuple[Model, Any]:
   """Returns (model, variables) of a workdir, an import or an export.
 
   Use: `model.apply(variables, words, word_mask, method='encode_query')`, and

@@ -1,0 +1,1 @@
+"""Retrievers without training: their mathematics, in float64 NumPy."""
