@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from configs import rerank
+from configs import archive, rerank
 from configs.keys import Keys, key
 from configs.models import (
   diffusionret,
@@ -59,6 +59,7 @@ def base_config() -> ConfigDict:
   config.optimizer = _optimizer_keys()
   config.report = _report_keys()
   config.rerank = rerank.rerank_keys()
+  config.archive = archive.archive_keys()
   config.model, config.loss = Keys('model'), Keys('loss')
   return config.config
 

@@ -96,6 +96,7 @@ ARCHIVE = {
   'videos': set(),
   'extraction': {'encoders', 'videos'},
   'index': set(),
+  'folder': {'encoders', 'extraction', 'index', 'videos'},
   'search': {'index', 'encoders', 'videos', 'jobs'},
   'serving': {'search', 'index', 'videos'},
   'jobs': {'extraction', 'index'},

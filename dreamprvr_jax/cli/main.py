@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from dreamprvr_jax.cli import flags
 from dreamprvr_jax.cli import help as help_texts
-from dreamprvr_jax.cli.commands import Form
+from dreamprvr_jax.cli.command import Form
 from dreamprvr_jax.cli.variants import split_overrides
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.host_memory import keep_freed_pages

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from dreamprvr_jax.cli.commands import COMMANDS
+from dreamprvr_jax.cli.index_options import INDEX_OPTIONS
 from dreamprvr_jax.cli.option import Option, option, path_option
 
 _WITH_CONFIG = [name for name in COMMANDS if name not in ('extract', 'push')]
@@ -91,49 +92,12 @@ _ALL = (
     'DIR',
     {
       'index': 'folder of the index',
+      'inspect': 'an index',
       'search serve': 'the index to search in',
       'export': 'an index, whose tokens go to a database',
     },
   ),
-  option(
-    'tokens',
-    'float16',
-    'KIND',
-    'tokens of a new index: float16, int8, float16+int8, pq, float16+pq',
-    'index',
-  ),
-  option(
-    'sub_vectors',
-    0,
-    'M',
-    'bytes of a token as pq; 0: one per 8 numbers',
-    'index',
-  ),
-  option(
-    'compact',
-    False,
-    '',
-    'rewrite the index without the videos that were removed',
-    'index',
-  ),
-  option(
-    'append', False, '', 'add the videos that the index does not have', 'index'
-  ),
-  option(
-    'remove',
-    '',
-    'ID,...',
-    'remove videos from the index; @FILE has one id on each line',
-    'index',
-    path='@',
-  ),
-  option(
-    'all_videos',
-    False,
-    '',
-    'index every video of the features, not only those of a split',
-    'index',
-  ),
+  *INDEX_OPTIONS,
   option('query', None, 'TEXT', 'a sentence to search for', 'search', kind=str),
   path_option(
     'queries',
@@ -176,6 +140,8 @@ _ALL = (
     {
       'extract': 'embedded (if not given), clip or siglip; MODEL is a hub name '
       'or a folder',
+      'index': 'with --videos: siglip2 (if not given), siglip, clip or '
+      'embedded; MODEL is a hub name or a folder',
       'search serve': 'text encoder: embedded, clip or siglip; if not given, '
       'that of the checkpoint',
     },
@@ -196,11 +162,14 @@ _ALL = (
     'NAME',
     'numbers of the encoder: float32, bfloat16 or float16',
     'extract',
+    'index',
   ),
   path_option(
     'videos',
     'DIR',
     {
+      'index': 'folders and files to index, with commas between them; @FILE '
+      'has one path on each line',
       'extract': 'folder of the video files',
       'search': 'folder of the video files, for pictures in the page',
       'serve': 'folder of the video files, which the page shows',
@@ -242,11 +211,11 @@ _ALL = (
     *_SOURCES,
   ),
   option('fps', 2.0, 'N', 'samples per second of video', 'extract'),
-  option('max_seconds', 43_200.0, 'N', 'skip longer files', 'extract'),
+  option('max_seconds', 43_200.0, 'N', 'skip longer files', 'extract', 'index'),
   option(
     'max_samples', 100_000, 'N', 'skip files that give more samples', 'extract'
   ),
-  option('batch', 32, 'N', 'pictures encoded at a time', 'extract'),
+  option('batch', 32, 'N', 'pictures encoded at a time', 'extract', 'index'),
   option(
     'workers',
     0,
@@ -254,7 +223,8 @@ _ALL = (
     {
       'extract': 'processes, also of the local runner of --engine; 0: one per '
       'core, or one for clip and siglip',
-      'index': 'processes of the local runner of --engine; 0: one per core',
+      'index': 'processes that decode, or of the local runner of --engine; 0: '
+      'one per core',
     },
   ),
   option(

@@ -66,6 +66,10 @@ FREE_KEYS = (
   'report.untrained',
   'rerank.noise_seeds',
   'rerank.correction',
+  'archive.fps',
+  'archive.part_seconds',
+  'archive.overlap_seconds',
+  'archive.retriever',
 )
 
 
