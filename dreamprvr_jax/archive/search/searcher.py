@@ -108,6 +108,7 @@ class Searcher:
     *,
     first_pass: str | Candidates | None = None,
     rescore: int = 4,
+    allowed: Bool[np.ndarray, ' rows'] | None = None,
   ) -> Best:
     """Returns the scores and rows (n, k) of the best videos, by falling score,
     equal ones by rising row.
@@ -119,10 +120,13 @@ class Searcher:
         the best `rescore` * k by these codes exactly; or a function that finds
         as many candidates.
       rescore: See `first_pass`.
+      allowed: Which rows may be found; all if None. If there are fewer than k,
+        there are as many hits, and none if there is none.
 
     Raises:
       UserError: If the index is empty, has no such first pass, or has tokens
-        that are not finite.
+        that are not finite; or if a function as first pass has to heed
+        `allowed`.
     """
     count = self._store.manifest.num_videos
     if not count:
@@ -139,9 +143,14 @@ class Searcher:
         'the encoding of a query has numbers that are not finite; check its '
         f'features and the checkpoint {self._retriever.checkpoint}'
       )
+    if allowed is not None:
+      count = int((allowed & (self._store.items >= 0)).sum())
     k = min(k, count)
+    if not k:
+      empty = np.zeros((len(queries), 0))
+      return empty.astype(np.float32), empty.astype(np.int32)
     if first_pass is None:
-      return self._best(queries, k, self._parts.exact)
+      return self._best(queries, k, self._parts.exact, allowed)
     wanted = min(rescore * k, count)
     if not self._retriever.is_plain:
       raise UserError(
@@ -150,10 +159,16 @@ class Searcher:
         'without one'
       )
     if callable(first_pass):
+      if allowed is not None:
+        raise UserError(
+          'a database as first pass does not know the files of the videos; '
+          'leave out the conditions on them, or search without it'
+        )
       rows = first_pass(queries, wanted)
     else:
       self._check_first_pass(first_pass)
-      _, rows = self._best(queries, wanted, FIRST_PASSES[first_pass])
+      kind = FIRST_PASSES[first_pass]
+      _, rows = self._best(queries, wanted, kind, allowed)
     scores = [self._exact(queries[c], rows[c]) for c in _chunks(len(queries))]
     return best_of(np.concatenate(scores), rows, k)
 
@@ -201,8 +216,15 @@ class Searcher:
         f'needs both: make the index with --tokens={needed}'
       )
 
-  def _best(self, queries: Float[np.ndarray, 'n q'], k: int, kind: str) -> Best:
-    """Returns scores and rows of the best k by a kind of tokens."""
+  def _best(
+    self,
+    queries: Float[np.ndarray, 'n q'],
+    k: int,
+    kind: str,
+    allowed: Bool[np.ndarray, ' rows'] | None = None,
+  ) -> Best:
+    """Returns scores and rows of the best k of the allowed rows by a kind of
+    tokens."""
     program = self._program(kind, self._parts.layout(kind).block, k)
     chunks = [queries[c] for c in _chunks(len(queries))]
     held, sources, best = self._held(kind), [], []
@@ -216,6 +238,8 @@ class Searcher:
         )
       )
     for stored, items in self._parts.load(kind):
+      if allowed is not None:
+        items = np.where((items >= 0) & allowed[items], items, -1)
       before = best[-1]
       for i, source in enumerate(sources):
         best[i] = program(held, source, stored, items, *best[i])
