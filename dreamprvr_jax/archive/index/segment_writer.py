@@ -27,6 +27,7 @@ class Form:
     sub_vectors: Sub-vectors of product codes; 0 for the default.
     codebooks: Codebooks of product codes; empty if they are made now.
     registers: Whether registers are stored, if the model has them.
+    scaled: Whether product codes are those of tokens of unit length.
     parts: See `Manifest`.
     sizes: The sizes of a row, by the manifest's names; empty if the first row
       decides.
@@ -36,19 +37,25 @@ class Form:
   sub_vectors: int = 0
   codebooks: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
   registers: bool = True
+  scaled: bool = True
   parts: bool = True
   sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
   @classmethod
   def of(
-    cls, manifest: Manifest, codebooks: Mapping[str, np.ndarray]
+    cls,
+    manifest: Manifest,
+    codebooks: Mapping[str, np.ndarray],
+    *,
+    scaled: bool,
   ) -> 'Form':
-    """Returns the form of the videos of an index."""
+    """Returns the form of the videos of an index; see the attributes."""
     return cls(
       manifest.tokens,
       manifest.sub_vectors,
       codebooks,
       manifest.registers > 0,
+      scaled,
       manifest.parts,
       {name: getattr(manifest, name) for name in SIZES},
     )
@@ -173,6 +180,7 @@ class SegmentWriter:
         self.sizes['sub_vectors'],
         form.codebooks,
         keep='float16' in form.tokens,
+        scaled=form.scaled,
       )
     return write_names(self._folder, self.ids, self._sources)
 

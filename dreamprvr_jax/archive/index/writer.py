@@ -75,7 +75,7 @@ def create(
       or another process writes to the index.
   """
   _check_tokens(tokens, retriever)
-  form = Form(tokens, sub_vectors)
+  form = Form(tokens, sub_vectors, scaled=_is_scaled(retriever))
   videos = videos.named()
   with locked(directory) as root:
     segments, sizes = _write_segments(
@@ -116,7 +116,7 @@ def append(
         f'{directory} has the video {twice[0]!r} already, and so '
         f'{len(twice)} of {len(videos.ids)} new ones; remove them first'
       )
-    form = Form.of(former, store.codebooks)
+    form = Form.of(former, store.codebooks, scaled=_is_scaled(retriever))
     segments, _ = _write_segments(
       root, retriever, videos, form, mesh, show, elsewhere
     )
@@ -161,7 +161,7 @@ def open_segment(
   with locked(directory) as root, contextlib.ExitStack() as stack:
     former = _manifest_of(root)
     clean(root, former)
-    form, store = Form(tokens, sub_vectors), None
+    form, store = Form(tokens, sub_vectors, scaled=_is_scaled(retriever)), None
     if former is not None:
       store = Store(root)
       check_retriever(store, retriever)
@@ -170,7 +170,7 @@ def open_segment(
           f'{directory} was made by an earlier version, and has no place for '
           'parts of videos; index the videos again, into another folder'
         )
-      form = Form.of(former, store.codebooks)
+      form = Form.of(former, store.codebooks, scaled=_is_scaled(retriever))
     folder = stack.enter_context(new_segment(root))
     writer = SegmentWriter(folder, form, str(directory))
     stack.callback(writer.close)
@@ -320,6 +320,11 @@ def _manifest(
   )
 
 
+def _is_scaled(retriever: Retriever) -> bool:
+  """Returns whether product codes are those of tokens of unit length."""
+  return retriever.model.token_score == 'cosine'
+
+
 def _check_tokens(tokens: str, retriever: Retriever) -> None:
   """Raises UserError if a retriever's tokens cannot be stored so."""
   if tokens not in TOKENS:
@@ -329,6 +334,6 @@ def _check_tokens(tokens: str, retriever: Retriever) -> None:
   if 'pq' in tokens and not retriever.is_plain:
     raise UserError(
       f'--tokens={tokens}: product codes need a score that is the best cosine '
-      f'with a token, and that of {type(retriever.model).__name__} is not; '
-      'choose float16 or int8'
+      f'or product with a token, and that of {type(retriever.model).__name__} '
+      'is not; choose float16 or int8'
     )

@@ -65,13 +65,15 @@ class Searcher:
         'memory, above 0 and at most 1'
       )
     self._retriever, self._store, self._mesh = retriever, store, mesh
+    score = retriever.model.token_score
+    self._first_passes = FIRST_PASSES.get(score, FIRST_PASSES['cosine'])
     self._parts = Parts(
       store,
       mesh,
       share=memory_share,
       device_bytes=device_bytes,
       products=products,
-      units=retriever.is_plain and _is_float32(retriever.model),
+      token_score=score if _is_float32(retriever.model) else 'other',
     )
     self._variables = meshes.replicate(retriever.variables, mesh)
     self._codebooks = meshes.replicate(store.codebooks, mesh)
@@ -150,10 +152,10 @@ class Searcher:
         f'features and the checkpoint {self._retriever.checkpoint}'
       )
     groups = self._store.groups
-    rows = len(groups)
+    real = groups >= 0 if allowed is None else (groups >= 0) & allowed
+    rows = int(real.sum())
     if allowed is not None:
-      allowed = allowed & (groups >= 0)
-      rows, count = int(allowed.sum()), len(np.unique(groups[allowed]))
+      allowed, count = real, len(np.unique(groups[real]))
     k = min(k, count)
     if not k:
       empty = np.zeros((len(queries), 0))
@@ -195,7 +197,7 @@ class Searcher:
     if callable(first_pass):
       rows = first_pass(queries, wanted)
     else:
-      kind = FIRST_PASSES[first_pass]
+      kind = self._first_passes[first_pass]
       _, rows = self._best(queries, wanted, kind, allowed)
     scores = [self._exact(queries[c], rows[c]) for c in _chunks(len(queries))]
     return best_of(np.concatenate(scores), rows, depth)
@@ -231,7 +233,7 @@ class Searcher:
     return self._parts.row_bytes(self._kind(first_pass))
 
   def _kind(self, first_pass: str | None) -> str:
-    return FIRST_PASSES[first_pass] if first_pass else self._parts.exact
+    return self._first_passes[first_pass] if first_pass else self._parts.exact
 
   def _held(self, kind: str) -> Any:
     return self._codebooks if kind == 'pq' else self._variables
@@ -244,9 +246,9 @@ class Searcher:
       return
     if not self._retriever.is_plain:
       raise UserError(
-        'a first pass needs a score that is the best cosine with a token, and '
-        f'that of {type(self._retriever.model).__name__} is not; search '
-        'without one'
+        'a first pass needs a score that is the best cosine or product with a '
+        f'token, and that of {type(self._retriever.model).__name__} is not; '
+        'search without one'
       )
     if callable(first_pass):
       if allowed is not None:
@@ -255,10 +257,10 @@ class Searcher:
           'leave out the conditions on them, or search without it'
         )
       return
-    if first_pass not in FIRST_PASSES:
+    if first_pass not in self._first_passes:
       raise UserError(
         f'there is no first pass {first_pass!r}; choose '
-        f'{" or ".join(FIRST_PASSES)}, or none'
+        f'{" or ".join(self._first_passes)}, or none'
       )
     needed = f'float16+{first_pass}'
     if self._store.manifest.tokens != needed:
