@@ -155,6 +155,7 @@ def add_products(
   codebooks: Mapping[str, Float[np.ndarray, 'm k w']],
   *,
   keep: bool,
+  scaled: bool = True,
 ) -> None:
   """Writes the product codes of a segment's tokens and their codebooks.
 
@@ -164,6 +165,8 @@ def add_products(
     codebooks: The codebooks of the index; if empty, they are made from a sample
       of the segment.
     keep: Whether the float16 tokens stay.
+    scaled: Whether tokens are scaled to unit length first: for cosines, not for
+      products.
   """
   mask = np.load(folder / 'frame_mask.npy', mmap_mode='r')
   for branch in BRANCHES:
@@ -174,7 +177,7 @@ def add_products(
     else:
       real = np.ones(tokens.shape[:2], bool) if branch == 'clip' else mask
       sample = _sample(tokens, real)
-      codebook = np.asarray(train_codebook(sample, sub_vectors))
+      codebook = np.asarray(train_codebook(sample, sub_vectors, scaled=scaled))
     with (folder / codebook_name(branch)).open('wb') as file:
       np.save(file, codebook)
       file.flush()
@@ -185,8 +188,8 @@ def add_products(
         few = tokens[start : start + _BATCH]
         # One size, so that one program is compiled.
         filled = np.pad(few, ((0, _BATCH - len(few)), (0, 0), (0, 0)))
-        codes = np.asarray(encode_products(filled, codebook))[: len(few)]
-        file.write(np.ascontiguousarray(codes).data)
+        codes = encode_products(filled, codebook, scaled=scaled)
+        file.write(np.ascontiguousarray(codes[: len(few)]).data)
     del tokens
     if not keep:
       path.unlink()

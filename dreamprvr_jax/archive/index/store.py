@@ -221,7 +221,7 @@ class Store:
     self, branch: str, rows: Int[np.ndarray, ' k']
   ) -> Float[np.ndarray, 'k s d']:
     """Returns the tokens of some rows, float32; those that come from product
-    codes have about unit length."""
+    codes have about unit length, unless the model's score is a product."""
     read = lambda name: self.take(f'{branch}_{name}', rows)
     if self.kind == 'float16':
       return read('tokens').astype(np.float32)

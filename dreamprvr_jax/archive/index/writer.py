@@ -117,8 +117,8 @@ def create(
   if form.has_products and not retriever.is_plain:
     raise UserError(
       f'--tokens={tokens}: product codes need a score that is the best cosine '
-      f'with a token, and that of {type(retriever.model).__name__} is not; '
-      'choose float16 or int8'
+      f'or product with a token, and that of {type(retriever.model).__name__} '
+      'is not; choose float16 or int8'
     )
   videos = videos.named()
   with locked(directory) as root:
@@ -255,6 +255,7 @@ def _write_segments(
         sizes['sub_vectors'],
         form.codebooks,
         keep='float16' in form.tokens,
+        scaled=retriever.model.token_score == 'cosine',
       )
   return (segment,), sizes
 

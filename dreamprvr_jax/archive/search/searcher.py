@@ -61,13 +61,15 @@ class Searcher:
         'memory, above 0 and at most 1'
       )
     self._retriever, self._store, self._mesh = retriever, store, mesh
+    score = retriever.model.token_score
+    self._first_passes = FIRST_PASSES.get(score, FIRST_PASSES['cosine'])
     self._parts = Parts(
       store,
       mesh,
       share=memory_share,
       device_bytes=device_bytes,
       products=products,
-      units=retriever.is_plain and _is_float32(retriever.model),
+      token_score=score if _is_float32(retriever.model) else 'other',
     )
     self._variables = meshes.replicate(retriever.variables, mesh)
     self._codebooks = meshes.replicate(store.codebooks, mesh)
@@ -145,15 +147,15 @@ class Searcher:
     wanted = min(rescore * k, count)
     if not self._retriever.is_plain:
       raise UserError(
-        'a first pass needs a score that is the best cosine with a token, and '
-        f'that of {type(self._retriever.model).__name__} is not; search '
-        'without one'
+        'a first pass needs a score that is the best cosine or product with a '
+        f'token, and that of {type(self._retriever.model).__name__} is not; '
+        'search without one'
       )
     if callable(first_pass):
       rows = first_pass(queries, wanted)
     else:
       self._check_first_pass(first_pass)
-      _, rows = self._best(queries, wanted, FIRST_PASSES[first_pass])
+      _, rows = self._best(queries, wanted, self._first_passes[first_pass])
     scores = [self._exact(queries[c], rows[c]) for c in _chunks(len(queries))]
     return best_of(np.concatenate(scores), rows, k)
 
@@ -182,16 +184,16 @@ class Searcher:
     return self._parts.row_bytes(self._kind(first_pass))
 
   def _kind(self, first_pass: str | None) -> str:
-    return FIRST_PASSES[first_pass] if first_pass else self._parts.exact
+    return self._first_passes[first_pass] if first_pass else self._parts.exact
 
   def _held(self, kind: str) -> Any:
     return self._codebooks if kind == 'pq' else self._variables
 
   def _check_first_pass(self, first_pass: str) -> None:
-    if first_pass not in FIRST_PASSES:
+    if first_pass not in self._first_passes:
       raise UserError(
         f'there is no first pass {first_pass!r}; choose '
-        f'{" or ".join(FIRST_PASSES)}, or none'
+        f'{" or ".join(self._first_passes)}, or none'
       )
     needed = f'float16+{first_pass}'
     if self._store.manifest.tokens != needed:
