@@ -97,7 +97,7 @@ ARCHIVE = {
   'extraction': {'encoders', 'videos'},
   'index': set(),
   'folder': {'encoders', 'extraction', 'index', 'jobs', 'videos'},
-  'search': {'index'},
+  'search': {'index', 'encoders', 'videos', 'jobs'},
   'serving': {'search', 'index', 'videos'},
   'jobs': {'extraction', 'index'},
 }

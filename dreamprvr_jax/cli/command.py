@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Form:
   when: tuple[str, ...] = ()
   needs: tuple[str, ...] = ()
   needs_one: tuple[str, ...] = ()
-  defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   devices: bool = True
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dreamprvr_jax.cli.command import Command, Form
 
 _SOURCES = ('features', 'queries', 'annotations')
+# Seconds of a file that is read, at most, as `archive.videos.frames.LIMITS`.
+_LONGEST = 43_200.0
 _MACHINE = ('num_devices', 'corpus_devices', 'compilation_cache')
 _TRAINING = (
   'seed',
@@ -213,6 +215,7 @@ _ALL = (
         'folder_indexing:run',
         when=('videos', 'restore', 'gone'),
         needs=('index',),
+        defaults={'max_seconds': _LONGEST},
       ),
       Form('indexing:run', needs=('index',)),
     ),
@@ -222,10 +225,13 @@ _ALL = (
   Command(
     'search',
     'Finds the best videos of an index, and when in them. Prints a table, or '
-    'writes JSON or a page with --out. Queries are sentences, word features '
-    'in a file, or the captions of a split.',
+    'writes JSON or a page with --out. Queries are sentences, a picture, a '
+    'clip, word features in a file, or the captions of a split.',
     (
-      '--index=INDEX --query="a dog runs" [--out=FILE.html [--videos=DIR]]',
+      '--index=INDEX --query="a dog runs" [--cutoff=weak] [--folder=2023] '
+      '[--save_clips=DIR] [--out=FILE.html]',
+      '--index=INDEX --image=FILE',
+      '--index=INDEX --clip=FILE [--span=3-8]',
       '--index=INDEX --queries=FILE',
       '--index=INDEX [--config.data.root=DIR] [--caption=N]',
     ),
@@ -248,7 +254,11 @@ _ALL = (
         'Request',
         given='',
         needs=('videos', 'out'),
-        defaults={'collection': 'videos', 'encoder': 'embedded'},
+        defaults={
+          'collection': 'videos',
+          'encoder': 'embedded',
+          'max_seconds': _LONGEST,
+        },
         devices=False,
       ),
     ),

@@ -17,7 +17,7 @@ from dreamprvr_jax.archive.folder.update import (
   held,
   sources_of,
 )
-from dreamprvr_jax.archive.index.removal import remove
+from dreamprvr_jax.archive.index.compaction import remove
 from dreamprvr_jax.archive.videos.files import shown
 from dreamprvr_jax.archive.videos.finding import Listing, list_videos
 from dreamprvr_jax.archive.videos.frames import Limits

@@ -7,8 +7,8 @@ from typing import Any
 from dreamprvr_jax.archive.folder.memory import Memory
 from dreamprvr_jax.archive.folder.settings import Settings
 from dreamprvr_jax.archive.folder.update import sources_of
+from dreamprvr_jax.archive.index.layout import stored_bytes
 from dreamprvr_jax.archive.index.manifest import Manifest
-from dreamprvr_jax.archive.index.store import stored_bytes
 from dreamprvr_jax.archive.videos.files import shown
 from dreamprvr_jax.cli import folder_report
 from dreamprvr_jax.cli.columns import aligned

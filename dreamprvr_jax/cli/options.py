@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dreamprvr_jax.cli.commands import COMMANDS
 from dreamprvr_jax.cli.index_options import INDEX_OPTIONS
 from dreamprvr_jax.cli.option import Option, option, path_option
+from dreamprvr_jax.cli.search_options import SEARCH_OPTIONS
 
 _WITH_CONFIG = [name for name in COMMANDS if name not in ('extract', 'push')]
 _SOURCES = ('inspect', 'import')
@@ -98,41 +99,16 @@ _ALL = (
     },
   ),
   *INDEX_OPTIONS,
-  option('query', None, 'TEXT', 'a sentence to search for', 'search', kind=str),
   path_option(
     'queries',
     'FILE',
     {
-      'search': 'queries: .txt with a sentence on each line, .jsonl, or word '
-      'features in .npz or HDF5',
+      'search': 'queries: .txt with a sentence on each line, .jsonl, .csv, or '
+      'word features in .npz or HDF5',
       'inspect import': 'word features: as --features',
     },
   ),
-  option(
-    'caption',
-    None,
-    'N',
-    'search for this caption of the split only, from 0',
-    'search',
-    kind=int,
-  ),
-  option('k', 10, 'K', 'videos found per query', 'search'),
-  option(
-    'first_pass',
-    '',
-    'KIND',
-    'search in int8 or pq first, then exactly among the best',
-    'search',
-  ),
-  path_option(
-    'database',
-    'DIR',
-    'search in a vector database first, its folder or address',
-    'search',
-  ),
-  option(
-    'rescore', 4, 'M', 'a first pass gives the M * K best videos', 'search'
-  ),
+  *SEARCH_OPTIONS,
   option(
     'encoder',
     '',
@@ -200,7 +176,7 @@ _ALL = (
   path_option(
     'annotations',
     'FILE,...',
-    'sentences and their videos: .json, .jsonl, .txt, or .gz of these',
+    'sentences and their videos: .json, .jsonl, .txt, .csv, or .gz of these',
     *_SOURCES,
   ),
   option(
@@ -211,7 +187,15 @@ _ALL = (
     *_SOURCES,
   ),
   option('fps', 2.0, 'N', 'samples per second of video', 'extract'),
-  option('max_seconds', 43_200.0, 'N', 'skip longer files', 'extract', 'index'),
+  option(
+    'max_seconds',
+    0.0,
+    'N',
+    {
+      'extract index': 'skip longer files; 43200, 12 hours, if not given',
+      'search': 'find only videos that last no longer',
+    },
+  ),
   option(
     'max_samples', 100_000, 'N', 'skip files that give more samples', 'extract'
   ),

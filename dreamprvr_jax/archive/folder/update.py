@@ -20,7 +20,7 @@ from dreamprvr_jax.archive.folder.progress import Progress
 from dreamprvr_jax.archive.folder.settings import Settings
 from dreamprvr_jax.archive.folder.sources import Source, content_hash
 from dreamprvr_jax.archive.folder.stops import Stops
-from dreamprvr_jax.archive.index import removal, renaming, writer
+from dreamprvr_jax.archive.index import compaction, writer
 from dreamprvr_jax.archive.index.manifest import MANIFEST, Manifest
 from dreamprvr_jax.archive.index.segments import locked
 from dreamprvr_jax.archive.index.store import Store
@@ -66,7 +66,7 @@ def remove_on_purpose(
     # removes them.
     memory.removed |= {source.id: source for source in there}
     memory.write(directory)
-  return removal.remove(directory, ids)
+  return compaction.remove(directory, ids)
 
 
 def sources_of(directory: os.PathLike[str] | str) -> list[Source]:
@@ -170,9 +170,9 @@ class Update:
     changes = {former.id: now.row() for former, now in plan.moved}
     changes |= {source.id: source.row() for source in plan.touched}
     if changes:
-      renaming.rename(place, changes)
+      compaction.rename(place, changes)
     if plan.gone:
-      removal.remove(place, [source.id for source in plan.gone])
+      compaction.remove(place, [source.id for source in plan.gone])
 
   def _remember(self) -> None:
     """Writes what is known of files that are not in the index."""
@@ -287,7 +287,7 @@ class Update:
   def _drop_outdated(self) -> None:
     """Removes the videos whose changed files cannot be read."""
     if self._outdated:
-      removal.remove(self._directory, self._outdated)
+      compaction.remove(self._directory, self._outdated)
       self._outdated = []
 
 
