@@ -24,11 +24,11 @@ from typing import Any
 
 import harness
 import numpy as np
-from dreamprvr_jax.archive.search.picture_queries import PictureQueries
 from planted_videos import Plant, plant, write
 
 from dreamprvr_jax.archive import encoders
 from dreamprvr_jax.archive.search.index import Hit, Index
+from dreamprvr_jax.archive.search.picture_queries import PictureQueries
 from dreamprvr_jax.metrics.moments import temporal_iou
 
 _ENOUGH = 0.5

@@ -236,8 +236,7 @@ def _segment_of(row: Any) -> Segment:
   _require(
     all(a < b for a, b in itertools.pairwise(removed))
     and (not removed or removed[-1] < rows),
-    f'removed of {name} is not rising from 0 to below {rows}: '
-    f'{removed!r:.40}',
+    f'removed of {name} is not rising from 0 to below {rows}: {removed!r:.40}',
   )
   left = rows - len(removed)
   _require(
