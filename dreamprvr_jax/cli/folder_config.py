@@ -103,9 +103,10 @@ def check(values: FlagValues, before: ConfigDict) -> None:
   config, stored = values.config, stored_keys(manifest_of(values.index))
   name = config.archive.retriever
   if values.retriever and values.retriever != name:
+    whose = values.index if stored else 'config.archive.retriever'
     raise UserError(
-      f'--retriever={values.retriever}, but config.archive.retriever is '
-      f'{name!r}; give one of them'
+      f'--retriever={values.retriever}, but that of {whose} is {name!r}; leave '
+      'the flag out, or give another --index'
     )
   used = {'archive', *(() if values.checkpoint else ('model',)), *_MACHINE}
   for section, value in config.items():
