@@ -42,7 +42,7 @@ def made(disk, tmp_path_factory):
   return index
 
 
-EMBEDDED = ('--encoder=embedded', '--workers=1')
+EMBEDDED = ('--encoder=embedded', '--retriever=tf_prvr', '--workers=1')
 IDS = {'2024/a.mp4', 'a.mov', 'a.mp4'}
 
 
