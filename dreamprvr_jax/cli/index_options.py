@@ -54,8 +54,8 @@ INDEX_OPTIONS = (
     'retriever',
     '',
     'NAME',
-    'retriever of a new index of videos: tf_prvr or best_frame; if not given, '
-    'tf_prvr, but best_frame with --encoder=embedded',
+    'of a new index of videos: tf_prvr or best_frame; if not given, the '
+    'first, but the second with embedded',
     'index',
   ),
   option(
