@@ -54,8 +54,7 @@ INDEX_OPTIONS = (
     'retriever',
     '',
     'NAME',
-    'of a new index of videos: tf_prvr or best_frame; if not given, the '
-    'first, but the second with embedded',
+    'tf_prvr, or best_frame (the default with embedded), for a new index',
     'index',
   ),
   option(
