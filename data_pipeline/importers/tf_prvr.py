@@ -103,7 +103,8 @@ class MomentArrays:
     self._found: dict[str, Stored] = {}
     try:
       with h5py.File(path, 'r', locking=False) as file:
-        self.ids = list(file['videos'])
+        group = file.get('videos')
+        self.ids = list(group) if isinstance(group, h5py.Group) else []
     except HDF5_ERRORS as error:
       raise DataError(
         f'{path} has no readable group of videos ({error}); make it again'

@@ -276,7 +276,7 @@ def _implied_config(command: Command, argv: list[str]) -> ConfigDict | None:
   """Returns the config of a command about a checkpoint, an index or a released
   file, to which --config may add; None for another command."""
   named = [name for name in command.config_from if peek(argv, name)]
-  if not named:
+  if not named or (named == ['index'] and _is_new_index(command, argv)):
     return None
   # Imported here because it imports JAX, which help, typos and some commands
   # do not need.
@@ -292,6 +292,16 @@ def _implied_config(command: Command, argv: list[str]) -> ConfigDict | None:
   if named[0] == 'index':
     return base_config.from_index(place, given)
   return base_config.from_checkpoint(place.partition(',')[0], given)
+
+
+def _is_new_index(command: Command, argv: list[str]) -> bool:
+  """Returns whether an index is made by the model of --config alone."""
+  changing = ('append', 'remove', 'compact')
+  return (
+    command.name == 'index'
+    and bool(peek(argv, 'config'))
+    and not any(a.lstrip('-').startswith(changing) for a in argv[1:])
+  )
 
 
 def _config_of(spec: str, model: str) -> ConfigDict:

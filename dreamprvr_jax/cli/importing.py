@@ -117,8 +117,8 @@ def _write(
     # A cut depends on the last digit.
     exact=sources.has_sentences,
   )
-  if sources.features.moments is not None:
-    features = sources.features
+  features = sources.features
+  if features.moments is not None:
     stored_moments.write(
       place,
       features.moments.settings,
