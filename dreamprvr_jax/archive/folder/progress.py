@@ -10,7 +10,7 @@ from dreamprvr_jax.archive.videos.presentation import Presentation
 
 _FORMAT = (
   '{desc}: {percentage:3.0f}%|{bar}| {n:,.0f}/{total:,.0f} s of video '
-  '[{elapsed}<{remaining}, {postfix}]'
+  '[{elapsed}<{remaining}{postfix}]'
 )
 
 
