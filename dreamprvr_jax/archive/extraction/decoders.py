@@ -27,6 +27,8 @@ from dreamprvr_jax.archive.videos.frames import LIMITS, Limits, Video
 DEADLY = 'ends the process that decodes it; encode it again'
 # Pieces of work that wait in the queue, for each process.
 _AHEAD = 2
+# Pictures that are sent at a time, at most: they wait in memory.
+_SENT = 16
 # Seconds after which a thread looks whether it should stop.
 _PATIENCE = 0.1
 
@@ -70,7 +72,7 @@ class Work:
       encoder.prepare,
       None if encoder.on_device else encoder,
       fps,
-      batch,
+      min(batch, _SENT) if encoder.on_device else batch,
       threads,
       limits,
     )

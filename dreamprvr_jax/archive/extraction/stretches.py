@@ -16,7 +16,6 @@ from jaxtyping import Float
 
 from dreamprvr_jax.archive.encoders import Encoder
 from dreamprvr_jax.archive.extraction.decoders import Begun, Work, decoded
-from dreamprvr_jax.archive.extraction.video import BATCH
 from dreamprvr_jax.archive.videos.frames import LIMITS, Limits
 
 
@@ -160,7 +159,7 @@ def stretches(
   *,
   seconds: float = math.inf,
   overlap: float = 0.0,
-  batch: int = BATCH,
+  batch: int = 0,
   threads: int = 0,
   limits: Limits = LIMITS,
 ) -> Iterator[Stretch]:
@@ -172,7 +171,7 @@ def stretches(
     fps: Samples per second.
     seconds: Length of a part, at most, see `Encoded.stretches`.
     overlap: Seconds that two neighbours share.
-    batch: Pictures that are encoded at a time.
+    batch: Pictures that are encoded at a time; 0 for the encoder's number.
     threads: Threads of the decoder; 0 lets it choose.
     limits: How long the file may be.
 
@@ -180,6 +179,7 @@ def stretches(
     VideoError: If the file is no complete video, or exceeds the limits.
   """
   found = Encoded(path, fps)
+  batch = batch or encoder.batch
   try:
     for event in Work.of(encoder, fps, batch, threads, limits).rows(path):
       if isinstance(event, float):
@@ -196,7 +196,7 @@ def encode_files(
   encoder: Encoder,
   fps: float = 2.0,
   *,
-  batch: int = BATCH,
+  batch: int = 0,
   workers: int = 0,
   limits: Limits = LIMITS,
   folder: str | None = None,
@@ -221,7 +221,7 @@ def encode_files(
     paths: The files, each once; taken in this order.
     encoder: Makes the features.
     fps: Samples per second.
-    batch: Pictures that are encoded at a time.
+    batch: Pictures that are encoded at a time; 0 for the encoder's number.
     workers: Processes that decode; 0 for one per core, at most 16.
     limits: How long a file may be.
     folder: Folder of temporary files, which hold the features of the files that
@@ -232,6 +232,7 @@ def encode_files(
   """
   cores = os.cpu_count() or 1
   workers = workers or min(16, cores)
+  batch = batch or encoder.batch
   # A decoder's threads share the cores with the other processes.
   work = Work.of(encoder, fps, batch, max(cores // workers, 1), limits)
   open_files: dict[str, Encoded] = {}
