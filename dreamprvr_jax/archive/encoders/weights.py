@@ -168,11 +168,10 @@ def _parts(folder: pathlib.Path) -> dict[pathlib.Path, set[str]]:
     return {folder / ONE: set()}
   if not (folder / INDEX).exists():
     pickled = sorted(path.name for path in folder.glob('*.bin'))
+    only = f' (only {pickled[0]}, which is not read)' if pickled else ''
     raise DataError(
-      f'{folder} has no {ONE}'
-      + f' (only {pickled[0]}, which is not read)' * bool(pickled)
-      + '; take a model, or a revision of it (MODEL@REVISION), with '
-      'safetensors files, or save it once with save_pretrained of transformers'
+      f'{folder} has no {ONE}{only}; take a model, or a revision of it '
+      '(MODEL@REVISION), with safetensors files, or save it once with save_pretrained of transformers'
     )
   found: dict[pathlib.Path, set[str]] = {}
   files = read_object(folder / INDEX).get('weight_map')

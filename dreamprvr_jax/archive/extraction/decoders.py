@@ -102,8 +102,8 @@ class Begun:
   because the process that read it has ended."""
 
 
-# A file has the events Begun, then arrays, then its seconds, or the reason why it
-# cannot be read.
+# A file has the events Begun, then arrays, then its seconds, or the reason why
+# it cannot be read.
 Event = Begun | np.ndarray | float | str
 
 
