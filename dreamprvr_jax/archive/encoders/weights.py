@@ -171,7 +171,8 @@ def _parts(folder: pathlib.Path) -> dict[pathlib.Path, set[str]]:
     only = f' (only {pickled[0]}, which is not read)' if pickled else ''
     raise DataError(
       f'{folder} has no {ONE}{only}; take a model, or a revision of it '
-      '(MODEL@REVISION), with safetensors files, or save it once with save_pretrained of transformers'
+      '(MODEL@REVISION), with safetensors files, or save it once with '
+      'save_pretrained of transformers'
     )
   found: dict[pathlib.Path, set[str]] = {}
   files = read_object(folder / INDEX).get('weight_map')
