@@ -4,6 +4,7 @@ Extraction and indexing both use it. The features of a file go to a temporary
 file on disk while it is decoded; from there they are read a stretch at a time.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -86,8 +87,14 @@ class Encoded:
   def read(
     self, start: int = 0, stop: int | None = None
   ) -> Float[np.ndarray, 'n d']:
-    """Returns the rows from `start` to `stop`, all of them if not given."""
+    """Returns the rows from `start` to `stop`, all of them if not given.
+
+    Raises:
+      ValueError: If the features were removed.
+    """
     stop = len(self) if stop is None else min(stop, len(self))
+    if self._closed:
+      raise ValueError(f'the features of {self.path} are closed')
     found = np.empty((stop - start, self._shape[1]), np.float32)
     if self._file is not None:
       self._file.flush()
@@ -256,12 +263,12 @@ def encode_files(
       else:
         found.duration = event
       for done in packer.finished(open_files):
-        yield done
-        done.close()
+        with contextlib.closing(done):
+          yield done
     packer.flush()
     for done in packer.finished(open_files):
-      yield done
-      done.close()
+      with contextlib.closing(done):
+        yield done
   finally:
     events.close()
     for found in open_files.values():
