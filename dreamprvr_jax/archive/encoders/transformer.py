@@ -173,7 +173,9 @@ class Stack(nn.Module):
     x: Float[Array, 'b l d'],
     mask: Bool[Array, 'b _ l'] | None = None,
   ) -> Float[Array, 'b l d']:
-    scanned: Any = nn.scan(
+    # Its annotation leaves out `nn.broadcast`.
+    scan: Any = nn.scan
+    scanned = scan(
       Layer,
       variable_axes={'params': 0},
       split_rngs={'params': True},

@@ -13,7 +13,7 @@ import queue
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -109,7 +109,7 @@ Event = Begun | np.ndarray | float | str
 
 def decoded(
   paths: Iterable[str], work: Work, workers: int
-) -> Iterator[tuple[str, Event]]:
+) -> Generator[tuple[str, Event]]:
   """Yields what several processes make of files: each path with its events.
 
   The events of one file are in order; those of different files are mixed.

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import IO
 
 import numpy as np
@@ -189,10 +189,10 @@ def stretches(
   batch = batch or encoder.batch
   try:
     for event in Work.of(encoder, fps, batch, threads, limits).rows(path):
-      if isinstance(event, float):
-        found.duration = event
-      else:
+      if isinstance(event, np.ndarray):
         found.add(encoder.frames(event) if encoder.on_device else event)
+      else:
+        found.duration = event
     yield from found.stretches(seconds, overlap)
   finally:
     found.close()
@@ -207,7 +207,7 @@ def encode_files(
   workers: int = 0,
   limits: Limits = LIMITS,
   folder: str | None = None,
-) -> Iterator[Encoded]:
+) -> Generator[Encoded]:
   """Yields files with their features as they are done, in any order.
 
   Processes decode ahead of the encoder. An encoder without a device works in

@@ -58,10 +58,10 @@ def extract_file(
   encoder = _encoder(json.dumps(identity, sort_keys=True), device)
   rows, duration = [], 0.0
   for found in Work.of(encoder, fps, batch, threads, limits).rows(path):
-    if isinstance(found, float):
-      duration = found
-    else:
+    if isinstance(found, np.ndarray):
       rows.append(encoder.frames(found) if encoder.on_device else found)
+    else:
+      duration = found
   return Extracted(np.concatenate(rows), duration)
 
 
