@@ -26,6 +26,7 @@ from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
 
 IDS = 'ids.json'
+SOURCES = 'sources.json'
 # Files that the process opens beside those of an index, at most.
 _OTHERS = 200
 BRANCHES = 'clip', 'frame'
@@ -33,6 +34,7 @@ BRANCHES = 'clip', 'frame'
 FILES = frozenset(
   [
     IDS,
+    SOURCES,
     *('durations.npy', 'clip_edges.npy', 'frame_mask.npy', 'registers.npy'),
     *(
       f'{branch}_{what}.npy'
@@ -203,6 +205,19 @@ class Store:
   def rows_of(self) -> dict[str, int]:
     """Returns {id: row} of the videos that were not removed."""
     return {self.ids[row]: int(row) for row in self.items[self.items >= 0]}
+
+  def sources(self) -> list[dict[str, Any]]:
+    """Returns what is known of the files of the videos that were not removed,
+    an object for each that has one; see `archive.folder.sources`."""
+    known = self.rows_of()
+    found = []
+    for segment in self.manifest.segments:
+      path = self.directory / SEGMENTS / segment.name / SOURCES
+      if path.exists():
+        with open(open_regular(path), 'rb') as file:
+          content = text.decode(file.read(), str(path))
+        found += text.parse_json(content, str(path))
+    return [row for row in found if row['id'] in known]
 
   def read(self, name: str, start: int, stop: int) -> np.ndarray:
     """Returns consecutive rows of an array; those after the last are zero."""

@@ -26,14 +26,13 @@ class File:
     date: When it was last changed, YYYY-MM-DD, in local time.
   """
 
-  path: str
-  folder: str
-  title: str
-  date: str
+  path: str = ''
+  folder: str = ''
+  title: str = ''
+  date: str = ''
 
-  def to_json(self) -> dict[str, str]:
-    """Returns its facts as JSON values."""
-    return dataclasses.asdict(self)
+
+NO_FILE = File()
 
 
 class Catalogue:
@@ -71,7 +70,7 @@ class Catalogue:
       folder_of.append(numbers.setdefault(names, len(numbers)))
       dates.append(source.get('mtime_ns', math.nan) / 1e9)
       stated = source.get('duration')
-      seconds.append(ends[rows].max() if stated is None else stated)
+      seconds.append(np.max(ends[rows]) if stated is None else stated)
     self.folders = list(numbers)
     self.folder_of = np.asarray(folder_of, np.int64)
     self.dates = np.asarray(dates, np.float64)

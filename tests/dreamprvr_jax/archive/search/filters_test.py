@@ -77,9 +77,6 @@ def test_files(catalogue):
   assert catalogue.file('plain') == File('', '', 'plain', '')
   assert catalogue.file('d/e') == File('', 'd', 'e', '')
   assert (catalogue.content('a'), catalogue.content('plain')) == ('one', '')
-  assert set(catalogue.file('a').to_json()) == {
-    *('path', 'folder', 'title', 'date')
-  }
 
 
 def test_lengths_are_those_of_whole_videos(catalogue):
