@@ -5,6 +5,7 @@ from ml_collections import ConfigDict
 from configs import archive, rerank
 from configs.keys import Keys, key
 from configs.models import (
+  best_frame,
   diffusionret,
   dreamprvr,
   gmmformer,
@@ -13,9 +14,11 @@ from configs.models import (
   holmes,
   ms_sl,
   msc,
+  tf_prvr,
 )
 
 MODELS = {
+  'best_frame': best_frame.settings,
   'diffusionret': diffusionret.settings,
   'dreamprvr': dreamprvr.settings,
   'gmmformer': gmmformer.settings,
@@ -25,6 +28,7 @@ MODELS = {
   'holmes_multi': holmes.multi_settings,
   'ms_sl': ms_sl.settings,
   'msc': msc.settings,
+  'tf_prvr': tf_prvr.settings,
 }
 
 

@@ -35,7 +35,7 @@ def manifest_of(directory: str) -> Manifest | None:
 
 def follows_folders(manifest: Manifest | None) -> bool:
   """Returns whether an index was made with --videos."""
-  return manifest is not None and 'roots' in manifest.archive
+  return 'roots' in getattr(manifest, 'archive', {})
 
 
 def of_folders(

@@ -11,14 +11,20 @@ from dreamprvr_jax.archive.folder.comparison import Plan, compare
 from dreamprvr_jax.archive.folder.memory import Memory
 from dreamprvr_jax.archive.folder.settings import Settings
 from dreamprvr_jax.archive.folder.sources import Source
-from dreamprvr_jax.archive.folder.update import Update, held
-from dreamprvr_jax.archive.index.store import Store
+from dreamprvr_jax.archive.folder.update import (
+  Options,
+  Update,
+  held,
+  sources_of,
+)
+from dreamprvr_jax.archive.index.compaction import remove
 from dreamprvr_jax.archive.videos.files import shown
 from dreamprvr_jax.archive.videos.finding import Listing, list_videos
 from dreamprvr_jax.archive.videos.frames import Limits
 from dreamprvr_jax.cli import console, folder_config, folder_report
 from dreamprvr_jax.cli.folder_tools import Tools, check_same
 from dreamprvr_jax.cli.places import ids_in, places
+from dreamprvr_jax.cli.stopping import answered
 from dreamprvr_jax.errors import UserError
 
 
@@ -103,11 +109,11 @@ def _agree(
 ) -> int:
   """Compares index and folders, does what is due, and reports it."""
   place = arguments.index
-  known = _sources(place)
   limits = Limits(seconds=arguments.max_seconds)
   memory = Memory.read(place).with_limits(dataclasses.asdict(limits))
   if arguments.restore:
     memory.restore(ids_in('restore', arguments.restore, memory.removed))
+  known = _known(place, memory)
   plan = compare(listing, known, memory, take_out_lost=arguments.gone)
   if plan.lost:
     _tell_lost(plan, listing)
@@ -115,34 +121,23 @@ def _agree(
     settings = settings.with_roots(
       root for root in settings.roots if pathlib.Path(root).exists()
     )
-  update = Update(
-    place,
-    settings,
-    plan,
-    memory,
-    limits=limits,
-    retriever=tools.retriever,
-    encoder=tools.encoder,
-    tokens=arguments.tokens,
-    sub_vectors=arguments.sub_vectors,
-    batch=arguments.batch,
-    workers=arguments.workers,
-    show=arguments.progress,
+  options = Options(
+    arguments.tokens,
+    arguments.sub_vectors,
+    arguments.batch,
+    arguments.workers,
+    limits,
+    arguments.progress,
   )
+  update = Update(place, settings, plan, memory, tools, options)
   try:
-    update.run()
+    with answered(lambda: _stopping(update)):
+      update.run()
   except KeyboardInterrupt:
-    _tell_stopped(update)
+    print(_saved(update), file=sys.stderr)
     raise
   _report(update, plan, place)
   return 0
-
-
-def _sources(place: str) -> list[Source]:
-  """Returns the sources of the videos of an index; none if there is none."""
-  if folder_config.manifest_of(place) is None:
-    return []
-  return [Source.of_row(row) for row in Store(place).sources()]
 
 
 def _check(arguments: Arguments) -> None:
@@ -192,19 +187,34 @@ def _tell_lost(plan: Plan, listing: Listing) -> None:
   console.say(told)
 
 
-def _tell_stopped(update: Update) -> None:
-  """Says what a stopped command has saved."""
-  print(
-    f'{update.saved:,} of {len(update.plan.tasks):,} files are in the index',
-    file=sys.stderr,
-  )
+def _known(place: str, memory: Memory) -> list[Source]:
+  """Returns the sources of an index; finishes a removal that was stopped."""
+  known = sources_of(place)
+  left = [
+    source.id
+    for source in known
+    if source.id in memory.removed
+    and source.hash == memory.removed[source.id].hash
+  ]
+  if left:
+    remove(place, left)
+  return [source for source in known if source.id not in left]
+
+
+def _stopping(update: Update) -> str:
+  return f'stopping; what is finished is being saved ({_saved(update)} so far)'
+
+
+def _saved(update: Update) -> str:
+  total = len(update.plan.tasks)
+  return f'{len(update.saved):,} of {total:,} files are in the index'
 
 
 def _report(update: Update, plan: Plan, place: str) -> None:
   """Prints the files that cannot be read, the summary, and what comes next."""
   bad = [*plan.unreadable, *update.unreadable]
   if bad:
-    console.say(folder_report.table(bad, place))
+    console.say(folder_report.table(bad))
   done = {
     'new': update.done(plan.new),
     'changed': update.done(plan.changed),

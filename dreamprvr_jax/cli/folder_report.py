@@ -1,7 +1,6 @@
 """What the index command says about folders and the index that follows them."""
 
 import math
-import pathlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -13,14 +12,20 @@ from dreamprvr_jax.archive.videos.files import shown
 _SHOWN = 20
 
 
-def table(files: Iterable[Unreadable], index: str) -> str:
-  """Returns a table of the files that could not be read, with the reasons."""
+def table(files: Iterable[Unreadable], most: int | None = _SHOWN) -> str:
+  """Returns a table of the files that could not be read, with the reasons.
+
+  Args:
+    files: The files.
+    most: How many are shown; None for all.
+  """
   rows = sorted((shown(bad.file), bad.reason) for bad in files)
-  width = max((len(name) for name, _ in rows[:_SHOWN]), default=0)
-  lines = [f'  {name.ljust(width)}  {why}' for name, why in rows[:_SHOWN]]
-  if len(rows) > _SHOWN:
+  few = rows[:most]
+  width = max((len(name) for name, _ in few), default=0)
+  lines = [f'  {name.ljust(width)}  {why}' for name, why in few]
+  if len(rows) > len(few):
     lines.append(
-      f'  and {len(rows) - _SHOWN:,} more: see --mode=inspect --index={index}'
+      f'  and {len(rows) - len(few):,} more: --mode=inspect --index shows all'
     )
   return '\n'.join(['not readable (tried again when they change):', *lines])
 
@@ -81,10 +86,3 @@ def size(count: int) -> str:
     if value >= 100 or units[0] == 'bytes'
     else (f'{value:.1f} {units[0]}')
   )
-
-
-def names(paths: Iterable[str]) -> str:
-  """Returns a few paths, to be read."""
-  found = [shown(pathlib.Path(path)) for path in paths]
-  more = f' and {len(found) - 3:,} more' if len(found) > 3 else ''
-  return ', '.join(found[:3]) + more

@@ -13,9 +13,10 @@ from data_pipeline.corpus import Split
 from dreamprvr_jax import text
 from dreamprvr_jax.archive.folder.update import held, remove_on_purpose
 from dreamprvr_jax.archive.index import writer
+from dreamprvr_jax.archive.index.compaction import compact, remove
+from dreamprvr_jax.archive.index.layout import stored_bytes
 from dreamprvr_jax.archive.index.manifest import Manifest
-from dreamprvr_jax.archive.index.removal import compact, remove
-from dreamprvr_jax.archive.index.store import Store, open_index, stored_bytes
+from dreamprvr_jax.archive.index.store import Store, open_index
 from dreamprvr_jax.archive.jobs.engine import Engine
 from dreamprvr_jax.archive.jobs.indexing import (
   Plan,

@@ -58,7 +58,8 @@ def _others(
   config = flags.peek(argv, 'config')
   if form.given == 'config_of':
     return {'config': config, 'overrides': split_overrides(argv)[0]}
-  if values.mode == 'train' and not values.workdir:
+  evaluated = values.mode == 'evaluate' and not values.checkpoint
+  if (values.mode == 'train' or evaluated) and not values.workdir:
     return {'workdir': flags.default_workdir(config)}
   return {}
 

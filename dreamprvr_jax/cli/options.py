@@ -116,8 +116,8 @@ _ALL = (
     {
       'extract': 'embedded (if not given), clip or siglip; MODEL is a hub name '
       'or a folder',
-      'index': 'with --videos: siglip2 (if not given), siglip, clip or '
-      'embedded; MODEL is a hub name or a folder',
+      'index': 'siglip2 (if not given), siglip, clip or embedded; '
+      'MODEL is a hub name or a folder',
       'search serve': 'text encoder: embedded, clip or siglip; if not given, '
       'that of the checkpoint',
     },

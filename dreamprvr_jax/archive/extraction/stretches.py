@@ -8,7 +8,7 @@ import dataclasses
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO
 
 import numpy as np
@@ -200,6 +200,7 @@ def encode_files(
   workers: int = 0,
   limits: Limits = LIMITS,
   folder: str | None = None,
+  tell: Callable[[str, float], None] | None = None,
 ) -> Iterator[Encoded]:
   """Yields files with their features as they are done, in any order.
 
@@ -226,6 +227,7 @@ def encode_files(
     limits: How long a file may be.
     folder: Folder of temporary files, which hold the features of the files that
       are in progress; None for the system's.
+    tell: Called with a file and the seconds of it that are encoded so far.
 
   Raises:
     Exception: Any error that is not about a file.
@@ -250,6 +252,8 @@ def encode_files(
           packer.add(found, event)
         else:
           found.add(event)
+        if tell is not None:
+          tell(path, len(found) / fps)
       elif isinstance(event, str):
         found.reason = event
       else:

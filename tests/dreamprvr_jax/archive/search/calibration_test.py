@@ -24,7 +24,9 @@ def test_false_alarms_are_as_stated_whatever_the_range_and_size(rows, scale):
   sample = scores[:, sample_of(np.arange(rows))]
   levels = levels_of(sample, rows)
   best = scores.max(axis=1)
-  for name, found in zip(FALSE_ALARMS, (best[:, None] >= levels).mean(0), strict=True):
+  for name, found in zip(
+    FALSE_ALARMS, (best[:, None] >= levels).mean(0), strict=True
+  ):
     assert found == pytest.approx(FALSE_ALARMS[name], rel=0.5), name
 
 

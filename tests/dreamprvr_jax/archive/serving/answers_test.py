@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from dreamprvr_jax.archive.index.removal import remove
+from dreamprvr_jax.archive.index.compaction import remove
 from dreamprvr_jax.archive.serving.answers import SIZES, Answers, Query
 from dreamprvr_jax.errors import UserError
 from tests.helpers.serving import VIDEOS, open_index, words
