@@ -282,7 +282,9 @@ def _implied_config(command: Command, argv: list[str]) -> ConfigDict | None:
   given = functools.partial(_config_of, spec) if spec else None
   if _is_of_folders(command, argv):
     name = peek(argv, 'retriever') or peek(argv, 'config.archive.retriever')
-    return folder_config.of_folders(peek(argv, 'index'), name, given)
+    return folder_config.of_folders(
+      peek(argv, 'index'), name, peek(argv, 'encoder'), given
+    )
   named = [name for name in command.config_from if peek(argv, name)]
   if not named:
     return None

@@ -54,7 +54,8 @@ INDEX_OPTIONS = (
     'retriever',
     '',
     'NAME',
-    'retriever of a new index of videos: tf_prvr (if not given) or best_frame',
+    'retriever of a new index of videos: tf_prvr or best_frame; if not given, '
+    'tf_prvr, but best_frame with --encoder=embedded',
     'index',
   ),
   option(

@@ -121,7 +121,7 @@ class Manifest:
       raise UserError(
         f'{directory} is no index: it has no {MANIFEST}; give the '
         'folder that --mode=index wrote, or make one with --mode=index '
-        f'--checkpoint=... --index={directory}'
+        f'--videos=DIR --index={directory}'
       )
     try:
       content = text.parse_json(text.read(path), MANIFEST)
@@ -236,8 +236,7 @@ def _segment_of(row: Any) -> Segment:
   _require(
     all(a < b for a, b in itertools.pairwise(removed))
     and (not removed or removed[-1] < rows),
-    f'removed of {name} is not rising from 0 to below {rows}: '
-    f'{removed!r:.40}',
+    f'removed of {name} is not rising from 0 to below {rows}: {removed!r:.40}',
   )
   left = rows - len(removed)
   _require(

@@ -37,6 +37,8 @@ from dreamprvr_jax.trained.retriever import Retriever
 
 # Files that the process opens beside those of an index, at most.
 _OTHERS = 200
+
+
 class Store:
   """Rows of an index: those of its segments, one after the other.
 

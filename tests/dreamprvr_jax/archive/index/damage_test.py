@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax import folders
-from dreamprvr_jax.archive.index import database, layout, writer
+from dreamprvr_jax.archive.index import database, layout, store, writer
 from dreamprvr_jax.archive.index.array_files import DamagedError
 from dreamprvr_jax.archive.index.compaction import compact, remove
 from dreamprvr_jax.archive.index.store import Store
