@@ -54,8 +54,7 @@ INDEX_OPTIONS = (
     'retriever',
     '',
     'NAME',
-    'retriever of a new index of videos: tf_prvr or best_frame; if not given, '
-    'tf_prvr, but best_frame with --encoder=embedded',
+    'tf_prvr, or best_frame (the default with embedded), for a new index',
     'index',
   ),
   option(
