@@ -96,6 +96,7 @@ ARCHIVE = {
   'videos': set(),
   'extraction': {'encoders', 'videos'},
   'index': set(),
+  'folder': {'encoders', 'extraction', 'index', 'videos'},
   'search': {'index', 'encoders', 'videos'},
   'serving': {'search', 'index', 'videos'},
   'jobs': {'extraction', 'index'},
@@ -250,7 +251,7 @@ def test_serving_knows_only_search():
     for name in imports(path)
     if name.startswith('dreamprvr_jax.')
   }
-  assert used <= {'errors', 'text', 'archive', '__version__'}
+  assert used <= {'errors', 'folders', 'text', 'archive', '__version__'}
 
 
 def module_of(path):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from dreamprvr_jax.archive.videos.containers import formats_of
 from dreamprvr_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ MAX_PIXELS = 1 << 26
 _LENIENT = 19
 # What Python makes of a byte of a file's name that is not UTF-8.
 _BYTES = re.compile('[\udc80-\udcff]')
-# What FFmpeg may take a file for, whatever its name. No playlists: they name
-# other files, which the owner of a folder does not mean to show.
-_FORMATS = 'mov,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg'
 # Bytes of the header of a box, of which MP4 files are made.
 _HEADER = 8
 
@@ -99,7 +97,7 @@ def opened(
   if not size:
     raise VideoError(path, 'is empty (0 bytes); copy it again')
   most = {'max_pixels': str(MAX_PIXELS)}
-  formats = {'format_whitelist': _FORMATS}
+  formats = {'format_whitelist': formats_of(path)}
   lenient = {}
   if int(av.__version__.partition('.')[0]) < _LENIENT:
     lenient['metadata_errors'] = 'replace'

@@ -1,0 +1,1 @@
+"""An index that follows folders of video files."""
