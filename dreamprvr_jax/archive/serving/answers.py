@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from dreamprvr_jax.archive.search.index import Hit, Index
+from dreamprvr_jax.archive.search.text_queries import TextQuery
 from dreamprvr_jax.errors import UserError
 
 # Batches are padded to one of these sizes.
@@ -17,39 +18,66 @@ SIZES = (1, 8, 32)
 # Videos found for each query of a batch; an answer has as many of them as its
 # query asks for.
 DEPTHS = (10, 100)
+# (height, width) of the picture that compiles the encoder of pictures.
+_SHAPE = (90, 160)
 
 
 class BadQuery(UserError):
-  """A query that the text encoder cannot encode."""
+  """A query that cannot be encoded."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Query:
-  """A query.
+  """A query: a sentence or a picture.
 
   Attributes:
     text: A sentence.
+    picture: A picture, instead of a sentence.
     k: Videos to find, at most `DEPTHS[-1]`.
     moments: Moments of each video, at most.
   """
 
-  text: str
+  text: str = ''
+  picture: UInt8[np.ndarray, 'h w 3'] | None = None
   k: int = 10
   moments: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """What was found.
+
+  Attributes:
+    hits: The hits of a query.
+    text: The part of the sentence that was read.
+    notice: What was left out of a long sentence; '' if nothing.
+  """
+
+  hits: list[Hit]
+  text: str = ''
+  notice: str = ''
 
 
 class Answers:
   """Answers queries; only one thread may use it at a time."""
 
   def __init__(
-    self, index: Index, words: Callable[[str], Float[np.ndarray, 'l e']]
+    self,
+    index: Index,
+    texts: Callable[[str], TextQuery] | None,
+    pictures: Callable[[np.ndarray], Float[np.ndarray, ' q']] | None = None,
+    *,
+    semantic: bool = True,
   ):
     """Compiles nothing yet.
 
     Args:
       index: The index to search.
-      words: Makes the word features of a text that the index's retriever was
-        trained on.
+      texts: Makes the features of a sentence; None if the index cannot be
+        searched by sentences.
+      pictures: Encodes a picture as a query; None if it cannot be searched by
+        pictures.
+      semantic: Whether the encoder understands words.
 
     Raises:
       UserError: If the index is empty.
@@ -59,33 +87,44 @@ class Answers:
         f'the index {index.store.directory} has no videos; add some with '
         '--mode=index --append'
       )
-    self._index, self._words = index, words
+    self._index, self._texts, self._pictures = index, texts, pictures
+    self.semantic = semantic
+
+  @property
+  def reads(self) -> list[str]:
+    """The kinds of queries that are answered: 'text', 'picture'."""
+    known = (('text', self._texts), ('picture', self._pictures))
+    return [name for name, function in known if function]
 
   def warm_up(self) -> Iterator[str]:
     """Compiles and loads all that answers need; yields each step."""
-    found = self._index.retriever.words(self._words('a first query'))
-    yield 'the text encoder'
+    encoded = []
+    if self._pictures:
+      encoded.append(self._pictures(np.zeros((*_SHAPE, 3), np.uint8)))
+      yield 'the encoder of pictures'
+    if self._texts:
+      features = self._texts('a first query').features
+      found = self._index.retriever.words(features)
+      for size in SIZES:
+        words, mask = (np.repeat(x, size, axis=0) for x in found)
+        encoded.append(self._index.searcher.encode(words, mask)[0])
+      yield 'the encoder of sentences'
     for size in SIZES:
-      words, mask = (np.repeat(x, size, axis=0) for x in found)
-      queries = self._index.searcher.encode(words, mask)
+      queries = np.repeat(encoded[-1][None], size, axis=0)
       for depth in DEPTHS:
         scores, rows = self._index.searcher.search(queries, depth)
         self._index.hits(queries[:1], scores[:1], rows[:1])
         yield f'{size} queries, {depth} hits'
 
-  def __call__(self, batch: Sequence[Query]) -> list[list[Hit] | Exception]:
-    """Returns the hits of each query, or the error of that query."""
-    encoded = [self._encoded(query.text) for query in batch]
-    answers: list[Any] = list(encoded)
-    good = [i for i, x in enumerate(encoded) if not isinstance(x, Exception)]
+  def __call__(self, batch: Sequence[Query]) -> list[Answer | Exception]:
+    """Returns the answer to each query, or its error."""
+    read = [self._read(query) for query in batch]
+    answers: list[Any] = list(read)
+    good = [i for i, x in enumerate(read) if not isinstance(x, Exception)]
     if not good:
       return answers
     size = next(s for s in SIZES if s >= len(good))
-    filled = [encoded[i] for i in good] + [encoded[good[0]]] * (
-      size - len(good)
-    )
-    words, mask = (np.concatenate(x) for x in zip(*filled, strict=True))
-    queries = self._index.searcher.encode(words, mask)
+    queries = self._encoded([read[i] for i in good], size)
     most = max(batch[i].k for i in good)
     depth = next(d for d in DEPTHS if d >= most)
     scores, rows = self._index.searcher.search(queries, depth)
@@ -97,13 +136,41 @@ class Answers:
         queries[here], scores[here, :k], rows[here, :k], moments
       )
       for place, row in zip(here, hits, strict=True):
-        answers[good[place]] = row
+        found = read[good[place]]
+        told = (found.text, found.notice) if isinstance(found, TextQuery) else ()
+        answers[good[place]] = Answer(row, *told)
     return answers
 
-  def _encoded(self, text: str) -> Any:
-    """Returns word features and mask, (1, l, e) and (1, l), or the error."""
+  def _encoded(
+    self, read: Sequence[Any], size: int
+  ) -> Float[np.ndarray, 'size q']:
+    """Returns the queries, filled up with copies of the first."""
+    texts = [x for x in read if isinstance(x, TextQuery)]
+    rows: list[Any] = list(read)
+    if texts:
+      fitting = next(s for s in SIZES if s >= len(texts))
+      filled = texts + texts[:1] * (fitting - len(texts))
+      found = [self._index.retriever.words(x.features) for x in filled]
+      words, mask = (np.concatenate(x) for x in zip(*found, strict=True))
+      encoded = iter(self._index.searcher.encode(words, mask))
+      rows = [next(encoded) if isinstance(x, TextQuery) else x for x in read]
+    return np.stack([*rows, *rows[:1] * (size - len(rows))])
+
+  def _read(self, query: Query) -> Any:
+    """Returns the features of a sentence, an encoded picture, or the error."""
     try:
-      return self._index.retriever.words(self._words(text))
+      if query.picture is not None:
+        if not self._pictures:
+          raise UserError(
+            'this index cannot be searched by pictures; send a sentence'
+          )
+        return self._pictures(query.picture)
+      if not self._texts:
+        raise UserError(
+          'this index cannot be searched by sentences, because its encoder '
+          'does not know which words fit a picture; send a picture'
+        )
+      return self._texts(query.text)
     except UserError as error:
       return BadQuery(str(error))
     except Exception as error:  # Raised where this query waits, not for others.
