@@ -97,7 +97,7 @@ ARCHIVE = {
   'extraction': {'encoders', 'videos'},
   'index': set(),
   'folder': {'encoders', 'extraction', 'index', 'videos'},
-  'search': {'index', 'encoders', 'videos'},
+  'search': {'index', 'encoders', 'videos', 'jobs'},
   'serving': {'search', 'index', 'videos'},
   'jobs': {'extraction', 'index'},
 }
@@ -131,8 +131,7 @@ FORBIDDEN = {
   'dreamprvr_jax/archive/encoders': {'jax', 'flax', 'tensorflow', 'configs'},
   'dreamprvr_jax/archive/extraction': {'jax', 'flax', 'tensorflow', 'configs'},
   'dreamprvr_jax/archive/index': _NO_DATA,
-  # Queries are pooled as features are.
-  'dreamprvr_jax/archive/search': _NO_DATA - {'data_pipeline'},
+  'dreamprvr_jax/archive/search': _NO_DATA,
   'dreamprvr_jax/archive/serving': _NO_DATA,
   'dreamprvr_jax/archive/jobs': {'tensorflow', 'ml_collections', 'configs'},
   'dreamprvr_jax/cli': {'tensorflow', 'tensorflow_datasets', 'torch', 'clu'},

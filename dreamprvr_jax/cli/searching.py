@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from dreamprvr_jax import folders
 from dreamprvr_jax.archive.index.database import Database
 from dreamprvr_jax.archive.search.index import Index
+from dreamprvr_jax.archive.search.text_queries import TextQueries, open_encoder
 from dreamprvr_jax.archive.serving.files import VideoFiles
 from dreamprvr_jax.archive.serving.thumbnails import Thumbnails
 from dreamprvr_jax.archive.videos.files import import_av
@@ -23,7 +24,6 @@ from dreamprvr_jax.cli import (
   data,
   provenance,
   query_files,
-  text_queries,
 )
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
@@ -204,14 +204,18 @@ def from_sentences(
   else:
     where = f'--queries={arguments.queries}'
     sentences = query_files.read_sentences(arguments.queries)
-  encoder = text_queries.open_encoder(
-    retriever, arguments.encoder, device=arguments.device
-  )
+  encoder = open_encoder(retriever, arguments.encoder, device=arguments.device)
+  reader = TextQueries(retriever, encoder)
+  said: set[str] = set()
 
   def queries() -> Iterator[Query]:
     for name, text in sentences.items():
-      features = text_queries.encode(encoder, text, where)
-      words, mask = retriever.words(features)
+      found = reader.read(text, where)
+      if found.notice and not said:
+        # Once for all queries.
+        said.add(found.notice)
+        _log.warning('%s: %s', where, found.notice)
+      words, mask = retriever.words(found.features)
       yield {'id': name, 'text': text}, words[0], mask[0]
 
   return queries(), len(sentences)

@@ -6,9 +6,10 @@ import jax
 from ml_collections import ConfigDict
 
 from dreamprvr_jax.archive.search.index import Index
+from dreamprvr_jax.archive.search.text_queries import TextQueries, open_encoder
 from dreamprvr_jax.archive.serving.limits import Limits
 from dreamprvr_jax.archive.videos.finding import find_videos
-from dreamprvr_jax.cli import console, text_queries
+from dreamprvr_jax.cli import console
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 
@@ -54,9 +55,10 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     mesh=mesh,
     memory_share=config.eval.corpus_share,
   )
-  encoder = text_queries.open_encoder(
+  encoder = open_encoder(
     index.retriever, arguments.encoder, device=arguments.device
   )
+  sentences = TextQueries(index.retriever, encoder)
   files = VideoFiles()
   if arguments.videos:
     files = VideoFiles(arguments.videos, find_videos(arguments.videos))
@@ -67,7 +69,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     )
   make = lambda stop: Service(
     index,
-    lambda text: text_queries.encode(encoder, text, 'query'),
+    lambda text: sentences.read(text, 'query').features,
     files,
     semantic=encoder.semantic,
     limits=limits,

@@ -9,13 +9,12 @@ length 1, and the mean at length 1 again.
 
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from data_pipeline import pooling
 from dreamprvr_jax.archive.encoders import Encoder
+from dreamprvr_jax.archive.jobs.rows import rows_of
 from dreamprvr_jax.archive.search.moments import unit
 from dreamprvr_jax.archive.videos.stills import read_still, sample_clip
 from dreamprvr_jax.errors import UserError
@@ -25,7 +24,7 @@ Picture = UInt8[np.ndarray, 'h w 3']
 
 
 class PictureQueries:
-  """Encodes pictures and clips; the program for a model is compiled once."""
+  """Encodes pictures and clips."""
 
   def __init__(self, retriever: Retriever, encoder: Encoder):
     """Args:
@@ -50,11 +49,6 @@ class PictureQueries:
         f'{encoder.visual_width} of a picture, but the videos of the index '
         f'have {width}; give the encoder that made them with --encoder'
       )
-    self._tokens = jax.jit(
-      lambda variables, *features: retriever.model.apply(
-        variables, *features, method='encode_video'
-      )
-    )
 
   def picture(self, picture: Picture) -> Float[np.ndarray, ' q']:
     """Returns the encoded query of a picture of any size, float32; see
@@ -102,18 +96,8 @@ class PictureQueries:
     """Returns the encoded query of the features of consecutive pictures."""
     if self._retriever.model.reads == 'sentence':
       return mean_direction(features)
-    data = self._retriever.stored['config']['data']
-    most = data['max_frames']
-    frames = pooling.frame_features(features, most)
-    padding = ((0, most - len(frames)), (0, 0))
-    videos = self._tokens(
-      self._retriever.variables,
-      pooling.clip_features(features, data['num_clips'])[None],
-      np.pad(frames, padding)[None],
-      (np.arange(most) < len(frames))[None],
-    )
-    mask = np.asarray(videos.frame_mask)[0]
-    return mean_direction(np.asarray(videos.frame_tokens, np.float32)[0][mask])
+    rows = rows_of(self._retriever, features)
+    return mean_direction(rows['frame_tokens'][rows['frame_mask']])
 
 
 def mean_direction(
