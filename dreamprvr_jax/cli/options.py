@@ -203,7 +203,7 @@ _ALL = (
     {
       'extract': 'folder of the video files',
       'search': 'folder of the video files, for pictures in the page',
-      'serve': 'folder of the video files, which the page shows',
+      'serve': 'folder of the video files, if the index does not name them',
     },
   ),
   path_option(
@@ -280,6 +280,19 @@ _ALL = (
     'address that the server listens on',
     'serve',
   ),
+  option(
+    'token',
+    None,
+    'SECRET',
+    'what clients must know; better in the environment, as DREAMPRVR_TOKEN',
+    'serve',
+    kind=str,
+  ),
+  option('no_token', False, '', 'serve others without a token', 'serve'),
+  path_option(
+    'cache', 'DIR', 'folder of videos converted for browsers', 'serve'
+  ),
+  option('cache_gib', 2.0, 'GIB', 'size of that folder', 'serve'),
   option('port', 8000, 'N', 'port of the server; 0: a free one', 'serve'),
   option('max_connections', 1000, 'N', 'connections open at a time', 'serve'),
   option(

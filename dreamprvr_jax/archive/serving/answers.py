@@ -137,7 +137,9 @@ class Answers:
       )
       for place, row in zip(here, hits, strict=True):
         found = read[good[place]]
-        told = (found.text, found.notice) if isinstance(found, TextQuery) else ()
+        told = (
+          (found.text, found.notice) if isinstance(found, TextQuery) else ()
+        )
         answers[good[place]] = Answer(row, *told)
     return answers
 

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import math
 import os
 import pathlib
 import time
@@ -17,7 +16,7 @@ import anyio.to_thread
 
 from dreamprvr_jax import folders
 from dreamprvr_jax.archive.serving.files import VideoFile
-from dreamprvr_jax.archive.serving.limits import Busy
+from dreamprvr_jax.archive.serving.limits import Busy, Gone
 from dreamprvr_jax.archive.serving.playable import PIECE_SECONDS
 from dreamprvr_jax.archive.videos.cutting import EARLY, ENDING, save_clip
 from dreamprvr_jax.archive.videos.files import VideoError, shown
@@ -43,8 +42,8 @@ def cache_folder() -> pathlib.Path:
   return pathlib.Path(base).expanduser() / 'dreamprvr_jax' / 'converted'
 
 
-class Gone(RuntimeError):
-  """The client that asked has left."""
+class NotConvertedError(UserError):
+  """A file that cannot be converted."""
 
 
 class Conversions:
@@ -79,7 +78,7 @@ class Conversions:
     """Returns a whole file as MP4, with its pictures copied, open.
 
     Raises:
-      UserError: If its pictures cannot be copied; also see `piece`.
+      NotConvertedError: If its pictures cannot be copied; also see `piece`.
     """
     make = lambda out: save_clip(file.path, 0.0, _END, out, copies=True)
     return await self._found(file, ['whole'], make, gone)
@@ -97,7 +96,8 @@ class Conversions:
     Raises:
       Busy: If too many conversions wait.
       Gone: If the client has left.
-      UserError: If the file cannot be decoded, or has no such piece.
+      NotConvertedError: If the file cannot be decoded, or has no such piece.
+      UserError: If the folder cannot be used.
     """
     start = number * PIECE_SECONDS
     make = lambda out: save_clip(
@@ -184,9 +184,9 @@ class Conversions:
       make(place)
     except VideoError as error:
       name = shown(file.path.name)
-      raise UserError(f'{name} cannot be converted: it {error.reason}') from (
-        error
-      )
+      raise NotConvertedError(
+        f'{name} cannot be converted: it {error.reason}'
+      ) from error
     opened = place.open('rb')
     self._tidy(place)
     return opened
@@ -219,8 +219,3 @@ def _used(place: pathlib.Path) -> BinaryIO | None:
   with contextlib.suppress(OSError):
     os.utime(place, (now, now))
   return opened
-
-
-def is_stretch(start: float, end: float, most: float) -> bool:
-  """Returns whether a stretch can be saved: it has at most `most` seconds."""
-  return math.isfinite(end) and 0 <= start < end <= start + most

@@ -111,7 +111,9 @@ class VideoFiles:
     """
     found = cls()
     for row in rows:
-      found._add(row['id'], pathlib.Path(row['file']), pathlib.Path(row['root']))
+      found._add(
+        row['id'], pathlib.Path(row['file']), pathlib.Path(row['root'])
+      )
     return found
 
   def _add(self, video: str, path: pathlib.Path, root: pathlib.Path) -> None:

@@ -35,12 +35,20 @@ _ADDRESSES = 10_000
 _ASKED = {'WWW-Authenticate': 'Bearer'}
 
 
-def check_token(token: str) -> None:
-  """Raises UserError if a token cannot be sent in a header."""
-  if not token or not all('!' <= sign <= '~' for sign in token):
+def check_token(token: str, where: str) -> None:
+  """Raises UserError if a token is empty or cannot be sent in a header.
+
+  Args:
+    token: The token.
+    where: Its origin, for the error.
+  """
+  what = 'is empty' if not token else ''
+  if not all('!' <= sign <= '~' for sign in token):
+    what = 'has a blank, or a sign that is not ASCII'
+  if what:
     raise UserError(
-      'the token has a blank, or a sign that is not ASCII; choose letters, '
-      'digits and punctuation, such as the output of: openssl rand -hex 16'
+      f'{where} {what}; choose letters and digits, such as the output of: '
+      'openssl rand -hex 16'
     )
 
 

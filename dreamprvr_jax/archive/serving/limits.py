@@ -16,6 +16,10 @@ class Busy(RuntimeError):
   """Too many requests wait; the same one may succeed later."""
 
 
+class Gone(RuntimeError):
+  """The client has left before its request was answered."""
+
+
 class Late(RuntimeError):
   """A request was given up, because it took too long."""
 

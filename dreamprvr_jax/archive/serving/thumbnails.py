@@ -113,6 +113,15 @@ def start_of_file(file: VideoFile) -> float:
     raise UserError(f'{shown(file.path.name)} {error.reason}') from error
 
 
+def picture_of(file: VideoFile, seconds: float) -> np.ndarray:
+  """Returns the frame at a time in full size, (h, w, 3) uint8, RGB.
+
+  Raises:
+    UserError: If the package av is missing, or the file has no picture.
+  """
+  return _pixels(file, seconds, lambda height, width: (height, width))
+
+
 def _pixels(file: VideoFile, seconds: float, size: Resize) -> np.ndarray:
   try:
     return picture_at(str(file.path), seconds, size)
@@ -128,7 +137,9 @@ def _tiles(file: VideoFile, times: Sequence[float]) -> np.ndarray:
     picture = _pixels(file, seconds, _tile_size)
     top = (height - picture.shape[0]) // 2
     left = (width - picture.shape[1]) // 2 + place * width
-    strip[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    strip[top : top + picture.shape[0], left : left + picture.shape[1]] = (
+      picture
+    )
   return strip
 
 
