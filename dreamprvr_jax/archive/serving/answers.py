@@ -58,6 +58,18 @@ class Answer:
   notice: str = ''
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Read:
+  """A query as it was read: the words of a sentence, (1, l, e) and (1, l), or
+  an encoded picture."""
+
+  text: str = ''
+  notice: str = ''
+  words: Any = None
+  mask: Any = None
+  query: Any = None
+
+
 class Answers:
   """Answers queries; only one thread may use it at a time."""
 
@@ -137,28 +149,26 @@ class Answers:
       )
       for place, row in zip(here, hits, strict=True):
         found = read[good[place]]
-        told = (
-          (found.text, found.notice) if isinstance(found, TextQuery) else ()
-        )
-        answers[good[place]] = Answer(row, *told)
+        answers[good[place]] = Answer(row, found.text, found.notice)
     return answers
 
   def _encoded(
-    self, read: Sequence[Any], size: int
+    self, read: Sequence['_Read'], size: int
   ) -> Float[np.ndarray, 'size q']:
     """Returns the queries, filled up with copies of the first."""
-    texts = [x for x in read if isinstance(x, TextQuery)]
-    rows: list[Any] = list(read)
+    rows = [x.query for x in read]
+    texts = [i for i, row in enumerate(rows) if row is None]
     if texts:
       fitting = next(s for s in SIZES if s >= len(texts))
       filled = texts + texts[:1] * (fitting - len(texts))
-      found = [self._index.retriever.words(x.features) for x in filled]
-      words, mask = (np.concatenate(x) for x in zip(*found, strict=True))
-      encoded = iter(self._index.searcher.encode(words, mask))
-      rows = [next(encoded) if isinstance(x, TextQuery) else x for x in read]
+      words = np.concatenate([read[i].words for i in filled])
+      mask = np.concatenate([read[i].mask for i in filled])
+      encoded = self._index.searcher.encode(words, mask)
+      for i, row in zip(texts, encoded, strict=False):
+        rows[i] = row
     return np.stack([*rows, *rows[:1] * (size - len(rows))])
 
-  def _read(self, query: Query) -> Any:
+  def _read(self, query: Query) -> '_Read | Exception':
     """Returns the features of a sentence, an encoded picture, or the error."""
     try:
       if query.picture is not None:
@@ -166,13 +176,15 @@ class Answers:
           raise UserError(
             'this index cannot be searched by pictures; send a sentence'
           )
-        return self._pictures(query.picture)
+        return _Read(query=self._pictures(query.picture))
       if not self._texts:
         raise UserError(
           'this index cannot be searched by sentences, because its encoder '
           'does not know which words fit a picture; send a picture'
         )
-      return self._texts(query.text)
+      found = self._texts(query.text)
+      words, mask = self._index.retriever.words(found.features)
+      return _Read(found.text, found.notice, words, mask)
     except UserError as error:
       return BadQuery(str(error))
     except Exception as error:  # Raised where this query waits, not for others.

@@ -179,6 +179,8 @@ class Conversions:
     place: pathlib.Path,
     make: Callable[[pathlib.Path], object],
   ) -> BinaryIO:
+    # What is converted is for those who may read the videos.
+    self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folders.claim(self.folder, 'converted videos')
     try:
       make(place)

@@ -13,8 +13,8 @@ from PIL import Image
 from dreamprvr_jax.archive.serving.files import VideoFile
 from dreamprvr_jax.archive.serving.limits import Busy
 from dreamprvr_jax.archive.videos.files import VideoError, shown
-from dreamprvr_jax.archive.videos.pixels import Resize
 from dreamprvr_jax.archive.videos.presentation import picture_at, start_of
+from dreamprvr_jax.archive.videos.strips import pictures_at
 from dreamprvr_jax.errors import UserError
 
 # The largest thumbnail; the height matters for extremely tall pictures.
@@ -65,7 +65,7 @@ class Thumbnails:
       UserError: If the package av is missing, or the file has no picture.
     """
     step = round(seconds / _STEP)
-    make = lambda: _jpeg(_pixels(file, step * _STEP, _size))
+    make = lambda: _jpeg(_small(file, step * _STEP))
     return self._found((file.path, step), make)
 
   def strip(
@@ -119,12 +119,21 @@ def picture_of(file: VideoFile, seconds: float) -> np.ndarray:
   Raises:
     UserError: If the package av is missing, or the file has no picture.
   """
-  return _pixels(file, seconds, lambda height, width: (height, width))
+  whole = lambda height, width: (height, width)
+  with _blaming(file):
+    return picture_at(str(file.path), seconds, whole)
 
 
-def _pixels(file: VideoFile, seconds: float, size: Resize) -> np.ndarray:
+def _small(file: VideoFile, seconds: float) -> np.ndarray:
+  with _blaming(file):
+    return picture_at(str(file.path), seconds, _size)
+
+
+@contextlib.contextmanager
+def _blaming(file: VideoFile) -> Iterator[None]:
+  """Names a file in errors without its folder, which clients do not know."""
   try:
-    return picture_at(str(file.path), seconds, size)
+    yield
   except VideoError as error:
     name = shown(file.path.name)
     raise UserError(f'{name} gives no picture: it {error.reason}') from error
@@ -133,8 +142,9 @@ def _pixels(file: VideoFile, seconds: float, size: Resize) -> np.ndarray:
 def _tiles(file: VideoFile, times: Sequence[float]) -> np.ndarray:
   width, height = TILE
   strip = np.zeros((height, width * len(times), 3), np.uint8)
-  for place, seconds in enumerate(times):
-    picture = _pixels(file, seconds, _tile_size)
+  with _blaming(file):
+    pictures = pictures_at(str(file.path), times, _tile_size)
+  for place, picture in enumerate(pictures):
     top = (height - picture.shape[0]) // 2
     left = (width - picture.shape[1]) // 2 + place * width
     strip[top : top + picture.shape[0], left : left + picture.shape[1]] = (

@@ -65,8 +65,3 @@ function copies(hit) {
   return make('details', {className: 'copies'}, make('summary', {}, text),
     make('ul', {}, ...others.map((name) => make('li', {}, name))));
 }
-
-export function boundsOf(hits) {
-  const values = hits.flatMap((hit) => hit.timeline || []);
-  return values.length ? [Math.min(...values), Math.max(...values)] : [0, 1];
-}

@@ -1,7 +1,8 @@
 // Asks the server, and shows its answers; the address holds what was asked.
 
 import {addFolders, start} from '/page/browse.js';
-import {boundsOf, row} from '/page/hits.js';
+import {row} from '/page/hits.js';
+import {boundsOf} from '/page/timeline.js';
 import {button, fetched, make, thumbnail} from '/page/tools.js';
 import {Viewer} from '/page/viewer.js';
 
@@ -48,7 +49,7 @@ function go(parameters, state = null) {
 }
 
 function narrowed(chosen) {
-  const [least, most] = (chosen.length || '').split('-').map(Number);
+  const [least, most] = (chosen.lasts || '').split('-').map(Number);
   const found = {folder: chosen.folder, after: chosen.after,
     before: chosen.before, min_seconds: least, max_seconds: most};
   return Object.fromEntries(Object.entries(found).filter(([, x]) => x));
@@ -57,15 +58,20 @@ function narrowed(chosen) {
 async function answer(asking, k) {
   const more = {k, ...narrowed(asking.filters)};
   if (asking.picture) {
-    const content = await (await fetch(asking.picture)).blob();
     return fetched(`/api/search/picture?${new URLSearchParams(more)}`,
-      {method: 'POST', headers: {'Content-Type': content.type}, body: content});
+      {method: 'POST', headers: {'Content-Type': 'image/jpeg'},
+        body: bytesOf(asking.picture)});
   }
   const what = asking.like ? {like: {video: asking.like, at: asking.at}}
     : {query: asking.text};
   return fetched('/api/search', {method: 'POST',
     headers: {'Content-Type': 'application/json'},
     body: JSON.stringify({...what, ...more})});
+}
+
+function bytesOf(address) {
+  const content = atob(address.slice(address.indexOf(',') + 1));
+  return Uint8Array.from(content, (sign) => sign.charCodeAt(0));
 }
 
 // Show what the address asks for.
@@ -102,7 +108,7 @@ async function more(asking, level, number) {
     const found = await answer(asking, DEPTHS[level]);
     if (number !== asked) return;
     const bounds = boundsOf(found.hits);
-    hits = found.hits.map((hit) => ({...hit, bounds}));
+    hits = found.hits;
     const rows = hits.map((hit) => row(hit, bounds, open));
     main.replaceChildren(...verdict(found.hits), ...rows);
     const next = DEPTHS[level + 1];
@@ -116,7 +122,8 @@ async function more(asking, level, number) {
     }
     say(`${found.notice ? `${capital(found.notice)}. ` : ''}The best ${
       found.hits.length} of ${found.videos.toLocaleString()} videos, in ${
-      found.seconds.toFixed(2)} s.`);
+      found.seconds.toFixed(2)} s.${health.semantic || !asking.text ? ''
+      : ' This index compares the spelling of words, not their meaning.'}`);
     if (!level) opened();
   } catch (error) {
     if (number === asked) {

@@ -62,10 +62,16 @@ export function timeline(hit, low, high, onSeek) {
   return {box, mark};
 }
 
+// The bounds of the score in some hits.
+export function boundsOf(hits) {
+  const values = hits.flatMap((hit) => hit.timeline || []);
+  return values.length ? [Math.min(...values), Math.max(...values)] : [0, 1];
+}
+
 // A small picture and the time under the pointer.
 function hover(box, svg, hit, shareAt) {
   const tip = make('div', {className: 'tip', hidden: true});
-  const tile = make('div', {className: 'tile'});
+  const tile = make('div', {className: 'tile', hidden: true});
   const label = make('span');
   tip.append(tile, label);
   box.append(tip);
@@ -82,14 +88,16 @@ function hover(box, svg, hit, shareAt) {
     const x = Math.min(Math.max(share * area.width, half), area.width - half);
     tip.style.left = `${x}px`;
     tip.hidden = false;
-    tile.hidden = !hit.file || long === null;
-    if (tile.hidden) return;
+    if (!hit.file || long === null) return;
     if (!strip) {
       strip = new Image();
       strip.src = stripOf(hit.file, 0, long, TILES);
     }
     tile.dataset.wanted = '';
-    if (strip.naturalWidth) showTile(tile, strip, share, TILES);
+    if (strip.naturalWidth) {
+      showTile(tile, strip, share, TILES);
+      tile.hidden = false;
+    }
     clearTimeout(resting);
     resting = setTimeout(() => exact(tile, hit, share * long), REST);
   });
@@ -104,7 +112,8 @@ function exact(tile, hit, seconds) {
   const wanted = `${hit.file.thumbnail}?t=${seconds.toFixed(2)}`;
   tile.dataset.wanted = wanted;
   image.onload = () => {
-    if (tile.dataset.wanted !== wanted || tile.offsetParent === null) return;
+    if (tile.dataset.wanted !== wanted) return;
+    tile.hidden = false;
     tile.style.backgroundImage = `url("${wanted}")`;
     tile.style.backgroundSize = 'contain';
     tile.style.backgroundPosition = 'center';

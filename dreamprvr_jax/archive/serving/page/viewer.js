@@ -1,7 +1,7 @@
 // One video, large: with its moments, and what one can do with them.
 
 import {Player} from '/page/player.js';
-import {timeline} from '/page/timeline.js';
+import {boundsOf, timeline} from '/page/timeline.js';
 import {
   answered, button, facts, fetched, icon, make, poster, precise, secondsOf,
   stretch,
@@ -17,6 +17,7 @@ export class Viewer {
   // cannot be searched by pictures.
   constructor(dialog, {turn, like, changed}) {
     this.dialog = dialog;
+    dialog.tabIndex = -1;
     this.turn = turn;
     this.like = like;
     this.changed = changed;
@@ -35,7 +36,7 @@ export class Viewer {
     this.player?.close();
     this.entry = entry;
     this.player = new Player(entry.file, (time) => this.mark(time));
-    this.line = timeline(entry, ...(entry.bounds || [0, 1]), (share) => {
+    this.line = timeline(entry, ...boundsOf([entry]), (share) => {
       this.press(null);
       if (this.length) this.player.seek(share * this.length);
     });
@@ -51,6 +52,7 @@ export class Viewer {
         make('div', {className: 'chips'}, ...this.chips),
         this.actions(), this.note, this.others));
     if (!this.dialog.open) this.dialog.showModal();
+    this.dialog.focus();
     this.press(moment);
     this.setStretch(moment?.start ?? seconds, moment?.end ??
       Math.min(seconds + SAVED, entry.duration ?? Infinity));
