@@ -56,7 +56,7 @@ async def test_pieces_and_whole_files(tmp_path, monkeypatch):
     assert (name, width, height) == ('h264', 24, 16)
     lengths.append(seconds)
   assert lengths == pytest.approx([1, 1, 0.5], abs=0.15)
-  with pytest.raises(NotConvertedError, match='a.avi cannot be converted'):
+  with pytest.raises(NotConvertedError, match=r'a\.avi cannot be converted'):
     await made.piece(film, 3, here)
   film = file_of(make_video(tmp_path / 'b.mkv', sound=(0, 2)))
   name, *size, seconds = facts(await made.whole(film, here))
