@@ -2,9 +2,10 @@
 
 from ml_collections import ConfigDict
 
-from configs import rerank
+from configs import archive, rerank
 from configs.keys import Keys, key
 from configs.models import (
+  best_frame,
   diffusionret,
   dreamprvr,
   gmmformer,
@@ -13,9 +14,11 @@ from configs.models import (
   holmes,
   ms_sl,
   msc,
+  tf_prvr,
 )
 
 MODELS = {
+  'best_frame': best_frame.settings,
   'diffusionret': diffusionret.settings,
   'dreamprvr': dreamprvr.settings,
   'gmmformer': gmmformer.settings,
@@ -25,6 +28,7 @@ MODELS = {
   'holmes_multi': holmes.multi_settings,
   'ms_sl': ms_sl.settings,
   'msc': msc.settings,
+  'tf_prvr': tf_prvr.settings,
 }
 
 
@@ -59,6 +63,7 @@ def base_config() -> ConfigDict:
   config.optimizer = _optimizer_keys()
   config.report = _report_keys()
   config.rerank = rerank.rerank_keys()
+  config.archive = archive.archive_keys()
   config.model, config.loss = Keys('model'), Keys('loss')
   return config.config
 

@@ -24,9 +24,10 @@ def get_config(model: str = '') -> ConfigDict:
   config.report.untrained = True
   config = common.with_model(config, model).unlock()
   config.optimizer.lr = 1e-3
-  config.model.width = 64
-  config.model.input_dropout = 0.1
-  config.model.dropout = 0.1
+  if 'width' in config.model:
+    config.model.width = 64
+    config.model.input_dropout = 0.1
+    config.model.dropout = 0.1
   if 'parallel_execution' in config.model:
     # Compiles faster, which matters in a run of minutes
     config.model.parallel_execution = 'batched'

@@ -63,6 +63,7 @@ def open_archive(options: DataOptions) -> Split:
     raise DataError(f'{path} has no usable video; extract features first')
   part = ReleaseSplit('all', path, kept, [])
   release = Release(visual, None, {'all': part}, width, 0, skipped)
+  source = ReleaseSource(release, part, options)
   return Split(
     name='all',
     video_ids=kept,
@@ -75,8 +76,9 @@ def open_archive(options: DataOptions) -> Split:
     moments=np.zeros((0, 2)),
     visual_width=width,
     text_width=0,
-    source=ReleaseSource(release, part, options),
+    source=source,
     options=options,
+    frame_edges=source.all_edges(),
   )
 
 

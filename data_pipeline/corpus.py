@@ -33,6 +33,8 @@ class Split:
     text_width: width e of the word features.
     source: reads the arrays.
     options: how an item is made.
+    frame_edges: borders of each video's stored frames, rising numbers of its
+      original frames from 0 on; None if they share it evenly.
   """
 
   name: str
@@ -48,6 +50,21 @@ class Split:
   text_width: int
   source: Source
   options: DataOptions
+  frame_edges: Sequence[np.ndarray] | None = None
+
+  @property
+  def stored_frames(self) -> np.ndarray:
+    """Number of frames that are kept of each video, (v,)."""
+    if self.frame_edges is None:
+      return self.options.stored_frames(self.num_frames)
+    return np.array([len(edges) - 1 for edges in self.frame_edges], np.int32)
+
+  @property
+  def max_frames(self) -> int:
+    """Frames that a video is padded to."""
+    if self.options.retriever:
+      return int(self.stored_frames.max())
+    return self.options.max_frames
 
   @property
   def captions_per_video(self) -> np.ndarray:
@@ -86,10 +103,11 @@ class Split:
     real = np.flatnonzero(rows >= 0)
     options = self.options
     clips = _empty((len(rows), options.num_clips, self.visual_width))
-    frames = _empty((len(rows), options.max_frames, self.visual_width))
+    most = self.max_frames
+    frames = _empty((len(rows), most, self.visual_width))
     clips[rows < 0] = frames[rows < 0] = 0
     lengths = np.zeros(len(rows), np.int64)
-    lengths[real] = options.stored_frames(self.num_frames[rows[real]])
+    lengths[real] = self.stored_frames[rows[real]]
     source = source or self.source
     items = source.videos([int(i) for i in rows[real]])
     for row, (item_clips, item_frames) in zip(real, items, strict=True):
@@ -99,7 +117,7 @@ class Split:
     arrays = {
       'clip_features': clips,
       'frame_features': frames,
-      'frame_mask': np.arange(options.max_frames) < lengths[:, None],
+      'frame_mask': np.arange(most) < lengths[:, None],
     }
     if options.merged:
       shape = (len(rows), options.num_clips)

@@ -26,6 +26,8 @@ class Hdf5Store:
     ids: Iterable[str],
     optional_prefix: str = '',
     limits: Limits | None = None,
+    *,
+    vectors: bool = False,
   ):
     """Looks up `ids`; those without a dataset are simply absent.
 
@@ -35,6 +37,8 @@ class Hdf5Store:
         of its id.
       optional_prefix: A prefix of ids that names in the file may lack.
       limits: How far the matrices may unpack; the defaults if not given.
+      vectors: Whether datasets are vectors (width,), read as matrices of one
+        row; matrices of one row are fine, too.
 
     Raises:
       DataError: If the file is missing, truncated or not HDF5, or if its
@@ -42,6 +46,7 @@ class Hdf5Store:
       TextError: If two names in it are the same id in NFC.
     """
     self.path = pathlib.Path(path)
+    self._vectors = vectors
     self._file = Hdf5File(self.path)
     self._problems: dict[str, str] = {}
     self._entries: dict[str, Stored] = {}
@@ -86,10 +91,15 @@ class Hdf5Store:
   def _keep(self, name: str, found: Stored, available: int | None) -> None:
     claim = found.claim
     problem = memory_problem(claim, available)
-    if len(claim.shape) != 2 or claim.dtype.kind != 'f':
+    if self._vectors:
+      fits = len(claim.shape) == 1 or claim.shape[:-1] == (1,)
+    else:
+      fits = len(claim.shape) == 2
+    if not fits or claim.dtype.kind != 'f':
+      expected = 'vector (width,)' if self._vectors else 'matrix (rows, width)'
       self._problems[name] = (
         f'is {claim.dtype} of shape {claim.shape} in {self.path} where a float '
-        'matrix (rows, width) was expected'
+        f'{expected} was expected'
       )
     elif problem:
       self._problems[name] = f'{problem} (in {self.path})'
@@ -106,8 +116,8 @@ class Hdf5Store:
 
   def shape(self, name: str) -> tuple[int, int]:
     """Returns (rows, width)."""
-    rows, width = self._entries[name].claim.shape
-    return rows, width
+    shape = self._entries[name].claim.shape
+    return (1, shape[0]) if len(shape) == 1 else (shape[0], shape[1])
 
   def read(self, name: str, max_rows: int | None = None) -> np.ndarray:
     """Returns the first rows of a matrix in its stored precision.
@@ -117,6 +127,6 @@ class Hdf5Store:
       DataError: If the file ends before the matrix does.
     """
     try:
-      return self._file.read(self._entries[name], max_rows)
+      return np.atleast_2d(self._file.read(self._entries[name], max_rows))
     except ArrayError as error:
       raise ArrayError(f'{error} (in {self.path})') from None

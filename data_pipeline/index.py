@@ -79,6 +79,8 @@ def save_index(
   arrays = {name: _pack(getattr(split, name)) for name in _STRINGS}
   arrays |= {name: getattr(split, name) for name in _ARRAYS}
   arrays['shard_lengths'] = np.array(shard_lengths, np.int64)
+  if split.frame_edges is not None:
+    arrays['frame_edges'] = np.concatenate(split.frame_edges).astype(np.int64)
   save_arrays(index_path(split.options, split.name), arrays | written)
 
 
@@ -118,6 +120,16 @@ def load_index(
   return index, texts
 
 
+def frame_edges(index: dict[str, np.ndarray]) -> list[np.ndarray] | None:
+  """Returns the borders of the stored frames of each video, see
+  `corpus.Split.frame_edges`; None if the index has none."""
+  if 'frame_edges' not in index:
+    return None
+  # Each video's borders begin at 0.
+  edges = index['frame_edges']
+  return np.split(edges, np.flatnonzero(edges == 0)[1:])
+
+
 def _check_shapes(
   index: dict[str, np.ndarray], sizes: dict[str, int], path: epath.Path
 ) -> None:
@@ -146,12 +158,27 @@ def _check_numbers(
       raise _mismatch(path, f'{key!r} has impossible numbers')
   if lengths.sum() != videos:
     raise _mismatch(path, f'its shards have {lengths.sum()} videos')
+  if 'frame_edges' in index and not _has_edges(index):
+    raise _mismatch(path, "'frame_edges' are no borders of its videos")
   ends = np.repeat(np.array(facts['shard_bytes'], np.int64), lengths)
   offsets = index['offsets']
   if offsets.size and not (
     offsets.min() >= 0 and (offsets <= ends[:, None]).all()
   ):
     raise _mismatch(path, 'an offset is past the end of its shard')
+
+
+def _has_edges(index: dict[str, np.ndarray]) -> bool:
+  """Returns whether the borders of frames rise from 0 to the length of each
+  video."""
+  edges = index['frame_edges']
+  if edges.dtype.kind != 'i' or edges.ndim != 1 or edges[:1].tolist() != [0]:
+    return False
+  parts = frame_edges(index) or []
+  return len(parts) == len(index['num_frames']) and all(
+    len(part) > 1 and part[-1] == length and (np.diff(part) > 0).all()
+    for part, length in zip(parts, index['num_frames'], strict=True)
+  )
 
 
 def _mismatch(path: epath.Path, what: str) -> DataError:

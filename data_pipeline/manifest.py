@@ -25,6 +25,9 @@ _OPTIONS = (
   'max_frames',
   'max_words',
   'skip_bad',
+  'retriever',
+  'wavelet',
+  'beta',
 )
 
 
@@ -115,6 +118,10 @@ def load(options: DataOptions) -> Manifest:
 def dependent_options(options: DataOptions) -> dict[str, Any]:
   """Returns the options that the records depend on."""
   unused = () if options.merged else ('merge_threshold',)
+  if options.retriever != 'tf_prvr':
+    unused += ('wavelet', 'beta')
+  if not options.retriever:
+    unused += ('retriever',)
   return {n: getattr(options, n) for n in _OPTIONS if n not in unused}
 
 

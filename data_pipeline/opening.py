@@ -6,7 +6,7 @@ import numpy as np
 
 from data_pipeline.corpus import Corpus, Split, Splits
 from data_pipeline.errors import DataError
-from data_pipeline.index import load_index
+from data_pipeline.index import frame_edges, load_index
 from data_pipeline.manifest import Manifest
 from data_pipeline.moments import Moments
 from data_pipeline.options import SPLITS, DataOptions
@@ -80,12 +80,16 @@ def _record_split(name: str, manifest: Manifest, options: DataOptions) -> Split:
     folder / shard_name(manifest.name, name, shard, len(lengths))
     for shard in range(len(lengths))
   ]
-  num_frames = index['num_frames']
+  num_frames, edges = index['num_frames'], frame_edges(index)
   caption_video, num_words = index['caption_video'], index['num_words']
   table = RecordTable(
     shard=np.repeat(np.arange(len(lengths)), lengths),
     offsets=index['offsets'],
-    num_frames=options.stored_frames(num_frames),
+    num_frames=(
+      options.stored_frames(num_frames)
+      if edges is None
+      else np.array([len(e) - 1 for e in edges], np.int32)
+    ),
     caption_video=caption_video,
     num_words=num_words,
     word_start=word_starts(caption_video, num_words, len(num_frames)),
@@ -104,6 +108,7 @@ def _record_split(name: str, manifest: Manifest, options: DataOptions) -> Split:
     text_width=widths[1],
     source=RecordSource(paths, table, *widths, options),
     options=options,
+    frame_edges=edges,
   )
 
 
@@ -146,6 +151,7 @@ def _release_split(
   frames = [release.visual.shape(video)[0] for video in part.video_ids]
   assert release.text is not None
   words = [release.text.shape(c.id)[0] for c in part.captions]
+  source = ReleaseSource(release, part, options)
   return Split(
     name=part.name,
     video_ids=part.video_ids,
@@ -158,8 +164,9 @@ def _release_split(
     moments=spans,
     visual_width=release.visual_width,
     text_width=release.text_width,
-    source=ReleaseSource(release, part, options),
+    source=source,
     options=options,
+    frame_edges=source.all_edges(),
   )
 
 

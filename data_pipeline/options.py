@@ -9,13 +9,18 @@ from etils import epath
 from data_pipeline.errors import DataError
 from data_pipeline.limits import MAX_INFLATION
 from data_pipeline.merging import NUM_CLIPS, NUM_FRAMES
+from dreamprvr_jax.training_free.moments import BETA, WAVELET, check_beta
+from dreamprvr_jax.training_free.wavelets import filters
 
 SPLITS = ('train', 'val', 'test')
 _CHOICES = {
   'clips': ('pooled', 'merged'),
   'storage': ('auto', 'records', 'release'),
   'verify': ('fast', 'full'),
+  'retriever': ('', 'best_frame', 'tf_prvr'),
 }
+# Sentence vectors, which retrievers without training compare with frames.
+SENTENCES = 'sentence_feats.hdf5'
 _POSITIVE = ('num_clips', 'max_frames', 'max_words', 'shard_videos')
 
 
@@ -50,6 +55,12 @@ class DataOptions:
       the collection's folder.
     verify: How prepared records are compared with their official files:
       'fast' (sizes, times, samples of the content) or 'full' (sha256).
+    retriever: The retriever without training that the items are for: frames
+      are its tokens, as many as a video has, the clip is their mean, and a
+      caption's only word is its sentence vector; '' for models that are
+      trained.
+    wavelet: Wavelet of tf_prvr, see `dreamprvr_jax.training_free`.
+    beta: Weight of the graph of tf_prvr.
   """
 
   root: str = 'data'
@@ -69,6 +80,9 @@ class DataOptions:
   shard_videos: int = 256
   moments: str = ''
   verify: str = 'fast'
+  retriever: str = ''
+  wavelet: str = WAVELET
+  beta: float = BETA
 
   def __post_init__(self):
     for name, choices in _CHOICES.items():
@@ -90,6 +104,14 @@ class DataOptions:
         f'num_clips={self.num_clips} and max_frames={self.max_frames} were '
         "set; leave both at their defaults, or set clips to 'pooled'"
       )
+    if self.retriever:
+      filters(self.wavelet)
+      check_beta(self.beta)
+      if self.merged or (self.num_clips, self.max_words) != (1, 1):
+        raise DataError(
+          f'{self.retriever} has one clip and one word of each item; leave '
+          'clips, num_clips and max_words as its config has them'
+        )
     if not -1 <= self.merge_threshold <= 1:
       raise DataError(
         f'merge_threshold={self.merge_threshold} is not a cosine; give a '
@@ -102,7 +124,10 @@ class DataOptions:
     return self.clips == 'merged'
 
   def stored_frames(self, num_frames: np.ndarray) -> np.ndarray:
-    """Returns how many frames are kept of videos of these lengths."""
+    """Returns how many frames are kept of videos of these lengths; see
+    `corpus.Split.stored_frames`."""
+    if self.retriever:
+      return num_frames
     if self.merged:
       return np.full_like(num_frames, self.max_frames)
     return np.minimum(num_frames, self.max_frames)
@@ -115,13 +140,17 @@ class DataOptions:
   @property
   def prepared(self) -> epath.Path:
     """The folder of the prepared records."""
+    place = self.folder / 'prepared'
     if self.prepared_dir:
-      return epath.Path(self.prepared_dir)
-    return self.folder / 'prepared'
+      place = epath.Path(self.prepared_dir)
+    # Beside the records for training, not instead of them.
+    return place / self.retriever if self.retriever else place
 
   @property
   def text_file(self) -> str:
-    """The name of the word-feature file."""
+    """The name of the word-feature file, or of that of sentence vectors."""
+    if self.retriever:
+      return SENTENCES
     return self.text_feature.format(collection=self.collection)
 
   @property

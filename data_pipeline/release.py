@@ -12,7 +12,7 @@ from data_pipeline.errors import BadItemError, DataError
 from data_pipeline.hdf5 import Hdf5Store
 from data_pipeline.hdf5_file import HDF5_SUFFIXES
 from data_pipeline.limits import Limits
-from data_pipeline.options import SPLITS, DataOptions
+from data_pipeline.options import SENTENCES, SPLITS, DataOptions
 from data_pipeline.paths import is_remote
 
 _log = logging.getLogger(__name__)
@@ -133,7 +133,18 @@ def find_text(options: DataOptions) -> pathlib.Path:
   path = parent / options.text_file
   if path.is_file():
     return path
-  others = sorted(p.name for p in parent.glob('*') if p.suffix in HDF5_SUFFIXES)
+  if options.retriever:
+    raise DataError(
+      f'{path} is missing: {options.retriever} compares the vector of a whole '
+      'sentence with frames, and the corpus has none; extract it with an '
+      'encoder of pictures and sentences (--mode=extract --encoder=clip or '
+      'siglip), or import its sentence vectors (--mode=import --queries=FILE)'
+    )
+  others = sorted(
+    p.name
+    for p in parent.glob('*')
+    if p.suffix in HDF5_SUFFIXES and p.name != SENTENCES
+  )
   # Variants of the release (CLIP features) differ only in this name.
   variants = [name for name in others if name.endswith('query_feat.hdf5')]
   default = DataOptions.__dataclass_fields__['text_feature'].default
@@ -193,12 +204,20 @@ def open_release(options: DataOptions) -> Release:
     text_path,
     dict.fromkeys(c.id for c in everything),
     limits=limits_of(options),
+    vectors=bool(options.retriever),
   )
   checker = _Checker(visual, text, options.skip_bad)
   splits = {
     split: checker.join(split, files[split], captions[split]) for split in files
   }
   skipped += checker.skipped
+  if options.retriever and checker.visual_width != checker.text_width:
+    raise DataError(
+      f'{options.retriever} compares sentence vectors with frames, but those '
+      f'in {text_path} are {checker.text_width} wide, and those in '
+      f'{visual_path} {checker.visual_width}; it needs both from one encoder '
+      'with a common space, such as CLIP or SigLIP'
+    )
   for name, reason in skipped:
     _log.debug('left out %s: %s', name, reason)
   return Release(

@@ -45,7 +45,7 @@ def split_bytes(split: Split, itemsize: int = 4) -> int:
     itemsize: Bytes of one value.
   """
   options = split.options
-  frames = options.stored_frames(split.num_frames).sum(dtype=np.int64)
+  frames = split.stored_frames.sum(dtype=np.int64)
   clips = len(split.video_ids) * options.num_clips
   words = split.num_words.sum(dtype=np.int64)
   return itemsize * (
@@ -71,7 +71,7 @@ class ResidentSource:
     """
     options = split.options
     num_videos, num_captions = len(split.video_ids), len(split.caption_ids)
-    self._frame_offsets = starts_of(options.stored_frames(split.num_frames))
+    self._frame_offsets = starts_of(split.stored_frames)
     self._word_offsets = starts_of(split.num_words)
     clip_shape = (num_videos, options.num_clips, split.visual_width)
     frame_shape = (int(self._frame_offsets[-1]), split.visual_width)

@@ -85,7 +85,7 @@ def require_space(
   for shard in shards:
     split = corpus.splits[shard.split]
     mine = slice(shard.start, shard.stop)
-    frames = corpus.options.stored_frames(split.num_frames[mine])
+    frames = split.stored_frames[mine]
     rows = int(frames.sum()) + len(frames) * corpus.options.num_clips
     owners = split.caption_video
     words = split.num_words[(owners >= shard.start) & (owners < shard.stop)]

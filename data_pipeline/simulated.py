@@ -5,7 +5,8 @@ before, between and after them. An event is an action on an object. Frame
 vectors are a random projection of the sum of their concepts, word vectors
 another projection of the concept of each word, both with noise: a model has to
 learn from the training videos how the two spaces correspond, and is tested on
-combinations that training never shows.
+combinations that training never shows. Sentence vectors lie in the space of the
+frames, as those of an encoder of pictures and sentences do.
 
 The same event happens under many themes, and a caption names the theme only
 sometimes and may leave out the action or the object. So no model reaches a
@@ -22,7 +23,7 @@ import numpy as np
 
 from data_pipeline import vocabulary
 from data_pipeline.errors import DataError
-from data_pipeline.options import SPLITS, DataOptions
+from data_pipeline.options import SENTENCES, SPLITS, DataOptions
 
 _LATENT = 32
 _LAYOUTS = ('bigfile', 'hdf5')
@@ -239,6 +240,8 @@ def write_corpus(
       everything += videos
   visual_folder = folder / 'FeatureData' / feature
   visual_folder.mkdir(parents=True, exist_ok=True)
+  with h5py.File(text_folder / SENTENCES, 'w') as file:
+    _write_sentences(file, world, everything)
   write = _write_hdf5 if layout == 'hdf5' else _write_bigfile
   write(visual_folder, everything)
   return folder
@@ -283,6 +286,14 @@ def _write_words(file: h5py.File, videos: list[_Video]):
   for video in videos:
     for k, vectors in enumerate(video.words):
       file[f'{video.name}#enc#{k}'] = vectors.astype(np.float32)
+
+
+def _write_sentences(file: h5py.File, world: _World, videos: list[_Video]):
+  for video in videos:
+    for k, sentence in enumerate(video.sentences):
+      words = [world.words[word] for word in sentence.rstrip('.').split()]
+      vector = np.mean(words, axis=0) @ world.to_visual
+      file[f'{video.name}#enc#{k}'] = vector.astype(np.float32)
 
 
 def _write_hdf5(folder: pathlib.Path, videos: list[_Video]):

@@ -6,11 +6,15 @@ from concurrent import futures
 from typing import Protocol
 
 import numpy as np
+import tqdm
 
 from data_pipeline import merging, pooling
 from data_pipeline.errors import ArrayError, BadItemError
 from data_pipeline.options import DataOptions
 from data_pipeline.release import Release, ReleaseSplit
+from dreamprvr_jax.training_free import rows as free_rows
+from dreamprvr_jax.training_free.cuts import FeaturesError, unit_rows
+from dreamprvr_jax.training_free.moments import moment_edges
 
 
 class Source(Protocol):
@@ -118,6 +122,8 @@ class ReleaseSource:
     except ArrayError as error:
       raise BadItemError(item, str(error)) from None
     require_finite(frames, item, str(self._visual.path))
+    if self._options.retriever:
+      return self._tokens(frames, item)[:2]
     frames = frames.astype(np.float64)
     if self._options.merged:
       clips, frames, self._plans[index] = merging.merge_video(
@@ -129,6 +135,50 @@ class ReleaseSource:
       pooling.frame_features(frames, self._options.max_frames),
     )
 
+  def _tokens(
+    self, frames: np.ndarray, item: str
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the clip, the tokens and their borders of a video without
+    training."""
+    options = self._options
+    try:
+      tokens, edges = free_rows.tokens_of(
+        options.retriever, frames, options.wavelet, options.beta
+      )
+      return free_rows.mean_token(frames)[None], tokens, edges
+    except FeaturesError as error:
+      raise BadItemError(item, f'{error} ({self._visual.path})') from None
+
+  def edges(self, index: int) -> np.ndarray:
+    """Returns the borders of the tokens that `tf_prvr` makes of a video, see
+    `corpus.Split.frame_edges`; reads the video."""
+    name = self._video_ids[index]
+    try:
+      frames = self._visual.read(name)
+      return moment_edges(frames, self._options.wavelet)
+    except (ArrayError, FeaturesError) as error:
+      raise BadItemError(
+        f'video {name!r}', f'{error} ({self._visual.path})'
+      ) from None
+
+  def all_edges(self) -> list[np.ndarray] | None:
+    """Returns the borders of the tokens of all videos; None where a video's
+    tokens share it evenly."""
+    if self._options.retriever != 'tf_prvr':
+      return None
+    videos = range(len(self._video_ids))
+    bar = tqdm.tqdm(
+      total=len(videos), desc='cutting videos', disable=None, delay=2
+    )
+    with bar:
+
+      def edges(index: int) -> np.ndarray:
+        found = self.edges(index)
+        bar.update()
+        return found
+
+      return self._threads.map(edges, videos)
+
   def caption(self, index: int) -> np.ndarray:
     """Returns the word features of one caption."""
     assert self._text is not None
@@ -139,6 +189,11 @@ class ReleaseSource:
     except ArrayError as error:
       raise BadItemError(where, str(error)) from None
     require_finite(words, where, str(self._text.path))
+    if self._options.retriever:
+      try:
+        return unit_rows(words).astype(np.float32)
+      except FeaturesError as error:
+        raise BadItemError(where, f'{error} ({self._text.path})') from None
     return pooling.word_features(words, self._options.max_words)
 
   def videos(self, indices: Sequence[int]):

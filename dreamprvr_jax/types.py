@@ -52,7 +52,8 @@ class VideoEncoding:
   """What retrieval needs of a video, whatever the model."""
 
   clip_tokens: Float[Array, 'b c d']
-  frame_tokens: Float[Array, 'b f d']  # zero at padded frames
+  # zero at padded frames, or the last real token (`Model.repeats_padding`)
+  frame_tokens: Float[Array, 'b f d']
   frame_mask: Bool[Array, 'b f']
 
 

@@ -96,7 +96,7 @@ ARCHIVE = {
   'videos': set(),
   'extraction': {'encoders', 'videos'},
   'index': set(),
-  'folder': {'encoders', 'extraction', 'index', 'videos'},
+  'folder': {'encoders', 'extraction', 'index', 'jobs', 'videos'},
   'search': {'index', 'encoders', 'videos', 'jobs'},
   'serving': {'search', 'index', 'videos'},
   'jobs': {'extraction', 'index'},

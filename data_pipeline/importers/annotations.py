@@ -5,6 +5,8 @@ These forms are read, each plain or gzipped, told apart by ending and keys:
                 "video": id, "span": [start, end], "duration", "split"}
   own videos    .jsonl, rows {"id" or "file", "captions": [text, ...],
                 "timestamps": [[start, end] or null, ...], "duration", "split"}
+  tables        .csv, a caption in each row, with the columns "video" or "file",
+                "caption", and optionally "start", "end", "duration", "split"
   TVR, QVHighlights, ActivityNet Captions, Charades-STA: see `moments`
 Span, timestamps, duration and split may be missing or null. All times are in
 seconds. Ids and sentences are read in Unicode's composed form (NFC).
@@ -15,13 +17,14 @@ import dataclasses
 import math
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from etils import epath
 
 from data_pipeline import moments, rows
 from data_pipeline.captions import CONTROL
+from data_pipeline.csv_rows import is_table, read_table
 from data_pipeline.errors import DataError
 from data_pipeline.options import SPLITS
 from data_pipeline.rows import NO_SPAN, RowError
@@ -98,12 +101,14 @@ def read_annotations(
   name = file.name.removesuffix('.gz')
   if name.endswith('.jsonl'):
     found = _rows(file)
+  elif is_table(name):
+    found = _table(file)
   elif name.endswith(('.json', '.txt')):
     found = _public(file)
   else:
     raise DataError(
-      f'{path} ends in neither .jsonl, .json nor .txt (with or without .gz), '
-      'so its form is not known; rename it, or write rows '
+      f'{path} ends in neither .jsonl, .json, .txt nor .csv (with or without '
+      '.gz), so its form is not known; rename it, or write rows '
       '{"query", "text", "videos"} to a .jsonl file'
     )
   problems: list[tuple[str, str]] = []
@@ -147,6 +152,44 @@ def _rows(path: epath.Path) -> Iterator[tuple[str, Annotated | str]]:
       continue
     for item in items:
       yield where, _problem(item) or item
+
+
+def _table(path: epath.Path) -> Iterator[tuple[str, Annotated | str]]:
+  """Yields (where, a sentence or a problem) of a table."""
+  counts: collections.Counter[str] = collections.Counter()
+  for number, cells in read_table(path, {'id': 'video'}):
+    where = f'{path}:{number}'
+    try:
+      (item,) = _video_row(captions_row(cells), counts, '')
+    except UserError as error:
+      yield where, f'is not a row of annotations ({error})'
+      continue
+    yield where, _problem(item) or item
+
+
+def captions_row(cells: Mapping[str, str]) -> dict[str, Any]:
+  """Returns a row of a table in the form of a row of captions.
+
+  Raises:
+    RowError: If there is no caption, or only one end of its span.
+  """
+  if 'text' not in cells:
+    raise RowError(
+      f'found the cells {", ".join(sorted(cells))}, expected "caption", and '
+      '"video" or "file"'
+    )
+  found: dict[str, Any] = {'captions': [cells['text']]}
+  for name, key in (('video', 'id'), ('file', 'file'), ('split', 'split')):
+    if name in cells:
+      found[key] = cells[name]
+  if 'duration' in cells:
+    found['duration'] = rows.number(cells['duration'], 'duration')
+  ends = [name for name in ('start', 'end') if name in cells]
+  if len(ends) == 1:
+    raise RowError(f'found "{ends[0]}" alone, expected "start" and "end"')
+  if ends:
+    found['timestamps'] = [[cells[name] for name in ends]]
+  return found
 
 
 def _reader(row: dict[str, Any]) -> Callable[..., Iterable[Annotated]]:

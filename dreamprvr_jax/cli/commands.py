@@ -4,63 +4,15 @@ Everything else about a command is derived from these two tables: parsing,
 help, checks, docs/commands.md and the function that is called.
 """
 
-import dataclasses
 import pathlib
 import sys
 from collections.abc import Mapping
 
-
-@dataclasses.dataclass(frozen=True)
-class Form:
-  """One way to use a command; most commands have one.
-
-  Attributes:
-    run: 'module:function' below `dreamprvr_jax.cli`, imported when it is run.
-    arguments: Name of the module's dataclass of flags. Its fields are filled
-      from the flags of the same names.
-    given: Further argument of `run`: 'config', 'config_of' (a function from
-      flags to a config) or ''.
-    when: Flags that choose this form; if empty, it is used if no other is.
-    needs: Required flags.
-    needs_one: Flags of which one is required.
-    defaults: Defaults of this form that differ from those of the flags.
-    devices: Whether it computes with JAX, together with other processes if
-      there are any.
-  """
-
-  run: str
-  arguments: str = 'Arguments'
-  given: str = 'config'
-  when: tuple[str, ...] = ()
-  needs: tuple[str, ...] = ()
-  needs_one: tuple[str, ...] = ()
-  defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  devices: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class Command:
-  """A command.
-
-  Attributes:
-    name: Its name.
-    about: Its description, in sentences; lists show only the first one.
-    examples: Its flags in use.
-    forms: How it is used, see `Form`.
-    config_from: Flags that name a checkpoint, an index or a released file,
-      tried in this order, whose config is used; --config overrides it.
-    keys: Keys and sections of the config that it uses.
-  """
-
-  name: str
-  about: str
-  examples: tuple[str, ...]
-  forms: tuple[Form, ...]
-  config_from: tuple[str, ...] = ()
-  keys: tuple[str, ...] = ()
-
+from dreamprvr_jax.cli.command import Command, Form
 
 _SOURCES = ('features', 'queries', 'annotations')
+# Seconds of a file that is read, at most, as `archive.videos.frames.LIMITS`.
+_LONGEST = 43_200.0
 _MACHINE = ('num_devices', 'corpus_devices', 'compilation_cache')
 _TRAINING = (
   'seed',
@@ -97,16 +49,18 @@ _ALL = (
   ),
   Command(
     'evaluate',
-    'Computes the metrics of a checkpoint. They go to '
-    'WORKDIR/eval_<split>.json; --scores writes the score matrix as well, '
-    '--labels counts several right videos per query, --moments also asks when '
-    'in the video.',
+    'Computes the metrics of a checkpoint, or of a retriever without training. '
+    'They go to WORKDIR/eval_<split>.json; --scores writes the score matrix as '
+    'well, --labels counts several right videos per query, --moments also asks '
+    'when in the video. best_frame and tf_prvr need no checkpoint, but '
+    'sentence vectors.',
     (
       '--checkpoint=DIR [--config.data.root=DIR] '
       '[--config.data.eval_split=val] [--scores=FILE.npz] '
       '[--labels=FILE.jsonl] [--workdir=DIR]',
+      '--config=configs/activitynet.py:tf_prvr --config.data.root=DIR',
     ),
-    (Form('evaluation:run', needs=('checkpoint',)),),
+    (Form('evaluation:run', needs_one=('checkpoint', 'config')),),
     ('checkpoint',),
     ('dtype', *_MACHINE, 'data', 'simulated', 'eval', 'rerank', 'model'),
   ),
@@ -120,16 +74,18 @@ _ALL = (
   ),
   Command(
     'inspect',
-    "Shows the contents of a data root, a checkpoint or other people's "
-    'features. A data root is given with --config, a workdir or checkpoint '
-    'with --checkpoint. Features are checked; everything that is wrong with '
-    'them goes to --out.',
+    'Shows the contents of a data root, a checkpoint, an index or other '
+    "people's features. A data root is given with --config, a workdir or "
+    'checkpoint with --checkpoint, an index with --index. Features are '
+    'checked; everything that is wrong with them goes to --out.',
     (
       '--config=configs/tvr.py --config.data.root=DIR [--out=FILE.json]',
       '--checkpoint=DIR',
+      '--index=INDEX',
       '--features=PATH [--queries=PATH] [--annotations=FILE] [--out=FILE.json]',
     ),
     (
+      Form('index_inspection:run', given='', when=('index',), devices=False),
       Form(
         'importing:run_inspect',
         'Request',
@@ -139,7 +95,7 @@ _ALL = (
       ),
       Form(
         'inspection:run',
-        needs_one=('config', 'features', 'checkpoint'),
+        needs_one=('config', 'features', 'checkpoint', 'index'),
       ),
     ),
     ('checkpoint', 'workdir'),
@@ -241,25 +197,41 @@ _ALL = (
   ),
   Command(
     'index',
-    'Encodes the videos of a split and stores them for search. --append adds '
-    'new videos, --remove takes videos out. A stopped command leaves the '
-    'index as it was.',
+    'Makes an index of folders of videos, or of the features of a split. '
+    'With --videos, the same command later makes index and folders agree: it '
+    'takes new, changed, renamed and vanished files; a stopped command keeps '
+    'the videos that are finished. With --checkpoint alone, the features of a '
+    'corpus are encoded; --append adds new ones. --remove takes videos out.',
     (
+      '--videos=DIR --index=INDEX [--encoder=siglip2] '
+      '[--retriever=tf_prvr|best_frame] [--checkpoint=DIR] '
+      '[--restore=ID,ID or @FILE] [--gone]',
       '--checkpoint=DIR --index=INDEX [--config.data.root=DIR] '
       '[--config.data.eval_split=test] [--tokens=float16+int8] [--append] '
       '[--remove=ID,ID or @FILE] [--all_videos] [--compact]',
     ),
-    (Form('indexing:run', needs=('index',)),),
+    (
+      Form(
+        'folder_indexing:run',
+        when=('videos', 'restore', 'gone'),
+        needs=('index',),
+        defaults={'max_seconds': _LONGEST},
+      ),
+      Form('indexing:run', needs=('index',)),
+    ),
     ('checkpoint', 'index'),
-    (*_MACHINE, 'data', 'simulated'),
+    (*_MACHINE, 'archive', 'data', 'simulated'),
   ),
   Command(
     'search',
     'Finds the best videos of an index, and when in them. Prints a table, or '
-    'writes JSON or a page with --out. Queries are sentences, word features '
-    'in a file, or the captions of a split.',
+    'writes JSON or a page with --out. Queries are sentences, a picture, a '
+    'clip, word features in a file, or the captions of a split.',
     (
-      '--index=INDEX --query="a dog runs" [--out=FILE.html [--videos=DIR]]',
+      '--index=INDEX --query="a dog runs" [--cutoff=weak] [--folder=2023] '
+      '[--save_clips=DIR] [--out=FILE.html]',
+      '--index=INDEX --image=FILE',
+      '--index=INDEX --clip=FILE [--span=3-8]',
       '--index=INDEX --queries=FILE',
       '--index=INDEX [--config.data.root=DIR] [--caption=N]',
     ),
@@ -282,7 +254,11 @@ _ALL = (
         'Request',
         given='',
         needs=('videos', 'out'),
-        defaults={'collection': 'videos', 'encoder': 'embedded'},
+        defaults={
+          'collection': 'videos',
+          'encoder': 'embedded',
+          'max_seconds': _LONGEST,
+        },
         devices=False,
       ),
     ),

@@ -1,5 +1,6 @@
 """The data of a command: its options, corpus, splits and retrieval task."""
 
+import dataclasses
 import logging
 import pathlib
 from typing import Any
@@ -14,12 +15,14 @@ from data_pipeline.errors import DataError
 from data_pipeline.manifest import Manifest
 from data_pipeline.opening import open_corpus
 from data_pipeline.options import DataOptions
+from data_pipeline.paths import manifest_path
 from dreamprvr_jax import folders
 from dreamprvr_jax.cli import encoder_identity
 from dreamprvr_jax.devices import leader
 from dreamprvr_jax.devices.resident import ResidentSplit
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.task import RetrievalTask
+from dreamprvr_jax.trained.retriever import FREE
 
 _log = logging.getLogger(__name__)
 
@@ -44,9 +47,16 @@ def data_options(config: ConfigDict) -> DataOptions:
     'moments': data.moments,
     'verify': data.verify,
   }
+  if config.model.get('name') in FREE:
+    given.update(retriever=config.model.name, **settings_of(config))
   if data.text_feature:
     given['text_feature'] = data.text_feature
   return DataOptions(**given)
+
+
+def settings_of(config: ConfigDict) -> dict[str, Any]:
+  """Returns the settings of a retriever without training."""
+  return {key: config.model[key] for key in FREE[config.model.name]}
 
 
 def write_simulated(config: ConfigDict) -> None:
@@ -93,8 +103,12 @@ def open_data(config: ConfigDict, *, show: bool = True) -> Corpus:
     nonlocal manifest
     manifest = _prepare(options, show)
 
-  if config.data.storage != 'release':
+  # Without training nothing is read often enough to be prepared.
+  asked = config.data.storage
+  if asked == 'records' or (asked == 'auto' and not options.retriever):
     leader.alone(prepared)
+  elif asked == 'auto' and not manifest_path(options).exists():
+    options = dataclasses.replace(options, storage='release')
   corpus = open_corpus(options, manifest)
   for name, reason in corpus.skipped[:20]:
     _log.warning('left out: %s: %s', name, reason)

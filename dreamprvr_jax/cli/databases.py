@@ -21,7 +21,7 @@ class Arguments:
 def run(arguments: Arguments) -> int:
   """Writes the videos of an index to a database."""
   store, retriever = open_index(arguments.index, arguments.checkpoint)
-  if not retriever.is_plain:
+  if retriever.model.token_score != 'cosine':
     raise UserError(
       'a vector database finds the best cosines with tokens, but the score of '
       f'{type(retriever.model).__name__} is computed otherwise; search its '

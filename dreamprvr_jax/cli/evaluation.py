@@ -1,4 +1,4 @@
-"""--mode=evaluate: metrics of a checkpoint on a split."""
+"""--mode=evaluate: metrics of a retriever on a split."""
 
 import dataclasses
 import pathlib
@@ -23,10 +23,11 @@ from dreamprvr_jax.cli import (
   workdirs,
 )
 from dreamprvr_jax.cli.label_sets import LabelSets
-from dreamprvr_jax.cli.retriever import load_placed
+from dreamprvr_jax.cli.retriever import free_of, load_placed, require_free
 from dreamprvr_jax.cli.training import make_evaluator
-from dreamprvr_jax.devices import meshes
+from dreamprvr_jax.devices import leader, meshes
 from dreamprvr_jax.metrics import retrieval
+from dreamprvr_jax.trained.retriever import Retriever
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +62,33 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     return _run(config, arguments, mesh)
 
 
-def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
-  plain = overrides.applied(config, arguments.checkpoint)
-  retriever = load_placed(arguments.checkpoint, mesh, plain)
+def _opened(
+  config: ConfigDict, arguments: Arguments, mesh: Mesh
+) -> tuple[Retriever, Corpus]:
+  """Returns the retriever and the corpus.
+
+  Without training there is no checkpoint; the folder of the metrics becomes one
+  that other commands take.
+  """
+  place = arguments.checkpoint
+  if not place:
+    require_free(config.model.get('name', ''))
+    corpus = data.open_data(config, show=arguments.progress)
+    stored = provenance.stored_config(config, corpus)
+    leader.alone(
+      lambda: folders.write_json(
+        pathlib.Path(arguments.workdir) / checkpoints.CONFIG_FILE, stored
+      )
+    )
+    return free_of(config, corpus), corpus
+  retriever = load_placed(place, mesh, overrides.applied(config, place))
   corpus = data.open_data(config, show=arguments.progress)
-  data.check_widths(retriever.stored, corpus, arguments.checkpoint)
+  data.check_widths(retriever.stored, corpus, place)
+  return retriever, corpus
+
+
+def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
+  retriever, corpus = _opened(config, arguments, mesh)
   split = data.get_split(corpus, data.final_split(config, corpus))
   labels = None
   if arguments.labels:
@@ -82,9 +105,13 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
     keep_scores=wanted or arguments.moments,
     show=arguments.progress,
   )
-  best = checkpoints.best_info(arguments.checkpoint)
-  _show(metrics, best, corpus)
+  best = None
+  if not retriever.is_free:
+    best = checkpoints.best_info(arguments.checkpoint)
+  _show(metrics, _chosen(retriever, best), corpus)
   result = {**metrics, **provenance.environment()}
+  if retriever.is_free:
+    result['parameters'] = 0
   if best:
     result |= {'epoch': best['epoch'], 'chosen_on': best['split']}
   if arguments.moments:
@@ -118,15 +145,17 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   return 0
 
 
-def _show(
-  metrics: dict[str, Any], best: dict[str, Any] | None, corpus: Corpus
-) -> None:
+def _chosen(retriever: Retriever, best: dict[str, Any] | None) -> str:
+  """Returns which weights were evaluated."""
+  if retriever.is_free:
+    return f'{retriever.stored["config"]["model"]["name"]}, without training'
+  if best:
+    return f'epoch {best["epoch"]}, chosen on {best["split"]} by SumR'
+  return 'the checkpoint holds one epoch'
+
+
+def _show(metrics: dict[str, Any], chosen: str, corpus: Corpus) -> None:
   """Prints the metrics by branch, by moment length and text to text."""
-  chosen = (
-    f'epoch {best["epoch"]}, chosen on {best["split"]} by SumR'
-    if best
-    else 'the checkpoint holds one epoch'
-  )
   rows: dict[str, Any] = {
     f'{name} branch' if name != 'fused' else 'fused (the score)': values
     for name, values in metrics['by_branch'].items()

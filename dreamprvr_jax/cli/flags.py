@@ -10,8 +10,9 @@ from absl import flags
 from absl.flags import FlagValues
 from ml_collections import ConfigDict, config_flags
 
-from dreamprvr_jax.cli import config_files, paths
-from dreamprvr_jax.cli.commands import COMMANDS, Command, Form, spelled
+from dreamprvr_jax.cli import config_files, folder_config, paths
+from dreamprvr_jax.cli.command import Command, Form
+from dreamprvr_jax.cli.commands import COMMANDS, spelled
 from dreamprvr_jax.cli.options import OPTIONS, options_of
 from dreamprvr_jax.cli.variants import split_overrides
 from dreamprvr_jax.errors import UserError
@@ -79,7 +80,9 @@ def parse(argv: list[str]) -> FlagValues:
   config, argv = _define_config(values, command, argv)
   _parsed(values, argv)
   paths.in_config(values.config)
-  if config and 'official' not in command.config_from:
+  if config and _is_of_folders(command, argv):
+    folder_config.check(values, config)
+  elif config and 'official' not in command.config_from:
     from dreamprvr_jax.cli import overrides
 
     places = (value(values, name) for name in command.config_from)
@@ -275,6 +278,11 @@ def _without(argv: list[str], name: str) -> list[str]:
 def _implied_config(command: Command, argv: list[str]) -> ConfigDict | None:
   """Returns the config of a command about a checkpoint, an index or a released
   file, to which --config may add; None for another command."""
+  spec = peek(argv, 'config')
+  given = functools.partial(_config_of, spec) if spec else None
+  if _is_of_folders(command, argv):
+    name = peek(argv, 'retriever') or peek(argv, 'config.archive.retriever')
+    return folder_config.of_folders(peek(argv, 'index'), name, given)
   named = [name for name in command.config_from if peek(argv, name)]
   if not named:
     return None
@@ -282,8 +290,7 @@ def _implied_config(command: Command, argv: list[str]) -> ConfigDict | None:
   # do not need.
   from dreamprvr_jax.cli import base_config
 
-  spec, place = peek(argv, 'config'), peek(argv, named[0])
-  given = functools.partial(_config_of, spec) if spec else None
+  place = peek(argv, named[0])
   if named[0] == 'official':
     collection = peek(argv, 'collection')
     return base_config.from_released(
@@ -292,6 +299,16 @@ def _implied_config(command: Command, argv: list[str]) -> ConfigDict | None:
   if named[0] == 'index':
     return base_config.from_index(place, given)
   return base_config.from_checkpoint(place.partition(',')[0], given)
+
+
+def _is_of_folders(command: Command, argv: list[str]) -> bool:
+  """Returns whether a command is about an index that follows folders."""
+  if command.name != 'index':
+    return False
+  if peek(argv, 'videos'):
+    return True
+  manifest = folder_config.manifest_of(peek(argv, 'index'))
+  return folder_config.follows_folders(manifest)
 
 
 def _config_of(spec: str, model: str) -> ConfigDict:

@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 from configs import common
 from configs.keys import DESCRIPTIONS
 from dreamprvr_jax.cli import config_files, flags
-from dreamprvr_jax.cli.commands import COMMANDS, Command, spelled
+from dreamprvr_jax.cli.command import Command
+from dreamprvr_jax.cli.commands import COMMANDS, spelled
 from dreamprvr_jax.cli.option import Option
 from dreamprvr_jax.cli.options import options_of
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -12,10 +11,12 @@ from ml_collections import ConfigDict
 from data_pipeline.archive import open_archive
 from data_pipeline.corpus import Split
 from dreamprvr_jax import text
+from dreamprvr_jax.archive.folder.update import held, remove_on_purpose
 from dreamprvr_jax.archive.index import writer
+from dreamprvr_jax.archive.index.compaction import compact, remove
+from dreamprvr_jax.archive.index.layout import stored_bytes
 from dreamprvr_jax.archive.index.manifest import Manifest
-from dreamprvr_jax.archive.index.removal import compact, remove
-from dreamprvr_jax.archive.index.store import Store, open_index, stored_bytes
+from dreamprvr_jax.archive.index.store import Store, open_index
 from dreamprvr_jax.archive.jobs.engine import Engine
 from dreamprvr_jax.archive.jobs.indexing import (
   Plan,
@@ -23,32 +24,21 @@ from dreamprvr_jax.archive.jobs.indexing import (
   elsewhere,
   videos_of,
 )
-from dreamprvr_jax.cli import console, data
+from dreamprvr_jax.cli import console, data, folder_config, folder_indexing
+from dreamprvr_jax.cli.places import ids_in
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
 
-
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-  """The flags of index; see `options.py`."""
-
-  index: str
-  checkpoint: str
-  append: bool
-  remove: str
-  compact: bool
-  all_videos: bool
-  tokens: str
-  sub_vectors: int
-  engine: str
-  engine_options: str
-  workers: int
-  progress: bool
+# Both ways to index take the same flags.
+Arguments = folder_indexing.Arguments
 
 
 def run(config: ConfigDict, arguments: Arguments) -> int:
-  """Makes an index, adds videos to it, or removes some."""
+  """Makes an index of features, adds videos to it, or removes some.
+
+  An index of folders is brought up to date instead.
+  """
   if jax.process_count() > 1:
     raise UserError('--mode=index runs as one process; start it once')
   place = arguments.index
@@ -59,6 +49,10 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     _shrink(arguments)
     if not arguments.append:
       return 0
+  if folder_config.follows_folders(folder_config.manifest_of(place)):
+    return folder_indexing.run(
+      config, dataclasses.replace(arguments, remove='', compact=False)
+    )
   if not (arguments.append or arguments.checkpoint):
     raise UserError(
       '--mode=index makes a new index with --checkpoint=DIR; to change the one '
@@ -111,8 +105,12 @@ def _shrink(arguments: Arguments) -> None:
   place = arguments.index
   manifest = Manifest.read(place)
   if arguments.remove:
-    ids = named(arguments.remove, Store(place).rows_of())
-    manifest = remove(place, ids)
+    ids = ids_in('remove', arguments.remove, Store(place).rows_of())
+    if folder_config.follows_folders(manifest):
+      with held(place):
+        manifest = remove_on_purpose(place, ids)
+    else:
+      manifest = remove(place, ids)
   if arguments.compact:
     manifest = compact(place)
   show(place, manifest)
@@ -142,27 +140,6 @@ def _missing(split: Split, store: Store, is_archive: bool) -> np.ndarray:
     f'{len(there):,} videos are in the index, {len(rows):,} of {which} are not'
   )
   return np.asarray(rows, int)
-
-
-def named(flag: str, there: Iterable[str]) -> list[str]:
-  """Returns the ids of --remove in the spelling of the index.
-
-  Args:
-    flag: 'a,b', or '@FILE' with one id per line.
-    there: The ids of the index; older ones may be decomposed.
-
-  Raises:
-    UserError: If the file is not UTF-8 text, or names no video.
-  """
-  where = f'--remove={flag}'
-  lines = text.read_rows(flag[1:]) if flag.startswith('@') else flag.split(',')
-  names = [
-    text.check(line.strip(), where) for line in lines if not text.is_blank(line)
-  ]
-  if not names:
-    raise UserError(f'{where} names no video; give one id or more')
-  stored = {text.normal(name): name for name in there}
-  return [stored.get(name, name) for name in names]
 
 
 def show(place: str, manifest: Manifest) -> None:

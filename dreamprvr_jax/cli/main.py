@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from dreamprvr_jax.cli import flags
 from dreamprvr_jax.cli import help as help_texts
-from dreamprvr_jax.cli.commands import Form
+from dreamprvr_jax.cli.command import Form
 from dreamprvr_jax.cli.variants import split_overrides
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.host_memory import keep_freed_pages
@@ -58,7 +58,8 @@ def _others(
   config = flags.peek(argv, 'config')
   if form.given == 'config_of':
     return {'config': config, 'overrides': split_overrides(argv)[0]}
-  if values.mode == 'train' and not values.workdir:
+  evaluated = values.mode == 'evaluate' and not values.checkpoint
+  if (values.mode == 'train' or evaluated) and not values.workdir:
     return {'workdir': flags.default_workdir(config)}
   return {}
 

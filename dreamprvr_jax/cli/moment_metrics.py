@@ -1,6 +1,6 @@
 """evaluate --moments: finding the right video and the moment in it.
 
-The retriever was trained without moments.
+No retriever learns from moments.
 """
 
 from typing import Any
@@ -70,6 +70,7 @@ def evaluate(
     clip_edges(_clip_sizes(split)),
     split.durations,
     max(metrics.CUTOFFS),
+    _frame_edges(split),
   )
   return {
     'queries': len(chosen),
@@ -103,6 +104,14 @@ def _with_span(split: Split) -> np.ndarray:
   return np.flatnonzero(
     known & np.isfinite(split.durations[split.caption_video])
   )
+
+
+def _frame_edges(split: Split) -> list[np.ndarray] | None:
+  """Returns the borders of each video's frames as fractions of it; None if
+  they share it evenly."""
+  if split.frame_edges is None:
+    return None
+  return [edges / edges[-1] for edges in split.frame_edges]
 
 
 def _clip_sizes(split: Split) -> np.ndarray:

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 
 from dreamprvr_jax.cli.commands import COMMANDS
+from dreamprvr_jax.cli.index_options import INDEX_OPTIONS
 from dreamprvr_jax.cli.option import Option, option, path_option
+from dreamprvr_jax.cli.search_options import SEARCH_OPTIONS
+from dreamprvr_jax.cli.serve_options import SERVE_OPTIONS
 
 _WITH_CONFIG = [name for name in COMMANDS if name not in ('extract', 'push')]
 _SOURCES = ('inspect', 'import')
@@ -91,84 +94,22 @@ _ALL = (
     'DIR',
     {
       'index': 'folder of the index',
+      'inspect': 'an index',
       'search serve': 'the index to search in',
       'export': 'an index, whose tokens go to a database',
     },
   ),
-  option(
-    'tokens',
-    'float16',
-    'KIND',
-    'tokens of a new index: float16, int8, float16+int8, pq, float16+pq',
-    'index',
-  ),
-  option(
-    'sub_vectors',
-    0,
-    'M',
-    'bytes of a token as pq; 0: one per 8 numbers',
-    'index',
-  ),
-  option(
-    'compact',
-    False,
-    '',
-    'rewrite the index without the videos that were removed',
-    'index',
-  ),
-  option(
-    'append', False, '', 'add the videos that the index does not have', 'index'
-  ),
-  option(
-    'remove',
-    '',
-    'ID,...',
-    'remove videos from the index; @FILE has one id on each line',
-    'index',
-    path='@',
-  ),
-  option(
-    'all_videos',
-    False,
-    '',
-    'index every video of the features, not only those of a split',
-    'index',
-  ),
-  option('query', None, 'TEXT', 'a sentence to search for', 'search', kind=str),
+  *INDEX_OPTIONS,
   path_option(
     'queries',
     'FILE',
     {
-      'search': 'queries: .txt with a sentence on each line, .jsonl, or word '
-      'features in .npz or HDF5',
+      'search': 'queries: .txt with a sentence on each line, .jsonl, .csv, or '
+      'word features in .npz or HDF5',
       'inspect import': 'word features: as --features',
     },
   ),
-  option(
-    'caption',
-    None,
-    'N',
-    'search for this caption of the split only, from 0',
-    'search',
-    kind=int,
-  ),
-  option('k', 10, 'K', 'videos found per query', 'search'),
-  option(
-    'first_pass',
-    '',
-    'KIND',
-    'search in int8 or pq first, then exactly among the best',
-    'search',
-  ),
-  path_option(
-    'database',
-    'DIR',
-    'search in a vector database first, its folder or address',
-    'search',
-  ),
-  option(
-    'rescore', 4, 'M', 'a first pass gives the M * K best videos', 'search'
-  ),
+  *SEARCH_OPTIONS,
   option(
     'encoder',
     '',
@@ -176,6 +117,8 @@ _ALL = (
     {
       'extract': 'embedded (if not given), clip or siglip; MODEL is a hub name '
       'or a folder',
+      'index': 'siglip2 (if not given), siglip, clip or embedded; '
+      'MODEL is a hub name or a folder',
       'search serve': 'text encoder: embedded, clip or siglip; if not given, '
       'that of the checkpoint',
     },
@@ -196,11 +139,14 @@ _ALL = (
     'NAME',
     'numbers of the encoder: float32, bfloat16 or float16',
     'extract',
+    'index',
   ),
   path_option(
     'videos',
     'DIR',
     {
+      'index': 'folders and files to index, with commas between them; @FILE '
+      'has one path on each line',
       'extract': 'folder of the video files',
       'search': 'folder of the video files, for pictures in the page',
       'serve': 'folder of the video files, if the index does not name them',
@@ -231,7 +177,7 @@ _ALL = (
   path_option(
     'annotations',
     'FILE,...',
-    'sentences and their videos: .json, .jsonl, .txt, or .gz of these',
+    'sentences and their videos: .json, .jsonl, .txt, .csv, or .gz of these',
     *_SOURCES,
   ),
   option(
@@ -242,11 +188,19 @@ _ALL = (
     *_SOURCES,
   ),
   option('fps', 2.0, 'N', 'samples per second of video', 'extract'),
-  option('max_seconds', 43_200.0, 'N', 'skip longer files', 'extract'),
+  option(
+    'max_seconds',
+    0.0,
+    'N',
+    {
+      'extract index': 'skip longer files; 43200, 12 hours, if not given',
+      'search': 'find only videos that last no longer',
+    },
+  ),
   option(
     'max_samples', 100_000, 'N', 'skip files that give more samples', 'extract'
   ),
-  option('batch', 32, 'N', 'pictures encoded at a time', 'extract'),
+  option('batch', 32, 'N', 'pictures encoded at a time', 'extract', 'index'),
   option(
     'workers',
     0,
@@ -254,7 +208,8 @@ _ALL = (
     {
       'extract': 'processes, also of the local runner of --engine; 0: one per '
       'core, or one for clip and siglip',
-      'index': 'processes of the local runner of --engine; 0: one per core',
+      'index': 'processes that decode, or of the local runner of --engine; 0: '
+      'one per core',
     },
   ),
   option(
@@ -273,42 +228,7 @@ _ALL = (
     'extract',
     'index',
   ),
-  option(
-    'host',
-    '127.0.0.1',
-    'ADDRESS',
-    'address that the server listens on',
-    'serve',
-  ),
-  option(
-    'token',
-    None,
-    'SECRET',
-    'what clients must know; better in the environment, as DREAMPRVR_TOKEN',
-    'serve',
-    kind=str,
-  ),
-  option('no_token', False, '', 'serve others without a token', 'serve'),
-  path_option(
-    'cache', 'DIR', 'folder of videos converted for browsers', 'serve'
-  ),
-  option('cache_gib', 2.0, 'GIB', 'size of that folder', 'serve'),
-  option('port', 8000, 'N', 'port of the server; 0: a free one', 'serve'),
-  option('max_connections', 1000, 'N', 'connections open at a time', 'serve'),
-  option(
-    'max_connections_per_address',
-    256,
-    'N',
-    'connections of one address open at a time',
-    'serve',
-  ),
-  option(
-    'request_seconds',
-    10.0,
-    'S',
-    'seconds for the header of a request to arrive, and its body',
-    'serve',
-  ),
+  *SERVE_OPTIONS,
   option(
     'methods',
     '',

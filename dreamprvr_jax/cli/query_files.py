@@ -1,10 +1,12 @@
 """--queries=FILE: queries by id, as word features or sentences."""
 
 import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
-from data_pipeline import rows
+from data_pipeline import csv_rows, rows
 from data_pipeline.errors import ArrayError
 from data_pipeline.hdf5_file import Hdf5Arrays
 from data_pipeline.limits import (
@@ -20,7 +22,7 @@ from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.host_memory import available_memory
 
 _ENDINGS = ('.npz', '.h5', '.hdf5')
-_SENTENCES = ('.txt', '.jsonl')
+_SENTENCES = ('.txt', '.jsonl', *csv_rows.ENDINGS)
 
 
 def read_queries(path: str, width: int) -> dict[str, np.ndarray]:
@@ -39,7 +41,7 @@ def read_queries(path: str, width: int) -> dict[str, np.ndarray]:
     raise UserError(
       f'--queries={path}: the file ends in {ending!r}; give an .npz, .h5 or '
       '.hdf5 file with one (words, width) array per query id, or sentences: '
-      '.txt with one on each line, or .jsonl'
+      '.txt with one on each line, .jsonl or .csv'
     )
   if not pathlib.Path(path).is_file():
     raise UserError(f'--queries={path}: there is no such file')
@@ -60,47 +62,67 @@ def read_sentences(path: str) -> dict[str, str]:
   """Returns {id: sentence} of a file in UTF-8, both in NFC, in its order.
 
   Args:
-    path: .txt with a sentence on each line, or .jsonl with rows of "text" and
-      optionally "id". By default the number of the line is the id. Blank lines
-      are skipped.
+    path: .txt with a sentence on each line, .jsonl with rows of "text" and
+      optionally "id", or .csv with columns of these names ("query" for "text").
+      By default the number of the line is the id. Blank lines are skipped.
 
   Raises:
     UserError: If the file is missing, a row has no text, or an id occurs
       twice.
   """
+  found: dict[str, str] = {}
   try:
-    lines = text.read_rows(path)
+    for number, name, sentence in _each_sentence(path):
+      if name in found:
+        raise UserError(
+          f'--queries={path}:{number}: the query {name!r} comes twice; give '
+          'each an id of its own'
+        )
+      found[name] = sentence
   except FileNotFoundError:
     raise UserError(f'--queries={path}: there is no such file') from None
-  found: dict[str, str] = {}
-  for number, line in enumerate(lines, 1):
-    if text.is_blank(line):
-      continue
-    name, sentence = str(number), text.normal(line.strip())
-    if path.lower().endswith('.jsonl'):
-      name, sentence = _sentence_row(f'{path}:{number}', line, name)
-    if name in found:
-      raise UserError(
-        f'--queries={path}:{number}: the query {name!r} comes twice; give '
-        'each an id of its own'
-      )
-    found[name] = sentence
   if not found:
     raise UserError(f'--queries={path}: the file has no query')
   return found
 
 
-def _sentence_row(where: str, line: str, name: str) -> tuple[str, str]:
+def _each_sentence(path: str) -> Iterator[tuple[int, str, str]]:
+  """Yields (number of the line, id, sentence) of a file."""
+  if csv_rows.is_table(path):
+    for number, cells in csv_rows.read_table(path, {'query': 'text'}):
+      yield number, *_sentence_row(f'{path}:{number}', cells, number)
+    return
+  for number, line in enumerate(text.read_rows(path), 1):
+    if text.is_blank(line):
+      continue
+    if path.lower().endswith('.jsonl'):
+      yield number, *_sentence_row(f'{path}:{number}', line, number)
+    else:
+      yield number, str(number), text.normal(line.strip())
+
+
+def _sentence_row(
+  where: str, row: str | Mapping[str, Any], number: int
+) -> tuple[str, str]:
+  """Returns the id and the sentence of a row of JSON or of a table.
+
+  Args:
+    where: The file and the line.
+    row: The row.
+    number: The number of the line, its id if it has none.
+  """
+  expected = 'the columns "id" and "text"'
   try:
-    row = rows.parse(line)
+    if isinstance(row, str):
+      expected = '{"id": "...", "text": "a sentence"}'
+      row = rows.parse(row)
     if 'text' not in row:
       raise rows.RowError('"text" is missing')
     sentence = rows.sentence(row['text'])
-    name = rows.name(row.get('id', name), 'id')
+    name = rows.name(row.get('id', str(number)), 'id')
   except UserError as error:
     raise UserError(
-      f'--queries={where} is no query ({error}); expected {{"id": "...", '
-      '"text": "a sentence"}'
+      f'--queries={where} is no query ({error}); expected {expected}'
     ) from None
   if text.is_blank(sentence):
     raise UserError(

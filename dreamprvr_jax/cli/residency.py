@@ -126,7 +126,7 @@ def place_split(
   placed = resident.place(
     source.arrays(),
     mesh,
-    max_frames=split.options.max_frames,
+    max_frames=split.max_frames,
     max_words=split.options.max_words,
     dtype=dtype,
   )

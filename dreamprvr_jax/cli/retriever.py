@@ -1,4 +1,4 @@
-"""A trained retriever on a mesh, and its encodings of a split."""
+"""The retriever of a command, on a mesh, and its encodings of a split."""
 
 import dataclasses
 import logging
@@ -11,10 +11,11 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from data_pipeline.corpus import Split
-from dreamprvr_jax.cli import residency
+from data_pipeline.corpus import Corpus, Split
+from dreamprvr_jax.cli import data, encoder_identity, residency
 from dreamprvr_jax.cli.training import make_evaluator
 from dreamprvr_jax.devices import meshes
+from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.progress import Watch
 from dreamprvr_jax.rerank.features import (
   RerankFeatures,
@@ -22,7 +23,7 @@ from dreamprvr_jax.rerank.features import (
   restore,
   save,
 )
-from dreamprvr_jax.trained.retriever import Retriever
+from dreamprvr_jax.trained.retriever import FREE, Retriever
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +41,32 @@ def load_placed(
   found = Retriever.load(checkpoint, config)
   return dataclasses.replace(
     found, variables=meshes.replicate(found.variables, mesh)
+  )
+
+
+def require_free(name: str) -> None:
+  """Raises UserError unless a model needs no training, and so no checkpoint."""
+  if name not in FREE:
+    raise UserError(
+      f'{name or "the model"} is trained: give its --checkpoint=DIR; only '
+      f'{" and ".join(FREE)} need none (--config=configs/NAME.py:tf_prvr)'
+    )
+
+
+def free_of(config: ConfigDict, corpus: Corpus | Split) -> Retriever:
+  """Returns the retriever without training that a config names, for the
+  features of a corpus.
+
+  Raises:
+    UserError: If the config names a model that is trained, or a setting is
+      impossible.
+  """
+  require_free(config.model.get('name', ''))
+  return Retriever.free(
+    config.model.name,
+    encoder_identity.identity_of(corpus),
+    width=corpus.visual_width,
+    **data.settings_of(config),
   )
 
 

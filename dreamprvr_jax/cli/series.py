@@ -28,6 +28,7 @@ from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.metrics.step_time import median_step
 from dreamprvr_jax.train.metric_log import read_rows
 from dreamprvr_jax.train.signals import StopRequest
+from dreamprvr_jax.trained.retriever import FREE
 
 # This process must not use a device: the runs need all of its memory.
 PROGRAM = (sys.executable, '-m', 'dreamprvr_jax.cli')
@@ -62,6 +63,11 @@ class Run:
     """The name of the run in messages."""
     return f'{self.variant.label}, seed {self.seed}'
 
+  @property
+  def is_free(self) -> bool:
+    """Whether there is nothing to train: the run is an evaluation."""
+    return self.config.model.name in FREE
+
   def result(self) -> dict[str, Any] | None:
     """Returns the stored result, or None if the run is not finished."""
     path = self.workdir / FINISHED
@@ -82,6 +88,8 @@ def plan(
 ) -> list[Run]:
   """Returns the runs, grouped by variant; trains nothing.
 
+  A retriever without training has one run, since it depends on no seed.
+
   Args:
     variants: The variants.
     seeds: Number of seeds per variant; they count from its config's seed.
@@ -98,8 +106,9 @@ def plan(
     file = f'{path}:{variant.model}' if variant.model else path
     flags = [f'--config={file}', *overrides, *variant.flags]
     try:
-      first = config_of(flags).seed
-      for seed in range(first, first + seeds):
+      config = config_of(flags)
+      first, count = config.seed, 1 if config.model.name in FREE else seeds
+      for seed in range(first, first + count):
         own = [*flags, f'--config.seed={seed}']
         folder = workdir / variant.folder / f'seed-{seed}'
         found.append(Run(variant, seed, folder, own, config_of(own)))
@@ -146,7 +155,7 @@ def carry_out(
         write()
         left = sum(other.result() is None for other in runs[number:])
         say(
-          f'{name}: SumR {result["SumR"]:.1f} (epoch {result["epoch"]}) after '
+          f'{name}: SumR {result["SumR"]:.1f} ({_which(result)}) after '
           f'{_clock(seconds[-1])}; '
           f'{_estimate(left, seconds)}'
         )
@@ -178,6 +187,7 @@ def _run(run: Run, name: str, lock: int, stop: StopRequest, show: bool) -> int:
   run.workdir.mkdir(parents=True, exist_ok=True)
   command = [
     *PROGRAM,
+    *(['--mode=evaluate'] if run.is_free else []),
     *run.flags,
     f'--workdir={run.workdir}',
     '--noprogress',
@@ -251,6 +261,10 @@ def _failure(run: Run, code: int) -> str:
   last = next((line for line in reversed(lines) if line.strip()), '')
   how = f'ended by {signal.Signals(-code).name}' if code < 0 else f'exit {code}'
   return f'failed ({how}): {last.strip()[:500]}'
+
+
+def _which(result: dict[str, Any]) -> str:
+  return f'epoch {result["epoch"]}' if 'epoch' in result else 'not trained'
 
 
 def _estimate(left: int, seconds: Sequence[float]) -> str:

@@ -132,7 +132,7 @@ class _Opener:
       )
     texts, pictures = self._queries(index, self._encoder)
     answers = Answers(index, texts, pictures, semantic=self._encoder.semantic)
-    return Contents(index, answers, self._files(index))
+    return Contents(index, answers, self._files())
 
   def _queries(
     self, index: Index, encoder: Encoder
@@ -166,13 +166,12 @@ class _Opener:
 
     return call
 
-  def _files(self, index: Index) -> 'VideoFiles':
+  def _files(self) -> 'VideoFiles | None':
+    """Returns the files of --videos; without it the index names them."""
     from dreamprvr_jax.archive.serving.files import VideoFiles
 
-    if self._arguments.videos:
-      folder = self._arguments.videos
-      return VideoFiles(folder, find_videos(folder))
-    return VideoFiles()
+    folder = self._arguments.videos
+    return VideoFiles(folder, find_videos(folder)) if folder else None
 
 
 def _token(arguments: Arguments, local: bool) -> str:

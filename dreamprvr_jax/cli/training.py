@@ -21,6 +21,7 @@ from dreamprvr_jax.cli import (
   residency,
   workdirs,
 )
+from dreamprvr_jax.cli.commands import spelled
 from dreamprvr_jax.devices import leader, meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation.evaluator import Evaluator
@@ -33,6 +34,7 @@ from dreamprvr_jax.train.metric_log import MetricLog
 from dreamprvr_jax.train.signals import StopRequest
 from dreamprvr_jax.train.step import create_state, init_variables
 from dreamprvr_jax.trained.inference import blank_of, model_of
+from dreamprvr_jax.trained.retriever import FREE
 from dreamprvr_jax.types import parameter_count
 
 _log = logging.getLogger(__name__)
@@ -66,6 +68,10 @@ FREE_KEYS = (
   'report.untrained',
   'rerank.noise_seeds',
   'rerank.correction',
+  'archive.fps',
+  'archive.part_seconds',
+  'archive.overlap_seconds',
+  'archive.retriever',
 )
 
 
@@ -83,6 +89,11 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   Raises:
     UserError: If a setting is invalid, or another command uses the workdir.
   """
+  if config.model.name in FREE:
+    raise UserError(
+      f'{config.model.name} needs no training; its metrics are those of '
+      f'{spelled("evaluate", f"--config=configs/FILE.py:{config.model.name}")}'
+    )
   mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
   for key in ('batch_size', 'caption_multiple'):
     meshes.check_divisible(config.data[key], f'config.data.{key}', mesh)

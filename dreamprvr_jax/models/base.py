@@ -104,6 +104,11 @@ class RetrievalModel(nn.Module, kw_only=True):
     """What a query is made of: the features of its words."""
     return 'words'
 
+  @property
+  def repeats_padding(self) -> bool:
+    """Whether padded frame tokens repeat the last real one: they are zero."""
+    return False
+
   def encode_branches(
     self,
     clip_features: Float[Array, 'b c e'],

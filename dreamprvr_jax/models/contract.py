@@ -50,6 +50,12 @@ class Model(Protocol):
     'sentence', one vector of the whole sentence, given as one word."""
     ...
 
+  @property
+  def repeats_padding(self) -> bool:
+    """Whether padded frame tokens repeat the last real one. Otherwise they are
+    zero, and so is their score."""
+    ...
+
   def init(self, rngs: Any, *args: Any, **kwargs: Any) -> Any:
     """Returns initial variables; see `flax.linen.Module.init`."""
     ...

@@ -33,6 +33,7 @@ class TrainingFree(nn.Module, kw_only=True):
 
   token_score: ClassVar[str] = 'product'
   reads: ClassVar[str] = 'sentence'
+  repeats_padding: ClassVar[bool] = True
 
   def provided(self) -> set[str]:
     """Returns the names of what losses may read: none."""

@@ -67,8 +67,20 @@ class Retriever:
       CheckpointError: If the checkpoint is missing or cannot be read, or if its
         weights do not fit a model of `config`.
     """
-    model, variables = load(checkpoint, config)
     stored = checkpoints.read_config(checkpoint)
+    given = dict((config or stored['config'])['model'])
+    if given.get('name') in FREE:
+      # Without weights: its settings are all there is.
+      return dataclasses.replace(
+        cls.free(
+          given.pop('name'),
+          stored.get('encoder'),
+          width=stored['visual_width'],
+          **given,
+        ),
+        checkpoint=str(checkpoint),
+      )
+    model, variables = load(checkpoint, config)
     if config is not None:
       stored['config'] = dict(config)
     hashed = hashlib.sha256()

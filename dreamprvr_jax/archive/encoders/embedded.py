@@ -7,10 +7,14 @@ word describe its spelling.
 
 import hashlib
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import numpy as np
+import PIL.Image
 from jaxtyping import Float, UInt8
+
+from data_pipeline.errors import DataError
 
 _SIDE = 64
 _CELLS = 4
@@ -29,6 +33,8 @@ class Embedded:
 
   name = 'embedded'
   semantic = False
+  shared = False
+  on_device = False
   # Means, spreads and motion of each cell, colours, edges of each cell.
   visual_width = _CELLS**2 * (3 + 1 + 2 + _ANGLES) + _LEVELS**3
   text_width = _WORD_BITS
@@ -48,6 +54,12 @@ class Embedded:
     """See Encoder."""
     del height, width
     return _SIDE, _SIDE
+
+  def prepare(
+    self, image: UInt8[np.ndarray, 'h w 3']
+  ) -> UInt8[np.ndarray, 'h w 3']:
+    """See Encoder; a picture is decoded in the right size."""
+    return image
 
   def frames(
     self,
@@ -70,6 +82,27 @@ class Embedded:
     ]
     scaled = [_unit(part.reshape(len(images), -1)) for part in parts]
     return np.concatenate(scaled, axis=1).astype(np.float32)
+
+  def pictures(
+    self, images: Sequence[UInt8[np.ndarray, 'h w 3']]
+  ) -> Float[np.ndarray, 'n d']:
+    """See Encoder. They stand still: the parts for motion are 0."""
+    scaled = [
+      PIL.Image.fromarray(np.ascontiguousarray(image)).resize(
+        (_SIDE, _SIDE), PIL.Image.Resampling.BICUBIC
+      )
+      for image in images
+    ]
+    rows = [self.frames(np.asarray(image)[None]) for image in scaled]
+    return np.concatenate([np.zeros((0, self.visual_width), np.float32), *rows])
+
+  def sentence(self, text: str) -> NoReturn:
+    """See Encoder."""
+    raise DataError(
+      f'the encoder embedded cannot compare the sentence {text!r} with '
+      'pictures: it knows only their looks; ask with a picture, or use '
+      '--encoder=siglip2, siglip or clip'
+    )
 
   def words(self, text: str) -> Float[np.ndarray, 'l e']:
     """See Encoder."""

@@ -9,9 +9,11 @@ import numpy as np
 import tqdm
 
 from data_pipeline import rows
+from data_pipeline.csv_rows import is_table, read_table
 from data_pipeline.errors import DataError
 from data_pipeline.importers.annotations import (
   Annotated,
+  captions_row,
   id_of_file,
   read_annotations,
   video_of,
@@ -90,10 +92,14 @@ def write_captions(
 
 def _files(path: str) -> dict[str, str]:
   """Returns {id: id of its file} for rows that name both."""
-  if not path.removesuffix('.gz').endswith('.jsonl'):
+  if is_table(path):
+    cells = (row for _, row in read_table(path, {'id': 'video'}))
+    found = [captions_row(row) for row in cells]
+  elif path.removesuffix('.gz').endswith('.jsonl'):
+    lines = text.read_rows(path)
+    found = [rows.parse(line) for line in lines if not text.is_blank(line)]
+  else:
     return {}
-  lines = text.read_rows(path)
-  found = [rows.parse(line) for line in lines if not text.is_blank(line)]
   return {
     video_of(row): id_of_file(rows.name(row['file'], 'file'))
     for row in found

@@ -1,7 +1,7 @@
 """What an index remembers of files that are not in it.
 
-`archive.json`, beside the manifest, has the files that could not be read, with
-the reasons, and the videos that were removed on purpose.
+`archive/files.json`, in the folder of the index, has the files that could not
+be read, with the reasons, and the videos that were removed on purpose.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from dreamprvr_jax.archive.folder.sources import Source, Stamp, content_hash
 from dreamprvr_jax.archive.videos.files import shown
 from dreamprvr_jax.errors import UserError
 
-NAME = 'archive.json'
+NAME = 'archive/files.json'
 _VERSION = 1
 
 

@@ -6,6 +6,7 @@ the kernel ends this process; a read that comes too short is an error.
 
 import contextlib
 import errno
+import io
 import math
 import os
 import pathlib
@@ -13,7 +14,7 @@ import re
 import stat
 import weakref
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -40,6 +41,8 @@ _NAMES = {
     *('float16', 'float32', 'float64'),
   )
 }
+# More rows than a file can have.
+_MOST_ROWS = 10**15
 # On a CPU, JAX uses memory at such an address without a copy.
 _ALIGNED = 64
 # Gaps between wanted rows of up to so many bytes are read, not skipped.
@@ -66,21 +69,72 @@ class DamagedError(UserError):
     )
 
 
+class ArrayFile:
+  """A new .npy file that takes rows as they come."""
+
+  def __init__(self, path: pathlib.Path, row: tuple[int, ...], dtype: Any):
+    """Args:
+    path: The file.
+    row: Shape of a row.
+    dtype: Type of the numbers.
+    """
+    self._dtype = np.dtype(dtype)
+    self._row, self._count = row, 0
+    self._bytes = math.prod(row) * self._dtype.itemsize
+    self._file = path.open('wb')
+    # The number of rows is written at the end, with as many bytes.
+    self._begin = self._file.write(self._header(_MOST_ROWS))
+
+  def write(self, rows: np.ndarray) -> None:
+    """Adds rows (k, ...); they are converted to the file's type."""
+    # Not memory-mapped: a full disk should be an error, not a signal.
+    self._file.write(np.ascontiguousarray(rows, self._dtype).data)
+    self._count += len(rows)
+
+  def cut(self, count: int) -> None:
+    """Drops all rows after the first `count`."""
+    self._file.seek(self._begin + count * self._bytes)
+    self._file.truncate()
+    self._count = count
+
+  def finish(self) -> None:
+    """Writes the number of rows, and syncs the file to disk."""
+    self._file.seek(0)
+    self._file.write(self._header(self._count, self._begin))
+    self._file.flush()
+    os.fsync(self._file.fileno())
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._file.close()
+
+  def _header(self, count: int, length: int = 0) -> bytes:
+    """Returns the header for a number of rows, filled up to a length."""
+    file = io.BytesIO()
+    header = {
+      'descr': np.lib.format.dtype_to_descr(self._dtype),
+      'fortran_order': False,
+      'shape': (count, *self._row),
+    }
+    np.lib.format.write_array_header_1_0(file, header)
+    found = file.getvalue()
+    size = max(length, len(found)) - len(_MAGIC) - 2
+    text = found[len(_MAGIC) + 2 : -1].ljust(size - 1) + b'\n'
+    return _MAGIC + size.to_bytes(2, 'little') + text
+
+
 @contextlib.contextmanager
 def array_file(
-  path: pathlib.Path, shape: tuple[int, ...], dtype: Any
-) -> Iterator[BinaryIO]:
-  """Opens a new .npy file for its rows; syncs it to disk at the end."""
-  header = {
-    'descr': np.lib.format.dtype_to_descr(np.dtype(dtype)),
-    'fortran_order': False,
-    'shape': shape,
-  }
-  with path.open('wb') as file:
-    np.lib.format.write_array_header_1_0(file, header)
+  path: pathlib.Path, row: tuple[int, ...], dtype: Any
+) -> Iterator[ArrayFile]:
+  """Opens a new .npy file for its rows, of a shape; syncs it to disk at the
+  end."""
+  file = ArrayFile(path, row, dtype)
+  try:
     yield file
-    file.flush()
-    os.fsync(file.fileno())
+    file.finish()
+  finally:
+    file.close()
 
 
 class Rows:

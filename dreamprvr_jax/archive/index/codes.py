@@ -2,10 +2,10 @@
 
 Int8: a byte per number and a scale per token.
 
-Product codes: a token, scaled to unit length, is cut into stretches
-(sub-vectors) of equal length. Each stretch becomes the number of the nearest of
-the 256 centres of its stretch. H. Jegou, M. Douze, C. Schmid, Product
-Quantization for Nearest Neighbor Search, IEEE TPAMI 33(1), 2011.
+Product codes: a token, scaled to unit length where scores are cosines, is cut
+into stretches (sub-vectors) of equal length. Each stretch becomes the number of
+the nearest of the 256 centres of its stretch. H. Jegou, M. Douze, C. Schmid,
+Product Quantization for Nearest Neighbor Search, IEEE TPAMI 33(1), 2011.
 """
 
 import functools
@@ -75,17 +75,18 @@ def _divisors(number: int) -> list[int]:
   return [i for i in range(1, number + 1) if number % i == 0]
 
 
-@functools.partial(jax.jit, static_argnames='count')
+@functools.partial(jax.jit, static_argnames=('count', 'scaled'))
 def train_codebook(
-  tokens: Float[Array, 'n d'], count: int
+  tokens: Float[Array, 'n d'], count: int, *, scaled: bool = True
 ) -> Float[Array, 'm k w']:
   """Returns a codebook: the centres that k-means finds for each stretch.
 
   Args:
     tokens: The sample.
     count: Stretches of a token.
+    scaled: Whether tokens are scaled to unit length first.
   """
-  parts = _stretches(l2_normalize(tokens.astype(jnp.float32)), count)
+  parts = _stretches(_float32(tokens, scaled), count)
   few = len(tokens) < CENTRES
   chosen = jax.random.choice(
     jax.random.key(0), len(tokens), (CENTRES,), replace=few
@@ -115,23 +116,27 @@ def train_codebook(
   return jax.lax.map(centres_of, parts)
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames='scaled')
 def encode_products(
-  tokens: Float[Array, 'b s d'], codebook: Float[Array, 'm k w']
+  tokens: Float[Array, 'b s d'],
+  codebook: Float[Array, 'm k w'],
+  *,
+  scaled: bool = True,
 ) -> UInt8[Array, 'b m s']:
   """Returns the codes of tokens, stretch by stretch as `product_scores` reads
-  them."""
-  unit = l2_normalize(tokens.astype(jnp.float32))
+  them; `scaled` as in `train_codebook`."""
+  found = _float32(tokens, scaled)
   of_video = lambda x: jax.lax.map(
     lambda one: _nearest(*one), (_stretches(x, len(codebook)), codebook)
   )
-  return jax.lax.map(of_video, unit).astype(jnp.uint8)
+  return jax.lax.map(of_video, found).astype(jnp.uint8)
 
 
 def decode_products(
   codes: UInt8[np.ndarray, '... m s'], codebook: Float[np.ndarray, 'm k w']
 ) -> Float[np.ndarray, '... s d']:
-  """Returns the tokens that codes stand for, of about unit length, in numpy."""
+  """Returns the tokens that codes stand for, about as long as those that were
+  coded, in numpy."""
   stretch = np.arange(len(codebook))[:, None]
   found = np.moveaxis(codebook[stretch, codes], -3, -2)
   return found.reshape(*found.shape[:-2], -1)
@@ -166,6 +171,11 @@ def product_scores(
   empty = jnp.zeros((queries, len(codes), codes.shape[2]), jnp.float32)
   places = codes.swapaxes(0, 1).astype(jnp.int32)
   return jax.lax.scan(add, empty, (found, places))[0]
+
+
+def _float32(tokens: Float[Array, '... d'], scaled: bool) -> Any:
+  found = tokens.astype(jnp.float32)
+  return l2_normalize(found) if scaled else found
 
 
 def _stretches(x: Float[Array, 'n d'], count: int) -> Float[Array, 'm n w']:

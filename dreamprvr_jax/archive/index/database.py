@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dreamprvr_jax import folders, text
-from dreamprvr_jax.archive.index.store import BRANCHES, Store
+from dreamprvr_jax.archive.index.layout import BRANCHES
+from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.progress import bar
 
@@ -76,9 +77,8 @@ class Database:
   def __call__(
     self, queries: Float[np.ndarray, 'n q'], count: int
   ) -> Int[np.ndarray, 'n m']:
-    """Returns candidates for each query: rows of the index, `count` by each
-    branch, each once, then -1."""
-    found = np.full((len(queries), 2 * count), -1, np.int32)
+    """Returns candidates for each query: the rows of videos, `count` of these
+    by each branch, each row once, then -1."""
 
     def names(request: tuple[np.ndarray, str]) -> list[str]:
       query, branch = request
@@ -89,10 +89,20 @@ class Database:
     requests = [(q, b) for q in queries.astype(np.float32) for b in BRANCHES]
     with concurrent.futures.ThreadPoolExecutor(_REQUESTS) as pool:
       answers = list(pool.map(names, requests))
-    for i, pair in enumerate(zip(answers[::2], answers[1::2], strict=True)):
-      rows = sorted(
-        {self._rows[text.normal(name)] for names in pair for name in names}
+    candidates = [
+      sorted(
+        {
+          row
+          for names in pair
+          for name in names
+          for row in self._rows[text.normal(name)]
+        }
       )
+      for pair in zip(answers[::2], answers[1::2], strict=True)
+    ]
+    width = max(map(len, candidates), default=0)
+    found = np.full((len(queries), max(width, 2 * count)), -1, np.int32)
+    for i, rows in enumerate(candidates):
       found[i, : len(rows)] = rows
     return found
 
@@ -112,8 +122,8 @@ def export(place: str, store: Store, *, show: bool = False) -> int:
       folder or table has other content, or another command writes there.
   """
   lancedb, arrow = _library(_LIBRARY), _library('pyarrow')
-  rows = np.asarray(sorted(store.rows_of().values()), np.int64)
-  if not len(rows):
+  videos = store.rows_of()
+  if not videos:
     raise UserError(f'the index {store.directory} has no videos to export')
   if not _is_address(place):
     _check_folder(place)
@@ -129,15 +139,15 @@ def export(place: str, store: Store, *, show: bool = False) -> int:
       stack.enter_context(folders.held(place, 'database'))
     table = lancedb.connect(place).create_table(
       _TABLE,
-      data=_batches(arrow, schema, store, rows, show),
+      data=_batches(arrow, schema, store, show),
       schema=schema,
       mode='overwrite',
     )
-    if len(rows) >= _INDEXED:
+    if len(videos) >= _INDEXED:
       for branch in BRANCHES:
         index = lancedb.index.IvfSq(distance_type='cosine')
         table.create_index(branch, config=index)
-  return len(rows)
+  return len(videos)
 
 
 def _schema(arrow: Any, store: Store) -> Any:
@@ -150,25 +160,25 @@ def _schema(arrow: Any, store: Store) -> Any:
 
 
 def _batches(
-  arrow: Any,
-  schema: Any,
-  store: Store,
-  rows: Int[np.ndarray, ' v'],
-  show: bool,
+  arrow: Any, schema: Any, store: Store, show: bool
 ) -> Iterator[Any]:
-  """Yields Arrow batches of some rows of a store."""
-  for start in bar(range(0, len(rows), _BATCH), 'exporting', show=show):
-    few = rows[start : start + _BATCH]
-    mask = store.take('frame_mask', few)
-    columns = [arrow.array([store.ids[row] for row in few])]
+  """Yields Arrow batches of the videos of a store."""
+  videos = list(store.rows_of().items())
+  for start in bar(range(0, len(videos), _BATCH), 'exporting', show=show):
+    few = videos[start : start + _BATCH]
+    rows = np.concatenate([np.asarray(x, np.int64) for _, x in few])
+    ends = np.cumsum([0, *(len(x) for _, x in few)])
+    mask = store.take('frame_mask', rows)
+    columns = [arrow.array([name for name, _ in few])]
     for branch in BRANCHES:
-      found = store.tokens(branch, few).astype(np.float16)
-      store.check_finite(found, few, 'tokens')
+      found = store.tokens(branch, rows).astype(np.float16)
+      store.check_finite(found, rows, 'tokens')
       real = mask if branch == 'frame' else np.ones(found.shape[:2], bool)
       flat = arrow.array(found[real].reshape(-1))
+      counts = np.concatenate([[0], np.cumsum(real.sum(axis=1))])
       columns.append(
         arrow.ListArray.from_arrays(
-          np.concatenate([[0], np.cumsum(real.sum(axis=1))]).astype(np.int32),
+          counts[ends].astype(np.int32),
           arrow.FixedSizeListArray.from_arrays(flat, found.shape[-1]),
         )
       )

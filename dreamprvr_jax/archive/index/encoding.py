@@ -9,16 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from dreamprvr_jax import text
 from dreamprvr_jax.archive.index.array_files import array_file
-from dreamprvr_jax.archive.index.codes import (
-  encode_products,
-  quantize,
-  train_codebook,
-)
-from dreamprvr_jax.archive.index.store import BRANCHES, codebook_name
+from dreamprvr_jax.archive.index.codes import encode_products, train_codebook
+from dreamprvr_jax.archive.index.layout import BRANCHES, codebook_name
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.models.contract import Model
@@ -40,7 +36,8 @@ class Videos:
     batches: Starts a pass over their features, in the order of `ids`. Yields
       dicts of `clip_features` (b, c, e), `frame_features` (b, f, e),
       `frame_mask` (b, f), `video_mask` (b,), which is False for padding at the
-      end, and, for merged clips, `clip_sizes` (b, c).
+      end, and, for merged clips, `clip_sizes` (b, c), and, for frames of
+      unequal length, `frame_edges` (b, f + 1).
   """
 
   ids: Sequence[str]
@@ -70,9 +67,9 @@ def encoded_rows(
   batches: Callable[[], Iterable[Mapping[str, np.ndarray]]],
   mesh: Mesh | None,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Yields the arrays of some videos, by name; see `store.array_specs`.
+  """Yields the arrays of some videos, by name; see `layout.array_specs`.
 
-  Padding is left out, and `durations` are missing.
+  Padding is left out, and `durations` are missing. Each row is a whole video.
 
   Args:
     retriever: Encodes the videos.
@@ -102,19 +99,23 @@ def encoded_rows(
     stop = start + int(real.sum())
     where = f'the videos {start} to {stop - 1} (counted from 0)'
     start = stop
-    clips = _float32(encoding.clip_tokens, 'clip', where)
-    frames = _float32(encoding.frame_tokens, 'frame', where)
+    clips = finite(encoding.clip_tokens, 'clip', where)
+    frames = finite(encoding.frame_tokens, 'frame', where)
     sizes = batch.get('clip_sizes', np.ones((len(real), clips.shape[1])))
     rows = {
       'clip_edges': clip_edges(np.asarray(sizes)[real]).astype(np.float32),
       'frame_mask': encoding.frame_mask,
+      'frame_edges': (
+        np.asarray(batch['frame_edges'])[real]
+        if 'frame_edges' in batch
+        else frame_edges(encoding.frame_mask)
+      ),
+      'starts': np.zeros(len(clips)),
+      'cores': np.tile(np.array([0, 1], np.float32), (len(clips), 1)),
     }
     if registers is not None:
-      rows['registers'] = _float32(registers, 'register', where)
-    for branch, tokens in zip(BRANCHES, (clips, frames), strict=True):
-      codes, scales = quantize(tokens)
-      rows[f'{branch}_tokens'] = tokens
-      rows[f'{branch}_codes'], rows[f'{branch}_scales'] = codes, scales
+      rows['registers'] = finite(registers, 'register', where)
+    rows['clip_tokens'], rows['frame_tokens'] = clips, frames
     yield rows
 
 
@@ -130,7 +131,15 @@ def _program(model: Model, mesh: Mesh) -> Callable[..., Any]:
   )
 
 
-def _float32(tokens: np.ndarray, kind: str, where: str) -> np.ndarray:
+def frame_edges(mask: Bool[np.ndarray, 'b f']) -> Float[np.ndarray, 'b f+1']:
+  """Returns the borders of real frames that share their stretch evenly, as
+  fractions of it, float32; 1 at padded frames."""
+  counts = np.maximum(mask.sum(axis=1, keepdims=True), 1)
+  places = np.arange(mask.shape[1] + 1)
+  return np.minimum(places / counts, 1).astype(np.float32)
+
+
+def finite(tokens: np.ndarray, kind: str, where: str) -> np.ndarray:
   """Returns tokens as float32; raises UserError unless they are finite as
   float16."""
   found = np.asarray(tokens, np.float32)
@@ -155,6 +164,7 @@ def add_products(
   codebooks: Mapping[str, Float[np.ndarray, 'm k w']],
   *,
   keep: bool,
+  scaled: bool = True,
 ) -> None:
   """Writes the product codes of a segment's tokens and their codebooks.
 
@@ -164,6 +174,8 @@ def add_products(
     codebooks: The codebooks of the index; if empty, they are made from a sample
       of the segment.
     keep: Whether the float16 tokens stay.
+    scaled: Whether tokens are scaled to unit length first: for cosines, not for
+      products.
   """
   mask = np.load(folder / 'frame_mask.npy', mmap_mode='r')
   for branch in BRANCHES:
@@ -174,19 +186,19 @@ def add_products(
     else:
       real = np.ones(tokens.shape[:2], bool) if branch == 'clip' else mask
       sample = _sample(tokens, real)
-      codebook = np.asarray(train_codebook(sample, sub_vectors))
+      codebook = np.asarray(train_codebook(sample, sub_vectors, scaled=scaled))
     with (folder / codebook_name(branch)).open('wb') as file:
       np.save(file, codebook)
       file.flush()
       os.fsync(file.fileno())
-    shape = (len(tokens), sub_vectors, tokens.shape[1])
-    with array_file(folder / f'{branch}_products.npy', shape, np.uint8) as file:
+    row = (sub_vectors, tokens.shape[1])
+    with array_file(folder / f'{branch}_products.npy', row, np.uint8) as file:
       for start in range(0, len(tokens), _BATCH):
         few = tokens[start : start + _BATCH]
         # One size, so that one program is compiled.
         filled = np.pad(few, ((0, _BATCH - len(few)), (0, 0), (0, 0)))
-        codes = np.asarray(encode_products(filled, codebook))[: len(few)]
-        file.write(np.ascontiguousarray(codes).data)
+        codes = encode_products(filled, codebook, scaled=scaled)
+        file.write(np.asarray(codes[: len(few)]))
     del tokens
     if not keep:
       path.unlink()

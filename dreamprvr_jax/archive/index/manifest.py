@@ -2,9 +2,11 @@
 
 Layout of an index:
   manifest.json       the manifest; written last, replaced in one step
-  segments/NAME/      videos that were added together: ids.json, and arrays
-                      with one row per video (`store.array_specs`)
-A segment that no manifest names is left over from a write that was stopped.
+  segments/NAME/      videos that were added together: ids.json, arrays
+                      (`layout.array_specs`) and perhaps sources.json
+A video has one row of these arrays, or several that follow one another, for
+its parts. A segment that no manifest names is left over from a write that was
+stopped.
 """
 
 import collections
@@ -20,8 +22,9 @@ from dreamprvr_jax.errors import UserError
 
 MANIFEST = 'manifest.json'
 SEGMENTS = 'segments'
-# Version 1 had no registers and no product codes.
-VERSION = 2
+# Version 1 had no registers and no product codes. Up to version 2, each video
+# had one row, and a retriever was a checkpoint.
+VERSION = 3
 # How tokens are stored: as float16, as int8 with a scale per token, as product
 # codes, or the first with one of the others.
 TOKENS = ('float16', 'int8', 'float16+int8', 'pq', 'float16+pq')
@@ -40,11 +43,13 @@ class Segment:
 
   Attributes:
     name: Name of its folder.
-    videos: Number of rows of its arrays.
+    rows: Number of rows of its arrays.
+    videos: Number of its videos, without removed ones.
     removed: Rows whose videos were removed, in rising order.
   """
 
   name: str
+  rows: int
   videos: int
   removed: tuple[int, ...] = ()
 
@@ -54,15 +59,22 @@ class Manifest:
   """The contents of an index.
 
   Attributes:
-    checkpoint: Absolute path of the checkpoint when the index was made.
+    checkpoint: Absolute path of the checkpoint when the index was made; the
+      name of a retriever that has none.
     digest: Digest of its weights; see `Retriever`.
     tokens: One of `TOKENS`.
-    clips: Clip tokens of a video.
-    frames: Frame tokens of a video, padded ones included.
+    clips: Clip tokens of a row.
+    frames: Frame tokens of a row, padded ones included.
     width: Numbers of a token.
     segments: The segments, in the order in which they were added.
-    registers: Register tokens of a video, 0 if none are stored.
+    registers: Register tokens of a row, 0 if none are stored.
     sub_vectors: Bytes of a token's product code, 0 if there are none.
+    parts: Whether rows say when they begin and which seconds they answer for;
+      if not, each row is a whole video.
+    retriever: What makes a retriever without a checkpoint, see
+      `Retriever.facts`; empty for a checkpoint.
+    archive: Settings of an index that follows folders of videos; empty for
+      others.
   """
 
   checkpoint: str
@@ -74,11 +86,19 @@ class Manifest:
   segments: tuple[Segment, ...]
   registers: int = 0
   sub_vectors: int = 0
+  parts: bool = False
+  retriever: dict[str, Any] = dataclasses.field(default_factory=dict)
+  archive: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
   def num_videos(self) -> int:
     """How many videos are searched."""
-    return sum(s.videos - len(s.removed) for s in self.segments)
+    return sum(segment.videos for segment in self.segments)
+
+  @property
+  def num_rows(self) -> int:
+    """How many rows are searched."""
+    return sum(segment.rows - len(segment.removed) for segment in self.segments)
 
   def write(self, directory: os.PathLike[str] | str) -> None:
     """Replaces the manifest of an index in one step."""
@@ -108,7 +128,7 @@ class Manifest:
       _require(isinstance(content, dict), 'it is no JSON object')
       version = content.pop('version', None)
       if _is_count(version, 1) and version <= VERSION:
-        return _manifest_of(content)
+        return _manifest_of(_current(content, version))
     except (text.TextError, _WrongError) as error:
       reason = str(error).partition(';')[0]
       raise UserError(
@@ -135,6 +155,24 @@ def _is_count(value: Any, least: int) -> bool:
   return type(value) is int and least <= value < 2**31
 
 
+def _current(content: dict[str, Any], version: int) -> dict[str, Any]:
+  """Returns the content of a manifest of an earlier version in the form of this
+  one, as far as it is well-formed."""
+  rows = content.get('segments')
+  if version > 2 or not isinstance(rows, list):
+    return content
+  # A row was a video, and `videos` counted removed ones, too.
+  segments = []
+  for row in rows:
+    if isinstance(row, dict) and 'rows' not in row and 'videos' in row:
+      count, removed = row['videos'], row.get('removed', [])
+      gone = len(removed) if isinstance(removed, list) else 0
+      left = count - gone if _is_count(count, 1) else count
+      row = {**row, 'rows': count, 'videos': left}
+    segments.append(row)
+  return {'registers': 0, 'sub_vectors': 0, **content, 'segments': segments}
+
+
 def _manifest_of(content: dict[str, Any]) -> Manifest:
   """Returns the manifest that a file describes.
 
@@ -143,8 +181,6 @@ def _manifest_of(content: dict[str, Any]) -> Manifest:
   """
   fields = dataclasses.fields(Manifest)
   _require_keys(content, fields, 'it')
-  # Version 1 had neither of the two.
-  content = {'registers': 0, 'sub_vectors': 0, **content}
   for name in ('checkpoint', 'digest'):
     value = content[name]
     is_text = isinstance(value, str) and not text.surrogate(value)
@@ -157,15 +193,22 @@ def _manifest_of(content: dict[str, Any]) -> Manifest:
     ('registers', 0),
     ('sub_vectors', 0),
   ):
-    value = content[name]
+    value = content.get(name, 0)
     _require(_is_count(value, least), f'{name} is {value!r:.40}')
-  parts = content['sub_vectors']
+  parts = content.get('sub_vectors', 0)
   fits = (parts > 0 and content['width'] % parts == 0) or parts == 0
   _require(
     fits and (parts > 0) == ('pq' in content['tokens']),
     f'sub_vectors is {parts} of {content["tokens"]} tokens of width '
     f'{content["width"]}',
   )
+  _require(
+    type(content.get('parts', False)) is bool,
+    f'parts is {content.get("parts")!r:.40}',
+  )
+  for name in ('retriever', 'archive'):
+    value = content.get(name, {})
+    _require(isinstance(value, dict), f'{name} is {value!r:.40}')
   rows = content['segments']
   _require(isinstance(rows, list), 'its segments are no list')
   segments = tuple(map(_segment_of, rows))
@@ -178,23 +221,29 @@ def _manifest_of(content: dict[str, Any]) -> Manifest:
 def _segment_of(row: Any) -> Segment:
   _require(isinstance(row, dict), f'a segment is {row!r:.40}')
   _require_keys(row, dataclasses.fields(Segment), 'a segment')
-  name, videos, removed = row['name'], row['videos'], row.get('removed', [])
+  name, removed = row['name'], row.get('removed', [])
+  rows, videos = row['rows'], row['videos']
   _require(
     isinstance(name, str) and is_name(name),
     f'a segment is called {name!r:.80}, which is no name of a segment',
   )
-  _require(_is_count(videos, 1), f'videos of {name} is {videos!r:.40}')
+  _require(_is_count(rows, 1), f'rows of {name} is {rows!r:.40}')
+  _require(_is_count(videos, 0), f'videos of {name} is {videos!r:.40}')
   _require(
     isinstance(removed, list) and all(_is_count(r, 0) for r in removed),
     f'removed of {name} is {removed!r:.40}',
   )
   _require(
     all(a < b for a, b in itertools.pairwise(removed))
-    and (not removed or removed[-1] < videos),
-    f'removed of {name} is not rising from 0 to below {videos}: '
-    f'{removed!r:.40}',
+    and (not removed or removed[-1] < rows),
+    f'removed of {name} is not rising from 0 to below {rows}: {removed!r:.40}',
   )
-  return Segment(name, videos, tuple(removed))
+  left = rows - len(removed)
+  _require(
+    (videos > 0) == (left > 0) and videos <= left,
+    f'videos of {name} is {videos} of {left} rows',
+  )
+  return Segment(name, rows, videos, tuple(removed))
 
 
 def _require_keys(

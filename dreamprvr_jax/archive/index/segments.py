@@ -9,9 +9,16 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from dreamprvr_jax import folders
 from dreamprvr_jax.archive.index.array_files import Rows
+from dreamprvr_jax.archive.index.layout import (
+  FILES,
+  IDS,
+  SOURCES,
+  read_ids,
+)
 from dreamprvr_jax.archive.index.manifest import (
   MANIFEST,
   SEGMENTS,
@@ -19,7 +26,6 @@ from dreamprvr_jax.archive.index.manifest import (
   Segment,
   is_name,
 )
-from dreamprvr_jax.archive.index.store import FILES, IDS, read_ids
 from dreamprvr_jax.errors import UserError
 
 _KIND = 'index'
@@ -148,7 +154,7 @@ def gathered(
         'share, under one path'
       )
     here = read_ids(folder / IDS)
-    segments.append(Segment(name, len(here)))
+    segments.append(Segment(name, len(here), len(here)))
     found += here
     sizes.append(_sizes(folder))
   if found != list(ids) or any(size != sizes[0] for size in sizes):
@@ -173,20 +179,34 @@ def _sizes(folder: pathlib.Path) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def new_segment(
-  root: pathlib.Path, ids: Sequence[str]
-) -> Iterator[tuple[Segment, pathlib.Path]]:
-  """Makes a segment that no manifest names yet, and gives its folder for the
-  arrays of its videos. If the block fails, the segment is removed."""
-  segment = Segment(uuid.uuid4().hex, len(ids))
-  folder = root / SEGMENTS / segment.name
+def new_segment(root: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Makes the folder of a segment that no manifest names yet, for its files;
+  see `write_names`. If the block fails, it is removed."""
+  folder = root / SEGMENTS / uuid.uuid4().hex
   folder.mkdir(parents=True)
   try:
-    yield segment, folder
-    with (folder / IDS).open('w') as file:
-      json.dump(list(ids), file)
-      file.flush()
-      os.fsync(file.fileno())
+    yield folder
   except BaseException:
     shutil.rmtree(folder, ignore_errors=True)
     raise
+
+
+def write_names(
+  folder: pathlib.Path, ids: Sequence[str], sources: Sequence[dict[str, Any]]
+) -> Segment:
+  """Writes the ids and sources of a new segment; returns it.
+
+  Args:
+    folder: Its folder.
+    ids: Id of each row's video.
+    sources: What is known of the files of its videos, see `Store.sources`.
+  """
+  files: dict[str, Any] = {IDS: list(ids)}
+  if sources:
+    files[SOURCES] = list(sources)
+  for name, content in files.items():
+    with (folder / name).open('w') as file:
+      json.dump(content, file)
+      file.flush()
+      os.fsync(file.fileno())
+  return Segment(folder.name, len(ids), len(set(ids)))

@@ -1,97 +1,54 @@
 """The rows of an index: ids, and arrays that are read on demand."""
 
-import math
 import os
 import pathlib
 import stat
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from dreamprvr_jax import text
 from dreamprvr_jax.archive.index.array_files import (
   DamagedError,
   Rows,
   allow_files,
-  open_regular,
 )
 from dreamprvr_jax.archive.index.codes import (
   CENTRES,
   decode_products,
   dequantize,
 )
-from dreamprvr_jax.archive.index.manifest import SEGMENTS, Manifest
+from dreamprvr_jax.archive.index.layout import (
+  BRANCHES,
+  IDS,
+  array_specs,
+  codebook_name,
+  read_ids,
+  read_sources,
+)
+from dreamprvr_jax.archive.index.manifest import (
+  MANIFEST,
+  SEGMENTS,
+  Manifest,
+)
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
 
-IDS = 'ids.json'
 # Files that the process opens beside those of an index, at most.
 _OTHERS = 200
-BRANCHES = 'clip', 'frame'
-# All files that a segment may have.
-FILES = frozenset(
-  [
-    IDS,
-    *('durations.npy', 'clip_edges.npy', 'frame_mask.npy', 'registers.npy'),
-    *(
-      f'{branch}_{what}.npy'
-      for branch in BRANCHES
-      for what in ('tokens', 'codes', 'scales', 'products', 'codebook')
-    ),
-  ]
-)
-
-
-def codebook_name(branch: str) -> str:
-  """Returns the name of the file of a branch's codebook."""
-  return f'{branch}_codebook.npy'
-
-
-def array_specs(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], Any]]:
-  """Returns {name: (shape of a row, dtype)} of the arrays of a segment.
-
-  `durations` are seconds, NaN where unknown; `clip_edges` are the borders of
-  the clips as fractions of the video. Real frames share the video evenly.
-  Tokens are zero at padded frames. `_codes` times `_scales` are tokens, too;
-  `_products` are product codes. `registers` exist if the model has them.
-  """
-  specs: dict[str, tuple[tuple[int, ...], Any]] = {
-    'durations': ((), np.float64),
-    'clip_edges': ((manifest.clips + 1,), np.float32),
-    'frame_mask': ((manifest.frames,), np.bool_),
-  }
-  for branch, count in (('clip', manifest.clips), ('frame', manifest.frames)):
-    if 'float16' in manifest.tokens:
-      specs[f'{branch}_tokens'] = ((count, manifest.width), np.float16)
-    if 'int8' in manifest.tokens:
-      specs[f'{branch}_codes'] = ((count, manifest.width), np.int8)
-      specs[f'{branch}_scales'] = ((count,), np.float32)
-    if manifest.sub_vectors:
-      shape = (manifest.sub_vectors, count)
-      specs[f'{branch}_products'] = (shape, np.uint8)
-  if manifest.registers:
-    specs['registers'] = ((manifest.registers, manifest.width), np.float16)
-  return specs
-
-
-def stored_bytes(manifest: Manifest) -> int:
-  """Returns the bytes of all arrays of an index, with removed rows."""
-  rows = sum(segment.videos for segment in manifest.segments)
-  return rows * sum(
-    math.prod(shape) * np.dtype(dtype).itemsize
-    for shape, dtype in array_specs(manifest).values()
-  )
 
 
 class Store:
-  """Rows of an index: the videos of its segments, one after the other.
+  """Rows of an index: those of its segments, one after the other.
 
   Attributes:
     directory: The folder of the index.
     manifest: Its manifest.
     ids: Id of each row's video.
     items: (rows,) int32, the row's own number, -1 where it was removed.
+    groups: (rows,) int32, the number of the row's video, -1 where it was
+      removed. Videos are numbered in the order of their rows, from 0.
     codebooks: {branch: (sub-vectors, centres, length) float32} of the product
       codes; empty if there are none. Each segment has the same.
   """
@@ -131,14 +88,14 @@ class Store:
       self._folder(SEGMENTS)
       folder = self._folder(SEGMENTS, segment.name)
       for name, (shape, dtype) in self._specs.items():
-        shape = (segment.videos, *shape)
+        shape = (segment.rows, *shape)
         found = Rows(folder / f'{name}.npy').require(shape, np.dtype(dtype))
         self._arrays[name].append(found)
       ids = read_ids(folder / IDS)
-      if len(ids) != segment.videos:
+      if len(ids) != segment.rows:
         raise DamagedError(
           folder / IDS,
-          f'has {len(ids)} ids where {segment.videos} were expected',
+          f'has {len(ids)} ids where {segment.rows} were expected',
         )
       rows = np.arange(len(self.ids), len(self.ids) + len(ids), dtype=np.int32)
       rows[list(segment.removed)] = -1
@@ -146,14 +103,48 @@ class Store:
       self.ids += ids
     self.codebooks = self._codebooks()
     self.items = np.concatenate(items) if items else np.zeros(0, np.int32)
-    ends = np.cumsum([segment.videos for segment in self.manifest.segments])
+    ends = np.cumsum([segment.rows for segment in self.manifest.segments])
     self._starts = np.concatenate([[0], ends]).astype(np.int64)
-    rows = self.rows_of()
-    for row in self.items[self.items >= 0].tolist():
-      if rows[self.ids[row]] != row:
+    self._group()
+
+  def _group(self) -> None:
+    """Finds which rows belong to one video.
+
+    Raises:
+      DamagedError: If a video has rows in several places, or lacks some.
+    """
+    self.groups = np.full(len(self), -1, np.int32)
+    self._rows_of: dict[str, range] = {}
+    alive = self.items >= 0
+    for number, segment in enumerate(self.manifest.segments):
+      first, count = int(self._starts[number]), len(self._rows_of)
+      for rows in self._runs(first, first + segment.rows):
+        name, here = self.ids[rows.start], alive[rows.start : rows.stop]
+        if not here.any():
+          continue
+        if name in self._rows_of:
+          raise DamagedError(self.directory, f'has the video {name!r} twice')
+        if not here.all():
+          raise DamagedError(
+            self.directory, f'has only some rows of the video {name!r}'
+          )
+        self.groups[rows.start : rows.stop] = len(self._rows_of)
+        self._rows_of[name] = rows
+      found = len(self._rows_of) - count
+      if found != segment.videos:
         raise DamagedError(
-          self.directory, f'has the video {self.ids[row]!r} twice'
+          self.directory / MANIFEST,
+          f'names {segment.videos} videos of {segment.name}, which has {found}',
         )
+
+  def _runs(self, start: int, stop: int) -> Iterator[range]:
+    """Yields the stretches of rows with one id; without `parts`, each row."""
+    first = start
+    for row in range(start + 1, stop + 1):
+      same = row < stop and self.ids[row] == self.ids[first]
+      if not (same and self.manifest.parts):
+        yield range(first, row)
+        first = row
 
   def _folder(self, *names: str) -> pathlib.Path:
     """Returns a folder of the index.
@@ -200,9 +191,46 @@ class Store:
     """Returns whether the index has an array."""
     return name in self._specs
 
-  def rows_of(self) -> dict[str, int]:
-    """Returns {id: row} of the videos that were not removed."""
-    return {self.ids[row]: int(row) for row in self.items[self.items >= 0]}
+  @property
+  def videos(self) -> int:
+    """How many videos were not removed."""
+    return len(self._rows_of)
+
+  def rows_of(self) -> dict[str, range]:
+    """Returns {id: rows} of the videos that were not removed, in the order of
+    the rows."""
+    return dict(self._rows_of)
+
+  def sources(self) -> list[dict[str, Any]]:
+    """Returns what is known of the files of the videos that were not removed.
+
+    Each has the `id` of its video; videos of unknown origin are missing.
+
+    Raises:
+      DamagedError: If a file of the index is damaged.
+    """
+    found = []
+    for number, segment in enumerate(self.manifest.segments):
+      first = int(self._starts[number])
+      for row in read_sources(self.directory / SEGMENTS / segment.name):
+        rows = self._rows_of.get(row['id'], range(0))
+        if first <= rows.start < first + segment.rows and rows:
+          found.append(row)
+    return found
+
+  def sample(self, count: int, seed: int = 0) -> Int[np.ndarray, ' k']:
+    """Returns the numbers of random rows, rising, of different videos.
+
+    Args:
+      count: Rows, at most.
+      seed: Equal seeds give equal rows.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = list(self._rows_of.values())
+    if len(chosen) > count:
+      places = np.sort(rng.choice(len(chosen), count, replace=False))
+      chosen = [chosen[place] for place in places]
+    return np.array([rng.integers(x.start, x.stop) for x in chosen], np.int64)
 
   def read(self, name: str, start: int, stop: int) -> np.ndarray:
     """Returns consecutive rows of an array; those after the last are zero."""
@@ -221,7 +249,7 @@ class Store:
     self, branch: str, rows: Int[np.ndarray, ' k']
   ) -> Float[np.ndarray, 'k s d']:
     """Returns the tokens of some rows, float32; those that come from product
-    codes have about unit length."""
+    codes have about unit length, unless the model's score is a product."""
     read = lambda name: self.take(f'{branch}_{name}', rows)
     if self.kind == 'float16':
       return read('tokens').astype(np.float32)
@@ -299,9 +327,25 @@ def open_index(
   """
   store = Store(directory)
   if isinstance(retriever, str):
-    retriever = Retriever.load(retriever or store.manifest.checkpoint)
+    retriever = retriever_of(store.manifest, retriever)
   check_retriever(store, retriever)
   return store, retriever
+
+
+def retriever_of(manifest: Manifest, checkpoint: str = '') -> Retriever:
+  """Returns the retriever that a manifest names.
+
+  Args:
+    manifest: The manifest.
+    checkpoint: The folder of its checkpoint, if it is elsewhere now.
+
+  Raises:
+    UserError: If the manifest does not describe a retriever.
+    CheckpointError: If the checkpoint cannot be loaded.
+  """
+  if manifest.retriever and not checkpoint:
+    return Retriever.from_facts(manifest.retriever)
+  return Retriever.load(checkpoint or manifest.checkpoint)
 
 
 def check_retriever(store: Store, retriever: Retriever) -> None:
@@ -313,21 +357,3 @@ def check_retriever(store: Store, retriever: Retriever) -> None:
       f'(weights {manifest.digest}), not with {retriever.checkpoint} (weights '
       f'{retriever.digest}); give the former as --checkpoint, or index again'
     )
-
-
-def read_ids(path: pathlib.Path) -> list[str]:
-  """Returns the ids in a segment's file, in NFC.
-
-  Raises:
-    UserError: If they cannot be read.
-  """
-  with open(open_regular(path), 'rb') as file:
-    content = file.read()
-  where = f'the index is damaged: {path}'
-  found = text.parse_json(text.decode(content, where), where)
-  if not isinstance(found, list):
-    raise DamagedError(path, 'is no list of ids')
-  for value in found:
-    if not isinstance(value, str):
-      raise DamagedError(path, f'has {value!r:.40} where an id was expected')
-  return [x if x.isascii() else text.check(x, where) for x in found]

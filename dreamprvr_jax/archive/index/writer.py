@@ -12,19 +12,14 @@ import dataclasses
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 
-from dreamprvr_jax.archive.index import codes
-from dreamprvr_jax.archive.index.array_files import array_file
-from dreamprvr_jax.archive.index.encoding import (
-  Videos,
-  add_products,
-  encoded_rows,
-)
+from dreamprvr_jax.archive.index.compaction import join, without
+from dreamprvr_jax.archive.index.encoding import Videos, encoded_rows
 from dreamprvr_jax.archive.index.manifest import (
   MANIFEST,
   SEGMENTS,
@@ -32,17 +27,14 @@ from dreamprvr_jax.archive.index.manifest import (
   Manifest,
   Segment,
 )
+from dreamprvr_jax.archive.index.segment_writer import Form, SegmentWriter
 from dreamprvr_jax.archive.index.segments import (
   clean,
   gathered,
   locked,
   new_segment,
 )
-from dreamprvr_jax.archive.index.store import (
-  Store,
-  array_specs,
-  check_retriever,
-)
+from dreamprvr_jax.archive.index.store import Store, check_retriever
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.progress import bar
 from dreamprvr_jax.trained.retriever import Retriever
@@ -51,33 +43,6 @@ from dreamprvr_jax.trained.retriever import Retriever
 # of `TOKENS`, and whether registers are stored. Returns the names of the
 # segments, in the order of the videos.
 Elsewhere = Callable[[pathlib.Path, str, bool], Sequence[str]]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Form:
-  """How videos are stored.
-
-  Attributes:
-    tokens: One of `TOKENS`.
-    sub_vectors: Sub-vectors of product codes; 0 for the default.
-    codebooks: Codebooks of product codes; empty if they are made now.
-    registers: Whether registers are stored, if the model has them.
-  """
-
-  tokens: str
-  sub_vectors: int = 0
-  codebooks: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-  registers: bool = True
-
-  @property
-  def has_products(self) -> bool:
-    return 'pq' in self.tokens
-
-  @property
-  def encoded(self) -> str:
-    """The tokens that are written while videos are encoded."""
-    # Product codes are made from float16 tokens.
-    return 'float16' if self.has_products else self.tokens
 
 
 def create(
@@ -109,27 +74,15 @@ def create(
     UserError: If there is no video, an id comes twice, tokens are not finite,
       or another process writes to the index.
   """
-  if tokens not in TOKENS:
-    raise UserError(
-      f'--tokens={tokens} is unknown; choose one of {", ".join(TOKENS)}'
-    )
-  form = _Form(tokens, sub_vectors)
-  if form.has_products and not retriever.is_plain:
-    raise UserError(
-      f'--tokens={tokens}: product codes need a score that is the best cosine '
-      f'with a token, and that of {type(retriever.model).__name__} is not; '
-      'choose float16 or int8'
-    )
+  _check_tokens(tokens, retriever)
+  form = Form(tokens, sub_vectors, scaled=_is_scaled(retriever))
   videos = videos.named()
   with locked(directory) as root:
     segments, sizes = _write_segments(
       root, retriever, videos, form, mesh, show, elsewhere
     )
-    where = str(pathlib.Path(retriever.checkpoint).absolute())
-    manifest = Manifest(
-      where, retriever.digest, tokens, segments=segments, **sizes
-    )
     former = _manifest_of(root)
+    manifest = _manifest(retriever, tokens, segments, sizes)
     manifest.write(root)
     clean(root, manifest, former)
   return manifest
@@ -163,22 +116,82 @@ def append(
         f'{directory} has the video {twice[0]!r} already, and so '
         f'{len(twice)} of {len(videos.ids)} new ones; remove them first'
       )
-    form = _Form(
-      former.tokens, former.sub_vectors, store.codebooks, former.registers > 0
-    )
-    segments, sizes = _write_segments(
+    form = Form.of(former, store.codebooks, scaled=_is_scaled(retriever))
+    segments, _ = _write_segments(
       root, retriever, videos, form, mesh, show, elsewhere
     )
-    there = {name: getattr(former, name) for name in sizes}
-    if sizes != there:
-      raise UserError(
-        f'{directory} has {there} per video, the new ones have {sizes}; read '
-        'them with the config of the index'
-      )
     segments = (*former.segments, *segments)
     manifest = dataclasses.replace(former, segments=segments)
     manifest.write(root)
   return manifest
+
+
+@contextlib.contextmanager
+def open_segment(
+  directory: os.PathLike[str] | str,
+  retriever: Retriever,
+  *,
+  tokens: str = 'float16',
+  sub_vectors: int = 0,
+  archive: Mapping[str, Any] | None = None,
+) -> Iterator[SegmentWriter]:
+  """Opens a segment for videos that come one by one; makes the index if there
+  is none.
+
+  When the block ends, the videos become part of the index, all in one step. A
+  video that the index has already is replaced. Small segments are joined, see
+  `compaction.joined`. If the block fails, the index is as it was.
+
+  Args:
+    directory: The folder of the index.
+    retriever: What the rows were made with.
+    tokens: How tokens of a new index are stored, one of `TOKENS`.
+    sub_vectors: Bytes of a token's product code in a new index; 0 for one per
+      eight numbers.
+    archive: What the manifest says as `archive`; None leaves it as it is.
+
+  Yields:
+    What takes the videos.
+
+  Raises:
+    UserError: If the index was made with another retriever, its rows are whole
+      videos only, or another process writes to it.
+  """
+  _check_tokens(tokens, retriever)
+  with locked(directory) as root, contextlib.ExitStack() as stack:
+    former = _manifest_of(root)
+    clean(root, former)
+    form, store = Form(tokens, sub_vectors, scaled=_is_scaled(retriever)), None
+    if former is not None:
+      store = Store(root)
+      check_retriever(store, retriever)
+      if not former.parts:
+        raise UserError(
+          f'{directory} was made by an earlier version, and has no place for '
+          'parts of videos; index the videos again, into another folder'
+        )
+      form = Form.of(former, store.codebooks, scaled=_is_scaled(retriever))
+    folder = stack.enter_context(new_segment(root))
+    writer = SegmentWriter(folder, form, str(directory))
+    stack.callback(writer.close)
+    yield writer
+    manifest = former
+    if writer.ids:
+      segment = writer.finish()
+      if former is None or store is None:
+        manifest = _manifest(retriever, form.tokens, (segment,), writer.sizes)
+      else:
+        kept = without(store, set(writer.ids))
+        manifest = dataclasses.replace(former, segments=(*kept, segment))
+    else:
+      shutil.rmtree(folder)
+    if manifest is None:
+      return
+    if archive is not None:
+      manifest = dataclasses.replace(manifest, archive=dict(archive))
+    if manifest != former:
+      manifest.write(root)
+    join(root)
 
 
 def write_part(
@@ -201,9 +214,9 @@ def write_part(
   if place.exists():
     return
   videos = videos.named()
-  with new_segment(root, videos.ids) as (_, folder):
-    form = _Form(tokens, registers=registers)
-    _write_arrays(folder, retriever, videos, form, mesh, show=False)
+  with new_segment(root) as folder:
+    form = Form(tokens, registers=registers)
+    _write_rows(folder, retriever, videos, form, mesh, show=False)
   try:
     folder.rename(place)
   except OSError:
@@ -223,7 +236,7 @@ def _write_segments(
   root: pathlib.Path,
   retriever: Retriever,
   videos: Videos,
-  form: _Form,
+  form: Form,
   mesh: Mesh | None,
   show: bool,
   elsewhere: Elsewhere | None,
@@ -247,58 +260,80 @@ def _write_segments(
       )
     names = elsewhere(root, form.tokens, form.registers)
     return gathered(root, names, videos.ids)
-  with new_segment(root, videos.ids) as (segment, folder):
-    sizes = _write_arrays(folder, retriever, videos, form, mesh, show)
-    if form.has_products:
-      add_products(
-        folder,
-        sizes['sub_vectors'],
-        form.codebooks,
-        keep='float16' in form.tokens,
-      )
+  with new_segment(root) as folder:
+    segment, sizes = _write_rows(folder, retriever, videos, form, mesh, show)
   return (segment,), sizes
 
 
-def _write_arrays(
+def _write_rows(
   folder: pathlib.Path,
   retriever: Retriever,
   videos: Videos,
-  form: _Form,
+  form: Form,
   mesh: Mesh | None,
   show: bool,
-) -> dict[str, int]:
-  """Encodes the videos and writes their arrays; returns a video's sizes."""
-  sizes, start, count = {}, 0, len(videos.ids)
-  with contextlib.ExitStack() as open_files:
-    files: dict[str, BinaryIO] = {}
-    progress = open_files.enter_context(
+) -> tuple[Segment, dict[str, int]]:
+  """Encodes videos and writes them as a segment, a row for each.
+
+  Returns:
+    The segment; the sizes of a row, by the manifest's names.
+  """
+  start, count = 0, len(videos.ids)
+  with contextlib.ExitStack() as stack:
+    writer = SegmentWriter(folder, form, str(folder.parent.parent))
+    stack.callback(writer.close)
+    progress = stack.enter_context(
       bar([], 'encoding videos', total=count, show=show)
     )
     for rows in encoded_rows(retriever, videos.batches, mesh):
-      here, clips, width = rows['clip_tokens'].shape
-      sizes = {
-        'clips': clips,
-        'frames': rows['frame_mask'].shape[1],
-        'width': width,
-        'registers': 0,
-      }
-      if form.registers and 'registers' in rows:
-        sizes['registers'] = rows['registers'].shape[1]
-      specs = array_specs(Manifest('', '', form.encoded, segments=(), **sizes))
-      sizes['sub_vectors'] = (
-        codes.sub_vectors(width, form.sub_vectors) if form.has_products else 0
-      )
-      if not files:
-        for name, (shape, dtype) in specs.items():
-          files[name] = open_files.enter_context(
-            array_file(folder / f'{name}.npy', (count, *shape), dtype)
-          )
+      here = len(rows['frame_mask'])
       rows['durations'] = np.asarray(videos.durations)[start:][:here]
-      for name, (_, dtype) in specs.items():
-        # Not memory-mapped: a full disk should be an error, not a signal.
-        files[name].write(np.ascontiguousarray(rows[name], dtype).data)
+      stop = start + here
+      where = f'the videos {start} to {stop - 1} (counted from 0)'
+      writer.write(rows, where)
+      writer.ids += videos.ids[start:stop]
       progress.update(here)
-      start += here
-  if start != count:
-    raise ValueError(f'{start} videos came where {count} were expected')
-  return sizes
+      start = stop
+    if start != count:
+      raise ValueError(f'{start} videos came where {count} were expected')
+    return writer.finish(), writer.sizes
+
+
+def _manifest(
+  retriever: Retriever,
+  tokens: str,
+  segments: Sequence[Segment],
+  sizes: Mapping[str, int],
+) -> Manifest:
+  """Returns the manifest of a new index."""
+  where = retriever.checkpoint
+  if not retriever.is_free:
+    where = str(pathlib.Path(where).absolute())
+  return Manifest(
+    where,
+    retriever.digest,
+    tokens,
+    segments=tuple(segments),
+    parts=True,
+    retriever=retriever.facts,
+    **sizes,
+  )
+
+
+def _is_scaled(retriever: Retriever) -> bool:
+  """Returns whether product codes are those of tokens of unit length."""
+  return retriever.model.token_score == 'cosine'
+
+
+def _check_tokens(tokens: str, retriever: Retriever) -> None:
+  """Raises UserError if a retriever's tokens cannot be stored so."""
+  if tokens not in TOKENS:
+    raise UserError(
+      f'--tokens={tokens} is unknown; choose one of {", ".join(TOKENS)}'
+    )
+  if 'pq' in tokens and not retriever.is_plain:
+    raise UserError(
+      f'--tokens={tokens}: product codes need a score that is the best cosine '
+      f'or product with a token, and that of {type(retriever.model).__name__} '
+      'is not; choose float16 or int8'
+    )

@@ -5,7 +5,7 @@ moment; see `archive.search.moments`.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,17 +43,20 @@ def moment_lists(
   clip_edges: Float[np.ndarray, 'v c+1'],
   durations: Float[np.ndarray, ' v'],
   length: int,
+  frame_edges: Sequence[Float[np.ndarray, ' f+1']] | None = None,
 ) -> MomentLists:
   """Returns the moments of each query in its best videos.
 
   Args:
-    model: Has the weights of both branches.
+    model: Has the weights of both branches and `token_score`.
     queries: One vector each.
     corpus: The tokens of every video, in the corpus' order; read once.
     scores: Scores of the videos.
     clip_edges: Borders of the clips as fractions of the videos.
     durations: Seconds of the videos.
     length: Moments of a list, and videos that it draws on, at most.
+    frame_edges: Borders of each video's frames as fractions of it; None if they
+      share it evenly.
   """
   depth = min(length, scores.shape[1])
   best = np.argsort(-scores, axis=1, kind='stable')[:, :depth]
@@ -69,6 +72,8 @@ def moment_lists(
       clip_edges[video],
       model.clip_weight,
       model.frame_weight,
+      frame_edges=None if frame_edges is None else frame_edges[video],
+      product=model.token_score == 'product',
     )
     for row, place, line in zip(rows, places, lines, strict=True):
       found = find_moments(

@@ -5,7 +5,9 @@ clip if there are more clips (a model may have one frame token for the whole
 video). Position i of n stands for the stretch from i/n to (i+1)/n of the video.
 Its value is the weighted sum (`clip_weight`, `frame_weight` of the model) of
 the query's cosines with two tokens: those of the clip and of the frame at the
-middle of the stretch. Without frames, it is the clip's cosine alone.
+middle of the stretch. Without frames, it is the clip's cosine alone. Frames of
+unequal length (`frame_edges`) are drawn on a grid that has a position for each,
+and where a model's score is a product (`Model.token_score`), so are the values.
 
 A moment is a peak and its extent:
 1. The first peak is the greatest value; of equal ones, the earliest.
@@ -32,6 +34,8 @@ from dreamprvr_jax.numerics import NORM_FLOOR
 
 # Share of the way from the median to the peak.
 LEVEL = 0.5
+# Positions of a timeline of frames of unequal length, at most.
+_POSITIONS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +83,9 @@ def timelines(
   clip_edges: Float[np.ndarray, ' c+1'],
   clip_weight: float,
   frame_weight: float,
+  *,
+  frame_edges: Float[np.ndarray, ' f+1'] | None = None,
+  product: bool = False,
 ) -> Float[np.ndarray, 'q g']:
   """Returns the timelines of some queries in one video.
 
@@ -90,16 +97,25 @@ def timelines(
     clip_edges: Borders of the clips as fractions of the video.
     clip_weight: Weight of the clips.
     frame_weight: Weight of the frames.
+    frame_edges: Borders of the real frames as fractions of the video; None if
+      they share it evenly.
+    product: Whether values are products of the unit query with tokens, not
+      cosines.
   """
   queries = unit(queries)
+  tokens = frame_tokens[frame_mask]
   clips = queries @ unit(clip_tokens).T
-  frames = queries @ unit(frame_tokens[frame_mask]).T
+  frames = queries @ (tokens if product else unit(tokens)).T
   count = max(clips.shape[1], frames.shape[1])
+  if frame_edges is not None:
+    count = min(round(1 / np.diff(frame_edges).min()), _POSITIONS)
   middles = (np.arange(count) + 0.5) / count
   clip = np.searchsorted(clip_edges[1:-1], middles, side='right')
   if not frames.shape[1]:
     return clips[:, clip]
   frame = (middles * frames.shape[1]).astype(int)
+  if frame_edges is not None:
+    frame = np.searchsorted(frame_edges[1:-1], middles, side='right')
   return clip_weight * clips[:, clip] + frame_weight * frames[:, frame]
 
 

@@ -1,5 +1,7 @@
 """Similar videos of an index."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from jaxtyping import Float
 
@@ -7,7 +9,7 @@ from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.moments import unit
 from dreamprvr_jax.errors import UserError
 
-# Rows read, or compared, at a time.
+# Rows read, or videos compared, at a time.
 _ROWS = 4096
 
 
@@ -16,8 +18,9 @@ class Neighbours:
 
   The similarity of two videos is the mean cosine of their registers, first with
   first and so on. If the index stores no registers, it is the cosine of the
-  means of their clip tokens, each token at length 1. The compared vectors stay
-  in memory as float16, a few KB per video.
+  means of their clip tokens, each token at length 1. Where a video has several
+  rows, it is compared by the sums over them. The compared vectors stay in
+  memory as float16, a few KB per video.
 
   Attributes:
     kind: The vectors that are compared, 'registers' or 'clips'.
@@ -27,15 +30,13 @@ class Neighbours:
     """Reads the registers or clip tokens of all videos."""
     self._store = store
     self.kind = 'registers' if store.has('registers') else 'clips'
-    self._row_of = store.rows_of()
-    self._rows = np.asarray(sorted(self._row_of.values()), np.int64)
-    self._vectors = np.concatenate(
-      [
-        self._read(self._rows[start : start + _ROWS])
-        for start in range(0, len(self._rows), _ROWS)
-      ]
-      or [np.zeros((0, 0), np.float16)]
-    )
+    rows_of = store.rows_of()
+    self._ids = list(rows_of)
+    self._place = {name: place for place, name in enumerate(self._ids)}
+    vectors = [
+      self._read(rows) for rows in _whole_videos(list(rows_of.values()))
+    ]
+    self._vectors = np.concatenate(vectors or [np.zeros((0, 0), np.float16)])
 
   def nearest(self, video: str, k: int = 10) -> list[tuple[str, float]]:
     """Returns (id, similarity) of the k videos most similar to a video.
@@ -45,30 +46,46 @@ class Neighbours:
     Raises:
       UserError: If the index has no such video.
     """
-    if video not in self._row_of:
+    if video not in self._place:
       raise UserError(f'the index has no video {video!r}')
-    place = int(np.searchsorted(self._rows, self._row_of[video]))
+    place = self._place[video]
     own = self._vectors[place].astype(np.float32)
     near = np.concatenate(
       [
         self._vectors[start : start + _ROWS].astype(np.float32) @ own
-        for start in range(0, len(self._rows), _ROWS)
+        for start in range(0, len(self._ids), _ROWS)
       ]
     )
     near = np.minimum(near, 1)
     near[place] = -np.inf
     best = np.argsort(-near, kind='stable')[: min(k, len(near) - 1)]
-    return [(self._store.ids[self._rows[i]], float(near[i])) for i in best]
+    return [(self._ids[i], float(near[i])) for i in best]
 
-  def _read(self, rows: np.ndarray) -> Float[np.ndarray, 'n x']:
-    """Returns a vector of length 1 for each row; their dot products are the
+  def _read(self, videos: list[range]) -> Float[np.ndarray, 'n x']:
+    """Returns a vector of length 1 for each video; their dot products are the
     similarities."""
+    rows = np.concatenate([np.asarray(x, np.int64) for x in videos])
+    begins = np.cumsum([0, *map(len, videos)])[:-1]
     if self.kind == 'registers':
       found = unit(self._store.take('registers', rows))
       self._store.check_finite(found, rows, 'registers')
+      found = unit(np.add.reduceat(found, begins))
       found /= np.sqrt(self._store.manifest.registers)
-      return found.reshape(len(rows), -1).astype(np.float16)
-    tokens = self._store.tokens('clip', rows)
-    found = unit(unit(tokens).mean(axis=1))
-    self._store.check_finite(found, rows, 'tokens')
-    return found.astype(np.float16)
+      return found.reshape(len(videos), -1).astype(np.float16)
+    tokens = unit(self._store.tokens('clip', rows)).mean(axis=1)
+    self._store.check_finite(tokens, rows, 'tokens')
+    return unit(np.add.reduceat(tokens, begins)).astype(np.float16)
+
+
+def _whole_videos(videos: list[range]) -> Iterator[list[range]]:
+  """Yields videos whose rows are read at a time."""
+  few: list[range] = []
+  count = 0
+  for rows in videos:
+    few.append(rows)
+    count += len(rows)
+    if count >= _ROWS:
+      yield few
+      few, count = [], 0
+  if few:
+    yield few

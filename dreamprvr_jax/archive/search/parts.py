@@ -54,7 +54,7 @@ class Parts:
     share: float,
     device_bytes: float | None,
     products: int | None,
-    units: bool,
+    token_score: str,
   ):
     """Loads nothing yet.
 
@@ -65,13 +65,15 @@ class Parts:
       device_bytes: Bytes of a device for tokens, instead of that share.
       products: Numbers in the largest (queries, rows, tokens) product; None to
         choose by the devices.
-      units: Whether tokens of unit length give the same scores as stored ones.
+      token_score: 'cosine' or 'product' if float32 tokens, for cosines of unit
+        length, give the same scores as stored ones; else 'other'.
     """
     self._store, self._mesh = store, mesh
     self._share, self._bytes = share, device_bytes
     self._products = products or Pace.of(mesh).products
     self._on_cpu = mesh.devices.flat[0].platform == 'cpu'
-    self._units = units and self._on_cpu
+    self._units = token_score != 'other' and self._on_cpu
+    self._scaled = token_score == 'cosine'
     self._kept: dict[str, list[Any]] = {}
     self.layout = functools.cache(self._plan)
 
@@ -79,7 +81,7 @@ class Parts:
   def exact(self) -> str:
     """The kind of tokens that exact scores are computed from.
 
-    It is the stored kind, or `UNITS` on a CPU with enough memory for unit
+    It is the stored kind, or `UNITS` on a CPU with enough memory for float32
     vectors."""
     kind = self._store.kind
     if not self._units or kind == 'pq':
@@ -137,8 +139,8 @@ class Parts:
   def _unit_rows(
     self, branch: str, start: int, stop: int
   ) -> Float[np.ndarray, 'b s d']:
-    """Returns consecutive rows of tokens at length 1; zero tokens, and rows
-    after the last, are zero."""
+    """Returns consecutive rows of tokens, for cosines at length 1; zero tokens,
+    and rows after the last, are zero."""
     manifest = self._store.manifest
     tokens = manifest.clips if branch == 'clip' else manifest.frames
     found = np.zeros((stop - start, tokens, manifest.width), np.float32)
@@ -149,9 +151,10 @@ class Parts:
       tokens = self._store.tokens(branch, rows)
       norms = np.sqrt(np.einsum('bsd,bsd->bs', tokens, tokens))
       self._store.check_finite(norms, rows, 'tokens')
-      # Only removed rows may have numbers that are not finite.
-      with np.errstate(invalid='ignore'):
-        tokens /= np.maximum(norms, NORM_FLOOR)[..., None]
+      if self._scaled:
+        # Only removed rows may have numbers that are not finite.
+        with np.errstate(invalid='ignore'):
+          tokens /= np.maximum(norms, NORM_FLOOR)[..., None]
       found[low - start : high - start] = tokens
     return found
 

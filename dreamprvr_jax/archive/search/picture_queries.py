@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
 
 from dreamprvr_jax.archive.encoders import Encoder
 from dreamprvr_jax.archive.jobs.rows import rows_of
@@ -53,11 +52,7 @@ class PictureQueries:
   def picture(self, picture: Picture) -> Float[np.ndarray, ' q']:
     """Returns the encoded query of a picture of any size, float32; see
     `Index.search_encoded`."""
-    height, width = self._encoder.size(*picture.shape[:2])
-    scaled = Image.fromarray(picture).resize(
-      (width, height), Image.Resampling.BICUBIC
-    )
-    return self.encoded(self._encoder.frames(np.asarray(scaled)[None]))
+    return self.encoded(self._encoder.pictures([picture]))
 
   def file(
     self, source: str | bytes, where: str = 'the picture'
@@ -87,8 +82,9 @@ class PictureQueries:
     Raises:
       UserError, VideoError: See `sample_clip`.
     """
-    pictures = sample_clip(path, start, end, fps, self._encoder.size)
-    return self.encoded(self._encoder.frames(np.stack(pictures)))
+    decoded = sample_clip(path, start, end, fps, self._encoder.size)
+    pictures = np.stack([self._encoder.prepare(image) for image in decoded])
+    return self.encoded(self._encoder.frames(pictures))
 
   def encoded(
     self, features: Float[np.ndarray, 'n d']

@@ -25,7 +25,7 @@ ROWS = PartitionSpec((DATA_AXIS, CORPUS_AXIS))
 WHOLE = PartitionSpec()
 
 # Arrays of a segment that a search reads, by the kind of its tokens: float16
-# tokens; int8 codes times scales; int8 codes alone, since cosines ignore a
+# tokens; int8 codes times scales; int8 codes alone, for cosines, which ignore a
 # token's scale; product codes.
 READS = {
   'float16': ('clip_tokens', 'frame_tokens', 'frame_mask'),
@@ -39,10 +39,13 @@ READS = {
   'codes': ('clip_codes', 'frame_codes', 'frame_mask'),
   'pq': ('clip_products', 'frame_products', 'frame_mask'),
 }
-# The kind of tokens of a first pass.
-FIRST_PASSES = {'int8': 'codes', 'pq': 'pq'}
-# The kind of float32 tokens of unit length, computed from stored ones to search
-# in the memory of a CPU, which converts float16 slowly.
+# The kind of tokens of a first pass, by `Model.token_score`.
+FIRST_PASSES = {
+  'cosine': {'int8': 'codes', 'pq': 'pq'},
+  'product': {'int8': 'int8', 'pq': 'pq'},
+}
+# The kind of float32 tokens, of unit length for cosines, computed from stored
+# ones to search in the memory of a CPU, which converts float16 slowly.
 UNITS = 'units'
 
 
@@ -100,8 +103,10 @@ def scores_of(
     products = lambda branch: product_scores(
       queries[branch], stored[f'{branch}_products']
     )
-    # Padded tokens are zero, and so are their cosines.
-    frames = jnp.where(stored['frame_mask'], products('frame'), 0)
+    frames = products('frame')
+    if not model.repeats_padding:
+      # Padded tokens are zero, and so are their cosines.
+      frames = jnp.where(stored['frame_mask'], frames, 0)
     clip, frame = products('clip').max(axis=-1), frames.max(axis=-1)
   elif kind == UNITS:
     clip, frame = (

@@ -2,22 +2,23 @@
 compilation."""
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from dreamprvr_jax.archive.search.calibration import STRENGTHS
+from dreamprvr_jax.archive.search.filters import Filters
 from dreamprvr_jax.archive.search.index import Hit, Index
 from dreamprvr_jax.archive.search.text_queries import TextQuery
 from dreamprvr_jax.errors import UserError
 
 # Batches are padded to one of these sizes.
 SIZES = (1, 8, 32)
-# Videos found for each query of a batch; an answer has as many of them as its
-# query asks for.
-DEPTHS = (10, 100)
+# Videos found for each query; an answer has as many of them as its query asks
+# for.
+DEPTHS = (10, 40, 100)
 # (height, width) of the picture that compiles the encoder of pictures.
 _SHAPE = (90, 160)
 
@@ -35,12 +36,22 @@ class Query:
     picture: A picture, instead of a sentence.
     k: Videos to find, at most `DEPTHS[-1]`.
     moments: Moments of each video, at most.
+    filters: Conditions on the videos.
+    duplicates: Whether copies of a video are hits of their own.
   """
 
   text: str = ''
   picture: UInt8[np.ndarray, 'h w 3'] | None = None
   k: int = 10
   moments: int = 3
+  filters: Filters = Filters()
+  duplicates: bool = False
+
+  @property
+  def options(self) -> tuple[int, int, Filters, bool]:
+    """What queries that are answered together have in common."""
+    depth = next(d for d in DEPTHS if d >= self.k)
+    return depth, self.moments, self.filters, self.duplicates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,33 +135,48 @@ class Answers:
     for size in SIZES:
       queries = np.repeat(encoded[-1][None], size, axis=0)
       for depth in DEPTHS:
-        scores, rows = self._index.searcher.search(queries, depth)
-        self._index.hits(queries[:1], scores[:1], rows[:1])
+        self._hits(queries, Query(k=depth).options)
         yield f'{size} queries, {depth} hits'
 
   def __call__(self, batch: Sequence[Query]) -> list[Answer | Exception]:
     """Returns the answer to each query, or its error."""
     read = [self._read(query) for query in batch]
     answers: list[Any] = list(read)
-    good = [i for i, x in enumerate(read) if not isinstance(x, Exception)]
-    if not good:
-      return answers
-    size = next(s for s in SIZES if s >= len(good))
-    queries = self._encoded([read[i] for i in good], size)
-    most = max(batch[i].k for i in good)
-    depth = next(d for d in DEPTHS if d >= most)
-    scores, rows = self._index.searcher.search(queries, depth)
-    wish = lambda place: (batch[good[place]].k, batch[good[place]].moments)
-    places = sorted(range(len(good)), key=wish)
-    for (k, moments), group in itertools.groupby(places, key=wish):
-      here = list(group)
-      hits = self._index.hits(
-        queries[here], scores[here, :k], rows[here, :k], moments
-      )
-      for place, row in zip(here, hits, strict=True):
-        found = read[good[place]]
-        answers[good[place]] = Answer(row, found.text, found.notice)
+    groups: dict[Any, list[int]] = {}
+    for i, found in enumerate(read):
+      if isinstance(found, _Read):
+        groups.setdefault(batch[i].options, []).append(i)
+    for options, places in groups.items():
+      size = next(s for s in SIZES if s >= len(places))
+      queries = self._encoded([answers[i] for i in places], size)
+      try:
+        hits = self._hits(queries, options)
+      except UserError as error:
+        # It depends on the filters, which other groups do not share.
+        hits = [error] * len(places)
+      for i, row in zip(places, hits, strict=False):
+        found = answers[i]
+        answers[i] = (
+          row
+          if isinstance(row, Exception)
+          else Answer(row[: batch[i].k], found.text, found.notice)
+        )
     return answers
+
+  def _hits(
+    self,
+    queries: Float[np.ndarray, 'n q'],
+    options: tuple[int, int, Filters, bool],
+  ) -> list[Any]:
+    depth, moments, filters, duplicates = options
+    return self._index.search_encoded(
+      queries,
+      depth,
+      moments=moments,
+      filters=filters or None,
+      duplicates=duplicates,
+      cutoff=STRENGTHS[0],
+    )
 
   def _encoded(
     self, read: Sequence['_Read'], size: int

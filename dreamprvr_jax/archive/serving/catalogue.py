@@ -121,11 +121,12 @@ def add_facts_to(app: FastAPI, service: Service) -> None:
     """What the index stores of a video."""
     contents = service.contents
     video = known(contents, video)
-    row, manifest = contents.row(video), contents.index.manifest
-    mask = contents.index.store.read('frame_mask', row, row + 1)
+    rows, manifest = contents.rows(video), contents.index.manifest
+    mask = contents.index.store.read('frame_mask', rows.start, rows.stop)
     return schema.Video(
       **facts_of(contents, video),
-      clips=manifest.clips,
+      rows=len(rows),
+      clips=manifest.clips * len(rows),
       frames=int(mask.sum()),
       registers=manifest.registers,
       width=manifest.width,

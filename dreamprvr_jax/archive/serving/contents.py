@@ -52,7 +52,7 @@ class Contents:
       files: The video files.
     """
     self.index, self.answers = index, answers
-    self.files = files or VideoFiles()
+    self.files = files or VideoFiles.of_sources(index.store.sources())
     self._rows = index.store.rows_of()
     self._named = {normal(video): video for video in self._rows}
     self._orders: dict[str, list[str]] = {}
@@ -75,14 +75,9 @@ class Contents:
     such video."""
     return video if video in self._rows else self._named.get(normal(video))
 
-  def row(self, video: str) -> int:
-    """Returns the row of a video."""
+  def rows(self, video: str) -> range:
+    """Returns the rows of a video."""
     return self._rows[video]
-
-  def duration(self, video: str) -> float:
-    """Returns the seconds of a video; NaN if unknown."""
-    row = self.row(video)
-    return float(self.index.store.read('durations', row, row + 1)[0])
 
   def about(self, video: str) -> About:
     """Returns what people know of a video."""
@@ -90,17 +85,20 @@ class Contents:
 
   @functools.cached_property
   def _about(self) -> dict[str, About]:
-    seconds = self.index.store.read('durations', 0, len(self.index.store))
+    catalogue = self.index.catalogue
     found = {}
-    for video, row in self._rows.items():
-      file = self.files.get(video)
-      length = float(seconds[row])
-      if file is None:
-        found[video] = About(video, '', '', length)
-        continue
-      changed = file.path.stat().st_mtime
-      day = datetime.date.fromtimestamp(changed).isoformat()
-      found[video] = About(file.title, file.folder, day, length)
+    for video, seconds in zip(
+      catalogue.ids, catalogue.seconds.tolist(), strict=True
+    ):
+      known = catalogue.file(video)
+      title, folder, day = known.title, known.folder, known.date
+      file = None if known.path else self.files.get(video)
+      if file:
+        # The index does not know its files; the server was told where they are.
+        changed = file.path.stat().st_mtime
+        day = datetime.date.fromtimestamp(changed).isoformat()
+        title, folder = file.title, file.folder
+      found[video] = About(title, folder, day, seconds)
     return found
 
   @functools.cached_property

@@ -50,6 +50,22 @@ class SearchRequest(BaseModel):
     3, ge=1, le=_LIMITS.moments, description='Moments of a video, at most.'
   )
   timeline: bool = Field(True, description='Whether hits have a timeline.')
+  folder: str = Field('', description='Only videos in it, or below it.')
+  after: str = Field(
+    '', description='Only files changed from this day on, such as 2024-05-31.'
+  )
+  before: str = Field('', description='Only files changed before this day.')
+  min_seconds: float = Field(
+    0.0, allow_inf_nan=False, description='Only videos that last so long.'
+  )
+  max_seconds: float | None = Field(
+    None, allow_inf_nan=False, description='Only videos that last no longer.'
+  )
+  duplicates: bool = Field(
+    False,
+    description='Whether copies of a video are hits of their own; if not, they '
+    'are `others` of one hit.',
+  )
 
 
 class Like(BaseModel):
@@ -113,6 +129,10 @@ class Hit(Entry):
   timeline: list[float] | None = Field(
     description='A value for each stretch of equal length of the video.'
   )
+  others: list[str] = Field(description='Copies of it that fit, too.')
+  strength: str = Field(
+    description="How well it fits: 'strong', 'weak' or 'none'."
+  )
 
 
 class SearchAnswer(BaseModel):
@@ -128,6 +148,7 @@ class SearchAnswer(BaseModel):
 class Video(Entry):
   """The stored data of a video."""
 
+  rows: int = Field(description='Parts of the video that the index stores.')
   clips: int = Field(description='Clip tokens.')
   frames: int = Field(description='Frame tokens, without padding.')
   registers: int = Field(description='Register tokens; 0 if none are stored.')

@@ -1,5 +1,6 @@
 """The paths that answer searches."""
 
+import math
 import time
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from fastapi import FastAPI, HTTPException, Query, Request
 from jaxtyping import UInt8
 from PIL import Image
 
+from dreamprvr_jax.archive.search.filters import Filters
 from dreamprvr_jax.archive.serving import answers, catalogue, media, schema
 from dreamprvr_jax.archive.serving.answers import DEPTHS, BadQuery
 from dreamprvr_jax.archive.serving.limits import Busy
@@ -39,6 +41,9 @@ _OF_TEXT: dict[int | str, dict[str, Any]] = {
 }
 
 
+_Seconds = Annotated[float, Query(ge=0, allow_inf_nan=False)]
+
+
 def add_to(app: FastAPI, service: Service) -> None:
   """Adds the paths to an app."""
   most = min(service.limits.hits, DEPTHS[-1])
@@ -62,7 +67,20 @@ def add_to(app: FastAPI, service: Service) -> None:
     else:
       text = _sentence(request.query)
       asked = {'text': text}
-    query = answers.Query(k=request.k, moments=request.moments, **asked)
+    filters = _filters(
+      request.folder,
+      request.after,
+      request.before,
+      request.min_seconds,
+      request.max_seconds,
+    )
+    query = answers.Query(
+      k=request.k,
+      moments=request.moments,
+      filters=filters,
+      duplicates=request.duplicates,
+      **asked,
+    )
     return await _found(service, query, began, request.timeline)
 
   @app.post(
@@ -85,15 +103,22 @@ def add_to(app: FastAPI, service: Service) -> None:
     k: Annotated[int, Query(ge=1, le=most)] = 10,
     moments: Annotated[int, Query(ge=1, le=service.limits.moments)] = 3,
     timeline: bool = True,
+    folder: str = '',
+    after: str = '',
+    before: str = '',
+    min_seconds: _Seconds = 0.0,
+    max_seconds: _Seconds | None = None,
+    duplicates: bool = False,
   ) -> schema.SearchAnswer:
     """The best videos for a picture that is sent, and the moments in them."""
     began = time.perf_counter()
     _check_kind(sent)
+    filters = _filters(folder, after, before, min_seconds, max_seconds)
     with uploads:
       content = await sent.body()
       limiter = sent.app.state.pictures
       made = await anyio.to_thread.run_sync(_read, content, limiter=limiter)
-    query = answers.Query(picture=made, k=k, moments=moments)
+    query = answers.Query('', made, k, moments, filters, duplicates)
     return await _found(service, query, began, timeline)
 
 
@@ -123,7 +148,7 @@ async def _found(
     if not timeline:
       content['timeline'] = None
     facts = catalogue.facts_of(contents, hit.video_id)
-    hits.append(schema.Hit(**{**facts, **content}))
+    hits.append(schema.Hit(**{**content, **facts}))
   return schema.SearchAnswer(
     query=answer.text,
     notice=answer.notice,
@@ -131,6 +156,22 @@ async def _found(
     seconds=time.perf_counter() - began,
     hits=hits,
   )
+
+
+def _filters(
+  folder: str,
+  after: str,
+  before: str,
+  min_seconds: float,
+  max_seconds: float | None,
+) -> Filters:
+  """Returns conditions; raises HTTPException 422 if they are impossible."""
+  most = math.inf if max_seconds is None else max_seconds
+  # An absolute folder is one of the machine, which is not the client's matter.
+  try:
+    return Filters(folder.strip('/'), after, before, min_seconds, most)
+  except UserError as error:
+    raise HTTPException(422, str(error)) from error
 
 
 def _sentence(query: str) -> str:

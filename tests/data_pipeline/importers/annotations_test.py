@@ -200,7 +200,7 @@ def test_bad_rows(tmp_path, row, sentence):
   ('name', 'content', 'sentence'),
   [
     ('none.jsonl', None, 'is missing'),
-    ('mine.csv', 'a,b', 'its form is not known'),
+    ('mine.xml', 'a,b', 'its form is not known'),
     ('mine.jsonl', '\n', 'has no annotated sentence'),
     ('mine.json', '[]', r'is not \{video'),
     ('mine.json.gz', None, 'is missing'),

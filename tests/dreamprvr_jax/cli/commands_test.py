@@ -75,7 +75,7 @@ def test_inspect_a_checkpoint(place):
     (['--mode=evaluate', '--checkpoint=/none'], 'holds no config.json'),
     (['--mode=import', '--official=main.py', '--workdir=x'], 'not a zip'),
     (['--mode=export', '--checkpoint=x'], 'holds no config.json'),
-    (['--mode=inspect'], 'or --checkpoint=DIR'),
+    (['--mode=inspect'], 'or --index=DIR'),
     (
       ['--config=configs/tvr.py', '--config.data.root=/none'],
       'tvrtrain.caption.txt',

@@ -116,7 +116,7 @@ def test_train_is_the_command_if_none_is_named():
     (['train', '--noappend'], 'train does not take --append'),
     (
       ['train', '--config=quickstart', '--index=x'],
-      'a flag of index, search, serve and export',
+      'a flag of index, inspect, search, serve and export',
     ),
     (['extract', '--config.seed=1'], 'extract does not take --config'),
     (
@@ -144,8 +144,8 @@ def test_typos(argv, sentence):
     (['import'], 'import needs --official=...'),
     (
       ['inspect'],
-      'inspect needs --config=FILE.py[:MODEL], --features=PATH or '
-      '--checkpoint=DIR; for example: ',
+      'inspect needs --config=FILE.py[:MODEL], --features=PATH, '
+      '--checkpoint=DIR or --index=DIR; for example: ',
     ),
     (['export', '--out=x'], 'export needs --checkpoint=...'),
     (['table', '--config=tvr', '--workdir=x'], 'table needs --methods=...'),

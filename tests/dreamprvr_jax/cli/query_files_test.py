@@ -43,9 +43,23 @@ def test_sentences_of_rows(tmp_path):
   }
 
 
+def test_sentences_of_a_table(tmp_path):
+  path = write(
+    tmp_path / 'q.csv', '\ufeffid;Query\r\ndog;"a dog; \nruns"\r\n;rain\r\n'
+  )
+  assert query_files.holds_sentences(path)
+  assert query_files.read_sentences(path) == {
+    'dog': 'a dog; \nruns',
+    '4': 'rain',
+  }
+
+
 @pytest.mark.parametrize(
   ('name', 'content', 'sentence'),
   [
+    ('q.csv', 'id\na\n', '"text" is missing.*expected the columns "id" and'),
+    ('q.csv', 'id,text\na,b\na,c\n', ":3: the query 'a' comes twice"),
+    ('q.csv', 'text\n"a\n', r':2 is no row of CSV'),
     ('q.txt', b'a\ncaf\xe9', 'q.txt:2 holds the bytes e9'),
     ('q.txt', 'a'.encode('utf-16'), 'is UTF-16 text'),
     ('q.txt', '\u200b\n\n', 'has no query'),

@@ -50,8 +50,11 @@ function go(parameters, state = null) {
 
 function narrowed(chosen) {
   const [least, most] = (chosen.lasts || '').split('-').map(Number);
-  const found = {folder: chosen.folder, after: chosen.after,
-    before: chosen.before, min_seconds: least, max_seconds: most};
+  // The server leaves out the day that is named as the end.
+  const end = chosen.before && new Date(Date.parse(chosen.before) + 86400000)
+    .toISOString().slice(0, 10);
+  const found = {folder: chosen.folder, after: chosen.after, before: end,
+    min_seconds: least, max_seconds: most};
   return Object.fromEntries(Object.entries(found).filter(([, x]) => x));
 }
 

@@ -58,3 +58,20 @@ def test_several_right_videos(tmp_path):
 def test_captions_of_other_videos(tmp_path):
   with pytest.raises(DataError, match='it names gone, there are a, b_1, c'):
     write(tmp_path, ROWS[3:])
+
+
+def test_captions_of_a_table(tmp_path):
+  path = tmp_path / 'captions.csv'
+  path.write_text(
+    'Video,File,Caption,Start,End\na,,"a dog, barking",1,2\na,,a cat,,\n'
+    'other,b 1.mp4,birds,,\n,c.mp4,rain,,\ngone,,nothing,,\n'
+  )
+  folder = tmp_path / 'root' / 'mine'
+  written = write_captions(
+    str(path), folder, 'mine', ENCODER, DURATIONS, progress=False
+  )
+  assert written.left_out == 1
+  with h5py.File(folder / 'TextData/embedded_mine_query_feat.hdf5') as file:
+    assert set(file) == {'a#enc#0', 'a#enc#1', 'b_1#enc#0', 'c#enc#0'}
+  content = json.loads((folder / 'mine.moments.json').read_text())
+  assert content['a']['timestamps'] == [[1, 2], None]

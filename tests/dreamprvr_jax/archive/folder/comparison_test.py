@@ -198,8 +198,9 @@ def test_what_could_not_be_read_is_tried_again_when_it_changes(disk, tmp_path):
 
 
 def test_a_damaged_memory_is_named(tmp_path):
-  (tmp_path / 'archive.json').write_text('{"version": 1}')
-  with pytest.raises(UserError, match=r'archive\.json'):
+  (tmp_path / 'archive').mkdir()
+  (tmp_path / 'archive' / 'files.json').write_text('{"version": 1}')
+  with pytest.raises(UserError, match=r'files\.json'):
     Memory.read(tmp_path)
 
 

@@ -12,7 +12,7 @@ from dreamprvr_jax.archive.index.codes import (
   sub_vectors,
   train_codebook,
 )
-from dreamprvr_jax.archive.index.removal import remove
+from dreamprvr_jax.archive.index.compaction import remove
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.devices import meshes

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax import folders
-from dreamprvr_jax.archive.index import database, store, writer
+from dreamprvr_jax.archive.index import database, layout, writer
 from dreamprvr_jax.archive.index.array_files import DamagedError
-from dreamprvr_jax.archive.index.removal import compact, remove
+from dreamprvr_jax.archive.index.compaction import compact, remove
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.archive.search.neighbours import Neighbours
@@ -71,7 +71,7 @@ def opens(place):
   error is one sentence."""
   try:
     found = Store(place)
-    for name in store.array_specs(found.manifest):
+    for name in layout.array_specs(found.manifest):
       assert len(found.read(name, 0, len(found))) == len(found)
     for row in found.rows_of().values():
       assert isinstance(found.ids[row], str)

@@ -291,3 +291,24 @@ def test_bad_requests(place, data):
   with pytest.raises(UserError, match='was made with the checkpoint'):
     Index.open(place, retriever(digest='other'))
   assert jax.device_count() == 8
+
+
+@pytest.mark.parametrize('rows', [None, 2])
+@pytest.mark.parametrize('first_pass', [None, 'int8'])
+def test_only_allowed_rows_are_found(place, data, rows, first_pass):
+  room = None if rows is None else 2 * rows * ROW
+  index = Index.open(place, retriever(), device_bytes=room)
+  allowed = np.arange(VIDEOS) % 3 == 1
+  queries = index.searcher.encode(
+    *index.retriever.words(data['words'], data['word_mask'])
+  )
+  options = {'first_pass': first_pass, 'rescore': 9}
+  scores, found = index.searcher.search(queries, 6, allowed=allowed, **options)
+  of_all = expected_scores(data)[2]
+  expected, order = best(np.where(allowed, of_all, -np.inf), 6)
+  np.testing.assert_array_equal(found, order)
+  np.testing.assert_allclose(scores, expected, atol=1e-6)
+  few = index.searcher.search(queries, 40, allowed=allowed, **options)[1]
+  assert few.shape == (QUERIES, allowed.sum())
+  none = np.zeros(VIDEOS, bool)
+  assert index.searcher.search(queries, 5, allowed=none)[1].shape[1] == 0

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax.archive.index import writer
-from dreamprvr_jax.archive.index.removal import remove
+from dreamprvr_jax.archive.index.compaction import remove
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.neighbours import Neighbours
 from dreamprvr_jax.cli import indexing

@@ -48,8 +48,7 @@ def unit(x):
 def test_the_vector_of_a_picture_is_the_sentence():
   encoder = Embedded()
   found = PictureQueries(opened(Sentences), encoder).picture(PICTURE)
-  scaled = Image.fromarray(PICTURE).resize((64, 64), Image.Resampling.BICUBIC)
-  expected = unit(encoder.frames(np.asarray(scaled)[None])[0])
+  expected = unit(encoder.pictures([PICTURE])[0])
   assert found.dtype == np.float32
   np.testing.assert_allclose(found, expected, atol=1e-6)
 

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from dreamprvr_jax.archive.index.removal import remove
-from dreamprvr_jax.archive.serving.answers import SIZES, Query
+from dreamprvr_jax.archive.index.compaction import remove
+from dreamprvr_jax.archive.serving.answers import DEPTHS, SIZES, Query
 from dreamprvr_jax.errors import UserError
 from tests.helpers.searching import WIDTH
 from tests.helpers.serving import VIDEOS, answers_of, open_index, words
@@ -66,7 +66,7 @@ def test_nothing_is_compiled_once_it_is_warm(index, caplog):
   with jax.log_compiles():
     done = list(answers.warm_up())
     assert done[0] == 'the encoder of sentences'
-    assert len(done) == 1 + 2 * len(SIZES)
+    assert len(done) == 1 + len(DEPTHS) * len(SIZES)
     assert 'Compiling' in caplog.text
     caplog.clear()
     for count in range(1, SIZES[-1] + 1, 3):

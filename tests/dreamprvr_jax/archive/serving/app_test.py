@@ -179,6 +179,7 @@ def test_facts_of_a_video(client):
     'folder': '',
     'date': '',
     'duration': 13.0,
+    'rows': 1,
     'clips': 3,
     'frames': 2,
     'registers': 0,

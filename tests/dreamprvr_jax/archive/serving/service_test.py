@@ -5,7 +5,7 @@ import time
 import pytest
 
 from dreamprvr_jax.archive.index import writer
-from dreamprvr_jax.archive.index.removal import remove
+from dreamprvr_jax.archive.index.compaction import remove
 from dreamprvr_jax.archive.serving import service as services
 from dreamprvr_jax.archive.serving.watch import Watch
 from dreamprvr_jax.errors import UserError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax.archive.index import writer
-from dreamprvr_jax.archive.index.removal import compact, remove
+from dreamprvr_jax.archive.index.compaction import compact, remove
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.errors import UserError
@@ -60,7 +60,7 @@ def test_the_search_is_the_same(tokens, data, tmp_path):
 STOPPED = """if True:
   import os, signal, sys
   from dreamprvr_jax import folders
-  from dreamprvr_jax.archive.index.removal import compact
+  from dreamprvr_jax.archive.index.compaction import compact
   def end(*_):
     os.kill(os.getpid(), signal.SIGKILL)
   folders.write_json = end

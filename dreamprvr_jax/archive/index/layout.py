@@ -1,0 +1,119 @@
+"""The files of a segment: names, arrays, ids, and sources of its videos."""
+
+import math
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from dreamprvr_jax import text
+from dreamprvr_jax.archive.index.array_files import DamagedError, open_regular
+from dreamprvr_jax.archive.index.manifest import Manifest
+
+IDS = 'ids.json'
+SOURCES = 'sources.json'
+BRANCHES = 'clip', 'frame'
+# All files that a segment may have.
+FILES = frozenset(
+  [
+    IDS,
+    SOURCES,
+    *('starts.npy', 'durations.npy', 'cores.npy', 'registers.npy'),
+    *('clip_edges.npy', 'frame_edges.npy', 'frame_mask.npy'),
+    *(
+      f'{branch}_{what}.npy'
+      for branch in BRANCHES
+      for what in ('tokens', 'codes', 'scales', 'products', 'codebook')
+    ),
+  ]
+)
+
+
+def codebook_name(branch: str) -> str:
+  """Returns the name of the file of a branch's codebook."""
+  return f'{branch}_codebook.npy'
+
+
+def array_specs(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], Any]]:
+  """Returns {name: (shape of a row, dtype)} of the arrays of a segment.
+
+  A row stands for a stretch of its video. It begins at `starts`, in seconds of
+  the file, and lasts `durations` seconds, NaN where unknown. `clip_edges` and
+  `frame_edges` are the borders of clips and frames as fractions of the stretch,
+  1 at padded frames. `cores` are the two fractions between which the row says
+  how well the video fits, because stretches may overlap. If the manifest has no
+  `parts`, the stretch is the video, and real frames share it evenly.
+
+  Padded frames change no maximum: their tokens are zero, or repeat another one.
+  `_codes` times `_scales` are tokens, too; `_products` are product codes.
+  `registers` exist if the model has them.
+  """
+  specs: dict[str, tuple[tuple[int, ...], Any]] = {
+    'durations': ((), np.float64),
+    'clip_edges': ((manifest.clips + 1,), np.float32),
+    'frame_mask': ((manifest.frames,), np.bool_),
+  }
+  if manifest.parts:
+    specs['starts'] = ((), np.float64)
+    specs['frame_edges'] = ((manifest.frames + 1,), np.float32)
+    specs['cores'] = ((2,), np.float32)
+  for branch, count in (('clip', manifest.clips), ('frame', manifest.frames)):
+    if 'float16' in manifest.tokens:
+      specs[f'{branch}_tokens'] = ((count, manifest.width), np.float16)
+    if 'int8' in manifest.tokens:
+      specs[f'{branch}_codes'] = ((count, manifest.width), np.int8)
+      specs[f'{branch}_scales'] = ((count,), np.float32)
+    if manifest.sub_vectors:
+      shape = (manifest.sub_vectors, count)
+      specs[f'{branch}_products'] = (shape, np.uint8)
+  if manifest.registers:
+    specs['registers'] = ((manifest.registers, manifest.width), np.float16)
+  return specs
+
+
+def stored_bytes(manifest: Manifest) -> int:
+  """Returns the bytes of all arrays of an index, with removed rows."""
+  rows = sum(segment.rows for segment in manifest.segments)
+  return rows * sum(
+    math.prod(shape) * np.dtype(dtype).itemsize
+    for shape, dtype in array_specs(manifest).values()
+  )
+
+
+def read_sources(folder: pathlib.Path) -> list[dict[str, Any]]:
+  """Returns what a segment says of the files of its videos, in its order.
+
+  Raises:
+    UserError: If the file cannot be read.
+  """
+  path = folder / SOURCES
+  if not (path.exists() or path.is_symlink()):
+    return []
+  with open(open_regular(path), 'rb') as file:
+    content = file.read()
+  where = f'the index is damaged: {path}'
+  found = text.parse_json(text.decode(content, where), where)
+  if not isinstance(found, list):
+    raise DamagedError(path, 'is no list of files')
+  for row in found:
+    if not isinstance(row, dict) or not isinstance(row.get('id'), str):
+      raise DamagedError(path, f'has {row!r:.40} where a file was expected')
+  return found
+
+
+def read_ids(path: pathlib.Path) -> list[str]:
+  """Returns the ids in a segment's file, in NFC.
+
+  Raises:
+    UserError: If they cannot be read.
+  """
+  with open(open_regular(path), 'rb') as file:
+    content = file.read()
+  where = f'the index is damaged: {path}'
+  found = text.parse_json(text.decode(content, where), where)
+  if not isinstance(found, list):
+    raise DamagedError(path, 'is no list of ids')
+  for value in found:
+    if not isinstance(value, str):
+      raise DamagedError(path, f'has {value!r:.40} where an id was expected')
+  return [x if x.isascii() else text.check(x, where) for x in found]

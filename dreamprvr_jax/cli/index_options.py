@@ -1,0 +1,67 @@
+"""The flags that only index takes; see `options.py`."""
+
+from dreamprvr_jax.cli.option import option
+
+INDEX_OPTIONS = (
+  option(
+    'tokens',
+    'float16',
+    'KIND',
+    'tokens of a new index: float16, int8, float16+int8, pq, float16+pq',
+    'index',
+  ),
+  option(
+    'sub_vectors',
+    0,
+    'M',
+    'bytes of a token as pq; 0: one per 8 numbers',
+    'index',
+  ),
+  option(
+    'compact',
+    False,
+    '',
+    'rewrite the index without the videos that were removed',
+    'index',
+  ),
+  option(
+    'append', False, '', 'add the videos that the index does not have', 'index'
+  ),
+  option(
+    'remove',
+    '',
+    'ID,...',
+    'remove videos from the index; @FILE has one id on each line',
+    'index',
+    path='@',
+  ),
+  option(
+    'restore',
+    '',
+    'ID,...',
+    'index videos again that --remove took out; @FILE as for it',
+    'index',
+    path='@',
+  ),
+  option(
+    'gone',
+    False,
+    '',
+    'take out the videos of a folder that is not there at all',
+    'index',
+  ),
+  option(
+    'retriever',
+    '',
+    'NAME',
+    'retriever of a new index of videos: tf_prvr (if not given) or best_frame',
+    'index',
+  ),
+  option(
+    'all_videos',
+    False,
+    '',
+    'index every video of the features, not only those of a split',
+    'index',
+  ),
+)
