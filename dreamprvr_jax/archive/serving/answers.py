@@ -44,7 +44,7 @@ class Query:
   picture: UInt8[np.ndarray, 'h w 3'] | None = None
   k: int = 10
   moments: int = 3
-  filters: Filters = Filters()
+  filters: Filters = dataclasses.field(default_factory=Filters)
   duplicates: bool = False
 
   @property
