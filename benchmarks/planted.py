@@ -24,22 +24,25 @@ from typing import Any
 
 import harness
 import numpy as np
-from dreamprvr_jax.archive.search.picture_queries import PictureQueries
 from planted_videos import Plant, plant, write
 
 from dreamprvr_jax.archive import encoders
 from dreamprvr_jax.archive.search.index import Hit, Index
+from dreamprvr_jax.archive.search.picture_queries import PictureQueries
 from dreamprvr_jax.metrics.moments import temporal_iou
 
 _ENOUGH = 0.5
 # Runs the index command in a process of its own, and prints the most memory
-# that it and its processes had at a time, each of them.
+# that it had, and the one of its processes that had most. The first is the
+# kernel's number for the program: `getrusage` counts what started it, too.
 _CHILD = """
-import json, resource, sys
+import json, pathlib, resource, sys
 from dreamprvr_jax.cli.main import main
 code = main(sys.argv)
-kinds = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
-print(json.dumps([resource.getrusage(k).ru_maxrss for k in kinds]))
+status = pathlib.Path('/proc/self/status').read_text()
+own = int(status.split('VmHWM:')[1].split()[0])
+most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(json.dumps([own, most]))
 sys.exit(code)
 """
 

@@ -152,7 +152,7 @@ def plant(
     plants: Number of pieces.
     videos: Number of long videos.
     seconds: Length of each.
-    seed: Of the choice of times and fillers.
+    seed: Decides times and fillers.
 
   Returns:
     The plants; all pieces that were written.

@@ -16,7 +16,8 @@ def archive_keys() -> Keys:
     4.0, 'Seconds that two neighbouring parts have in common'
   )
   archive.retriever = key(
-    'tf_prvr',
-    "Retriever that needs no training: 'tf_prvr' or 'best_frame'",
+    '',
+    "Retriever that needs no training: 'tf_prvr' or 'best_frame'; empty: the "
+    'first, but the second for pictures without sentences (embedded)',
   )
   return archive

@@ -4,24 +4,22 @@ import pathlib
 
 import numpy as np
 
-from data_pipeline import rows
+from data_pipeline import rows, stored_moments
 from data_pipeline.bigfile import read_table
 from data_pipeline.captions import read_captions
 from data_pipeline.corpus import Split
 from data_pipeline.errors import ArrayError, BadItemError, DataError
 from data_pipeline.hdf5_claims import GroupError
 from data_pipeline.hdf5_file import Hdf5File
+from data_pipeline.joining import ReleaseSplit, common_width, matrix_problem
 from data_pipeline.moments import Moments
 from data_pipeline.options import DataOptions
 from data_pipeline.paths import is_remote
 from data_pipeline.release import (
   PREFIX,
   Release,
-  ReleaseSplit,
   caption_files,
-  common_width,
   find_visual,
-  matrix_problem,
   open_visual,
 )
 from data_pipeline.source import ReleaseSource
@@ -62,7 +60,8 @@ def open_archive(options: DataOptions) -> Split:
   if not kept:
     raise DataError(f'{path} has no usable video; extract features first')
   part = ReleaseSplit('all', path, kept, [])
-  release = Release(visual, None, {'all': part}, width, 0, skipped)
+  moments = stored_moments.read(path, options)
+  release = Release(visual, None, {'all': part}, width, 0, skipped, moments)
   source = ReleaseSource(release, part, options)
   return Split(
     name='all',

@@ -31,6 +31,40 @@ class Caption:
     return int(tail) if tail.isascii() and tail.isdigit() else -1
 
 
+def gallery_path(captions: pathlib.Path) -> pathlib.Path:
+  """Returns the path of the list of a split's videos, from that of its
+  captions."""
+  name = captions.name.removesuffix('.caption.txt')
+  return captions.with_name(f'{name}.videos.txt')
+
+
+def read_gallery(captions: pathlib.Path) -> list[str]:
+  """Returns the videos of a split in the order of their list, one id a line;
+  empty if there is no list, so that the captions name them.
+
+  Raises:
+    DataError: If a line is blank or repeated.
+    TextError: If the file is not UTF-8.
+  """
+  path = gallery_path(captions)
+  if not path.is_file():
+    return []
+  lines = text.read_rows(path)
+  while lines and text.is_blank(lines[-1]):
+    lines.pop()
+  names = list(map(text.normal, lines))
+  for number, name in enumerate(names, 1):
+    if text.is_blank(name) or '#' in name or CONTROL.search(name):
+      raise DataError(
+        f'{path}:{number} is {name[:60]!r} where the id of a video was '
+        'expected; correct the line'
+      )
+  if len(set(names)) < len(names):
+    twice = next(n for n in names if names.count(n) > 1)
+    raise DataError(f'{path} lists {twice!r} twice; remove one of the lines')
+  return names
+
+
 def _parse(
   line: str | text.TextError, path: pathlib.Path, number: int
 ) -> Caption:

@@ -72,7 +72,13 @@ class Serializer:
     split = self._split
     captions = self._order[self._starts[video] : self._starts[video + 1]]
     ((clips, frames),) = split.source.videos([video])
-    words = np.concatenate(split.source.captions(list(captions)))
+    words = np.concatenate(
+      [
+        # A video may have no caption.
+        np.zeros((0, split.text_width), np.float32),
+        *split.source.captions(list(captions)),
+      ]
+    )
     merged = {}
     if split.options.merged:
       ((sizes, groups),) = split.source.plans([video])

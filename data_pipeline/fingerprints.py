@@ -8,7 +8,8 @@ from typing import Any
 
 from etils import epath
 
-from data_pipeline import bigfile
+from data_pipeline import bigfile, stored_moments
+from data_pipeline.captions import gallery_path
 from data_pipeline.moments import companions, find_moments
 from data_pipeline.options import DataOptions
 from data_pipeline.paths import file_size
@@ -25,9 +26,10 @@ def source_files(options: DataOptions) -> dict[str, pathlib.Path | epath.Path]:
     DataError: If the release is incomplete.
   """
   visual = find_visual(options)
-  files: list[Any] = list(caption_files(options).values())
+  captions = caption_files(options).values()
+  files: list[Any] = [*captions, *map(gallery_path, captions)]
   if visual.is_file():
-    files.append(visual)
+    files += [visual, visual.with_name(stored_moments.FILE)]
   else:
     files += [visual / name for name in bigfile.FILES]
   files.append(find_text(options))

@@ -7,6 +7,7 @@ import numpy as np
 from data_pipeline.corpus import Corpus, Split, Splits
 from data_pipeline.errors import DataError
 from data_pipeline.index import frame_edges, load_index
+from data_pipeline.joining import ReleaseSplit
 from data_pipeline.manifest import Manifest
 from data_pipeline.moments import Moments
 from data_pipeline.options import SPLITS, DataOptions
@@ -17,7 +18,7 @@ from data_pipeline.paths import (
   shard_name,
 )
 from data_pipeline.records import RecordSource, RecordTable, word_starts
-from data_pipeline.release import Release, ReleaseSplit, open_release
+from data_pipeline.release import Release, open_release
 from data_pipeline.source import ReleaseSource
 from data_pipeline.verification import verified
 
@@ -194,9 +195,16 @@ def _without_bad_values(
       f'nothing is left of {part.path}: all its items are bad, the last one '
       f'because it {new[-1][1]}'
     )
+  named = {caption.video for caption in kept}
+  captioned = {caption.video for caption in part.captions}
   return ReleaseSplit(
     part.name,
     part.path,
-    list(dict.fromkeys(caption.video for caption in kept)),
+    # A video that lost all its captions is no candidate, unless it had none.
+    [
+      video
+      for video in part.video_ids
+      if video not in bad and (video in named or video not in captioned)
+    ],
     kept,
   )

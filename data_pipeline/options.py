@@ -112,6 +112,11 @@ class DataOptions:
           f'{self.retriever} has one clip and one word of each item; leave '
           'clips, num_clips and max_words as its config has them'
         )
+      if self.max_frames != NUM_FRAMES:
+        raise DataError(
+          f'{self.retriever} reads all frames of a video, but max_frames is '
+          f'{self.max_frames}; leave it out'
+        )
     if not -1 <= self.merge_threshold <= 1:
       raise DataError(
         f'merge_threshold={self.merge_threshold} is not a cosine; give a '

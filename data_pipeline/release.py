@@ -1,43 +1,30 @@
 """The official feature release: its files, and how they are joined."""
 
-import collections
 import dataclasses
+import itertools
 import logging
 import pathlib
 from collections.abc import Iterable
 
+from data_pipeline import stored_moments
 from data_pipeline.bigfile import BigFileStore
-from data_pipeline.captions import Caption, read_captions
-from data_pipeline.errors import BadItemError, DataError
+from data_pipeline.captions import (
+  read_captions,
+  read_gallery,
+)
+from data_pipeline.errors import DataError
 from data_pipeline.hdf5 import Hdf5Store
 from data_pipeline.hdf5_file import HDF5_SUFFIXES
+from data_pipeline.joining import Checker, ReleaseSplit, VisualStore
 from data_pipeline.limits import Limits
 from data_pipeline.options import SENTENCES, SPLITS, DataOptions
 from data_pipeline.paths import is_remote
+from data_pipeline.stored_moments import StoredMoments
 
 _log = logging.getLogger(__name__)
 
 # ActivityNet's captions have it, but not all of its features.
 PREFIX = 'v_'
-
-VisualStore = BigFileStore | Hdf5Store
-
-
-@dataclasses.dataclass
-class ReleaseSplit:
-  """One split of the release.
-
-  Attributes:
-    name: 'train', 'val' or 'test'.
-    path: The caption file.
-    video_ids: Videos in order of first appearance.
-    captions: Captions in file order, without those that were left out.
-  """
-
-  name: str
-  path: pathlib.Path
-  video_ids: list[str]
-  captions: list[Caption]
 
 
 @dataclasses.dataclass
@@ -51,6 +38,7 @@ class Release:
     visual_width: Width of the frame features.
     text_width: Width of the word features.
     skipped: (item, reason) of each item that was left out.
+    moments: What the visual vectors are if they are no frames.
   """
 
   visual: VisualStore
@@ -59,6 +47,7 @@ class Release:
   visual_width: int
   text_width: int
   skipped: list[tuple[str, str]]
+  moments: StoredMoments | None = None
 
 
 def _is_file_name(options: DataOptions) -> bool:
@@ -198,7 +187,10 @@ def open_release(options: DataOptions) -> Release:
     captions[split], bad = read_captions(path, options.skip_bad)
     skipped += bad
   everything = [c for split in captions.values() for c in split]
-  videos = dict.fromkeys(caption.video for caption in everything)
+  galleries = {split: read_gallery(path) for split, path in files.items()}
+  videos = dict.fromkeys(
+    [*(c.video for c in everything), *itertools.chain(*galleries.values())]
+  )
   visual = open_visual(visual_path, videos, options)
   text = Hdf5Store(
     text_path,
@@ -206,9 +198,10 @@ def open_release(options: DataOptions) -> Release:
     limits=limits_of(options),
     vectors=bool(options.retriever),
   )
-  checker = _Checker(visual, text, options.skip_bad)
+  checker = Checker(visual, text, options.skip_bad)
   splits = {
-    split: checker.join(split, files[split], captions[split]) for split in files
+    split: checker.join(split, files[split], captions[split], galleries[split])
+    for split in files
   }
   skipped += checker.skipped
   if options.retriever and checker.visual_width != checker.text_width:
@@ -221,7 +214,13 @@ def open_release(options: DataOptions) -> Release:
   for name, reason in skipped:
     _log.debug('left out %s: %s', name, reason)
   return Release(
-    visual, text, splits, checker.visual_width, checker.text_width, skipped
+    visual,
+    text,
+    splits,
+    checker.visual_width,
+    checker.text_width,
+    skipped,
+    stored_moments.read(visual_path, options),
   )
 
 
@@ -237,99 +236,3 @@ def open_visual(
 def limits_of(options: DataOptions) -> Limits:
   """Returns how far the official files may unpack."""
   return Limits(options.max_inflation, '--config.data.max_inflation')
-
-
-def common_width(store: VisualStore, ids: Iterable[str]) -> int:
-  """Returns the width of most matrices; a matrix of another width is bad."""
-  widths = collections.Counter(
-    store.shape(name)[1]
-    for name in ids
-    if name in store and store.problem(name) is None
-  )
-  return widths.most_common(1)[0][0] if widths else 0
-
-
-class _Checker:
-  """Joins captions with features and finds those that cannot be joined."""
-
-  def __init__(self, visual: VisualStore, text: Hdf5Store, skip_bad: bool):
-    self._visual = visual
-    self._text = text
-    self._skip_bad = skip_bad
-    self._bad_videos: dict[str, BadItemError | None] = {}
-    self.visual_width = self.text_width = 0
-    self.skipped: list[tuple[str, str]] = []
-
-  def join(
-    self, name: str, path: pathlib.Path, captions: list[Caption]
-  ) -> ReleaseSplit:
-    self.visual_width = self.visual_width or common_width(
-      self._visual, dict.fromkeys(c.video for c in captions)
-    )
-    self.text_width = self.text_width or common_width(
-      self._text, dict.fromkeys(c.id for c in captions)
-    )
-    kept = []
-    for caption in captions:
-      known = caption.video in self._bad_videos
-      error = self._video_error(caption, path)
-      if error is None:
-        error = self._caption_error(caption, path)
-      elif known:
-        continue  # one line for each bad video, not one for each caption
-      if error is None:
-        kept.append(caption)
-      elif self._skip_bad:
-        self.skipped.append((error.item, error.reason))
-      else:
-        raise error
-    if not kept:
-      raise DataError(
-        f'nothing is left of {path}: all {len(captions)} captions or their '
-        f'videos are bad, the last one because {self.skipped[-1][1]}'
-      )
-    videos = list(dict.fromkeys(caption.video for caption in kept))
-    return ReleaseSplit(name, path, videos, kept)
-
-  def _video_error(self, caption: Caption, path) -> BadItemError | None:
-    if caption.video not in self._bad_videos:
-      reason = matrix_problem(
-        self._visual, caption.video, self.visual_width, 'frame'
-      )
-      where = f'caption {caption.id!r} ({path}:{caption.line})'
-      self._bad_videos[caption.video] = (
-        BadItemError(f'video {caption.video!r} of {where}', reason)
-        if reason
-        else None
-      )
-    return self._bad_videos[caption.video]
-
-  def _caption_error(self, caption: Caption, path) -> BadItemError | None:
-    reason = matrix_problem(self._text, caption.id, self.text_width, 'word')
-    if not reason:
-      return None
-    where = f'caption {caption.id!r} ({path}:{caption.line})'
-    return BadItemError(where, reason)
-
-
-def matrix_problem(
-  store: VisualStore, name: str, width: int, kind: str
-) -> str | None:
-  """Returns what is wrong with one item's matrix, or None."""
-  if name not in store:
-    return (
-      f'has no {kind} features in {store.path}; extract them or remove the '
-      'caption'
-    )
-  problem = store.problem(name)
-  if problem:
-    return problem
-  rows, found = store.shape(name)
-  if rows == 0:
-    return f'has no {kind}s: its matrix in {store.path} is empty'
-  if found != width:
-    return (
-      f'has {kind} features of width {found} in {store.path} where the others '
-      f'have {width}; extract all of them with one model'
-    )
-  return None

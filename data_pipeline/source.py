@@ -10,8 +10,9 @@ import tqdm
 
 from data_pipeline import merging, pooling
 from data_pipeline.errors import ArrayError, BadItemError
+from data_pipeline.joining import ReleaseSplit
 from data_pipeline.options import DataOptions
-from data_pipeline.release import Release, ReleaseSplit
+from data_pipeline.release import Release
 from dreamprvr_jax.training_free import rows as free_rows
 from dreamprvr_jax.training_free.cuts import FeaturesError, unit_rows
 from dreamprvr_jax.training_free.moments import moment_edges
@@ -107,6 +108,7 @@ class ReleaseSource:
     # of 0 means that the plan is not known yet.
     shape = (len(split.video_ids), 2, merging.NUM_CLIPS)
     self._plans = np.zeros(shape, np.int8)
+    self._moments = release.moments
     self._threads = Threads(options.workers)
 
   def use_threads(self, count: int) -> None:
@@ -123,7 +125,7 @@ class ReleaseSource:
       raise BadItemError(item, str(error)) from None
     require_finite(frames, item, str(self._visual.path))
     if self._options.retriever:
-      return self._tokens(frames, item)[:2]
+      return self._tokens(frames, item)
     frames = frames.astype(np.float64)
     if self._options.merged:
       clips, frames, self._plans[index] = merging.merge_video(
@@ -137,15 +139,17 @@ class ReleaseSource:
 
   def _tokens(
     self, frames: np.ndarray, item: str
-  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the clip, the tokens and their borders of a video without
-    training."""
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the clip and the tokens of a video without training."""
     options = self._options
     try:
-      tokens, edges = free_rows.tokens_of(
-        options.retriever, frames, options.wavelet, options.beta
-      )
-      return free_rows.mean_token(frames)[None], tokens, edges
+      if self._moments is not None:
+        tokens = np.asarray(frames, np.float32)
+      else:
+        tokens, _ = free_rows.tokens_of(
+          options.retriever, frames, options.wavelet, options.beta
+        )
+      return free_rows.mean_token(frames)[None], tokens
     except FeaturesError as error:
       raise BadItemError(item, f'{error} ({self._visual.path})') from None
 
@@ -153,6 +157,8 @@ class ReleaseSource:
     """Returns the borders of the tokens that `tf_prvr` makes of a video, see
     `corpus.Split.frame_edges`; reads the video."""
     name = self._video_ids[index]
+    if self._moments is not None:
+      return self._moments.of(name, self._visual.shape(name)[0])
     try:
       frames = self._visual.read(name)
       return moment_edges(frames, self._options.wavelet)

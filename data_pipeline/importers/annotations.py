@@ -7,6 +7,8 @@ These forms are read, each plain or gzipped, told apart by ending and keys:
                 "timestamps": [[start, end] or null, ...], "duration", "split"}
   tables        .csv, a caption in each row, with the columns "video" or "file",
                 "caption", and optionally "start", "end", "duration", "split"
+  TF-PRVR       .jsonl, rows {"query_id", "video_ids": [id, ...]}; the sentence
+                is not known, the split is test, and all videos are candidates
   TVR, QVHighlights, ActivityNet Captions, Charades-STA: see `moments`
 Span, timestamps, duration and split may be missing or null. All times are in
 seconds. Ids and sentences are read in Unicode's composed form (NFC).
@@ -26,14 +28,15 @@ from data_pipeline import moments, rows
 from data_pipeline.captions import CONTROL
 from data_pipeline.csv_rows import is_table, read_table
 from data_pipeline.errors import DataError
+from data_pipeline.importers import tf_prvr
 from data_pipeline.options import SPLITS
 from data_pipeline.rows import NO_SPAN, RowError
 from dreamprvr_jax import text
 from dreamprvr_jax.errors import UserError
 
 _FORMS = (
-  '{"query", "text", "videos"}, {"id", "captions"}, {"vid_name", "ts", "desc"} '
-  'or {"vid", "relevant_windows", "query"}'
+  '{"query", "text", "videos"}, {"id", "captions"}, {"query_id", "video_ids"}, '
+  '{"vid_name", "ts", "desc"} or {"vid", "relevant_windows", "query"}'
 )
 _UNUSABLE = re.compile(r'[\s#/]+')
 # Python writes bytes of a file name that are not text as these.
@@ -52,6 +55,8 @@ class Annotated:
     span: Start and end in the first video in seconds, or nans.
     duration: Duration of the first video in seconds, or nan.
     split: 'train', 'val' or 'test'; '' if unknown.
+    gallery: Whether all videos of the features are candidates in its split,
+      not only those with a sentence there.
   """
 
   query_id: str
@@ -60,6 +65,7 @@ class Annotated:
   span: tuple[float, float] = NO_SPAN
   duration: float = math.nan
   split: str = ''
+  gallery: bool = False
 
 
 def id_of_file(file: str) -> str:
@@ -196,6 +202,8 @@ def _reader(row: dict[str, Any]) -> Callable[..., Iterable[Annotated]]:
   keys = set(row)
   if 'captions' in keys:
     return _video_row
+  if keys >= {'query_id', 'video_ids'}:
+    return _tf_prvr_row
   if 'text' in keys and keys & {'videos', 'video'}:
     return _query_row
   if keys & {'vid_name', 'vid', 'desc'}:
@@ -217,6 +225,13 @@ def _query_row(row: dict[str, Any], counts, split) -> Iterator[Annotated]:
     rows.seconds(row.get('duration')),
     _named_split(row),
   )
+
+
+def _tf_prvr_row(row: dict[str, Any], counts, split) -> Iterator[Annotated]:
+  del counts, split
+  query, videos = tf_prvr.videos_of(row)
+  # The sentence is not known.
+  yield Annotated(query, _sentence(query), videos, split='test', gallery=True)
 
 
 def _video_row(row: dict[str, Any], counts, split) -> Iterator[Annotated]:

@@ -1,10 +1,11 @@
 """Features of any known form: one array for each id, read one at a time.
 
-There are three forms:
+The forms:
   a folder   .npy and .npz files, the id is the file's stem; an .npz has one
              array, or one called `features` or `last_hidden_state`
   .h5 .hdf5  one root-level dataset for each id
   .npz       one array for each id
+An HDF5 file may also be an index of TF-PRVR: then the arrays are moments.
 Nothing is ever unpickled.
 """
 
@@ -18,7 +19,7 @@ import tqdm
 
 from data_pipeline.errors import ArrayError, DataError, unreadable
 from data_pipeline.hdf5_file import HDF5_SUFFIXES, Hdf5Arrays
-from data_pipeline.importers import layout
+from data_pipeline.importers import layout, tf_prvr
 from data_pipeline.limits import Claim, Limits, disk_size, memory_problem
 from data_pipeline.npz import Npz, npy_claim, read_npy
 from dreamprvr_jax import text
@@ -44,7 +45,7 @@ class Features:
 
   Attributes:
     path: The folder or file.
-    form: 'folder', 'hdf5' or 'npz'.
+    form: 'folder', 'hdf5', 'npz', or 'tf-prvr-v2' for moments.
     ids: Ids of all arrays, also of bad ones, in NFC and sorted.
     width: Width of most good matrices.
     problems: Problems of shapes and types, by id.
@@ -156,6 +157,24 @@ class Features:
         found[name] = str(error).removeprefix(f'{self.path}: {name!r} ')
     return found
 
+  @property
+  def moments(self) -> tf_prvr.MomentArrays | None:
+    """The index of moments that they come from; None for frames."""
+    store = self._store
+    return store if isinstance(store, tf_prvr.MomentArrays) else None
+
+  def edges(self, name: str) -> np.ndarray:
+    """Returns the borders of a video's moments, see `tf_prvr.MomentArrays`.
+
+    Raises:
+      DataError: If they are missing or bad.
+    """
+    assert self.moments is not None
+    try:
+      return self.moments.edges(self._stored[name])
+    except ArrayError as error:
+      raise DataError(f'{self.path}: {name!r} {error}') from None
+
   def files(self) -> list[pathlib.Path]:
     """Returns the files of all arrays."""
     return self._sources(self.ids)
@@ -182,6 +201,8 @@ def _open(path: pathlib.Path) -> tuple[str, _Store]:
   if not path.exists():
     raise DataError(f'{path} is missing; give {_expected()}')
   if path.is_file():
+    if ending in HDF5_SUFFIXES and tf_prvr.is_index(path):
+      return tf_prvr.INDEX, tf_prvr.MomentArrays(path)
     if ending in HDF5_SUFFIXES:
       return 'hdf5', Hdf5Arrays(path)
     if ending == '.npz':

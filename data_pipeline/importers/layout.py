@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 import h5py
@@ -22,12 +22,19 @@ from dreamprvr_jax import folders, text
 
 _log = logging.getLogger(__name__)
 
+# Labels of queries with several right videos, in the collection's folder.
+LABELS = 'labels.jsonl'
+
 # Upper bounds of a video's hash, for videos without a split.
 _SHARES = {'train': 0.8, 'val': 0.9, 'test': 1.0}
 
 
 def write_features(
-  path: str | pathlib.Path, items: Iterable[tuple[str, np.ndarray]]
+  path: str | pathlib.Path,
+  items: Iterable[tuple[str, np.ndarray]],
+  *,
+  flat: bool = False,
+  exact: bool = False,
 ) -> int:
   """Writes matrices to an HDF5 file, one root-level dataset for each id.
 
@@ -37,6 +44,8 @@ def write_features(
   Args:
     path: The file; a missing folder is made.
     items: (id, (rows, width) of any float type); written as float32.
+    flat: Whether matrices have one row, which is written as (width,).
+    exact: Whether values keep their type, for mathematics in float64.
 
   Returns:
     The number of matrices.
@@ -56,7 +65,8 @@ def write_features(
         if problem:
           raise DataError(f'{name!r}: {problem}; {path} was not written')
         width = matrix.shape[1]
-        file.create_dataset(name, data=matrix.astype(np.float32))
+        kept = matrix if exact else matrix.astype(np.float32)
+        file.create_dataset(name, data=kept[0] if flat else kept)
         count += 1
     if not count:
       raise DataError(f'there is nothing to write to {path}')
@@ -107,14 +117,16 @@ def write_texts(
   annotated: Iterable[Annotated],
   words: Callable[[Annotated], np.ndarray],
   text_file: str,
+  gallery: Sequence[str] = (),
 ) -> dict[str, int]:
   """Writes the files of a collection's captions, replacing former ones.
 
   All files are written before the first is replaced:
   TextData/<collection><split>.caption.txt, TextData/<text_file> with the word
-  features by caption id, <collection>.moments.json, and labels.jsonl if a
-  query has several right videos. Captions are numbered within their first
-  right video: `<video>#enc#<k>`.
+  features by caption id, <collection>.moments.json, labels.jsonl if a query has
+  several right videos, and TextData/<collection><split>.videos.txt with the
+  candidates of a split, if all videos are. Captions are numbered within their
+  first right video: `<video>#enc#<k>`.
 
   Args:
     folder: Folder of the collection.
@@ -122,6 +134,7 @@ def write_texts(
     annotated: The sentences; see `assign_splits` for those without a split.
     words: Returns the (words, width) features of a sentence.
     text_file: Name of the word-feature file.
+    gallery: All videos, the candidates of sentences that ask for that.
 
   Returns:
     Number of sentences by split, without empty splits.
@@ -143,7 +156,12 @@ def write_texts(
     for split in SPLITS
   }
   contents[folder / f'{collection}.moments.json'] = _moments(annotated)
-  contents[folder / 'labels.jsonl'] = _labels(ids, annotated)
+  wide = {item.split for item in annotated if item.gallery}
+  for split in SPLITS:
+    lines = gallery if split in wide else ()
+    path = text_folder / f'{collection}{split}.videos.txt'
+    contents[path] = ''.join(f'{name}\n' for name in sorted(lines))
+  contents[folder / LABELS] = _labels(ids, annotated, wide)
   pairs = zip(ids, annotated, strict=True)
   with contextlib.ExitStack() as stack:
     for path, content in contents.items():
@@ -245,11 +263,13 @@ def _moments(annotated: Sequence[Annotated]) -> str:
   return json.dumps(videos) if known else ''
 
 
-def _labels(ids: Sequence[str], annotated: Sequence[Annotated]) -> str:
+def _labels(
+  ids: Sequence[str], annotated: Sequence[Annotated], wide: Container[str]
+) -> str:
   """Returns the lines of the labels; '' if no query has several right videos.
 
   A label names only candidates of the query's split: videos that have a
-  sentence of their own there.
+  sentence of their own there, or all videos if the split is in `wide`.
   """
   if all(len(item.videos) == 1 for item in annotated):
     return ''
@@ -257,7 +277,11 @@ def _labels(ids: Sequence[str], annotated: Sequence[Annotated]) -> str:
   rows = []
   left_out = 0
   for name, item in zip(ids, annotated, strict=True):
-    videos = [v for v in item.videos if (item.split, v) in candidates]
+    videos = [
+      v
+      for v in item.videos
+      if (item.split, v) in candidates or item.split in wide
+    ]
     left_out += len(item.videos) - len(videos)
     rows.append(
       {'query_id': name, 'caption': _plain(item), 'gt_video_ids': videos}

@@ -17,6 +17,7 @@ from data_pipeline.importers.annotations import (
 )
 from data_pipeline.importers.features import Features
 from data_pipeline.importers.layout import caption_ids
+from data_pipeline.importers.tf_prvr import backbone
 from data_pipeline.limits import Limits
 from data_pipeline.options import SPLITS
 
@@ -96,6 +97,22 @@ class Sources:
       else None
     )
 
+  @property
+  def gallery(self) -> bool:
+    """Whether all videos are candidates of a sentence; see `Annotated`."""
+    return any(item.gallery for item in self.annotated)
+
+  @property
+  def has_sentences(self) -> bool:
+    """Whether the features of queries are vectors of whole sentences, in the
+    space of the frames."""
+    return (
+      self.features is not None
+      and self.queries is not None
+      and self.queries.width == self.features.width
+      and all(count == 1 for count in self.queries.rows.values())
+    )
+
   def words_name(self, item: Annotated, caption: str) -> str:
     """Returns the id of a sentence's features; '' if there are none.
 
@@ -117,10 +134,25 @@ class Sources:
       if source is not None:
         _describe(report, what, source, values)
     report.problems += self._bad_rows
+    self._compare_backbones(report)
     if self.files:
       _describe_annotations(report, self.files, self.annotated)
       self._join(report)
     return report
+
+  def _compare_backbones(self, report: Report) -> None:
+    """Adds a problem if videos and queries name different encoders."""
+    if self.features is None or self.queries is None:
+      return
+    names = [backbone(x.path) for x in (self.features, self.queries)]
+    if all(names) and names[0] != names[1]:
+      report.problems.append(
+        (
+          'the attribute "backbone"',
+          f'is {names[0]!r} in {self.features.path}, but {names[1]!r} in '
+          f'{self.queries.path}: they come from different encoders',
+        )
+      )
 
   def _join(self, report: Report) -> None:
     """Adds videos and queries that only annotations or only features have."""
@@ -163,10 +195,15 @@ class Sources:
         if not name
       ]
       used = set(names.values())
-      unused = sum(name not in used for name in self.queries.ids)
-      if unused:
+      unused = [name for name in self.queries.ids if name not in used]
+      if self.gallery:
+        report.problems += [
+          (f'query {name!r}', f'has no row in {", ".join(self.files)}')
+          for name in unused
+        ]
+      elif unused:
         report.notes.append(
-          f'features of queries that no annotation names: {unused}'
+          f'features of queries that no annotation names: {len(unused)}'
         )
 
   def identity(self) -> dict[str, Any]:

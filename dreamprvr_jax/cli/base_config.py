@@ -57,10 +57,27 @@ def from_checkpoint(directory: str, given: Given | None = None) -> ConfigDict:
 def from_index(directory: str, given: Given | None = None) -> ConfigDict:
   """Returns the config of the checkpoint that an index was made with, locked.
 
+  An index made without training needs no checkpoint.
+
   Raises:
     UserError: If there is no index, or its checkpoint is gone.
   """
-  return from_checkpoint(Manifest.read(directory).checkpoint, given)
+  manifest = Manifest.read(directory)
+  facts = vars(manifest).get('retriever')
+  if facts:
+    return _without_training(facts, given)
+  return from_checkpoint(manifest.checkpoint, given)
+
+
+def _without_training(
+  facts: Mapping[str, Any], given: Given | None
+) -> ConfigDict:
+  """Returns the config of a retriever that `Retriever.facts` describe."""
+  name = facts['name']
+  config = given(name) if given is not None else _filled({'model': facts})
+  config = config.copy_and_resolve_references().unlock()
+  config.update(common.MODELS[name](config.data.collection))
+  return _put(config, {'model': facts}).lock()
 
 
 def from_released(

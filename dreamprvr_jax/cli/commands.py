@@ -217,7 +217,9 @@ _ALL = (
         needs=('index',),
         defaults={'max_seconds': _LONGEST},
       ),
-      Form('indexing:run', needs=('index',)),
+      Form(
+        'indexing:run', needs=('index',), defaults={'max_seconds': _LONGEST}
+      ),
     ),
     ('checkpoint', 'index'),
     (*_MACHINE, 'archive', 'data', 'simulated'),

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from data_pipeline.corpus import Corpus, Split
+from data_pipeline.importers.layout import LABELS
 from dreamprvr_jax import checkpoints, folders
 from dreamprvr_jax.cli import (
   console,
@@ -90,11 +91,9 @@ def _opened(
 def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   retriever, corpus = _opened(config, arguments, mesh)
   split = data.get_split(corpus, data.final_split(config, corpus))
-  labels = None
-  if arguments.labels:
-    labels = LabelSets(
-      arguments.labels, split, labelled_only=arguments.labelled_only
-    )
+  labels, place = None, arguments.labels or _labels_of(corpus)
+  if place:
+    labels = LabelSets(place, split, labelled_only=arguments.labelled_only)
   if arguments.moments:
     moment_metrics.check_spans(split)
   settled = residency.with_pipeline(config, [split], mesh)
@@ -143,6 +142,12 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
       label_sets.show(result['labels'])
     _write(result, scores, split, arguments)
   return 0
+
+
+def _labels_of(corpus: Corpus) -> str:
+  """Returns the labels that an import wrote beside a corpus, '' if none."""
+  path = corpus.options.folder / LABELS
+  return str(path) if path.exists() else ''
 
 
 def _chosen(retriever: Retriever, best: dict[str, Any] | None) -> str:

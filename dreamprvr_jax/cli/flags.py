@@ -282,9 +282,11 @@ def _implied_config(command: Command, argv: list[str]) -> ConfigDict | None:
   given = functools.partial(_config_of, spec) if spec else None
   if _is_of_folders(command, argv):
     name = peek(argv, 'retriever') or peek(argv, 'config.archive.retriever')
-    return folder_config.of_folders(peek(argv, 'index'), name, given)
+    return folder_config.of_folders(
+      peek(argv, 'index'), name, peek(argv, 'encoder'), given
+    )
   named = [name for name in command.config_from if peek(argv, name)]
-  if not named:
+  if not named or (named == ['index'] and _is_new_index(command, argv)):
     return None
   # Imported here because it imports JAX, which help, typos and some commands
   # do not need.
@@ -309,6 +311,16 @@ def _is_of_folders(command: Command, argv: list[str]) -> bool:
     return True
   manifest = folder_config.manifest_of(peek(argv, 'index'))
   return folder_config.follows_folders(manifest)
+
+
+def _is_new_index(command: Command, argv: list[str]) -> bool:
+  """Returns whether an index is made by the model of --config alone."""
+  changing = ('append', 'remove', 'compact')
+  return (
+    command.name == 'index'
+    and bool(peek(argv, 'config'))
+    and not any(a.lstrip('-').startswith(changing) for a in argv[1:])
+  )
 
 
 def _config_of(spec: str, model: str) -> ConfigDict:

@@ -14,7 +14,7 @@ from configs import common
 from dreamprvr_jax.archive.index.manifest import MANIFEST, Manifest
 from dreamprvr_jax.errors import UserError
 
-# Retrievers that need no training; the first is the default.
+# Retrievers that need no training.
 FREE = ('tf_prvr', 'best_frame')
 _MACHINE = ('num_devices', 'corpus_devices', 'compilation_cache')
 # Keys of `config.archive` that a manifest stores.
@@ -35,12 +35,13 @@ def manifest_of(directory: str) -> Manifest | None:
 
 def follows_folders(manifest: Manifest | None) -> bool:
   """Returns whether an index was made with --videos."""
-  return 'roots' in getattr(manifest, 'archive', {})
+  return manifest is not None and 'roots' in manifest.archive
 
 
 def of_folders(
   directory: str,
   retriever: str,
+  encoder: str,
   given: Callable[[str], ConfigDict] | None = None,
 ) -> ConfigDict:
   """Returns the config of an index of folders, with its stored settings.
@@ -48,6 +49,7 @@ def of_folders(
   Args:
     directory: The index, which need not exist yet.
     retriever: The argument of --retriever.
+    encoder: The argument of --encoder.
     given: Function from the name of a model to the config of --config.
 
   Raises:
@@ -55,7 +57,7 @@ def of_folders(
   """
   manifest = manifest_of(directory)
   stored = manifest.retriever if follows_folders(manifest) else {}
-  name = retriever or stored.get('name', '') or FREE[0]
+  name = retriever or stored.get('name', '') or _suited(encoder)
   if name not in FREE:
     raise UserError(
       f'--retriever={name} is unknown; choose {" or ".join(FREE)}, or '
@@ -72,6 +74,16 @@ def of_folders(
     if last in config[section]:
       config[section][last] = value
   return config.lock()
+
+
+def _suited(encoder: str) -> str:
+  """Returns the retriever that finds most with an encoder.
+
+  Moments are for sentences. Features of looks are all alike in their broad
+  lines, so that smoothing them over a video hides what differs: a picture is
+  found by its best frame (docs/search.md has the numbers).
+  """
+  return FREE[encoder.partition(':')[0] == 'embedded']
 
 
 def stored_keys(manifest: Manifest | None) -> dict[str, Any]:
@@ -103,9 +115,10 @@ def check(values: FlagValues, before: ConfigDict) -> None:
   config, stored = values.config, stored_keys(manifest_of(values.index))
   name = config.archive.retriever
   if values.retriever and values.retriever != name:
+    whose = values.index if stored else 'config.archive.retriever'
     raise UserError(
-      f'--retriever={values.retriever}, but config.archive.retriever is '
-      f'{name!r}; give one of them'
+      f'--retriever={values.retriever}, but that of {whose} is {name!r}; leave '
+      'the flag out, or give another --index'
     )
   used = {'archive', *(() if values.checkpoint else ('model',)), *_MACHINE}
   for section, value in config.items():

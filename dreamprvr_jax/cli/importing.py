@@ -8,12 +8,14 @@ from collections.abc import Iterator
 import numpy as np
 import tqdm
 
+from data_pipeline import stored_moments
 from data_pipeline.errors import DataError
 from data_pipeline.importers import layout
 from data_pipeline.importers.annotations import Annotated, id_problem
 from data_pipeline.importers.features import Features
 from data_pipeline.importers.sources import Report, Sources
 from data_pipeline.limits import MAX_INFLATION, Limits
+from data_pipeline.options import SENTENCES
 from dreamprvr_jax import folders, text
 from dreamprvr_jax.cli.columns import aligned
 from dreamprvr_jax.cli.commands import spelled
@@ -108,10 +110,20 @@ def _write(
   """Writes a complete collection; returns sentences by split."""
   assert sources.features is not None
   _require_room(folder, sources)
+  place = folder / 'FeatureData' / FEATURE
   layout.write_features(
-    folder / 'FeatureData' / FEATURE / 'feature.hdf5',
+    place / 'feature.hdf5',
     _matrices(sources.features, progress),
+    # A cut depends on the last digit.
+    exact=sources.has_sentences,
   )
+  features = sources.features
+  if features.moments is not None:
+    stored_moments.write(
+      place,
+      features.moments.settings,
+      ((video, features.edges(video)) for video in features.ids),
+    )
   counts = {}
   if sources.annotated:
     counts = _write_texts(folder, name, sources, progress)
@@ -222,13 +234,27 @@ def _write_texts(
     return queries.read(names[item.query_id])
 
   with bar:
-    return layout.write_texts(
+    counts = layout.write_texts(
       folder,
       name,
       sources.annotated,
       words,
       f'imported_{name}_query_feat.hdf5',
+      sources.features.ids if sources.features else (),
     )
+  if sources.has_sentences:
+    layout.write_features(
+      folder / 'TextData' / SENTENCES,
+      (
+        (caption, queries.read(names[item.query_id]))
+        for item, caption in zip(
+          sources.annotated, sources.captions, strict=True
+        )
+      ),
+      flat=True,
+      exact=True,
+    )
+  return counts
 
 
 def _say_what_next(
@@ -246,7 +272,12 @@ def _say_what_next(
     'sentences: ' + ', '.join(f'{n:,} {split}' for split, n in counts.items())
   )
   lacking = [split for split in ('train', 'val') if split not in counts]
-  if lacking:
+  if lacking and (folder / 'TextData' / SENTENCES).exists():
+    print(
+      'evaluate without training: '
+      + spelled('evaluate', f'--config=configs/videos.py:tf_prvr {flags}')
+    )
+  elif lacking:
     print(
       f'no sentence is of the split {" or ".join(lacking)}: training needs both'
     )
@@ -255,10 +286,10 @@ def _say_what_next(
       'train on it: '
       + spelled('train', f'--config=configs/activitynet.py {flags}')
     )
-  if (folder / 'labels.jsonl').exists():
+  if (folder / layout.LABELS).exists():
     print(
-      f'evaluate with --labels={folder / "labels.jsonl"}: queries '
-      'have several right videos'
+      f'queries have several right videos: evaluate counts those in '
+      f'{folder / layout.LABELS}'
     )
 
 

@@ -54,7 +54,7 @@ INDEX_OPTIONS = (
     'retriever',
     '',
     'NAME',
-    'retriever of a new index of videos: tf_prvr (if not given) or best_frame',
+    'tf_prvr, or best_frame (the default with embedded), for a new index',
     'index',
   ),
   option(

@@ -1,6 +1,7 @@
 """--mode=index: encodes a split, or all videos, and stores them for search."""
 
 import dataclasses
+import json
 import pathlib
 from typing import Any
 
@@ -26,9 +27,10 @@ from dreamprvr_jax.archive.jobs.indexing import (
 )
 from dreamprvr_jax.cli import console, data, folder_config, folder_indexing
 from dreamprvr_jax.cli.places import ids_in
+from dreamprvr_jax.cli.retriever import free_of
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.trained.retriever import Retriever
+from dreamprvr_jax.trained.retriever import FREE, Retriever
 
 # Both ways to index take the same flags.
 Arguments = folder_indexing.Arguments
@@ -53,18 +55,21 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     return folder_indexing.run(
       config, dataclasses.replace(arguments, remove='', compact=False)
     )
-  if not (arguments.append or arguments.checkpoint):
+  is_free = config.get('model', {}).get('name') in FREE
+  if not (arguments.append or arguments.checkpoint or is_free):
     raise UserError(
-      '--mode=index makes a new index with --checkpoint=DIR; to change the one '
-      f'in {place}, give --append, --remove=ID,ID or --compact'
+      '--mode=index makes a new index with --checkpoint=DIR, or without '
+      'training with --config=configs/NAME.py:tf_prvr; to change the one in '
+      f'{place}, give --append, --remove=ID,ID or --compact'
     )
   mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
-  store = None
+  store = retriever = None
   if arguments.append:
     store, retriever = open_index(place, arguments.checkpoint)
-  else:
+  elif arguments.checkpoint:
     retriever = Retriever.load(arguments.checkpoint)
   split = _split(config, arguments, retriever)
+  retriever = retriever or free_of(config, split)
   rows = np.arange(len(split.video_ids))
   if store is not None:
     rows = _missing(split, store, arguments.all_videos)
@@ -83,6 +88,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
       config.num_devices,
       config.corpus_devices,
       config.compilation_cache,
+      json.dumps(retriever.facts) if retriever.is_free else '',
     )
     options['elsewhere'] = elsewhere(engine, plan, rows.tolist())
   if arguments.append:
@@ -117,16 +123,17 @@ def _shrink(arguments: Arguments) -> None:
 
 
 def _split(
-  config: ConfigDict, arguments: Arguments, retriever: Retriever
+  config: ConfigDict, arguments: Arguments, retriever: Retriever | None
 ) -> Split:
   """Returns the videos to index; raises UserError if their features do not fit
-  the checkpoint."""
+  the retriever, if there is one already."""
   if arguments.all_videos:
     split = corpus = open_archive(data.data_options(config))
   else:
     corpus = data.open_data(config, show=arguments.progress)
     split = data.get_split(corpus, data.final_split(config, corpus))
-  data.check_widths(retriever.stored, corpus, retriever.checkpoint)
+  if retriever is not None:
+    data.check_widths(retriever.stored, corpus, retriever.checkpoint)
   return split
 
 

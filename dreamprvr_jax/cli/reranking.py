@@ -119,7 +119,9 @@ def _run(
       f'{workdir}. The same command continues from there.'
     )
     return 128 + (stop.signal or signal.SIGTERM)
-  return _finish(config, arguments, model, variables, held, mesh)
+  return _finish(
+    config, arguments, model, variables, held, mesh, retriever.is_free
+  )
 
 
 def check_settings(config: ConfigDict) -> dict[str, Any]:
@@ -270,6 +272,7 @@ def _finish(
   variables: Any,
   held: HeldOut,
   mesh: Mesh,
+  is_free: bool,
 ) -> int:
   """Chooses fusion and steps on the held-out videos, prints the table."""
   workdir = pathlib.Path(arguments.workdir)
@@ -301,9 +304,10 @@ def _finish(
       },
     )
   videos, queries = len(held.features.tokens), len(held.features.queries)
+  note = '' if is_free else ' (the retriever was trained on them)'
   console.say(
-    f'\nheld out of train: {queries:,} queries, {videos:,} videos (the '
-    'retriever was trained on them); temperature '
+    f'\nheld out of train: {queries:,} queries, {videos:,} videos{note}; '
+    'temperature '
     f'{fusion.temperature:g}, weight {fusion.weight:g}, {steps} steps, epoch '
     f'{info["epoch"] if info else 0}'
   )

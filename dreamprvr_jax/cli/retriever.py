@@ -23,7 +23,11 @@ from dreamprvr_jax.rerank.features import (
   restore,
   save,
 )
-from dreamprvr_jax.trained.retriever import FREE, Retriever
+from dreamprvr_jax.trained.retriever import (
+  FREE,
+  Retriever,
+  require_float32,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +66,7 @@ def free_of(config: ConfigDict, corpus: Corpus | Split) -> Retriever:
       impossible.
   """
   require_free(config.model.get('name', ''))
+  require_float32(config.model.name, config.dtype)
   return Retriever.free(
     config.model.name,
     encoder_identity.identity_of(corpus),

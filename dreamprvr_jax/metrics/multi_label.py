@@ -47,10 +47,10 @@ def summary(
     cutoffs: The k of R@k.
 
   Returns:
-    The numbers of `queries` and `positives`; R@k by `coverage` (with its sum
-    SumR), `hit` and `ceiling` (the best possible coverage); MedR and MeanR of
-    the best right video; mAP, the mean over queries of the average precision
-    in percent.
+    The numbers of `queries` and `positives`; R@k by `coverage` and `hit` (each
+    with its sum SumR) and `ceiling` (the best possible coverage); MedR and
+    MeanR of the best right video; mAP, the mean over queries of the average
+    precision in percent.
   """
   counts = np.asarray([len(mine) for mine in ranks])
   best = np.asarray([mine[0] for mine in ranks])
@@ -66,7 +66,7 @@ def summary(
     'queries': len(ranks),
     'positives': int(counts.sum()),
     'coverage': {**coverage, 'SumR': sum(coverage.values())},
-    'hit': hit,
+    'hit': {**hit, 'SumR': sum(hit.values())},
     'ceiling': ceiling,
     'MedR': float(np.median(best)),
     'MeanR': float(np.mean(best)),

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.types import Batch
 
 
@@ -43,7 +43,7 @@ def blank_batch(
   )
 
 
-def variable_shapes(model: nn.Module, batch: Batch) -> dict[str, Any]:
+def variable_shapes(model: Model, batch: Batch) -> dict[str, Any]:
   """Returns the tree of `jax.ShapeDtypeStruct`s of a model's variables."""
   streams = ('params', 'dropout', 'perturbation', 'registers')
   rngs: Any = dict.fromkeys(streams, jax.random.key(0))

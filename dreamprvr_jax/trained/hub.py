@@ -13,10 +13,9 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import flax.linen as nn
-
 from dreamprvr_jax import checkpoints, folders
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.trained import card, inference
 
 FILES = (checkpoints.CONFIG_FILE, inference.SAFETENSORS_FILE, 'README.md')
@@ -30,7 +29,7 @@ def load(
   config: Mapping[str, Any] | None = None,
   *,
   revision: str | None = None,
-) -> tuple[nn.Module, Any]:
+) -> tuple[Model, Any]:
   """Returns (model, variables) of a folder, or of a model on the hub.
 
   Use: `model.apply(variables, words, word_mask, method='encode_query')`, and

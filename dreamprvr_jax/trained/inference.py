@@ -14,6 +14,7 @@ from dreamprvr_jax.checkpoints import CheckpointError
 from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.models.registry import build_model
 from dreamprvr_jax.models.template import blank_batch, variable_shapes
+from dreamprvr_jax.models.training_free import TrainingFree
 from dreamprvr_jax.types import Batch
 
 SAFETENSORS_FILE = 'weights.safetensors'
@@ -79,6 +80,8 @@ def load(
   if wanted != stored['config']:
     _check_shapes(stored, wanted, directory)
   model = model_of(wanted)
+  if isinstance(model, TrainingFree):
+    return model, {}
   shapes = _shapes(stored, wanted)
   device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   placed = jax.tree.map(
@@ -194,7 +197,12 @@ def export(
   """
   from safetensors.numpy import save_file
 
-  _, variables = load(directory, config)
+  model, variables = load(directory, config)
+  if not variables:
+    raise CheckpointError(
+      f'{directory} is of {type(model).__name__}, which has no weights to '
+      'export; name it in a config instead'
+    )
   stored = checkpoints.read_config(directory)
   if config is not None:
     stored['config'] = dict(config)

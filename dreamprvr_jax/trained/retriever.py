@@ -68,8 +68,10 @@ class Retriever:
         weights do not fit a model of `config`.
     """
     stored = checkpoints.read_config(checkpoint)
-    given = dict((config or stored['config'])['model'])
+    whole = config or stored['config']
+    given = dict(whole['model'])
     if given.get('name') in FREE:
+      require_float32(given['name'], whole['dtype'])
       # Without weights: its settings are all there is.
       return dataclasses.replace(
         cls.free(
@@ -290,3 +292,13 @@ class Retriever:
     found = np.pad(found[:, :length], ((0, 0), (0, short), (0, 0)))
     real = np.pad(real[:, :length], ((0, 0), (0, short)))
     return np.where(real[..., None], found, 0), real
+
+
+def require_float32(name: str, dtype: str) -> None:
+  """Raises UserError unless a retriever without training is to compute in
+  float32."""
+  if dtype != 'float32':
+    raise UserError(
+      f'{name} computes in float32, but config.dtype is {dtype!r}; leave the '
+      'key out'
+    )

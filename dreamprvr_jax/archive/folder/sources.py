@@ -51,7 +51,7 @@ class Source:
     file: The absolute path.
     root: The given folder that it is in.
     stamp: Its size and time when it was encoded.
-    hash: Of its content, see `content_hash`.
+    hash: The hash of its content, see `content_hash`.
     duration: Its seconds, NaN if unknown.
   """
 

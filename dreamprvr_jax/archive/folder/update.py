@@ -173,6 +173,17 @@ class Update:
       compaction.rename(place, changes)
     if plan.gone:
       compaction.remove(place, [source.id for source in plan.gone])
+    self._store_settings()
+
+  def _store_settings(self) -> None:
+    """Writes the folders that the index follows now, if it exists."""
+    if not (self._directory / MANIFEST).exists():
+      return
+    stored = self._settings.stored()
+    if Manifest.read(self._directory).archive != stored:
+      with locked(self._directory) as root:
+        manifest = Manifest.read(root)
+        dataclasses.replace(manifest, archive=stored).write(root)
 
   def _remember(self) -> None:
     """Writes what is known of files that are not in the index."""

@@ -121,7 +121,7 @@ class Manifest:
       raise UserError(
         f'{directory} is no index: it has no {MANIFEST}; give the '
         'folder that --mode=index wrote, or make one with --mode=index '
-        f'--checkpoint=... --index={directory}'
+        f'--videos=DIR --index={directory}'
       )
     try:
       content = text.parse_json(text.read(path), MANIFEST)

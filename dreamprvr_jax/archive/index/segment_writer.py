@@ -149,8 +149,8 @@ class SegmentWriter:
     wanted = self.sizes or self._form.sizes
     if wanted and sizes != dict(wanted):
       raise UserError(
-        f'{self._where} has {dict(wanted)} in a row, {where} {sizes}; index '
-        'with the config that the index was made with'
+        f'{self._where} has {dict(wanted)} per row, {where} {sizes}; index '
+        'them with the config of the index'
       )
     self.sizes = sizes
     tokens, specs = self._form.encoded, self._specs()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import pathlib
 import uuid
 from collections.abc import Iterator, Sequence
@@ -41,6 +42,7 @@ class Plan:
     num_devices: Devices of a worker's mesh, see `meshes.make_mesh`.
     corpus_devices: See `meshes.make_mesh`.
     programs: Folder of compiled programs; '' for none.
+    facts: `Retriever.facts` as JSON; '' for a checkpoint.
   """
 
   checkpoint: str
@@ -51,6 +53,7 @@ class Plan:
   num_devices: int
   corpus_devices: int
   programs: str
+  facts: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +131,7 @@ def work(part: Part) -> None:
   plan = part.plan
   if plan.programs:
     jax.config.update('jax_compilation_cache_dir', plan.programs)
-  retriever = _retriever(plan.checkpoint)
+  retriever = _retriever(plan.checkpoint, plan.facts)
   if retriever.digest != plan.digest:
     raise UserError(
       f'{plan.checkpoint} has the weights {retriever.digest} for a worker, but '
@@ -149,7 +152,9 @@ def work(part: Part) -> None:
 
 # A process keeps both for its next parts.
 @functools.lru_cache(maxsize=1)
-def _retriever(checkpoint: str) -> Retriever:
+def _retriever(checkpoint: str, facts: str) -> Retriever:
+  if facts:
+    return Retriever.from_facts(json.loads(facts))
   return Retriever.load(checkpoint)
 
 
@@ -167,7 +172,15 @@ def videos_of(split: Split, rows: np.ndarray, batch: int) -> Videos:
     here = np.full(batch, -1)
     few = rows[start : start + batch]
     here[: len(few)] = few
-    return {**split.read_videos(here), 'video_mask': here >= 0}
+    found = {**split.read_videos(here), 'video_mask': here >= 0}
+    if split.frame_edges is not None:
+      # Fractions of the videos; 1 at padded frames, and in padded rows.
+      edges = np.ones((batch, split.max_frames + 1), np.float32)
+      for row, video in enumerate(few):
+        borders = split.frame_edges[video]
+        edges[row, : len(borders)] = borders / borders[-1]
+      found['frame_edges'] = edges
+    return found
 
   def batches() -> Iterator[dict[str, np.ndarray]]:
     found = Prefetcher(make, iter(range(0, len(rows), batch)), _AHEAD)

@@ -20,7 +20,7 @@ class File:
   """The file of a video; texts are '' where something is unknown.
 
   Attributes:
-    path: Its absolute path.
+    path: Its absolute path, which need not be text; see `files.shown`.
     folder: Its folder, below the one that was indexed.
     title: Its name.
     date: When it was last changed, YYYY-MM-DD, in local time.
@@ -90,7 +90,7 @@ class Catalogue:
     if 'mtime_ns' in source:
       moment = datetime.datetime.fromtimestamp(source['mtime_ns'] / 1e9)
       date = moment.strftime('%Y-%m-%d')
-    return File(shown(path), below, text.normal(shown(title)), date)
+    return File(path, below, text.normal(shown(title)), date)
 
   def content(self, name: str) -> str:
     """Returns the hash of a video's file; '' if unknown."""

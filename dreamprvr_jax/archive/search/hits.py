@@ -12,6 +12,7 @@ from dreamprvr_jax.archive.search.catalogue import NO_FILE, File
 from dreamprvr_jax.archive.search.duplicates import folded
 from dreamprvr_jax.archive.search.looks import Looks
 from dreamprvr_jax.archive.search.moments import Moment
+from dreamprvr_jax.archive.videos.files import shown
 
 # Takes a number of hits; returns their scores and rows, (n, m) each, or fewer
 # if there are no more.
@@ -58,7 +59,7 @@ class Hit:
       'duration': self.duration,
       'moments': [dataclasses.asdict(moment) for moment in self.moments],
       'timeline': [round(float(x), 5) for x in self.timeline],
-      'file': dataclasses.asdict(self.file),
+      'file': {**dataclasses.asdict(self.file), 'path': shown(self.file.path)},
       'others': list(self.others),
       'strength': self.strength,
     }

@@ -30,15 +30,22 @@ from dreamprvr_jax.archive.search.hits import (
   found_folded,
 )
 from dreamprvr_jax.archive.search.looks import Looks
-from dreamprvr_jax.archive.search.moments import find_moments, timelines
+from dreamprvr_jax.archive.search.moments import find_moments
 from dreamprvr_jax.archive.search.picture_queries import PictureQueries
 from dreamprvr_jax.archive.search.searcher import Candidates, Searcher
 from dreamprvr_jax.archive.search.text_queries import TextQueries, open_encoder
+from dreamprvr_jax.archive.search.timelines import (
+  pooled,
+  video_timelines,
+)
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
 
 __all__ = ['Hit', 'Index']
+
+# Values of a hit's timeline, at most.
+_SHOWN = 512
 
 _log = logging.getLogger(__name__)
 
@@ -266,44 +273,52 @@ class Index:
       rows: Their rows.
       moments: Moments of a hit, at most.
     """
-    durations = self._store.take('durations', rows.ravel()).reshape(rows.shape)
     lines = self._timelines(queries, rows)
     return [
       [
-        Hit(
-          self._store.ids[row],
-          float(scores[i, j]),
-          float(durations[i, j]),
-          find_moments(
-            lines[i][j], float(durations[i, j]), float(scores[i, j]), moments
-          ),
-          lines[i][j],
-          self.catalogue.file(self._store.ids[row]),
-        )
+        self._hit(row, float(scores[i, j]), *lines[i, j], moments)
         for j, row in enumerate(rows[i])
       ]
       for i in range(len(rows))
     ]
 
+  def _hit(
+    self,
+    row: int,
+    score: float,
+    line: Float[np.ndarray, ' g'],
+    seconds: float,
+    moments: int,
+  ) -> Hit:
+    return Hit(
+      self._store.ids[row],
+      score,
+      seconds,
+      find_moments(line, seconds, score, moments),
+      pooled(line, _SHOWN),
+      self.catalogue.file(self._store.ids[row]),
+    )
+
   def _timelines(
     self, queries: Float[np.ndarray, 'n q'], rows: Int[np.ndarray, 'n k']
-  ) -> list[list[Float[np.ndarray, ' g']]]:
-    """Returns each query's timelines in its videos."""
+  ) -> dict[tuple[int, int], tuple[Float[np.ndarray, ' g'], float]]:
+    """Returns the timeline of query i in its video j, and the video's seconds,
+    by (i, j)."""
     model = self._retriever.model
     queries = np.asarray(model.pooled(queries))
-    found: list[list[Any]] = [[None] * rows.shape[1] for _ in rows]
+    found = {}
+    groups = self._store.groups[rows]
+    rows_of = self._store.rows_of()
     # A video's tokens are read once for all queries that found it.
-    for row in np.unique(rows):
-      of_query, place = np.nonzero(rows == row)
-      lines = timelines(
+    for group in np.unique(groups):
+      of_query, place = np.nonzero(groups == group)
+      first = rows[of_query[0], place[0]]
+      lines = video_timelines(
+        self._store,
+        model,
         queries[of_query],
-        self._store.tokens('clip', row[None])[0],
-        self._store.tokens('frame', row[None])[0],
-        self._store.read('frame_mask', row, row + 1)[0],
-        self._store.read('clip_edges', row, row + 1)[0],
-        model.clip_weight,
-        model.frame_weight,
+        rows_of[self._store.ids[first]],
       )
-      for i, j, line in zip(of_query, place, lines, strict=True):
-        found[i][j] = line
+      for i, j, line in zip(of_query, place, lines.values, strict=True):
+        found[int(i), int(j)] = line, lines.seconds
     return found

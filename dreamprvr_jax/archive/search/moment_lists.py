@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from dreamprvr_jax.archive.search.moments import find_moments, timelines
+from dreamprvr_jax.archive.search.moments import find_moments
+from dreamprvr_jax.archive.search.timelines import timelines
 
 # Moments of a video that may enter a list.
 _PER_VIDEO = 3

@@ -1,14 +1,5 @@
 """When a video matches a query: the timeline, and moments on it.
 
-The timeline of a query in a video has one value per real frame token, or per
-clip if there are more clips (a model may have one frame token for the whole
-video). Position i of n stands for the stretch from i/n to (i+1)/n of the video.
-Its value is the weighted sum (`clip_weight`, `frame_weight` of the model) of
-the query's cosines with two tokens: those of the clip and of the frame at the
-middle of the stretch. Without frames, it is the clip's cosine alone. Frames of
-unequal length (`frame_edges`) are drawn on a grid that has a position for each,
-and where a model's score is a product (`Model.token_score`), so are the values.
-
 A moment is a peak and its extent:
 1. The first peak is the greatest value; of equal ones, the earliest.
 2. Its extent grows from the peak to both sides while values are not below a
@@ -20,22 +11,15 @@ A moment is a peak and its extent:
    remaining positions.
 A moment's score is the video's score, less the difference between the first
 peak and its own.
-
-If a model's score is more than best cosines (see `Retriever.is_plain`), the
-timeline compares the query's pooled vector and is no part of the score.
 """
 
 import dataclasses
 
 import numpy as np
-from jaxtyping import Bool, Float
-
-from dreamprvr_jax.numerics import NORM_FLOOR
+from jaxtyping import Float
 
 # Share of the way from the median to the peak.
 LEVEL = 0.5
-# Positions of a timeline of frames of unequal length, at most.
-_POSITIONS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,50 +57,6 @@ class Moment:
   peak: float
   span: tuple[float, float]
   score: float
-
-
-def timelines(
-  queries: Float[np.ndarray, 'q d'],
-  clip_tokens: Float[np.ndarray, 'c d'],
-  frame_tokens: Float[np.ndarray, 'f d'],
-  frame_mask: Bool[np.ndarray, ' f'],
-  clip_edges: Float[np.ndarray, ' c+1'],
-  clip_weight: float,
-  frame_weight: float,
-  *,
-  frame_edges: Float[np.ndarray, ' f+1'] | None = None,
-  product: bool = False,
-) -> Float[np.ndarray, 'q g']:
-  """Returns the timelines of some queries in one video.
-
-  Args:
-    queries: One vector per query.
-    clip_tokens: Tokens of the video's clips.
-    frame_tokens: Tokens of its frames.
-    frame_mask: Which frames are real.
-    clip_edges: Borders of the clips as fractions of the video.
-    clip_weight: Weight of the clips.
-    frame_weight: Weight of the frames.
-    frame_edges: Borders of the real frames as fractions of the video; None if
-      they share it evenly.
-    product: Whether values are products of the unit query with tokens, not
-      cosines.
-  """
-  queries = unit(queries)
-  tokens = frame_tokens[frame_mask]
-  clips = queries @ unit(clip_tokens).T
-  frames = queries @ (tokens if product else unit(tokens)).T
-  count = max(clips.shape[1], frames.shape[1])
-  if frame_edges is not None:
-    count = min(round(1 / np.diff(frame_edges).min()), _POSITIONS)
-  middles = (np.arange(count) + 0.5) / count
-  clip = np.searchsorted(clip_edges[1:-1], middles, side='right')
-  if not frames.shape[1]:
-    return clips[:, clip]
-  frame = (middles * frames.shape[1]).astype(int)
-  if frame_edges is not None:
-    frame = np.searchsorted(frame_edges[1:-1], middles, side='right')
-  return clip_weight * clips[:, clip] + frame_weight * frames[:, frame]
 
 
 def find_extents(
@@ -169,10 +109,3 @@ def find_moments(
     )
     for extent in extents
   ]
-
-
-def unit(x: Float[np.ndarray, '... d']) -> Float[np.ndarray, '... d']:
-  """Returns float32 vectors of length 1; zero vectors stay zero."""
-  x = np.asarray(x, np.float32)
-  norms = np.linalg.norm(x, axis=-1, keepdims=True)
-  return x / np.maximum(norms, NORM_FLOOR)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dreamprvr_jax.archive.index.store import Store
-from dreamprvr_jax.archive.search.moments import unit
+from dreamprvr_jax.archive.search.timelines import unit
 from dreamprvr_jax.errors import UserError
 
 # Rows read, or videos compared, at a time.

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 
 from dreamprvr_jax.archive.encoders import Encoder
 from dreamprvr_jax.archive.jobs.rows import rows_of
-from dreamprvr_jax.archive.search.moments import unit
+from dreamprvr_jax.archive.search.timelines import unit
 from dreamprvr_jax.archive.videos.stills import read_still, sample_clip
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever

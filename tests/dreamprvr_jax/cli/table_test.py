@@ -67,6 +67,33 @@ def test_table(tmp_path, call):
   assert [row['SumR mean'] for row in rows] == ['65.0', '61.0', '0.5']
 
 
+def test_without_training_a_run_is_an_evaluation(tmp_path, capsys):
+  code = main.main(
+    [
+      'main.py',
+      *SIZES,
+      f'--workdir={tmp_path}/t',
+      '--mode=table',
+      '--methods=best_frame,tf_prvr+model.beta=0.3',
+      '--seeds=2',
+      f'--config.data.root={tmp_path}/data',
+      '--config.simulated.videos=(4, 3, 5)',
+      '--config.data.workers=1',
+    ]
+  )
+  out, err = capsys.readouterr()
+  assert code == 0, err
+  # The seed does not matter, so there is one run of each.
+  assert 'run 2 of 2: tf_prvr+model.beta=0.3, seed 0: SumR' in out
+  assert '(not trained)' in out
+  rows = read(tmp_path / 't')['rows']
+  assert [row['seeds'] for row in rows] == [[0], [0]]
+  assert [row['parameters'] for row in rows] == [0, 0]
+  folder = tmp_path / 't/tf_prvr+model.beta=0.3/seed-0'
+  stored = json.loads((folder / 'config.json').read_text())['config']
+  assert stored['model'] == {'name': 'tf_prvr', 'wavelet': 'db4', 'beta': 0.3}
+
+
 def test_finished_runs_are_not_run_again(tmp_path, call, monkeypatch):
   assert call('--mode=table', '--methods=ms_sl')[0] == 0
   # From here on no run could be started.

@@ -15,8 +15,11 @@ def test_rows_are_those_of_the_array(dtype, shape, gap, monkeypatch, tmp_path):
   rng = np.random.default_rng(0)
   array = rng.integers(0, 2, shape).astype(dtype)
   path = tmp_path / 'x.npy'
-  with array_file(path, shape, dtype) as file:
-    file.write(array.tobytes())
+  with array_file(path, shape[1:], dtype) as file:
+    file.write(array[:20])
+    file.write(array[:3])
+    file.cut(20)
+    file.write(array[20:])
   found = Rows(path)
   assert found.shape == shape
   assert found.dtype == array.dtype
@@ -39,8 +42,8 @@ def test_rows_are_those_of_the_array(dtype, shape, gap, monkeypatch, tmp_path):
 
 def test_booleans_are_0_or_1(tmp_path):
   path = tmp_path / 'x.npy'
-  with array_file(path, (4,), bool) as file:
-    file.write(bytes([0, 1, 2, 255]))
+  with array_file(path, (), bool) as file:
+    file.write(np.array([0, 1, 2, 255], np.uint8).view(bool))
   found = Rows(path).read(0, 4)
   assert found.tobytes() == bytes([0, 1, 1, 1])
 

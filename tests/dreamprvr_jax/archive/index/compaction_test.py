@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from dreamprvr_jax.archive.index import writer
+from dreamprvr_jax.archive.index import compaction, writer
 from dreamprvr_jax.archive.index.compaction import compact, remove
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
@@ -37,7 +37,8 @@ def size(folder):
 
 
 @pytest.mark.parametrize('tokens', ['float16', 'float16+int8', 'pq'])
-def test_the_search_is_the_same(tokens, data, tmp_path):
+def test_the_search_is_the_same(tokens, data, tmp_path, monkeypatch):
+  monkeypatch.setattr(compaction, '_SMALL', 0)
   place, rows = tmp_path / 'x', np.arange(VIDEOS)
   writer.create(place, retriever(), videos_of(data, rows[:20]), tokens=tokens)
   writer.append(place, retriever(), videos_of(data, rows[20:]))

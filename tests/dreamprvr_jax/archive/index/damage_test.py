@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax import folders
-from dreamprvr_jax.archive.index import database, layout, writer
+from dreamprvr_jax.archive.index import database, layout, store, writer
 from dreamprvr_jax.archive.index.array_files import DamagedError
 from dreamprvr_jax.archive.index.compaction import compact, remove
 from dreamprvr_jax.archive.index.store import Store
@@ -73,8 +73,8 @@ def opens(place):
     found = Store(place)
     for name in layout.array_specs(found.manifest):
       assert len(found.read(name, 0, len(found))) == len(found)
-    for row in found.rows_of().values():
-      assert isinstance(found.ids[row], str)
+    for rows in found.rows_of().values():
+      assert all(isinstance(found.ids[row], str) for row in rows)
   except UserError as error:
     sentence = str(error)
   else:
@@ -180,7 +180,9 @@ def test_what_a_manifest_says_twice_or_elsewhere(place):
     ([{**first, 'name': str(place)}], 'which is no name of a segment'),
     ([{**first, 'removed': [99999]}], 'not rising from 0 to below 8'),
     ([{**first, 'removed': [3, 2]}], 'not rising from 0 to below 8'),
-    ([{**first, 'videos': 10**6}], 'of shape .1000000,'),
+    ([{**first, 'rows': 10**6}], 'of shape .1000000,'),
+    ([{**first, 'videos': 10**6}], 'videos of .* is 1000000 of 6 rows'),
+    ([{**first, 'videos': 5}], 'names 5 videos of .*, which has 6'),
   ):
     path.write_text(json.dumps({**content, 'segments': segments_}))
     with pytest.raises(UserError, match=sentence):

@@ -7,8 +7,8 @@ import pytest
 
 from dreamprvr_jax import folders
 from dreamprvr_jax.archive.index import database, writer
-from dreamprvr_jax.archive.index.database import Database
 from dreamprvr_jax.archive.index.compaction import remove
+from dreamprvr_jax.archive.index.database import Database
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.errors import UserError

@@ -11,8 +11,8 @@ import pytest
 
 from dreamprvr_jax import folders
 from dreamprvr_jax.archive.index import writer
-from dreamprvr_jax.archive.index.manifest import Manifest
 from dreamprvr_jax.archive.index.compaction import compact, remove
+from dreamprvr_jax.archive.index.manifest import Manifest
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.errors import UserError
@@ -190,7 +190,7 @@ def test_what_is_refused(data, place, tmp_path):
     writer.create(tmp_path / 'photos', retriever(), videos)
   narrow = made(4, 1, frames=3)
   remove(place, ['v3'])
-  with pytest.raises(UserError, match=r"'frames': 5.* per video.*'frames': 3"):
+  with pytest.raises(UserError, match=r"'frames': 5.* per row.*'frames': 3"):
     writer.append(place, retriever(), videos_of(narrow, [3]))
 
 
@@ -226,7 +226,7 @@ def test_bad_manifests(place, tmp_path):
   path = place / 'manifest.json'
   content = json.loads(path.read_text())
   for change, sentence in (
-    ({'version': 3}, 'is of version 3'),
+    ({'version': 4}, 'is of version 4'),
     ({'tokens': 'float8'}, 'no manifest of an index'),
     ({'segments': [{}]}, 'no manifest of an index'),
     ({'colour': 'red'}, 'no manifest of an index'),

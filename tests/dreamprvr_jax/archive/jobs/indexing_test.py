@@ -1,5 +1,6 @@
 """An index whose segments workers wrote equals that of one process."""
 
+import json
 import pathlib
 import pickle
 
@@ -7,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from data_pipeline.opening import open_corpus
 from data_pipeline.options import DataOptions
 from dreamprvr_jax import checkpoints, folders
 from dreamprvr_jax.archive.index import writer
@@ -16,8 +18,11 @@ from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.jobs import indexing
 from dreamprvr_jax.archive.jobs.engine import Engine
 from dreamprvr_jax.archive.search.index import Index
+from dreamprvr_jax.cli import data, flags
+from dreamprvr_jax.cli.retriever import free_of
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained import inference
+from tests.helpers import runs
 from tests.helpers.commands import call, untrained
 from tests.helpers.searching import made, retriever, videos_of
 
@@ -259,3 +264,49 @@ def test_an_engine_is_given_the_parts_in_order(tmp_path):
     (11, 12, 13),
   ]
   assert {part.index for part in noted} == {str(tmp_path)}
+
+
+FREE = (
+  f'--config={runs.ROOT}/configs/quickstart.py:tf_prvr',
+  '--config.simulated.videos=(3, 3, 6)',
+  '--config.data.workers=1',
+  '--config.model.beta=0.4',
+)
+
+
+def test_without_training(tmp_path, capsys):
+  place = tmp_path / 'index'
+  root = f'--config.data.root={tmp_path}/data'
+  assert call('--mode=index', f'--index={place}', *FREE, root) == 0
+  config = flags.parse(['main.py', *FREE, root]).config
+  split = open_corpus(data.data_options(config)).splits['test']
+  store = Store(place)
+  assert store.ids == split.video_ids
+  free = free_of(config, split)
+  assert store.manifest.digest == free.digest
+  count = 0
+  for batch in indexing.videos_of(split, np.arange(6), 4).batches():
+    for row in np.flatnonzero(batch['video_mask']):
+      mask = batch['frame_mask'][row]
+      tokens = batch['frame_features'][row][mask]
+      np.testing.assert_array_equal(
+        store.read('frame_tokens', count, count + 1)[0][mask],
+        tokens.astype(np.float16),
+      )
+      # Padded tokens repeat the last one, and no border is beyond the end.
+      padding = store.read('frame_tokens', count, count + 1)[0][~mask]
+      assert (padding == tokens[-1].astype(np.float16)).all()
+      edges = batch['frame_edges'][row]
+      borders = split.frame_edges[count] / split.num_frames[count]
+      np.testing.assert_allclose(edges[: len(borders)], borders, atol=1e-6)
+      assert (edges[len(borders) :] == 1).all()
+      count += 1
+  assert count == 6
+  worker = indexing._retriever('nowhere', json.dumps(free.facts))
+  assert worker.digest == free.digest
+
+
+def test_a_config_with_a_trained_model_needs_its_checkpoint(tmp_path, capsys):
+  config = f'--config={runs.ROOT}/configs/quickstart.py:gmmformer'
+  assert call('--mode=index', f'--index={tmp_path}/index', config) == 2
+  assert '--config=configs/NAME.py:tf_prvr' in capsys.readouterr().err

@@ -14,20 +14,23 @@ from dreamprvr_jax.archive.search.calibration import (
 )
 
 
-@pytest.mark.parametrize('rows', [40, 256, 5000])
-@pytest.mark.parametrize('scale', [0.01, 3.0])
-def test_false_alarms_are_as_stated_whatever_the_range_and_size(rows, scale):
-  # Each query has a range of its own, and nothing fits any of them.
+@pytest.mark.parametrize('rows', [40, 400])
+def test_false_alarms_are_at_most_as_stated(rows):
+  # A row's score is the best of its tokens, and none fits the queries.
   rng = np.random.default_rng(rows)
-  scores = rng.gumbel(size=(600, rows)) * scale
-  scores += rng.normal(0, 9 * scale, (600, 1))
-  sample = scores[:, sample_of(np.arange(rows))]
-  levels = levels_of(sample, rows)
-  best = scores.max(axis=1)
-  for name, found in zip(
-    FALSE_ALARMS, (best[:, None] >= levels).mean(0), strict=True
-  ):
-    assert found == pytest.approx(FALSE_ALARMS[name], rel=0.5), name
+  scores = rng.standard_normal((500, 16, rows)).max(axis=1)
+  levels = levels_of(scores[:, sample_of(np.arange(rows))], rows)
+  found = (scores.max(axis=1)[:, None] >= levels).mean(axis=0)
+  assert (found <= list(FALSE_ALARMS.values())).all()
+  assert found[0] > 0.02
+
+
+def test_the_range_of_a_query_does_not_matter():
+  sample = np.random.default_rng(0).gumbel(size=(3, 90))
+  levels = levels_of(sample, 90)
+  np.testing.assert_allclose(
+    levels_of(0.01 * sample + 7, 90), 0.01 * levels + 7
+  )
 
 
 def test_what_stands_out_is_strong():

@@ -72,7 +72,7 @@ def test_files(catalogue):
     '/v/2023/B\u0301.mp4', '2023', '\u0042\u0301.mp4', '2023-01-01'
   )
   assert catalogue.file('2023/x/c').title == 'caf%E9.mov'
-  assert catalogue.file('2023/x/c').path == '/v/2023/x/caf%E9.mov'
+  assert catalogue.file('2023/x/c').path == '/v/2023/x/caf\udce9.mov'
   assert catalogue.file('a').folder == ''
   assert catalogue.file('plain') == File('', '', 'plain', '')
   assert catalogue.file('d/e') == File('', 'd', 'e', '')

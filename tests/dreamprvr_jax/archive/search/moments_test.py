@@ -6,8 +6,8 @@ import pytest
 from dreamprvr_jax.archive.search.moments import (
   find_extents,
   find_moments,
-  timelines,
 )
+from dreamprvr_jax.archive.search.timelines import timelines
 
 
 def bounds(timeline, count=3):
