@@ -76,7 +76,7 @@ setup(
   entry_points={'console_scripts': ['dreamprvr = dreamprvr_jax.cli.main:run']},
   package_data={
     'dreamprvr_jax': ['py.typed'],
-    'dreamprvr_jax.archive.serving': ['page/*.html'],
+    'dreamprvr_jax.archive.serving': ['page/*'],
     'data_pipeline': ['py.typed'],
   },
   install_requires=[

@@ -6,6 +6,7 @@ from dreamprvr_jax.cli.commands import COMMANDS
 from dreamprvr_jax.cli.index_options import INDEX_OPTIONS
 from dreamprvr_jax.cli.option import Option, option, path_option
 from dreamprvr_jax.cli.search_options import SEARCH_OPTIONS
+from dreamprvr_jax.cli.serve_options import SERVE_OPTIONS
 
 _WITH_CONFIG = [name for name in COMMANDS if name not in ('extract', 'push')]
 _SOURCES = ('inspect', 'import')
@@ -148,7 +149,7 @@ _ALL = (
       'has one path on each line',
       'extract': 'folder of the video files',
       'search': 'folder of the video files, for pictures in the page',
-      'serve': 'folder of the video files, which the page shows',
+      'serve': 'folder of the video files, if the index does not name them',
     },
   ),
   path_option(
@@ -234,29 +235,7 @@ _ALL = (
     'extract',
     'index',
   ),
-  option(
-    'host',
-    '127.0.0.1',
-    'ADDRESS',
-    'address that the server listens on',
-    'serve',
-  ),
-  option('port', 8000, 'N', 'port of the server; 0: a free one', 'serve'),
-  option('max_connections', 1000, 'N', 'connections open at a time', 'serve'),
-  option(
-    'max_connections_per_address',
-    256,
-    'N',
-    'connections of one address open at a time',
-    'serve',
-  ),
-  option(
-    'request_seconds',
-    10.0,
-    'S',
-    'seconds for the header of a request to arrive, and its body',
-    'serve',
-  ),
+  *SERVE_OPTIONS,
   option(
     'methods',
     '',
