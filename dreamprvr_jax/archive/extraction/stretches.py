@@ -8,7 +8,7 @@ import dataclasses
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import IO
 
 import numpy as np
@@ -201,7 +201,7 @@ def encode_files(
   limits: Limits = LIMITS,
   folder: str | None = None,
   tell: Callable[[str, float], None] | None = None,
-) -> Iterator[Encoded]:
+) -> Generator[Encoded]:
   """Yields files with their features as they are done, in any order.
 
   Processes decode ahead of the encoder. An encoder without a device works in
