@@ -6,6 +6,7 @@ from dreamprvr_jax.cli.commands import COMMANDS
 from dreamprvr_jax.cli.index_options import INDEX_OPTIONS
 from dreamprvr_jax.cli.option import Option, option, path_option
 from dreamprvr_jax.cli.search_options import SEARCH_OPTIONS
+from dreamprvr_jax.cli.serve_options import SERVE_OPTIONS
 
 _WITH_CONFIG = [name for name in COMMANDS if name not in ('extract', 'push')]
 _SOURCES = ('inspect', 'import')
@@ -114,12 +115,12 @@ _ALL = (
     '',
     'NAME[:MODEL]',
     {
-      'extract': 'embedded (if not given), clip or siglip; MODEL is a hub name '
-      'or a folder',
+      'extract': 'embedded (if not given), clip, siglip or siglip2; MODEL is a '
+      'hub name or a folder',
       'index': 'siglip2 (if not given), siglip, clip or embedded; '
       'MODEL is a hub name or a folder',
-      'search serve': 'text encoder: embedded, clip or siglip; if not given, '
-      'that of the checkpoint',
+      'search serve': 'text encoder: embedded, clip, siglip or siglip2; if not '
+      'given, that of the checkpoint',
     },
     path=':',
   ),
@@ -127,7 +128,7 @@ _ALL = (
     'device',
     '',
     'NAME',
-    'device of the encoder, such as cpu or cuda:1',
+    'platform of JAX for the encoder: cpu, gpu or tpu',
     'extract',
     'search',
     'serve',
@@ -136,7 +137,7 @@ _ALL = (
     'dtype',
     'float32',
     'NAME',
-    'numbers of the encoder: float32, bfloat16 or float16',
+    'numbers of the encoder: float32 or bfloat16',
     'extract',
     'index',
   ),
@@ -148,7 +149,7 @@ _ALL = (
       'has one path on each line',
       'extract': 'folder of the video files',
       'search': 'folder of the video files, for pictures in the page',
-      'serve': 'folder of the video files, which the page shows',
+      'serve': 'folder of the video files, if the index does not name them',
     },
   ),
   path_option(
@@ -199,14 +200,21 @@ _ALL = (
   option(
     'max_samples', 100_000, 'N', 'skip files that give more samples', 'extract'
   ),
-  option('batch', 32, 'N', 'pictures encoded at a time', 'extract', 'index'),
+  option(
+    'batch',
+    0,
+    'N',
+    'pictures encoded at a time; 0: 32 a device',
+    'extract',
+    'index',
+  ),
   option(
     'workers',
     0,
     'N',
     {
-      'extract': 'processes, also of the local runner of --engine; 0: one per '
-      'core, or one for clip and siglip',
+      'extract': 'processes that decode, also of the local runner of --engine; '
+      '0: one per core',
       'index': 'processes that decode, or of the local runner of --engine; 0: '
       'one per core',
     },
@@ -227,29 +235,7 @@ _ALL = (
     'extract',
     'index',
   ),
-  option(
-    'host',
-    '127.0.0.1',
-    'ADDRESS',
-    'address that the server listens on',
-    'serve',
-  ),
-  option('port', 8000, 'N', 'port of the server; 0: a free one', 'serve'),
-  option('max_connections', 1000, 'N', 'connections open at a time', 'serve'),
-  option(
-    'max_connections_per_address',
-    256,
-    'N',
-    'connections of one address open at a time',
-    'serve',
-  ),
-  option(
-    'request_seconds',
-    10.0,
-    'S',
-    'seconds for the header of a request to arrive, and its body',
-    'serve',
-  ),
+  *SERVE_OPTIONS,
   option(
     'methods',
     '',

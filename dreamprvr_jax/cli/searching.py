@@ -3,8 +3,8 @@
 import dataclasses
 import itertools
 import logging
+import math
 import pathlib
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -13,23 +13,21 @@ from ml_collections import ConfigDict
 
 from dreamprvr_jax import folders
 from dreamprvr_jax.archive.index.database import Database
+from dreamprvr_jax.archive.search.calibration import STRENGTHS
+from dreamprvr_jax.archive.search.catalogue import Catalogue
+from dreamprvr_jax.archive.search.filters import Filters
 from dreamprvr_jax.archive.search.index import Index
-from dreamprvr_jax.archive.search.text_queries import TextQueries, open_encoder
 from dreamprvr_jax.archive.serving.files import VideoFiles
 from dreamprvr_jax.archive.serving.thumbnails import Thumbnails
 from dreamprvr_jax.archive.videos.files import import_av
 from dreamprvr_jax.archive.videos.finding import find_videos
-from dreamprvr_jax.cli import (
-  console,
-  data,
-  provenance,
-  query_files,
-)
+from dreamprvr_jax.cli import console, provenance, search_queries
+from dreamprvr_jax.cli.saved_clips import save_clips
+from dreamprvr_jax.cli.search_queries import Queries
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.progress import bar
 from dreamprvr_jax.report.search_page import write_page
-from dreamprvr_jax.trained.retriever import Retriever
 
 # Queries per search; an index larger than memory is read once for all of them.
 _BATCH = 1024
@@ -41,9 +39,6 @@ _KEPT_PICTURES = 2**26
 
 _log = logging.getLogger(__name__)
 
-# Facts about a query, its word features and mask; see `Retriever.words`.
-Query = tuple[dict[str, Any], np.ndarray, np.ndarray]
-
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
@@ -54,7 +49,18 @@ class Arguments:
   query: str | None
   queries: str
   caption: int | None
+  image: str
+  clip: str
+  span: str
   k: int
+  cutoff: str
+  folder: str
+  after: str
+  before: str
+  min_seconds: float
+  max_seconds: float
+  duplicates: bool
+  save_clips: str
   first_pass: str
   database: str
   rescore: int
@@ -63,6 +69,18 @@ class Arguments:
   videos: str
   out: str
   progress: bool
+
+  @property
+  def filters(self) -> Filters:
+    """The conditions on videos."""
+    return Filters(
+      self.folder,
+      self.after,
+      self.before,
+      self.min_seconds,
+      # The flag's 0 stands for no limit.
+      self.max_seconds or math.inf,
+    )
 
 
 def run(config: ConfigDict, arguments: Arguments) -> int:
@@ -75,21 +93,24 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     mesh=mesh,
     memory_share=config.eval.corpus_share,
   )
-  first_pass: Any = arguments.first_pass or None
+  options: dict[str, Any] = {
+    'first_pass': arguments.first_pass or None,
+    'rescore': arguments.rescore,
+  }
   if arguments.database:
-    first_pass = Database(arguments.database, index.store)
-  queries, count = _queries(config, arguments, index.retriever)
+    options['first_pass'] = Database(arguments.database, index.store)
+  queries = search_queries.read(config, arguments, index)
   found: dict[str, Any] = {
     'index': arguments.index,
     'videos': index.manifest.num_videos,
     'k': arguments.k,
     'first_pass': arguments.database or arguments.first_pass or None,
     'rescore': arguments.rescore,
+    'cutoff': arguments.cutoff,
     'queries': [],
   }
-  shown = bar(queries, 'queries', total=count, show=arguments.progress)
-  _search(index, shown, found, first_pass)
-  _write(found, arguments)
+  _search(index, queries, found, arguments, options)
+  _write(found, arguments, index)
   return 0
 
 
@@ -102,60 +123,70 @@ def _check(arguments: Arguments) -> None:
       f'--out={arguments.out}: hits are written as {" or ".join(_ENDINGS)}; '
       'without --out they are printed'
     )
-  if arguments.query is not None and arguments.queries:
-    raise UserError(
-      '--query is one sentence, --queries a file of them; give one of them'
-    )
+  search_queries.check(arguments)
   if arguments.database and arguments.first_pass:
     raise UserError(
       '--database and --first_pass are two first passes; give one of them'
     )
-
-
-def _queries(
-  config: ConfigDict, arguments: Arguments, retriever: Retriever
-) -> tuple[Iterator[Query], int]:
-  """Returns the queries that the flags name, and their number."""
-  by_text = query_files.holds_sentences(arguments.queries)
-  if arguments.query is not None or by_text:
-    return from_sentences(arguments, retriever)
-  if arguments.queries:
-    return from_file(arguments, retriever)
-  return from_split(config, arguments, retriever)
+  if arguments.cutoff not in STRENGTHS:
+    raise UserError(
+      f'--cutoff={arguments.cutoff}: choose {", ".join(STRENGTHS)}'
+    )
+  # Found out before the index is loaded.
+  _ = arguments.filters
 
 
 def _search(
   index: Index,
-  queries: Iterable[Query],
+  queries: Queries,
   found: dict[str, Any],
-  first_pass: Any,
+  arguments: Arguments,
+  options: dict[str, Any],
 ) -> None:
   """Adds the hits of each query to `found`, and the recall of a first pass."""
-  options = {'first_pass': first_pass, 'rescore': found['rescore']}
-  waiting = iter(queries)
+  show = arguments.progress and queries.count > 1
+  waiting = iter(bar(queries.each, 'queries', total=queries.count, show=show))
   while batch := list(itertools.islice(waiting, _BATCH)):
-    facts, words, masks = zip(*batch, strict=True)
-    encoded = index.searcher.encode(np.stack(words), np.stack(masks))
-    if first_pass and 'recall' not in found:
+    facts, read = zip(*batch, strict=True)
+    encoded = queries.encode(list(read))
+    if options['first_pass'] and 'recall' not in found:
       few = encoded[:_CHECKED]
       value = index.searcher.recall(few, found['k'], **options)
       recall = {'k': found['k'], 'queries': len(few), 'value': value}
       found['recall'] = recall
-    hits = index.search_encoded(encoded, found['k'], **options)
+    hits = index.search_encoded(
+      encoded,
+      arguments.k,
+      filters=arguments.filters,
+      duplicates=arguments.duplicates,
+      cutoff=arguments.cutoff,
+      **options,
+    )
     found['queries'] += [
       {**fact, 'hits': [hit.to_json(i) for i, hit in enumerate(row, 1)]}
       for fact, row in zip(facts, hits, strict=True)
     ]
 
 
-def _write(found: dict[str, Any], arguments: Arguments) -> None:
-  """Writes or prints the hits, and prints where they were written."""
+def _write(found: dict[str, Any], arguments: Arguments, index: Index) -> None:
+  """Saves clips, writes or prints the hits, and prints what was written."""
+  files = VideoFiles()
+  if arguments.videos:
+    files = VideoFiles(arguments.videos, find_videos(arguments.videos))
+  saved = 0
+  if arguments.save_clips:
+    saved = save_clips(
+      found['queries'],
+      arguments.save_clips,
+      lambda hit: file_of(hit['video'], files, index.catalogue),
+      progress=arguments.progress,
+    )
   out = pathlib.Path(arguments.out)
   if out.suffix == '.json':
     folders.write_json(out, provenance.finite(found))
   elif out.suffix == '.html':
     if arguments.videos:
-      add_thumbnails(found['queries'], arguments.videos, arguments.progress)
+      add_thumbnails(found['queries'], files, arguments.progress)
     write_page(found, out)
   else:
     console.say(table(found))
@@ -166,20 +197,37 @@ def _write(found: dict[str, Any], arguments: Arguments) -> None:
       f'{recall["value"]:.4f} of the exact search, over {recall["queries"]} '
       'queries'
     )
+  if arguments.save_clips:
+    what = 'clip' if saved == 1 else 'clips'
+    console.say(f'{saved:,} {what}: {arguments.save_clips}')
   if arguments.out:
-    console.say(f'{len(found["queries"]):,} queries: {out}')
+    count = len(found['queries'])
+    console.say(f'{count:,} {"query" if count == 1 else "queries"}: {out}')
+
+
+def file_of(video: str, files: VideoFiles, catalogue: Catalogue) -> str:
+  """Returns the file of a video; '' if it is not known or gone.
+
+  Args:
+    video: The id of the video.
+    files: The files of --videos.
+    catalogue: What the index knows of its files.
+  """
+  found = files.get(video)
+  if found is not None:
+    return str(found.path)
+  path = catalogue.file(video).path
+  return path if path and pathlib.Path(path).is_file() else ''
 
 
 def add_thumbnails(
-  queries: list[dict[str, Any]], folder: str, progress: bool
+  queries: list[dict[str, Any]], files: VideoFiles, progress: bool
 ) -> None:
   """Adds a picture of the best moment to each hit that has a file.
 
   Raises:
     UserError: If PyAV is missing.
-    DataError: If the folder has no video.
   """
-  files = VideoFiles(folder, find_videos(folder))
   import_av()
   thumbnails = Thumbnails(waiting=1, kept_bytes=_KEPT_PICTURES)
   hits = [hit for query in queries for hit in query['hits']]
@@ -194,99 +242,29 @@ def add_thumbnails(
       _log.warning('%s', error)
 
 
-def from_sentences(
-  arguments: Arguments, retriever: Retriever
-) -> tuple[Iterator[Query], int]:
-  """Returns the queries of --query, or of a file of sentences, with their
-  number."""
-  if arguments.query is not None:
-    where, sentences = '--query', {'query': arguments.query}
-  else:
-    where = f'--queries={arguments.queries}'
-    sentences = query_files.read_sentences(arguments.queries)
-  encoder = open_encoder(retriever, arguments.encoder, device=arguments.device)
-  reader = TextQueries(retriever, encoder)
-  said: set[str] = set()
-
-  def queries() -> Iterator[Query]:
-    for name, text in sentences.items():
-      found = reader.read(text, where)
-      if found.notice and not said:
-        # Once for all queries.
-        said.add(found.notice)
-        _log.warning('%s: %s', where, found.notice)
-      words, mask = retriever.words(found.features)
-      yield {'id': name, 'text': text}, words[0], mask[0]
-
-  return queries(), len(sentences)
-
-
-def from_file(
-  arguments: Arguments, retriever: Retriever
-) -> tuple[Iterator[Query], int]:
-  """Returns the queries of --queries with their number."""
-  width = retriever.stored['text_width']
-  features = query_files.read_queries(arguments.queries, width)
-
-  def queries() -> Iterator[Query]:
-    for name, x in features.items():
-      words, mask = retriever.words(x)
-      yield {'id': name}, words[0], mask[0]
-
-  return queries(), len(features)
-
-
-def from_split(
-  config: ConfigDict, arguments: Arguments, retriever: Retriever
-) -> tuple[Iterator[Query], int]:
-  """Returns the captions of a split, or one of them, with their number."""
-  corpus = data.open_data(config, show=arguments.progress)
-  data.check_widths(retriever.stored, corpus, retriever.checkpoint)
-  split = data.get_split(corpus, data.final_split(config, corpus))
-  total = len(split.caption_ids)
-  chosen = range(total)
-  if arguments.caption is not None:
-    if arguments.caption not in chosen:
-      raise UserError(
-        f'--caption={arguments.caption}: the split {split.name} has captions 0 '
-        f'to {total - 1}'
-      )
-    chosen = [arguments.caption]
-
-  def queries() -> Iterator[Query]:
-    for start in range(0, len(chosen), _BATCH):
-      rows = chosen[start : start + _BATCH]
-      read = split.read_captions(rows)
-      words, mask = retriever.words(read['word_features'], read['word_mask'])
-      for i, row in enumerate(rows):
-        video = split.caption_video[row]
-        fact = {
-          'id': split.caption_ids[row],
-          'text': split.captions[row],
-          'right': {
-            'video': split.video_ids[video],
-            'moment': [float(x) for x in split.moments[row]],
-          },
-        }
-        yield fact, words[i], mask[i]
-
-  return queries(), len(chosen)
-
-
 def table(found: dict[str, Any]) -> str:
   """Returns the hits as a text table."""
   lines = []
   for query in found['queries']:
     text = f': {query["text"]}' if 'text' in query else ''
     lines += ['', f'{query["id"]}{text}']
+    if not query['hits']:
+      lines.append('  nothing fits')
+      continue
     width = max(len(hit['video']) for hit in query['hits'])
     right = query.get('right', {}).get('video')
     for hit in query['hits']:
       mark = '*' if hit['video'] == right else ' '
-      lines.append(
-        f'{hit["rank"]:>5}{mark} {hit["score"]:7.4f}  '
-        f'{hit["video"].ljust(width)}  ' + ', '.join(map(_when, hit['moments']))
-      )
+      parts = [
+        f'{hit["rank"]:>5}{mark} {hit["score"]:7.4f}',
+        hit['strength'].ljust(max(map(len, STRENGTHS))),
+        hit['video'].ljust(width),
+        ', '.join(map(_when, hit['moments'])),
+      ]
+      # A small index tells no strength.
+      lines.append('  '.join(part for part in parts if part.strip()))
+      if hit['others']:
+        lines.append(f'{"":>7}copies: {", ".join(hit["others"])}')
   if any('right' in query for query in found['queries']):
     lines += ['', '* the video that the caption was written for']
   return '\n'.join(lines)

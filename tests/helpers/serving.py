@@ -9,6 +9,9 @@ import numpy as np
 
 from dreamprvr_jax.archive.index import writer
 from dreamprvr_jax.archive.search.index import Index
+from dreamprvr_jax.archive.search.text_queries import TextQuery
+from dreamprvr_jax.archive.serving.answers import Answers
+from dreamprvr_jax.archive.serving.contents import Contents
 from dreamprvr_jax.archive.serving.server import serve
 from dreamprvr_jax.archive.serving.service import Service
 from dreamprvr_jax.devices import meshes
@@ -35,16 +38,36 @@ def open_index(folder):
   return Index.open(place, retriever(), mesh=meshes.make_mesh(1, 1))
 
 
+def answers_of(index, words=words, pictures=None, *, semantic=True):
+  """Returns what answers queries of an index; no words for no sentences."""
+
+  def read(text):
+    return TextQuery(text, words(text), '')
+
+  return Answers(index, words and read, pictures, semantic=semantic)
+
+
+def contents_of(index, words=words, *, files=None, **options):
+  """Returns the contents of a server."""
+  return Contents(index, answers_of(index, words, **options), files)
+
+
 @contextlib.contextmanager
-def served(index, words=words, *, local=True, ready=True, **options):
+def served(index, words=words, *, local=True, ready=True, token='', **options):
   """Yields a client of the index and the service."""
+  given = {
+    name: options.pop(name)
+    for name in ('files', 'semantic', 'pictures')
+    if name in options
+  }
   begun, found, stop = threading.Event(), {}, []
   failed = options.pop('on_failure', lambda: None)
 
   def make(ending):
     stop.append(ending)
     fail = lambda: (ending(), failed())
-    found['service'] = Service(index, words, on_failure=fail, **options)
+    contents = contents_of(index, words, **given)
+    found['service'] = Service(contents, on_failure=fail, **options)
     return found['service']
 
   def say(line):
@@ -53,7 +76,8 @@ def served(index, words=words, *, local=True, ready=True, **options):
 
   def run():
     try:
-      serve(make, host='127.0.0.1' if local else '0.0.0.0', port=0, say=say)
+      host = '127.0.0.1' if local else '0.0.0.0'
+      serve(make, host=host, port=0, token=token, say=say)
     except Exception as error:
       found['error'] = error
       begun.set()

@@ -20,20 +20,19 @@ class File:
   """The file of a video; texts are '' where something is unknown.
 
   Attributes:
-    path: Its absolute path.
+    path: Its absolute path, which need not be text; see `files.shown`.
     folder: Its folder, below the one that was indexed.
     title: Its name.
     date: When it was last changed, YYYY-MM-DD, in local time.
   """
 
-  path: str
-  folder: str
-  title: str
-  date: str
+  path: str = ''
+  folder: str = ''
+  title: str = ''
+  date: str = ''
 
-  def to_json(self) -> dict[str, str]:
-    """Returns its facts as JSON values."""
-    return dataclasses.asdict(self)
+
+NO_FILE = File()
 
 
 class Catalogue:
@@ -71,7 +70,7 @@ class Catalogue:
       folder_of.append(numbers.setdefault(names, len(numbers)))
       dates.append(source.get('mtime_ns', math.nan) / 1e9)
       stated = source.get('duration')
-      seconds.append(ends[rows].max() if stated is None else stated)
+      seconds.append(np.max(ends[rows]) if stated is None else stated)
     self.folders = list(numbers)
     self.folder_of = np.asarray(folder_of, np.int64)
     self.dates = np.asarray(dates, np.float64)
@@ -91,7 +90,7 @@ class Catalogue:
     if 'mtime_ns' in source:
       moment = datetime.datetime.fromtimestamp(source['mtime_ns'] / 1e9)
       date = moment.strftime('%Y-%m-%d')
-    return File(shown(path), below, text.normal(shown(title)), date)
+    return File(path, below, text.normal(shown(title)), date)
 
   def content(self, name: str) -> str:
     """Returns the hash of a video's file; '' if unknown."""

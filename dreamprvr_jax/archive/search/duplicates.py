@@ -47,27 +47,18 @@ class Look:
 
   @classmethod
   def of(
-    cls,
-    tokens: Float[np.ndarray, 'm d'],
-    edges: Float[np.ndarray, ' m+1'],
-    seconds: float,
-    content: str = '',
+    cls, tokens: Float[np.ndarray, 't d'], seconds: float, content: str = ''
   ) -> 'Look':
     """Returns the look of a video.
 
     Args:
-      tokens: Its unit tokens, in order of time.
-      edges: Their borders, rising, in any unit.
+      tokens: Its unit tokens at the times.
       seconds: Its length.
       content: Hash of its file.
     """
-    span = edges[-1] - edges[0]
-    times = edges[0] + (np.arange(TIMES) + 0.5) / TIMES * span
-    place = np.searchsorted(edges[1:-1], times, side='right')
-    found = np.asarray(tokens, np.float32)[place]
+    found = np.asarray(tokens, np.float32)
     # The mean of |a - b|^2 over all pairs is twice the variance.
-    change = 2 * float(found.var(axis=0).sum())
-    return cls(found, change, seconds, content)
+    return cls(found, 2 * float(found.var(axis=0).sum()), seconds, content)
 
 
 def distance(one: Look, other: Look) -> float:

@@ -202,6 +202,36 @@ class Searcher:
     scores = [self._exact(queries[c], rows[c]) for c in _chunks(len(queries))]
     return best_of(np.concatenate(scores), rows, depth)
 
+  def scorer(
+    self, rows: Int[np.ndarray, ' m']
+  ) -> Callable[[Float[np.ndarray, 'n q']], Float[np.ndarray, 'n m']]:
+    """Returns a function from encoded queries to their exact scores with some
+    rows, whose tokens stay in device memory.
+
+    The function raises DamagedError if a score is not finite.
+    """
+    kind, count = self._store.kind, len(rows)
+    size = -(-count // self._mesh.size) * self._mesh.size
+    stored = {
+      name: jax.device_put(
+        _padded(self._store.take(name, rows), size), meshes.by_row(self._mesh)
+      )
+      for name in READS[kind]
+    }
+
+    def scores(queries: Float[np.ndarray, 'n q']) -> Float[np.ndarray, 'n m']:
+      found = []
+      for chunk in _chunks(len(queries)):
+        few = queries[chunk]
+        filled = _padded(few, _filled(len(few)))
+        values = self._scores(kind)(self._held(kind), filled, stored)
+        found.append(np.asarray(values)[: len(few), :count])
+      whole = np.concatenate(found)
+      self._check(whole, np.broadcast_to(rows, whole.shape))
+      return whole
+
+    return scores
+
   def recall(
     self,
     queries: Float[np.ndarray, 'n q'],

@@ -53,7 +53,7 @@ class Pool:
 
   def enter(self, connection: 'Connection') -> str:
     """Counts a new connection; returns which limit refuses it, or ''."""
-    address = _network(connection.client)
+    address = network_of(connection.client)
     if self._counts[address] >= self.limits.address_connections:
       near = (x for x in self._waiting if self._addresses[x] == address)
       if not self._make_way(next(near, None)):
@@ -236,7 +236,7 @@ class Connection(H11Protocol):
     self._look()
 
 
-def _network(client: tuple[str, int] | None) -> str:
+def network_of(client: tuple[str, int] | None) -> str:
   """Returns what counts as one address: for IPv6, the whole /64 network."""
   try:
     address = ipaddress.ip_address((client or ('',))[0].partition('%')[0])

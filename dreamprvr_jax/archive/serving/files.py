@@ -6,18 +6,34 @@ import errno
 import os
 import pathlib
 import stat
-from collections.abc import Mapping
-from typing import BinaryIO
+from collections.abc import Iterable, Mapping
+from typing import Any, BinaryIO
 
+from dreamprvr_jax.archive.videos.containers import ENDINGS
+from dreamprvr_jax.archive.videos.files import shown
 from dreamprvr_jax.text import normal
 
-MEDIA_TYPES = {
+# Media types of the endings that browsers may play.
+_PLAYED = {
   '.mp4': 'video/mp4',
   '.m4v': 'video/mp4',
   '.webm': 'video/webm',
   '.mov': 'video/quicktime',
   '.mkv': 'video/x-matroska',
   '.avi': 'video/x-msvideo',
+  '.ogv': 'video/ogg',
+  '.gif': 'image/gif',
+  '.ts': 'video/mp2t',
+  '.mts': 'video/mp2t',
+  '.m2ts': 'video/mp2t',
+  '.mpg': 'video/mpeg',
+  '.mpeg': 'video/mpeg',
+  '.wmv': 'video/x-ms-wmv',
+  '.flv': 'video/x-flv',
+  '.3gp': 'video/3gpp',
+}
+MEDIA_TYPES = {
+  ending: _PLAYED.get(ending, 'application/octet-stream') for ending in ENDINGS
 }
 # Errors of opening a file that is missing, is a link or below one, or must not
 # be read.
@@ -46,18 +62,31 @@ class VideoFile:
   Attributes:
     path: Its path, without links.
     media_type: For example 'video/mp4'.
+    root: The folder that it is in or below, without links.
   """
 
   path: pathlib.Path
   media_type: str
+  root: pathlib.Path
+
+  @property
+  def title(self) -> str:
+    """Its name, as text."""
+    return shown(self.path.name)
+
+  @property
+  def folder(self) -> str:
+    """Its folder below the root, with `/` between names; '' for the root."""
+    found = shown(self.path.parent.relative_to(self.root).as_posix())
+    return '' if found == '.' else found
 
 
 class VideoFiles:
-  """The files of a folder at the time when this object was made.
+  """The files of videos at the time when this object was made.
 
   Only these files can be opened: an id is looked up and never becomes part of a
-  path, and links that lead out of the folder are left out. A file that later
-  becomes a link, or whose folder does, is not opened any more.
+  path, and links that lead out of the folder of a file are left out. A file
+  that later becomes a link, or whose folder does, is not opened any more.
   """
 
   def __init__(
@@ -69,12 +98,29 @@ class VideoFiles:
     folder: The folder.
     paths: {id: file}, in the folder or below it; None for no files.
     """
-    self._root = pathlib.Path(folder).resolve()
     self._files: dict[str, VideoFile] = {}
     for video, path in (paths or {}).items():
-      kind, real = MEDIA_TYPES.get(path.suffix.lower()), path.resolve()
-      if kind and real.is_relative_to(self._root):
-        self._files[normal(video)] = VideoFile(real, kind)
+      self._add(video, path, pathlib.Path(folder))
+
+  @classmethod
+  def of_sources(cls, rows: Iterable[Mapping[str, Any]]) -> 'VideoFiles':
+    """Returns the files that an index names.
+
+    Args:
+      rows: `id`, `file` and `root` of each video; see `Store.sources`.
+    """
+    found = cls()
+    for row in rows:
+      found._add(
+        row['id'], pathlib.Path(row['file']), pathlib.Path(row['root'])
+      )
+    return found
+
+  def _add(self, video: str, path: pathlib.Path, root: pathlib.Path) -> None:
+    kind = MEDIA_TYPES.get(path.suffix.lower())
+    top, real = root.resolve(), path.resolve()
+    if kind and real.is_relative_to(top):
+      self._files[normal(video)] = VideoFile(real, kind, top)
 
   def __len__(self) -> int:
     """The number of videos with a file."""
@@ -94,7 +140,7 @@ class VideoFiles:
     if not found:
       return None
     try:
-      opened = _opened(self._root, found.path)
+      opened = _opened(found.root, found.path)
     except OSError as error:
       if error.errno not in _GONE:
         raise

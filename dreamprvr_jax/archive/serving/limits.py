@@ -16,6 +16,10 @@ class Busy(RuntimeError):
   """Too many requests wait; the same one may succeed later."""
 
 
+class Gone(RuntimeError):
+  """The client has left before its request was answered."""
+
+
 class Late(RuntimeError):
   """A request was given up, because it took too long."""
 
@@ -26,14 +30,18 @@ class Limits:
 
   Attributes:
     body_bytes: Bytes of a request's body.
-    characters: Characters of a query.
-    words: Words of a query.
     hits: Hits of a query.
     moments: Moments of a hit.
     waiting: Queries that wait for the device.
     seconds: Seconds until a query without an answer is given up.
     pictures: Thumbnails that wait to be made.
     picture_bytes: Bytes of the thumbnails that are kept.
+    upload_bytes: Bytes of a picture that is sent as a query.
+    uploads: Pictures that are received or decoded at a time.
+    conversions: Videos that are converted for browsers at a time.
+    waiting_conversions: Conversions that run or wait.
+    converted_bytes: Bytes of the converted videos that are kept on the disk.
+    saved_seconds: Seconds of a stretch that is saved.
     ranges: Parts of a file that one request may ask for.
     connections: Open connections.
     address_connections: Open connections of one address.
@@ -43,14 +51,18 @@ class Limits:
   """
 
   body_bytes: int = 2**16
-  characters: int = 1000
-  words: int = 100
   hits: int = 100
   moments: int = 10
   waiting: int = 256
   seconds: float = 30.0
   pictures: int = 64
   picture_bytes: int = 2**26
+  upload_bytes: int = 2**24
+  uploads: int = 8
+  conversions: int = 2
+  waiting_conversions: int = 16
+  converted_bytes: float = 2.0**31
+  saved_seconds: float = 600.0
   ranges: int = 32
   connections: int = 1000
   address_connections: int = 256

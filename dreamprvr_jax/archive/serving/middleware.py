@@ -1,6 +1,7 @@
 """ASGI apps around the server's own: the guard, and HEAD."""
 
 import ipaddress
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import HTTPException
@@ -11,8 +12,8 @@ from dreamprvr_jax.archive.serving.refusals import refusal
 HEAD = 'dreamprvr.head'
 HEADERS = {
   # Pages and answers load nothing from other servers and send nothing there.
-  b'content-security-policy': b"default-src 'self' 'unsafe-inline'; "
-  b"img-src 'self' data:; frame-ancestors 'none'",
+  b'content-security-policy': b"default-src 'self'; img-src 'self' data: "
+  b"blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
   b'x-content-type-options': b'nosniff',
   b'referrer-policy': b'no-referrer',
 }
@@ -34,13 +35,22 @@ class Guard:
   `host`, so only requests for this machine's own names are accepted.
   """
 
-  def __init__(self, app: Any, *, body_bytes: int, local: bool):
+  def __init__(
+    self,
+    app: Any,
+    *,
+    body_bytes: int,
+    local: bool,
+    uploads: Mapping[str, int] | None = None,
+  ):
     """Args:
     app: Answers the other requests.
     body_bytes: Bytes of a request's body, at most.
     local: Whether only requests to this machine's own names are accepted.
+    uploads: {path: bytes} of paths whose bodies may be larger.
     """
     self._app, self._bytes, self._local = app, body_bytes, local
+    self._uploads = dict(uploads or {})
 
   async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
     if scope['type'] != 'http':
@@ -62,8 +72,9 @@ class Guard:
       await refusal(421, sentence)(scope, receive, answer)
       return
     length = given.get(b'content-length', b'0')
-    if not length.isdigit() or int(length) > self._bytes:
-      error = self._too_large()
+    most = self._uploads.get(scope['path'], self._bytes)
+    if not length.isdigit() or int(length) > most:
+      error = _too_large(most)
       await refusal(413, error.detail)(scope, receive, answer)
       return
     read = 0
@@ -73,16 +84,17 @@ class Guard:
       nonlocal read
       message = await receive()
       read += len(message.get('body', b''))
-      if read > self._bytes:
-        raise self._too_large()
+      if read > most:
+        raise _too_large(most)
       return message
 
     await self._app(scope, count, answer)
 
-  def _too_large(self) -> HTTPException:
-    return HTTPException(
-      413, f'a request may have {self._bytes:,} bytes; this one has more'
-    )
+
+def _too_large(most: int) -> HTTPException:
+  return HTTPException(
+    413, f'a request may have {most:,} bytes; this one has more'
+  )
 
 
 def _without_port(host: str) -> str:

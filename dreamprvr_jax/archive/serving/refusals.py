@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from dreamprvr_jax.archive.serving.answers import BadQuery
-from dreamprvr_jax.archive.serving.limits import Busy, Late
+from dreamprvr_jax.archive.serving.limits import Busy, Gone, Late
 from dreamprvr_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,8 @@ def add_to(app: FastAPI) -> None:
     return refusal(504, str(error))
 
   @app.exception_handler(ClientDisconnect)
-  async def gone(_: Request, error: ClientDisconnect) -> Response:
+  @app.exception_handler(Gone)
+  async def gone(_: Request, error: Exception) -> Response:
     del error
     return refusal(408, 'the connection ended before the request was complete')
 

@@ -56,6 +56,7 @@ def serve(
   *,
   host: str,
   port: int,
+  token: str = '',
   say: Callable[[str], Any],
 ) -> None:
   """Serves until a signal stops it; then passes the signal to its former
@@ -64,8 +65,9 @@ def serve(
   Args:
     make_service: Makes the service from a function that stops the server.
     host: An address of this machine. Unless it is 127.0.0.1, ::1 or localhost,
-      other machines can reach it, and a warning says so.
+      other machines can reach it, and without a token a warning says so.
     port: The port; 0 for any free port.
+    token: What clients must know; '' to answer all.
     say: Tells the user the address.
 
   Raises:
@@ -81,7 +83,7 @@ def serve(
     limits = within_descriptors(service.limits, _BACKLOG)
     server = uvicorn.Server(
       uvicorn.Config(
-        make_app(service, local=is_local(host)),
+        make_app(service, local=is_local(host), token=token),
         lifespan='on',
         log_config=None,
         access_log=False,
@@ -96,7 +98,8 @@ def serve(
     )
     name = f'[{host}]' if ':' in host else host
     address, number = place.getsockname()[:2]
-    if not ipaddress.ip_address(address.partition('%')[0]).is_loopback:
+    loopback = ipaddress.ip_address(address.partition('%')[0]).is_loopback
+    if not loopback and not token:
       _log.warning('%s', _warning(host, address, number))
     say(f'serving on http://{name}:{number}')
     server.run(sockets=[place])

@@ -2,88 +2,85 @@
 
 import asyncio
 import contextlib
-import functools
 import logging
+import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-from jaxtyping import Float
-
-from dreamprvr_jax.archive.search.index import Hit, Index
-from dreamprvr_jax.archive.search.neighbours import Neighbours
+from dreamprvr_jax.archive.index.manifest import Manifest
 from dreamprvr_jax.archive.serving.answers import (
   SIZES,
-  Answers,
+  Answer,
   BadQuery,
   Query,
 )
 from dreamprvr_jax.archive.serving.batching import Batcher
-from dreamprvr_jax.archive.serving.files import VideoFiles
+from dreamprvr_jax.archive.serving.contents import Contents
+from dreamprvr_jax.archive.serving.conversions import Conversions, cache_folder
 from dreamprvr_jax.archive.serving.limits import Busy, Late, Limits
 from dreamprvr_jax.archive.serving.metrics import Metrics
 from dreamprvr_jax.archive.serving.thumbnails import Thumbnails
-from dreamprvr_jax.text import normal
+from dreamprvr_jax.archive.serving.watch import Watch
+from dreamprvr_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
 
 # Seconds that a query waits for others that may come with it.
 _WAIT = 0.004
+# Seconds between two looks at the index, and after a failure to open it.
+_LOOK, _RETRY = 2.0, 30.0
+# Between two changes that are followed, so many times what following took.
+_PAUSE = 5
 
 
 class Service:
-  """An index, open for many users at once.
-
-  Later changes of the index and of the folder of files are not seen.
+  """An index, open for many users at once; a changed one replaces it.
 
   Attributes:
-    index: The index.
-    files: The video files.
+    contents: The index with its files; read it once for a request, as it may
+      be replaced at any time.
     limits: The limits of requests.
-    semantic: Whether the text encoder understands words.
     metrics: The server's metrics.
     thumbnails: Makes pictures.
-    row_of: {id: row} of the videos.
+    conversions: Converts videos for browsers.
     status: 'warming up', 'ready' or 'stopping'.
     failure: The error of warming up, if any.
   """
 
   def __init__(
     self,
-    index: Index,
-    words: Callable[[str], Float[np.ndarray, 'l e']],
-    files: VideoFiles | None = None,
+    contents: Contents,
     *,
-    semantic: bool = True,
+    reopen: Callable[[Contents], Contents] | None = None,
     limits: Limits | None = None,
+    cache: os.PathLike[str] | str = '',
     on_failure: Callable[[], None] = lambda: None,
   ):
     """Starts nothing yet.
 
     Args:
-      index: The index.
-      words: Makes the word features of a text that the index's retriever was
-        trained on.
-      files: The video files.
-      semantic: Whether the text encoder understands words.
+      contents: The index with its files.
+      reopen: Opens the index again, for the former contents; None to serve the
+        same contents for ever.
       limits: The limits of requests.
+      cache: The folder for converted videos; '' for the user's own.
       on_failure: Called if warming up fails.
-
-    Raises:
-      UserError: If the index is empty.
     """
-    self.index, self.files = index, files or VideoFiles()
-    self.limits, self.semantic = limits or Limits(), semantic
+    self.contents, self._reopen = contents, reopen
+    self.limits = limits or Limits()
     self.metrics, self.on_failure = Metrics(), on_failure
     self.thumbnails = Thumbnails(
       waiting=self.limits.pictures, kept_bytes=self.limits.picture_bytes
     )
-    self.row_of = index.store.rows_of()
-    self._named = {normal(video): video for video in self.row_of}
+    self.conversions = Conversions(
+      cache or cache_folder(),
+      most_bytes=self.limits.converted_bytes,
+      running=self.limits.conversions,
+      waiting=self.limits.waiting_conversions,
+    )
     self.status, self.failure = 'warming up', None
-    self._answers = Answers(index, words)
-    self._batcher = Batcher[Query, list[Hit]](
+    self._batcher = Batcher[Query, tuple[Contents, Answer]](
       self._answer,
       size=SIZES[-1],
       wait=_WAIT,
@@ -91,28 +88,13 @@ class Service:
       seconds=self.limits.seconds,
     )
 
-  @functools.cached_property
-  def neighbours(self) -> Neighbours:
-    """Finds similar videos."""
-    return Neighbours(self.index.store)
-
   @property
   def waiting(self) -> int:
     """How many queries wait for the device."""
     return self._batcher.waiting
 
-  def named(self, video: str) -> str | None:
-    """Returns the id of a video in any Unicode form; None if the index has no
-    such video."""
-    return video if video in self.row_of else self._named.get(normal(video))
-
-  def duration(self, video: str) -> float:
-    """Returns the seconds of a video; NaN if unknown."""
-    row = self.row_of[video]
-    return float(self.index.store.read('durations', row, row + 1)[0])
-
-  async def search(self, query: Query) -> list[Hit]:
-    """Returns the hits of a query.
+  async def search(self, query: Query) -> tuple[Contents, Answer]:
+    """Returns the answer to a query, and the contents that it comes from.
 
     Raises:
       Busy: If it is not ready, or too many queries wait.
@@ -139,10 +121,14 @@ class Service:
     warming = asyncio.get_running_loop().run_in_executor(
       self._thread, self._warm_up
     )
+    watching = asyncio.create_task(self._watch(warming))
     try:
       yield
     finally:
       self.status = 'stopping'
+      watching.cancel()
+      with contextlib.suppress(asyncio.CancelledError):
+        await watching
       await self._batcher.stop()
       await warming
       self._thread.shutdown()
@@ -150,11 +136,7 @@ class Service:
   def _warm_up(self) -> None:
     began = time.perf_counter()
     try:
-      for done in self._answers.warm_up():
-        _log.info('warming up: %s', done)
-        if self.status == 'stopping':
-          return
-      self.neighbours.nearest(next(iter(self.row_of)), 1)
+      self._prepare(self.contents)
     except Exception as error:  # Raised again when the server ends.
       self.failure = error
       self.on_failure()
@@ -163,11 +145,70 @@ class Service:
       self.status = 'ready'
       _log.info('ready after %.1f seconds', time.perf_counter() - began)
 
+  def _prepare(self, contents: Contents) -> None:
+    """Compiles and loads all that answers need, unless the server stops."""
+    for done in contents.answers.warm_up():
+      _log.info('warming up: %s', done)
+      if self.status == 'stopping':
+        return
+    contents.neighbours.nearest(contents.first(), 1)
+    contents.ordered('name')
+
+  async def _watch(self, warming: Awaitable[None]) -> None:
+    """Opens the index again when it has changed."""
+    if not self._reopen:
+      return
+    watch = Watch(self.contents.index.store.directory)
+    await asyncio.wait([asyncio.ensure_future(warming)])
+    # A change before this method has begun shows in the content.
+    pending, seconds, complaint = True, _LOOK, ''
+    while self.status == 'ready':
+      pending = watch.changed() or pending
+      if pending:
+        began = time.perf_counter()
+        try:
+          # Not in the thread of the device: searches go on meanwhile.
+          await asyncio.to_thread(self._renew, self._reopen)
+        except Exception as error:  # The former contents stay.
+          if str(error) != complaint:
+            _log.error(
+              'the index has changed and cannot be opened, so the former one '
+              'is served: %s',
+              error,
+              exc_info=None if isinstance(error, UserError) else error,
+            )
+          complaint, seconds = str(error), _RETRY
+        else:
+          # A command that changes it again and again gets little of the time.
+          pending, complaint = False, ''
+          seconds = max(_LOOK, _PAUSE * (time.perf_counter() - began))
+      await asyncio.sleep(seconds)
+      seconds = _LOOK if not complaint else _RETRY
+
+  def _renew(self, reopen: Callable[[Contents], Contents]) -> None:
+    """Replaces the contents if the index has changed."""
+    former = self.contents
+    directory = former.index.store.directory
+    if Manifest.read(directory) == former.index.manifest:
+      return
+    began = time.perf_counter()
+    found = reopen(former)
+    self._prepare(found)
+    self.contents = found
+    _log.info(
+      'the index has changed: %d videos now, %d before; opened in %.1f s',
+      len(found),
+      len(former),
+      time.perf_counter() - began,
+    )
+
   async def _answer(
     self, batch: Sequence[Query]
-  ) -> Sequence[list[Hit] | Exception]:
+  ) -> Sequence[tuple[Contents, Answer] | Exception]:
     self.metrics.batch.observe(len(batch))
+    contents = self.contents
     with self.metrics.device.time():
-      return await asyncio.get_running_loop().run_in_executor(
-        self._thread, self._answers, batch
+      found = await asyncio.get_running_loop().run_in_executor(
+        self._thread, contents.answers, batch
       )
+    return [x if isinstance(x, Exception) else (contents, x) for x in found]

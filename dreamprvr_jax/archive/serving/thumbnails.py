@@ -4,20 +4,24 @@ import collections
 import contextlib
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from dreamprvr_jax.archive.serving.files import VideoFile
 from dreamprvr_jax.archive.serving.limits import Busy
 from dreamprvr_jax.archive.videos.files import VideoError, shown
 from dreamprvr_jax.archive.videos.presentation import picture_at, start_of
+from dreamprvr_jax.archive.videos.strips import pictures_at
 from dreamprvr_jax.errors import UserError
 
 # The largest thumbnail; the height matters for extremely tall pictures.
 _WIDTH, _HEIGHT = 320, 1280
 _QUALITY = 80
+# (width, height) of a picture in a strip.
+TILE = (192, 108)
 # Times of pictures are rounded to so many seconds.
 _STEP = 0.25
 
@@ -60,13 +64,33 @@ class Thumbnails:
     Raises:
       UserError: If the package av is missing, or the file has no picture.
     """
-    key = file.path, round(seconds / _STEP)
+    step = round(seconds / _STEP)
+    make = lambda: _jpeg(_small(file, step * _STEP))
+    return self._found((file.path, step), make)
+
+  def strip(
+    self, file: VideoFile, start: float, end: float, count: int
+  ) -> bytes:
+    """Returns a JPEG with frames of a stretch side by side: those in the middle
+    of `count` equal parts, each `TILE` wide and high, on black.
+
+    Raises:
+      UserError: See `picture`.
+    """
+    first, last = round(start / _STEP), round(end / _STEP)
+    step = (last - first) * _STEP / count
+    times = [first * _STEP + (i + 0.5) * step for i in range(count)]
+    key = (file.path, first, last, count)
+    return self._found(key, lambda: _jpeg(_tiles(file, times)))
+
+  def _found(self, key: Any, make: Callable[[], bytes]) -> bytes:
+    """Returns what is kept under a key; makes it if it is missing."""
     with self._lock:
       if key in self._kept:
         self._kept.move_to_end(key)
         return self._kept[key]
     with self._decoding:
-      made = _made(file, key[1] * _STEP)
+      made = make()
     with self._lock:
       if key not in self._kept:
         self._kept[key] = made
@@ -89,12 +113,47 @@ def start_of_file(file: VideoFile) -> float:
     raise UserError(f'{shown(file.path.name)} {error.reason}') from error
 
 
-def _made(file: VideoFile, seconds: float) -> bytes:
+def picture_of(file: VideoFile, seconds: float) -> np.ndarray:
+  """Returns the frame at a time in full size, (h, w, 3) uint8, RGB.
+
+  Raises:
+    UserError: If the package av is missing, or the file has no picture.
+  """
+  whole = lambda height, width: (height, width)
+  with _blaming(file):
+    return picture_at(str(file.path), seconds, whole)
+
+
+def _small(file: VideoFile, seconds: float) -> np.ndarray:
+  with _blaming(file):
+    return picture_at(str(file.path), seconds, _size)
+
+
+@contextlib.contextmanager
+def _blaming(file: VideoFile) -> Iterator[None]:
+  """Names a file in errors without its folder, which clients do not know."""
   try:
-    pixels = picture_at(str(file.path), seconds, _size)
+    yield
   except VideoError as error:
     name = shown(file.path.name)
     raise UserError(f'{name} gives no picture: it {error.reason}') from error
+
+
+def _tiles(file: VideoFile, times: Sequence[float]) -> np.ndarray:
+  width, height = TILE
+  strip = np.zeros((height, width * len(times), 3), np.uint8)
+  with _blaming(file):
+    pictures = pictures_at(str(file.path), times, _tile_size)
+  for place, picture in enumerate(pictures):
+    top = (height - picture.shape[0]) // 2
+    left = (width - picture.shape[1]) // 2 + place * width
+    strip[top : top + picture.shape[0], left : left + picture.shape[1]] = (
+      picture
+    )
+  return strip
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
   out = io.BytesIO()
   Image.fromarray(pixels).save(out, 'JPEG', quality=_QUALITY)
   return out.getvalue()
@@ -104,3 +163,12 @@ def _size(height: int, width: int) -> tuple[int, int]:
   """Returns (height, width) of the thumbnail of a picture."""
   scale = min(_WIDTH / width, _HEIGHT / height)
   return max(round(height * scale), 1), max(round(width * scale), 1)
+
+
+def _tile_size(height: int, width: int) -> tuple[int, int]:
+  """Returns (height, width) of a picture inside a tile."""
+  scale = min(TILE[0] / width, TILE[1] / height)
+  return (
+    min(max(round(height * scale), 1), TILE[1]),
+    min(max(round(width * scale), 1), TILE[0]),
+  )

@@ -115,7 +115,12 @@ class EncodedPictures:
   """
 
   def __init__(
-    self, out: Any, pictures: Iterable[Shown], stream: Any, clock: Clock
+    self,
+    out: Any,
+    pictures: Iterable[Shown],
+    stream: Any,
+    clock: Clock,
+    lines: int = 0,
   ):
     """Decodes the first picture, and adds a stream to the file that is written.
 
@@ -124,6 +129,7 @@ class EncodedPictures:
       pictures: Pictures of the video, from the start of the clip or earlier on.
       stream: Their stream.
       clock: Start and end of the clip.
+      lines: Lines of a picture, at most; 0 for any number.
     """
     self.end = clock.start
     self._clock, self._pixels = clock, Pixels(stream)
@@ -133,8 +139,12 @@ class EncodedPictures:
     first = next(late)
     self._pictures = itertools.chain([first], late)
     height, width = self._pixels.shape(first.frame)
+    share = min(lines / height, 1.0) if lines else 1.0
     # Half of the colours is stored, so sizes have to be even.
-    self._shape = max(height // 2 * 2, 2), max(width // 2 * 2, 2)
+    self._shape = (
+      max(int(height * share) // 2 * 2, 2),
+      max(int(width * share) // 2 * 2, 2),
+    )
     # A turned or stretched picture is rebuilt from RGB.
     self._is_plain = first.frame.side_data.get('DISPLAYMATRIX') is None and (
       height,

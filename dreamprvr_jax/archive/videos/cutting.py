@@ -77,6 +77,8 @@ def save_clip(
   target: os.PathLike[str] | str,
   *,
   early: float = 0.0,
+  copies: bool | None = None,
+  lines: int = 0,
 ) -> Saved:
   """Saves a stretch of a video as an MP4 file; see the module.
 
@@ -86,11 +88,14 @@ def save_clip(
     end: Second at which it ends; the end of the video if that is earlier.
     target: The new file, which ends in .mp4; replaced in one step.
     early: Seconds by which the clip may begin earlier to begin at a key frame.
+    copies: Whether the pictures are copied; None if they can be.
+    lines: Lines of a picture that is encoded again, at most; 0 for any number.
 
   Raises:
     UserError: If the stretch is empty, the target has another ending, or PyAV
       is not installed.
-    VideoError: If the video cannot be decoded, or ends before the stretch.
+    VideoError: If the video cannot be decoded, ends before the stretch, or
+      cannot be copied although `copies` asks for it.
     OSError: If the target cannot be written.
   """
   name = os.fspath(path)
@@ -104,13 +109,15 @@ def save_clip(
       f'{shown(target)}: a clip is written as MP4; give a name that ends in '
       f'{ENDING}'
     )
-  plan = _plan(name, start, early)
+  plan = _plan(name, start, early, copies is not False)
+  if copies and plan.key is None:
+    raise VideoError(name, 'has pictures that have to be encoded again')
   with folders.replacing(target) as partial:
-    last = _write(name, plan, end, partial)
+    last = _write(name, plan, end, partial, lines)
   return Saved(plan.start, last, plan.key is not None)
 
 
-def _plan(path: str, start: float, early: float) -> _Plan:
+def _plan(path: str, start: float, early: float, copies: bool) -> _Plan:
   """Returns how to cut, from the pictures at and before the start."""
   with opened(path) as (container, stream):
     offset = Presentation(path, container, stream).start()
@@ -118,7 +125,7 @@ def _plan(path: str, start: float, early: float) -> _Plan:
     with opened(path) as (container, stream):
       film = Presentation(path, container, stream)
       key, held = _last_two(_from(film, start, back), start)
-      can_be_copied = _is_reliable(container, stream)
+      can_be_copied = copies and _is_reliable(container, stream)
     if held is None or (held.time > start and back is not None):
       continue
     if held.until <= start:
@@ -179,7 +186,9 @@ def _begins_at(path: str, ticks: int) -> bool:
     return first.is_keyframe and first.pts == ticks
 
 
-def _write(path: str, plan: _Plan, end: float, partial: pathlib.Path) -> float:
+def _write(
+  path: str, plan: _Plan, end: float, partial: pathlib.Path, lines: int
+) -> float:
   """Writes the stretch; returns the second at which its pictures end."""
   av = import_av()
   with contextlib.ExitStack() as stack:
@@ -194,7 +203,7 @@ def _write(path: str, plan: _Plan, end: float, partial: pathlib.Path) -> float:
     else:
       film = Presentation(path, container, stream)
       pictures = clip_streams.EncodedPictures(
-        out, _from(film, plan.start, plan.back), stream, clock
+        out, _from(film, plan.start, plan.back), stream, clock, lines
       )
     sound = clip_streams.sound(out, path, clock, stack)
     tracks = heapq.merge(pictures, sound, key=lambda timed: timed[0])

@@ -7,6 +7,7 @@ import pathlib
 import struct
 import warnings
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
@@ -24,7 +25,7 @@ from dreamprvr_jax.archive.videos.presentation import Presentation
 from dreamprvr_jax.errors import UserError
 
 # Pillow reads more, but some of those readers start other programs.
-_FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'AVIF')
+KINDS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'AVIF')
 # What Pillow raises at a damaged file.
 _DAMAGE = (
   *(OSError, SyntaxError, ValueError, EOFError),
@@ -39,17 +40,23 @@ _BACK = (0.0, 10.0, None)
 
 
 def read_still(
-  source: os.PathLike[str] | str | bytes, where: str
+  source: os.PathLike[str] | str | bytes,
+  where: str,
+  *,
+  kinds: Sequence[str] = KINDS,
+  most: int = MAX_PIXELS,
 ) -> UInt8[np.ndarray, 'h w 3']:
   """Returns a picture, RGB, upright; see-through parts are white.
 
   Args:
     source: The file, or its content.
     where: What the picture is called in errors, such as '--image=FILE'.
+    kinds: Kinds of files that are read, some of `KINDS`.
+    most: Pixels of a picture, at most.
 
   Raises:
     UserError: If there is no such file, it is no picture, it is damaged, or it
-      has more than `MAX_PIXELS`.
+      has too many pixels.
   """
   if not isinstance(source, bytes) and not pathlib.Path(source).is_file():
     raise UserError(f'{where}: there is no such file')
@@ -58,14 +65,14 @@ def read_still(
     with warnings.catch_warnings():
       # The limit is ours, below.
       warnings.simplefilter('ignore', Image.DecompressionBombWarning)
-      with Image.open(file, formats=_FORMATS) as image:
+      with Image.open(file, formats=kinds) as image:
         width, height = image.size
-        if width * height <= MAX_PIXELS:
+        if width * height <= most:
           return _rgb(ImageOps.exif_transpose(image))
   except UnidentifiedImageError:
     raise UserError(
       f'{where}: the file is no picture; give one of the kinds '
-      f'{", ".join(_FORMATS)}'
+      f'{", ".join(kinds)}'
     ) from None
   except _DAMAGE as error:
     raise UserError(
@@ -74,7 +81,7 @@ def read_still(
     ) from None
   raise UserError(
     f'{where}: the picture has {width} x {height} pixels, more than the '
-    f'{MAX_PIXELS:,} that are read; give a smaller one'
+    f'{most:,} that are read; give a smaller one'
   )
 
 

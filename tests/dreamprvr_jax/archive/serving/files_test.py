@@ -247,6 +247,10 @@ def test_hits_name_their_files(client):
     'url': '/videos/v4',
     'media_type': 'video/x-msvideo',
     'thumbnail': '/thumbnails/v4',
+    'strip': '/strips/v4',
+    'converted': '/converted/v4',
+    'playing': '/api/videos/v4/playing',
+    'clip': '/clips/v4',
   }
   assert client.get('/api/videos/v3').json()['file']['url'] == '/videos/v3'
 
@@ -297,9 +301,8 @@ def test_files_that_lie_or_start_late(tmp_path):
       answer = client.get(f'/api/videos/{video}/start')
       assert answer.status_code == 404
       assert str(tmp_path) not in answer.json()['error']
-    page = client.get('/').text
+    page = client.get('/page/player.js').text
   assert 'currentTime = seconds + this.origin' in page
-  assert 'fragment(seconds + this.origin' in page
 
 
 def test_what_gives_no_picture(client, monkeypatch):
@@ -321,7 +324,8 @@ def test_what_gives_no_picture(client, monkeypatch):
 
 
 def test_pictures_are_kept_within_bounds(folder):
-  file = VideoFile(folder / 'videos/v3.mp4', 'video/mp4')
+  videos = folder / 'videos'
+  file = VideoFile(videos / 'v3.mp4', 'video/mp4', videos)
   size = len(Thumbnails(waiting=1, kept_bytes=0).picture(file, 1))
   kept = Thumbnails(waiting=1, kept_bytes=3 * size)
   first = kept.picture(file, 0)
@@ -332,7 +336,7 @@ def test_pictures_are_kept_within_bounds(folder):
   assert kept.picture(file, 0) is not first
   with kept.turn(), pytest.raises(Busy, match='are waiting'), kept.turn():
     pass
-  damaged = VideoFile(folder / 'videos/v6.mp4', 'video/mp4')
+  damaged = VideoFile(videos / 'v6.mp4', 'video/mp4', videos)
   broken = Thumbnails(waiting=1, kept_bytes=0)
   for _ in range(3):
     with pytest.raises(UserError, match='gives no picture'):
