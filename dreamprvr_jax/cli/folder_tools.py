@@ -1,6 +1,5 @@
 """The encoder and the retriever of an index of folders."""
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,27 +39,39 @@ class Tools:
     if manifest is not None and not manifest.retriever:
       checkpoint = checkpoint or manifest.checkpoint
     self._checkpoint = checkpoint
+    self._encoder: encoders.Encoder | None = None
+    self._retriever: Retriever | None = None
 
-  @functools.cached_property
+  @property
   def encoder(self) -> encoders.Encoder:
     """The encoder of pictures.
 
     Raises:
       UserError: If it cannot be loaded, or the checkpoint names none.
     """
-    if self._manifest is not None:
-      return encoders.from_identity(self._manifest.archive['encoder'])
-    if self._name or not self._checkpoint:
-      return encoders.build(self._name or ENCODER, dtype=self._dtype)
-    return encoders.from_identity(self._identity())
+    if self._encoder is None:
+      self._encoder = self._loaded_encoder()
+    return self._encoder
 
-  @functools.cached_property
+  @property
   def retriever(self) -> Retriever:
     """What makes rows of the features of pictures.
 
     Raises:
       UserError: If a checkpoint was trained on features of another encoder.
     """
+    if self._retriever is None:
+      self._retriever = self._loaded_retriever()
+    return self._retriever
+
+  def _loaded_encoder(self) -> encoders.Encoder:
+    if self._manifest is not None:
+      return encoders.from_identity(self._manifest.archive['encoder'])
+    if self._name or not self._checkpoint:
+      return encoders.build(self._name or ENCODER, dtype=self._dtype)
+    return encoders.from_identity(self._identity())
+
+  def _loaded_retriever(self) -> Retriever:
     if self._checkpoint:
       self._check_encoder(self._identity())
       return Retriever.load(self._checkpoint)
