@@ -9,7 +9,7 @@ from jaxtyping import Float
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.catalogue import Catalogue
 from dreamprvr_jax.archive.search.duplicates import TIMES, Look, typical
-from dreamprvr_jax.archive.search.moments import unit
+from dreamprvr_jax.archive.search.timelines import unit
 
 # Looks that are kept, and videos that the scale is measured on.
 _KEPT, _SAMPLE = 2048, 48
