@@ -3,7 +3,7 @@
 import fractions
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,19 @@ def picture(step: int, height: int, width: int) -> np.ndarray:
   return image
 
 
+def scene(seed: int) -> Callable[[int, int, int], np.ndarray]:
+  """Returns what draws a scene of its own for each seed: blocks of colours,
+  other ones for each second of ten pictures."""
+
+  def draw(step: int, height: int, width: int) -> np.ndarray:
+    rng = np.random.default_rng([seed, step // 10])
+    blocks = rng.integers(0, 256, (4, 4, 3), np.uint8)
+    tall, wide = -(-height // 4), -(-width // 4)
+    return blocks.repeat(tall, 0).repeat(wide, 1)[:height, :width]
+
+  return draw
+
+
 def make_video(
   path: pathlib.Path,
   *,
@@ -40,6 +53,7 @@ def make_video(
   key_frames: int = 12,
   pixel: float = 1.0,
   options: dict[str, str] | None = None,
+  draw: Callable[[int, int, int], np.ndarray] = picture,
 ) -> pathlib.Path:
   """Writes a video.
 
@@ -56,6 +70,7 @@ def make_video(
     key_frames: Pictures per key frame.
     pixel: Width of a pixel over its height.
     options: Options of the container.
+    draw: Returns the picture of a step, like `picture`.
   """
   import av
 
@@ -73,7 +88,7 @@ def make_video(
       audio = container.add_stream(kind, rate=48000)
       audio.layout = 'mono'
     for step in range(pictures):
-      frame = av.VideoFrame.from_ndarray(picture(step, *size), format='rgb24')
+      frame = av.VideoFrame.from_ndarray(draw(step, *size), format='rgb24')
       frame.pts = times[step] if times else step
       container.mux(stream.encode(frame))
     container.mux(stream.encode(None))

@@ -12,14 +12,15 @@ best of all N rows: with the sample's mean m and standard deviation s,
 exceeds t with the probability 1 - exp(-exp(-t)) if no row fits the query.
 A hit is strong if a query that nothing fits would reach its score in 1 of 20
 cases, weak if it would in 1 of 3, and otherwise as good as none. The best 2 %
-of the sample are left out, since they may be right answers.
+of the sample, at least one, are left out, since they may be right answers; so
+are as many as the first hit has copies.
 
 `benchmarks/cutoff.py` compares this with a flat threshold and with other
 statistics. If almost all videos fit a query, none stands out, and all of them
 count as weak or none.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -47,7 +48,10 @@ class Calibration:
     self._scores, self._size = scores, size
 
   def levels(
-    self, queries: Float[np.ndarray, 'n q'], rows: int
+    self,
+    queries: Float[np.ndarray, 'n q'],
+    rows: int,
+    copies: Sequence[int] | None = None,
   ) -> Float[np.ndarray, 'n 2'] | None:
     """Returns the scores from which on hits of each query are weak, and strong;
     None if the index is too small to tell.
@@ -55,25 +59,34 @@ class Calibration:
     Args:
       queries: Encoded queries.
       rows: Rows that were searched.
+      copies: Copies of the first hit of each query; none if None.
     """
     if self._size < LEAST:
       return None
-    return levels_of(np.asarray(self._scores(queries)), rows)
+    return levels_of(np.asarray(self._scores(queries)), rows, copies)
 
 
 def levels_of(
-  sample: Float[np.ndarray, 'n m'], rows: int
+  sample: Float[np.ndarray, 'n m'],
+  rows: int,
+  copies: Sequence[int] | None = None,
 ) -> Float[np.ndarray, 'n 2']:
   """Returns the scores from which on hits of each query are weak, and strong.
 
   Args:
     sample: Scores of each query with a sample of rows.
     rows: Rows that were searched, at least 1.
+    copies: See `Calibration.levels`.
   """
-  left = sample.shape[1] - max(round(_TOP * sample.shape[1]), 1)
-  kept = np.sort(np.asarray(sample, np.float64), axis=1)[:, :left]
-  spread = kept.std(axis=1) * np.sqrt(6) / np.pi
-  place = kept.mean(axis=1) - _EULER * spread
+  size = sample.shape[1]
+  top = max(round(_TOP * size), 1) + np.asarray(
+    np.zeros(len(sample)) if copies is None else copies, np.int64
+  )
+  # In a small sample of copies, the lower half stays.
+  kept = np.arange(size) < np.maximum(size - top, size // 2)[:, None]
+  values = np.sort(np.asarray(sample, np.float64), axis=1)
+  spread = values.std(axis=1, where=kept) * np.sqrt(6) / np.pi
+  place = values.mean(axis=1, where=kept) - _EULER * spread
   alarms = np.array(list(FALSE_ALARMS.values()))
   heights = np.log(rows) - np.log(-np.log1p(-alarms))
   return place[:, None] + spread[:, None] * heights

@@ -224,7 +224,8 @@ class Index:
     if cutoff and found.rows.shape[1]:
       searched = self._store.items >= 0
       searched = searched if allowed is None else searched & allowed
-      levels = self._calibration.levels(queries, int(searched.sum()))
+      copies = [len(groups[0]) - 1 for groups in found.groups]
+      levels = self._calibration.levels(queries, int(searched.sum()), copies)
     lists = chosen(found, k, levels, cutoff or STRENGTHS[0])
     return self._with_moments(queries, found, lists, moments)
 

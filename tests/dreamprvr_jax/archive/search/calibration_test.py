@@ -41,9 +41,12 @@ def test_what_stands_out_is_strong():
   assert strength_of(sample.max() + 10, levels) == 'strong'
   assert strength_of(levels.mean(), levels) == 'weak'
   assert strength_of(np.median(sample), levels) == 'none'
-  # A right answer in the sample hardly changes what is weak.
+  # A right answer in the sample hardly changes what is weak, nor do its copies.
   sample[0, 7] = 50
   assert levels_of(sample, 200)[0] == pytest.approx(levels, abs=0.5)
+  sample = np.append(sample, [[50.0] * 9], axis=1)
+  assert levels_of(sample, 200, [9])[0] == pytest.approx(levels, abs=0.5)
+  assert levels_of(sample, 200)[0][0] > levels[0] + 3
 
 
 def test_more_rows_need_a_higher_score():
