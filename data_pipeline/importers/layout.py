@@ -176,9 +176,7 @@ def write_texts(
     word_file = stack.enter_context(folders.replacing(text_folder / text_file))
     vectors = None
     if sentence:
-      partial = stack.enter_context(
-        folders.replacing(text_folder / SENTENCES)
-      )
+      partial = stack.enter_context(folders.replacing(text_folder / SENTENCES))
       vectors = stack.enter_context(h5py.File(partial, 'w'))
 
     def encoded() -> Iterator[tuple[str, np.ndarray]]:

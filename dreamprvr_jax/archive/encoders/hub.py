@@ -49,8 +49,8 @@ def fetch(model: str, revision: str = '') -> tuple[pathlib.Path, str]:
   if not _NAME.fullmatch(name):
     raise DataError(
       f'the model {model} is neither a folder here nor a name on the hub '
-      f'(user/name); give {_FOLDER_LAYOUT}, moved or not, after the colon of '
-      '--encoder'
+      '(user/name); if its folder has moved, name the new one: '
+      '--encoder=NAME:FOLDER'
     )
   revision = revision or named
   folder = _download(name, revision)
