@@ -25,6 +25,7 @@ class Tools:
     *,
     encoder: str = '',
     dtype: str = 'float32',
+    batch: int = 0,
     checkpoint: str = '',
   ):
     """Args:
@@ -32,10 +33,11 @@ class Tools:
     manifest: The manifest of an index that exists.
     encoder: The argument of --encoder, for a new index.
     dtype: The argument of --dtype, for a new index.
+    batch: The argument of --batch.
     checkpoint: The argument of --checkpoint.
     """
     self._config, self._manifest = config, manifest
-    self._name, self._dtype = encoder, dtype
+    self._name, self._dtype, self._batch = encoder, dtype, batch
     if manifest is not None and not manifest.retriever:
       checkpoint = checkpoint or manifest.checkpoint
     self._checkpoint = checkpoint
@@ -66,10 +68,12 @@ class Tools:
 
   def _loaded_encoder(self) -> encoders.Encoder:
     if self._manifest is not None:
-      return encoders.from_identity(self._manifest.archive['encoder'])
+      identity = self._manifest.archive['encoder']
+      return encoders.from_identity(identity, batch=self._batch)
     if self._name or not self._checkpoint:
-      return encoders.build(self._name or ENCODER, dtype=self._dtype)
-    return encoders.from_identity(self._identity())
+      name = self._name or ENCODER
+      return encoders.build(name, dtype=self._dtype, batch=self._batch)
+    return encoders.from_identity(self._identity(), batch=self._batch)
 
   def _loaded_retriever(self) -> Retriever:
     if self._checkpoint:
