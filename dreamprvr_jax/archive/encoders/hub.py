@@ -91,6 +91,11 @@ def _download(name: str, revision: str) -> pathlib.Path:
       f'the model {name} has no revision {revision!r} on the hub; give a '
       'branch, tag or commit that it has, after an @'
     ) from None
+  except hub.errors.LocalEntryNotFoundError:
+    raise DataError(
+      f'the model {name} was not downloaded before, and the hub cannot be '
+      f'reached; check the network, or give {_FOLDER_LAYOUT}'
+    ) from None
   except _failures(hub) as error:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     raise DataError(
