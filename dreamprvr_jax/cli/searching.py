@@ -170,9 +170,10 @@ def _search(
 
 def _write(found: dict[str, Any], arguments: Arguments, index: Index) -> None:
   """Saves clips, writes or prints the hits, and prints what was written."""
-  files = VideoFiles()
   if arguments.videos:
     files = VideoFiles(arguments.videos, find_videos(arguments.videos))
+  else:
+    files = VideoFiles.of_sources(index.store.sources())
   saved = 0
   if arguments.save_clips:
     saved = save_clips(
@@ -185,8 +186,8 @@ def _write(found: dict[str, Any], arguments: Arguments, index: Index) -> None:
   if out.suffix == '.json':
     folders.write_json(out, provenance.finite(found))
   elif out.suffix == '.html':
-    if arguments.videos:
-      add_thumbnails(found['queries'], files, arguments.progress)
+    if len(files):
+      add_files(found['queries'], files, arguments.progress)
     write_page(found, out)
   else:
     console.say(table(found))
@@ -220,10 +221,11 @@ def file_of(video: str, files: VideoFiles, catalogue: Catalogue) -> str:
   return path if path and pathlib.Path(path).is_file() else ''
 
 
-def add_thumbnails(
+def add_files(
   queries: list[dict[str, Any]], files: VideoFiles, progress: bool
 ) -> None:
-  """Adds a picture of the best moment to each hit that has a file.
+  """Adds the path, and a picture of the best moment, to each hit that has a
+  file.
 
   Raises:
     UserError: If PyAV is missing.
@@ -235,6 +237,7 @@ def add_thumbnails(
     file, peak = files.get(hit['video']), hit['moments'][0]['peak']
     if file is None:
       continue
+    hit['path'] = str(file.path)
     seconds = peak if np.isfinite(peak) else 0.0
     try:
       hit['thumbnail'] = thumbnails.picture(file, seconds)

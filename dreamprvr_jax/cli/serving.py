@@ -103,6 +103,7 @@ class _Opener:
     # The former and the new index share the encoder for a while.
     self._lock = threading.Lock()
     self._encoder: Encoder | None = None
+    self._known: Any = None
 
   def open(self, former: 'Contents | None') -> 'Contents':
     """Returns the index as it is now.
@@ -155,8 +156,9 @@ class _Opener:
       reasons.append(error)
     if not texts and not pictures:
       raise reasons[0]
-    for reason in reasons:
+    for reason in reasons if index.retriever is not self._known else ():
       _log.info('%s', reason)
+    self._known = index.retriever
     return texts, pictures
 
   def _locked(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -136,7 +136,7 @@ class Service:
   def _warm_up(self) -> None:
     began = time.perf_counter()
     try:
-      self._prepare(self.contents)
+      self._prepare(self.contents, logging.INFO)
     except Exception as error:  # Raised again when the server ends.
       self.failure = error
       self.on_failure()
@@ -145,10 +145,11 @@ class Service:
       self.status = 'ready'
       _log.info('ready after %.1f seconds', time.perf_counter() - began)
 
-  def _prepare(self, contents: Contents) -> None:
-    """Compiles and loads all that answers need, unless the server stops."""
+  def _prepare(self, contents: Contents, level: int) -> None:
+    """Compiles and loads all that answers need, unless the server stops; logs
+    each step."""
     for done in contents.answers.warm_up():
-      _log.info('warming up: %s', done)
+      _log.log(level, 'warming up: %s', done)
       if self.status == 'stopping':
         return
     contents.neighbours.nearest(contents.first(), 1)
@@ -193,7 +194,7 @@ class Service:
       return
     began = time.perf_counter()
     found = reopen(former)
-    self._prepare(found)
+    self._prepare(found, logging.DEBUG)
     self.contents = found
     _log.info(
       'the index has changed: %d videos now, %d before; opened in %.1f s',

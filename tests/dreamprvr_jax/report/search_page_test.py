@@ -79,6 +79,34 @@ def test_unknown_durations():
   assert 'nan' not in text
 
 
+def test_files_are_played_from_where_they_are(tmp_path):
+  inside = tmp_path / 'videos' / 'a b#1.mp4'
+  outside = tmp_path.parent / 'caf\udce9.avi'
+  hits = [
+    hit(path=str(inside), thumbnail=b'jpeg', strength='strong'),
+    hit(path=str(outside), others=['<copy>'], strength='none'),
+    hit(thumbnail=b'jpeg'),
+  ]
+  write_page(found(hits=hits), tmp_path / 'page.html')
+  text = (tmp_path / 'page.html').read_text()
+  address = './videos/a%20b%231.mp4'
+  assert f'src="{address}#t=5.00"' in text
+  assert f'href="{address}#t=5.00,10.00"' in text
+  assert 'poster="data:image/jpeg;base64,' in text
+  assert f'src="file://{tmp_path.parent}/caf%E9.avi#t=5.00"' in text
+  assert text.count('<video') == 2
+  # A click on a timeline plays on from there.
+  assert text.count('data-seconds="20.000"') == 2
+  assert '<img src="data:image/jpeg;base64,' in text
+  assert '<span class="strong">strong match</span>' in text
+  assert 'none match' not in text
+  assert 'copies: &lt;copy&gt;' in text
+
+
+def test_nothing_fits():
+  assert 'Nothing fits.' in page(found(hits=[]))
+
+
 def test_a_page_needs_nothing_else_and_replaces_the_former(tmp_path):
   path = tmp_path / 'new' / 'page.html'
   write_page(found(), path)

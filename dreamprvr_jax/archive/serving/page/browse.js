@@ -31,7 +31,7 @@ export function start(health, {ask, choose, open}) {
   if (pictures) {
     box.append(make('p', {className: 'note'},
       texts ? 'Or search by a picture: ' : '',
-      button('choose one', choose, {className: 'link'}),
+      button(texts ? 'choose one' : 'Choose one', choose, {className: 'link'}),
       ', drop it here, or paste it.'));
   }
   return make('div', {}, box, archive(open));

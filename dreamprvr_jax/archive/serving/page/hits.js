@@ -5,8 +5,7 @@ import {
   button, clock, facts, icon, make, poster, preview, stretch,
 } from '/page/tools.js';
 
-const STRENGTHS = {strong: 'strong match', weak: 'weak match',
-  none: 'no match'};
+const STRENGTHS = {strong: 'strong match', weak: 'weak match'};
 // Seconds around a moment that its filmstrip shows, at least.
 const AROUND = 4;
 
@@ -26,9 +25,9 @@ export function row(hit, bounds, open) {
   });
   const title = make('h2', {}, make('span', {className: 'rank'},
     `${hit.rank}. `), hit.title);
-  if (hit.strength) {
+  if (STRENGTHS[hit.strength]) {
     title.append(make('span', {className: `badge ${hit.strength}`},
-      STRENGTHS[hit.strength] || hit.strength));
+      STRENGTHS[hit.strength]));
   }
   article.append(
     make('div', {className: 'about'}, title,

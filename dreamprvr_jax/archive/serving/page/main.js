@@ -113,7 +113,7 @@ async function more(asking, level, number) {
     const bounds = boundsOf(found.hits);
     hits = found.hits;
     const rows = hits.map((hit) => row(hit, bounds, open));
-    main.replaceChildren(...verdict(found.hits), ...rows);
+    main.replaceChildren(...withVerdict(found.hits, rows));
     const next = DEPTHS[level + 1];
     if (next && found.hits.length >= DEPTHS[level] &&
         found.videos > found.hits.length) {
@@ -138,14 +138,18 @@ async function more(asking, level, number) {
   }
 }
 
-function verdict(found) {
+// The rows, with a sentence where those begin that do not fit.
+function withVerdict(found, rows) {
   if (!found.length) {
-    return [make('p', {className: 'verdict'},
-      'No video passes the filters.')];
+    return [make('p', {className: 'verdict'}, 'No video passes the filters.')];
   }
-  if (!found.every((hit) => hit.strength === 'none')) return [];
-  return [make('p', {className: 'verdict'}, 'Nothing in this archive seems ' +
-    'to fit. These videos are the nearest.')];
+  const first = found.findIndex((hit) => hit.strength === 'none');
+  if (first < 0) return rows;
+  const text = first ? 'No clear match from here on.'
+    : 'Nothing in this archive clearly fits. These videos are the nearest.';
+  const verdict = make('p', {className: first ? 'verdict small' : 'verdict'},
+    text);
+  return [...rows.slice(0, first), verdict, ...rows.slice(first)];
 }
 
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
