@@ -7,7 +7,6 @@ import pathlib
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
@@ -43,7 +42,7 @@ def read_still(
   source: os.PathLike[str] | str | bytes,
   where: str,
   *,
-  kinds: Sequence[str] = KINDS,
+  kinds: tuple[str, ...] = KINDS,
   most: int = MAX_PIXELS,
 ) -> UInt8[np.ndarray, 'h w 3']:
   """Returns a picture, RGB, upright; see-through parts are white.
