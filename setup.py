@@ -43,6 +43,13 @@ SERVE = [
   # The first version that tells a response that its client disconnected.
   'uvicorn>=0.32.1',
 ]
+HUB = [
+  'huggingface_hub>=0.26',
+  'pillow>=10.3',
+  # CVE-2026-1260: invalid memory access through a model file.
+  'sentencepiece>=0.2.1',
+  'tokenizers>=0.20',
+]
 BATCH = ['apache-beam>=2.69']
 NOTEBOOK = ['ipykernel>=6.29', 'nbclient>=0.10', 'nbformat>=5.10']
 TESTS = [
@@ -52,6 +59,7 @@ TESTS = [
   'httpx>=0.27',
   *VIDEOS,
   *SERVE,
+  *HUB,
   *NOTEBOOK,
 ]
 
@@ -99,14 +107,8 @@ setup(
     'videos': VIDEOS,
     # The server, for `dreamprvr serve`; thumbnails need `videos`, too.
     'serve': SERVE,
-    # CLIP and SigLIP, for --encoder=clip and siglip; models by name.
-    'hub': [
-      'huggingface_hub>=0.26',
-      'torch>=2.2',
-      'transformers>=4.49',
-      # CVE-2026-1260: invalid memory access through a model file.
-      'sentencepiece>=0.2.1',
-    ],
+    # CLIP and SigLIP, for --encoder=clip, siglip and siglip2; models by name.
+    'hub': HUB,
     # Work on many machines, for --engine=beam.
     'batch': BATCH,
     # Runs notebooks/ without Jupyter.
@@ -114,7 +116,7 @@ setup(
     # Export of an index to a vector database, `dreamprvr export --index`.
     'database': ['lancedb>=0.36', 'pyarrow>=16'],
     # Other programs that benchmarks/search.py compares.
-    'bench': ['faiss-cpu>=1.9'],
+    'bench': ['faiss-cpu>=1.9', 'torch>=2.2', 'transformers>=4.49'],
     # The TPU compiler, for benchmarks/ahead_of_time.py; it works without a TPU.
     'tpu-aot': ['jax[tpu]>=0.10.2'],
     # The site of docs/: mkdocs build.

@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import pathlib
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any
 
 import h5py
@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 # Labels of queries with several right videos, in the collection's folder.
 LABELS = 'labels.jsonl'
 
+# Vectors of whole sentences, beside the word features.
+SENTENCE_FILE = 'sentence_feats.hdf5'
 # Upper bounds of a video's hash, for videos without a split.
 _SHARES = {'train': 0.8, 'val': 0.9, 'test': 1.0}
 
@@ -118,15 +120,18 @@ def write_texts(
   words: Callable[[Annotated], np.ndarray],
   text_file: str,
   gallery: Sequence[str] = (),
+  sentence: Callable[[Annotated], np.ndarray] | None = None,
 ) -> dict[str, int]:
   """Writes the files of a collection's captions, replacing former ones.
 
   All files are written before the first is replaced:
   TextData/<collection><split>.caption.txt, TextData/<text_file> with the word
-  features by caption id, <collection>.moments.json, labels.jsonl if a query has
-  several right videos, and TextData/<collection><split>.videos.txt with the
-  candidates of a split, if all videos are. Captions are numbered within their
-  first right video: `<video>#enc#<k>`.
+  features by caption id, TextData/sentence_feats.hdf5 with the vectors of
+  sentences by caption id if there are any, <collection>.moments.json,
+  labels.jsonl if a query has several right videos, and
+  TextData/<collection><split>.videos.txt with the candidates of a split, if all
+  videos are. Captions are numbered within their first right video:
+  `<video>#enc#<k>`.
 
   Args:
     folder: Folder of the collection.
@@ -135,6 +140,8 @@ def write_texts(
     words: Returns the (words, width) features of a sentence.
     text_file: Name of the word-feature file.
     gallery: All videos, the candidates of sentences that ask for that.
+    sentence: Returns the (width,) vector of a sentence; called right after
+      `words`. None if sentences have none.
 
   Returns:
     Number of sentences by split, without empty splits.
@@ -169,7 +176,22 @@ def write_texts(
         partial = stack.enter_context(folders.replacing(path))
         partial.write_text(content, encoding='utf-8')
     word_file = stack.enter_context(folders.replacing(text_folder / text_file))
-    write_features(word_file, ((i, words(item)) for i, item in pairs))
+    vectors = None
+    if sentence:
+      partial = stack.enter_context(
+        folders.replacing(text_folder / SENTENCE_FILE)
+      )
+      vectors = stack.enter_context(h5py.File(partial, 'w'))
+
+    def encoded() -> Iterator[tuple[str, np.ndarray]]:
+      for name, item in pairs:
+        yield name, words(item)
+        if sentence and vectors is not None:
+          vectors[name] = np.asarray(sentence(item), np.float32)
+
+    write_features(word_file, encoded())
+  if not sentence:
+    (text_folder / SENTENCE_FILE).unlink(missing_ok=True)
   for path, content in contents.items():
     if not content:
       path.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """--mode=extract: turns the user's videos and captions into features.
 
-It does not use JAX, which would take the accelerator that an encoder may need.
+It uses JAX only for an encoder that computes on its devices.
 """
 
 import dataclasses
@@ -54,7 +54,10 @@ def run(request: Request) -> int:
   """
   _check(request)
   encoder = encoders.build(
-    request.encoder, device=request.device, dtype=request.dtype
+    request.encoder,
+    device=request.device,
+    dtype=request.dtype,
+    batch=request.batch,
   )
   folder = pathlib.Path(request.out) / request.collection
   found = _extract(request, encoder, folder)
@@ -76,8 +79,8 @@ def run(request: Request) -> int:
     print(
       'note: embedded is not a semantic encoder: it sees colours, edges and '
       'motion, and\nspelling, not what is shown or meant. Use it to try things '
-      'out; for search that\nunderstands, extract with --encoder=clip or '
-      'siglip (into another --collection).'
+      'out; for search that\nunderstands, extract with --encoder=siglip2, '
+      'siglip\nor clip (into another --collection).'
     )
   return 0
 
@@ -94,8 +97,8 @@ def _check(request: Request) -> None:
     raise UserError(f'--max_samples={request.max_samples}; give 1 or more')
   if request.workers < 0:
     raise UserError(f'--workers={request.workers}; give 0 or more')
-  if request.batch < 1:
-    raise UserError(f'--batch={request.batch}; give 1 or more')
+  if request.batch < 0:
+    raise UserError(f'--batch={request.batch}; give 0 or more')
 
 
 def _extract(
@@ -104,14 +107,16 @@ def _extract(
   """Extracts the videos, prints the counts and returns them."""
   options = Options(
     fps=request.fps,
-    batch=request.batch,
+    batch=request.batch or encoder.batch,
     device=request.device,
     workers=request.workers,
     progress=request.progress,
     limits=Limits(request.max_seconds, request.max_samples),
   )
-  workers = options.processes(encoder)
-  engine = Engine.of(request.engine, request.engine_options, workers)
+  workers = options.processes
+  # Each worker of an engine would load the weights, and take the device.
+  own = 1 if encoder.on_device and not request.workers else workers
+  engine = Engine.of(request.engine, request.engine_options, own)
   results = results_of(engine) if engine else None
   start = time.monotonic()
   found = extract_folder(request.videos, folder, encoder, options, results)

@@ -299,8 +299,15 @@ def _implied_config(command: Command, argv: list[str]) -> ConfigDict | None:
       place, collection or peek(argv, 'config.data.collection'), given
     )
   if named[0] == 'index':
-    return base_config.from_index(place, given)
-  return base_config.from_checkpoint(place.partition(',')[0], given)
+    config = base_config.from_index(place, given)
+  else:
+    config = base_config.from_checkpoint(place.partition(',')[0], given)
+  if command.name == 'index' and not spec and '--append' in argv:
+    from dreamprvr_jax.cli import origins
+
+    is_named = bool(peek(argv, 'config.data.root'))
+    return origins.with_origin(config, peek(argv, 'index'), is_named=is_named)
+  return config
 
 
 def _is_of_folders(command: Command, argv: list[str]) -> bool:

@@ -56,7 +56,9 @@ def of_folders(
     UserError: If the index cannot be read, or the retriever is unknown.
   """
   manifest = manifest_of(directory)
-  stored = manifest.retriever if follows_folders(manifest) else {}
+  stored: Mapping[str, Any] = {}
+  if manifest is not None and follows_folders(manifest):
+    stored = manifest.retriever
   name = retriever or stored.get('name', '') or _suited(encoder)
   if name not in FREE:
     raise UserError(

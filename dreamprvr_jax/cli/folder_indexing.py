@@ -96,6 +96,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     manifest,
     encoder=arguments.encoder,
     dtype=arguments.dtype,
+    batch=arguments.batch,
     checkpoint=arguments.checkpoint,
   )
   if settings is None:
@@ -168,7 +169,7 @@ def _check(arguments: Arguments) -> None:
     raise UserError(
       f'--max_seconds={arguments.max_seconds} must be above 0; 43200 is usual'
     )
-  for name, least in (('batch', 1), ('workers', 0)):
+  for name, least in (('batch', 0), ('workers', 0)):
     if getattr(arguments, name) < least:
       raise UserError(
         f'--{name}={getattr(arguments, name)}; give {least} or more'

@@ -1,6 +1,5 @@
 """The encoder and the retriever of an index of folders."""
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +25,7 @@ class Tools:
     *,
     encoder: str = '',
     dtype: str = 'float32',
+    batch: int = 0,
     checkpoint: str = '',
   ):
     """Args:
@@ -33,34 +33,49 @@ class Tools:
     manifest: The manifest of an index that exists.
     encoder: The argument of --encoder, for a new index.
     dtype: The argument of --dtype, for a new index.
+    batch: The argument of --batch.
     checkpoint: The argument of --checkpoint.
     """
     self._config, self._manifest = config, manifest
-    self._name, self._dtype = encoder, dtype
+    self._name, self._dtype, self._batch = encoder, dtype, batch
     if manifest is not None and not manifest.retriever:
       checkpoint = checkpoint or manifest.checkpoint
     self._checkpoint = checkpoint
+    self._encoder: encoders.Encoder | None = None
+    self._retriever: Retriever | None = None
 
-  @functools.cached_property
+  @property
   def encoder(self) -> encoders.Encoder:
     """The encoder of pictures.
 
     Raises:
       UserError: If it cannot be loaded, or the checkpoint names none.
     """
-    if self._manifest is not None:
-      return encoders.from_identity(self._manifest.archive['encoder'])
-    if self._name or not self._checkpoint:
-      return encoders.build(self._name or ENCODER, dtype=self._dtype)
-    return encoders.from_identity(self._identity())
+    if self._encoder is None:
+      self._encoder = self._loaded_encoder()
+    return self._encoder
 
-  @functools.cached_property
+  @property
   def retriever(self) -> Retriever:
     """What makes rows of the features of pictures.
 
     Raises:
       UserError: If a checkpoint was trained on features of another encoder.
     """
+    if self._retriever is None:
+      self._retriever = self._loaded_retriever()
+    return self._retriever
+
+  def _loaded_encoder(self) -> encoders.Encoder:
+    if self._manifest is not None:
+      identity = self._manifest.archive['encoder']
+      return encoders.from_identity(identity, batch=self._batch)
+    if self._name or not self._checkpoint:
+      name = self._name or ENCODER
+      return encoders.build(name, dtype=self._dtype, batch=self._batch)
+    return encoders.from_identity(self._identity(), batch=self._batch)
+
+  def _loaded_retriever(self) -> Retriever:
     if self._checkpoint:
       self._check_encoder(self._identity())
       return Retriever.load(self._checkpoint)

@@ -26,6 +26,7 @@ from dreamprvr_jax.archive.jobs.indexing import (
   videos_of,
 )
 from dreamprvr_jax.cli import console, data, folder_config, folder_indexing
+from dreamprvr_jax.cli.origins import origin_of, takes_all
 from dreamprvr_jax.cli.places import ids_in
 from dreamprvr_jax.cli.retriever import free_of
 from dreamprvr_jax.devices import meshes
@@ -66,6 +67,8 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   store = retriever = None
   if arguments.append:
     store, retriever = open_index(place, arguments.checkpoint)
+    if takes_all(config, store.manifest):
+      arguments = dataclasses.replace(arguments, all_videos=True)
   elif arguments.checkpoint:
     retriever = Retriever.load(arguments.checkpoint)
   split = _split(config, arguments, retriever)
@@ -100,6 +103,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
       videos,
       tokens=arguments.tokens,
       sub_vectors=arguments.sub_vectors,
+      archive=origin_of(config, all_videos=arguments.all_videos),
       **options,
     )
   show(place, manifest)

@@ -115,12 +115,12 @@ _ALL = (
     '',
     'NAME[:MODEL]',
     {
-      'extract': 'embedded (if not given), clip or siglip; MODEL is a hub name '
-      'or a folder',
+      'extract': 'embedded (if not given), clip, siglip or siglip2; MODEL is a '
+      'hub name or a folder',
       'index': 'siglip2 (if not given), siglip, clip or embedded; '
       'MODEL is a hub name or a folder',
-      'search serve': 'text encoder: embedded, clip or siglip; if not given, '
-      'that of the checkpoint',
+      'search serve': 'text encoder: embedded, clip, siglip or siglip2; if not '
+      'given, that of the checkpoint',
     },
     path=':',
   ),
@@ -128,7 +128,7 @@ _ALL = (
     'device',
     '',
     'NAME',
-    'device of the encoder, such as cpu or cuda:1',
+    'platform of JAX for the encoder: cpu, gpu or tpu',
     'extract',
     'search',
     'serve',
@@ -137,7 +137,7 @@ _ALL = (
     'dtype',
     'float32',
     'NAME',
-    'numbers of the encoder: float32, bfloat16 or float16',
+    'numbers of the encoder: float32 or bfloat16',
     'extract',
     'index',
   ),
@@ -200,14 +200,21 @@ _ALL = (
   option(
     'max_samples', 100_000, 'N', 'skip files that give more samples', 'extract'
   ),
-  option('batch', 32, 'N', 'pictures encoded at a time', 'extract', 'index'),
+  option(
+    'batch',
+    0,
+    'N',
+    'pictures encoded at a time; 0: 32 a device',
+    'extract',
+    'index',
+  ),
   option(
     'workers',
     0,
     'N',
     {
-      'extract': 'processes, also of the local runner of --engine; 0: one per '
-      'core, or one for clip and siglip',
+      'extract': 'processes that decode, also of the local runner of --engine; '
+      '0: one per core',
       'index': 'processes that decode, or of the local runner of --engine; 0: '
       'one per core',
     },

@@ -7,6 +7,7 @@ import signal
 from typing import Any
 
 import jax
+from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -280,8 +281,9 @@ def check_same_run(
   """
   if not (workdir / checkpoints.CONFIG_FILE).exists():
     return
-  former = _flat(checkpoints.read_config(workdir)['config'])
-  now = _flat(provenance.plain_config(config))
+  stored = checkpoints.read_config(workdir)['config']
+  plain = provenance.plain_config(config)
+  former, now = (flatten_dict(x, sep='.') for x in (stored, plain))
   changed = [
     f'config.{key}: {former.get(key)!r} there, {now.get(key)!r} now'
     for key in sorted(former.keys() | now.keys())
@@ -294,13 +296,3 @@ def check_same_run(
       f'{workdir} has a run with other settings ({"; ".join(changed)}); '
       'use the same settings to continue it, or give another --workdir'
     )
-
-
-def _flat(config: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-  out = {}
-  for key, value in config.items():
-    if isinstance(value, dict):
-      out.update(_flat(value, f'{prefix}{key}.'))
-    else:
-      out[f'{prefix}{key}'] = value
-  return out

@@ -49,6 +49,19 @@ def make_mesh(num_devices: int = 0, corpus_devices: int = 1) -> Mesh:
   return Mesh(grid, (DATA_AXIS, CORPUS_AXIS))
 
 
+def local_mesh(platform: str = '') -> Mesh:
+  """Returns the mesh (data, corpus) over the devices of this process.
+
+  Args:
+    platform: Platform of JAX, such as 'cpu'; '' for its default.
+
+  Raises:
+    RuntimeError: If JAX has no such platform.
+  """
+  devices = jax.local_devices(backend=platform or None)
+  return Mesh(np.asarray(devices).reshape(-1, 1), (DATA_AXIS, CORPUS_AXIS))
+
+
 def compiler_options(mesh: Mesh | None = None) -> dict[str, int | str] | None:
   """Returns XLA options for large programs.
 

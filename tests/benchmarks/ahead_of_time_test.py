@@ -26,7 +26,8 @@ pytestmark = [
 def compiled(*options):
   """Returns (exit code, facts) of benchmarks/ahead_of_time.py."""
   # The suite's own settings are for CPU devices.
-  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  suites = {'XLA_FLAGS', 'JAX_NUM_CPU_DEVICES', 'JAX_COMPILATION_CACHE_DIR'}
+  environment = {k: v for k, v in os.environ.items() if k not in suites}
   done = subprocess.run(
     [sys.executable, 'benchmarks/ahead_of_time.py', *options],
     cwd=ROOT,

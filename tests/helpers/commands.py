@@ -1,6 +1,10 @@
 """The command line, called in this process on one device."""
 
+import contextlib
+import io
 import pathlib
+import sys
+from unittest import mock
 
 import main
 from data_pipeline.corpus import Corpus
@@ -15,6 +19,19 @@ def call(*arguments) -> int:
   """Returns the exit code of main.py with these arguments."""
   one = '--config.num_devices=1'
   return main.main(['main.py', *map(str, arguments), '--noprogress', one])
+
+
+def answer(*arguments) -> tuple[int, str, str]:
+  """Returns (exit code, stdout, stderr) of main.py with these arguments."""
+  line = ['main.py', *map(str, arguments), '--noprogress']
+  out, err = io.StringIO(), io.StringIO()
+  with (
+    mock.patch.object(sys, 'argv', line),
+    contextlib.redirect_stdout(out),
+    contextlib.redirect_stderr(err),
+  ):
+    code = main.main(line)
+  return code, out.getvalue(), err.getvalue()
 
 
 def untrained(

@@ -4,6 +4,8 @@ import io
 import json
 import pathlib
 
+from tests.helpers.image_text import change, gemma
+
 _SIZE = 32
 _LENGTH = 20
 
@@ -79,6 +81,46 @@ def make_siglip(place: pathlib.Path) -> pathlib.Path:
   _write_processor(
     place, 'SiglipImageProcessor', size={'height': _SIZE, 'width': _SIZE}
   )
+  return place
+
+
+def make_siglip2(place: pathlib.Path) -> pathlib.Path:
+  """Writes a SigLIP model with a tokenizer as Gemma's, of letters."""
+  import torch
+  import transformers
+
+  place.mkdir(parents=True)
+  gemma(place)
+  change(
+    place / 'tokenizer_config.json',
+    tokenizer_class='PreTrainedTokenizerFast',
+    eos_token='<eos>',
+    model_max_length=_LENGTH,
+    add_eos_token=None,
+    add_bos_token=None,
+  )
+  # The general class reads the tokens around a text from tokenizer.json.
+  rules = {
+    'type': 'TemplateProcessing',
+    'single': [
+      {'Sequence': {'id': 'A', 'type_id': 0}},
+      {'SpecialToken': {'id': '<eos>', 'type_id': 0}},
+    ],
+    'pair': [
+      {'Sequence': {'id': 'A', 'type_id': 0}},
+      {'Sequence': {'id': 'B', 'type_id': 1}},
+    ],
+    'special_tokens': {
+      '<eos>': {'id': '<eos>', 'ids': [1], 'tokens': ['<eos>']}
+    },
+  }
+  change(place / 'tokenizer.json', post_processor=rules)
+  text = {'vocab_size': 99, 'max_position_embeddings': _LENGTH, **_small(16)}
+  config = transformers.SiglipConfig(text_config=text, vision_config=_vision())
+  torch.manual_seed(0)
+  transformers.SiglipModel(config).save_pretrained(place)
+  size = {'height': _SIZE, 'width': _SIZE}
+  _write_processor(place, 'SiglipImageProcessor', size=size, resample=2)
   return place
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from data_pipeline import simulated
 from dreamprvr_jax.interop import official
 from dreamprvr_jax.models.template import blank_batch, variable_shapes
-from tests.helpers import models, runs
+from tests.helpers import models
+from tests.helpers.commands import answer
 from tests.helpers.torch_archives import write_checkpoint
 
 VISUAL, TEXT = 12, 10
@@ -81,8 +82,7 @@ def write_place(folder: pathlib.Path):
       text_width=TEXT,
     )
   write_checkpoint(folder / 'best.ckpt', state_dict(), RELEASED)
-  code, out, err = call(
-    folder,
+  code, out, err = answer(
     '--mode=import',
     f'--official={folder}/best.ckpt',
     f'--workdir={folder}/imported',
@@ -92,18 +92,13 @@ def write_place(folder: pathlib.Path):
   return folder
 
 
-def call(folder, *arguments):
-  """Runs main.py; returns (exit code, stdout, stderr)."""
-  return runs.call([*arguments, '--noprogress'], folder / 'cache')
-
-
 def evaluate(folder, *arguments, layout='hdf5', checkpoint='imported'):
   """Evaluates a checkpoint of the folder on one of its releases."""
-  return call(
-    folder,
+  return answer(
     '--mode=evaluate',
     f'--checkpoint={folder}/{checkpoint}',
     f'--config.data.root={folder}/{layout}',
     '--config.data.workers=1',
+    '--config.num_devices=1',
     *arguments,
   )

@@ -34,27 +34,15 @@ SMALL = (
 )
 
 
-def environment(cache, devices=1):
-  """Returns the environment of a run with some CPU devices.
-
-  Compiled programs are kept in `cache`, so that only the first of several
-  equal runs compiles.
-  """
-  return {
-    **os.environ,
-    # Little is computed: quick compilation matters more than fast code.
-    'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices} '
-    '--xla_backend_optimization_level=0',
-    'JAX_PLATFORMS': 'cpu',
-    'JAX_COMPILATION_CACHE_DIR': str(cache),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-  }
-
-
-def start(arguments, cache, devices=1, patch=''):
+def start(arguments, devices=1, patch='', cache=None):
   """Starts main.py with the arguments; output goes to pipes.
 
-  The code in `patch` runs first, in the same process.
+  Args:
+    arguments: The command line without the program.
+    devices: CPU devices that the process has.
+    patch: Code that runs first, in the same process.
+    cache: A folder for compiled programs instead of the suite's, for processes
+      of one run: only the first of them writes, and the others must not wait.
   """
   program = ['main.py']
   if patch:
@@ -65,7 +53,8 @@ def start(arguments, cache, devices=1, patch=''):
   return subprocess.Popen(
     [sys.executable, *program, *map(str, arguments)],
     cwd=ROOT,
-    env=environment(cache, devices),
+    env={**os.environ, 'JAX_NUM_CPU_DEVICES': str(devices)}
+    | ({'JAX_COMPILATION_CACHE_DIR': str(cache)} if cache else {}),
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
@@ -78,9 +67,9 @@ def finish(process, seconds=600):
   return process.returncode, out, err
 
 
-def call(arguments, cache, devices=1, patch=''):
+def call(arguments, devices=1, patch=''):
   """Runs main.py to its end; returns (exit code, stdout, stderr)."""
-  return finish(start(arguments, cache, devices, patch))
+  return finish(start(arguments, devices, patch))
 
 
 def rows(workdir, kind):

@@ -73,7 +73,8 @@ def executed(tmp_path_factory):
     kernel_name='python3',
     resources={'metadata': {'path': str(folder)}},
   )
-  environment = runs.environment(folder / 'cache') | {
+  environment = os.environ | {
+    'JAX_NUM_CPU_DEVICES': '1',
     'DREAMPRVR_NOTEBOOK_REPOSITORY': str(runs.ROOT),
     'DREAMPRVR_NOTEBOOK_SIZE': 'small',
     'IPYTHONDIR': str(folder / 'ipython'),

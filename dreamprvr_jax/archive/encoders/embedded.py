@@ -35,6 +35,7 @@ class Embedded:
   semantic = False
   shared = False
   on_device = False
+  batch = 32
   # Means, spreads and motion of each cell, colours, edges of each cell.
   visual_width = _CELLS**2 * (3 + 1 + 2 + _ANGLES) + _LEVELS**3
   text_width = _WORD_BITS

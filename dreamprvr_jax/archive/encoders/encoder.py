@@ -18,6 +18,7 @@ class Encoder(Protocol):
       sentence can be compared with a picture.
     on_device: Whether it computes on JAX's devices. Then one process encodes,
       and others prepare pictures ahead of it.
+    batch: Pictures that it encodes at a time.
     visual_width: Numbers of a frame's features.
     text_width: Numbers of a word's features.
   """
@@ -26,6 +27,7 @@ class Encoder(Protocol):
   semantic: bool
   shared: bool
   on_device: bool
+  batch: int
   visual_width: int
   text_width: int
 

@@ -1,233 +1,145 @@
-"""CLIP and SigLIP through transformers, from the hub or a folder.
+"""The files of a model: a folder here, or a download from the hub."""
 
-The features of a frame are the model's embedding of the picture, in the space
-that it shares with sentences. Those of a word are the outputs of the text
-tower's last layer for its tokens.
-"""
-
-import hashlib
+import logging
 import pathlib
+import re
+from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-import safetensors
-from jaxtyping import Float, UInt8
-
 from data_pipeline.errors import DataError
+from dreamprvr_jax.archive.encoders import weights
 
-DEFAULTS = {
-  'clip': 'openai/clip-vit-base-patch32',
-  'siglip': 'google/siglip-base-patch16-224',
-}
-# Longer side over the shorter one, at most, of a picture that is cropped to a
-# square later.
-_LONGEST = 8
-# What loading is documented to raise: about files and the network, about what
-# they contain, about libraries that some models need, and by torch.
-_LOADING = (
-  OSError,
-  ValueError,
-  ImportError,
-  RuntimeError,
-  safetensors.SafetensorError,
+FILES = (
+  'config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'spiece.model',
+  'preprocessor_config.json',
+  'processor_config.json',
+  weights.ONE,
+  weights.INDEX,
+  'model-*.safetensors',
 )
-DTYPES = ('float32', 'bfloat16', 'float16')
+# Models whose newest revision has only pickled weights -> the revision that the
+# hub made of it with safetensors files.
+CONVERTED = {'openai/clip-vit-base-patch32': 'refs/pr/15'}
+_NAME = re.compile(r'[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*')
+_COMMIT = re.compile(r'[0-9a-f]{40}')
+_FOLDER_LAYOUT = (
+  'a folder in the layout of the hub (config.json, model.safetensors, '
+  'tokenizer.json, preprocessor_config.json)'
+)
 
 
-class Hub:
-  """See `Encoder`."""
+def fetch(model: str, revision: str = '') -> tuple[pathlib.Path, str]:
+  """Returns a model's folder and its commit on the hub ('' of a folder here).
 
-  semantic = True
+  Only the files that are used are downloaded, once.
 
-  def __init__(
-    self,
-    identity: dict[str, Any],
-    model: Any,
-    tokenizer: Any,
-    processor: Any,
-    device: str,
-  ):
-    """Use `load`."""
-    self._identity = identity
-    self.name: str = identity['name']
-    self.visual_width: int = identity['visual_width']
-    self.text_width: int = identity['text_width']
-    self._model = model
-    self._tokenizer = tokenizer
-    self._processor = processor
-    self._device = device
+  Args:
+    model: A folder, or a name on the hub, perhaps as NAME@REVISION.
+    revision: Branch, tag or commit on the hub; '' for the newest.
 
-  @classmethod
-  def load(
-    cls,
-    kind: str,
-    model: str = '',
-    *,
-    revision: str = '',
-    device: str = '',
-    dtype: str = 'float32',
-  ) -> 'Hub':
-    """Loads a model.
-
-    Args:
-      kind: 'clip' or 'siglip'.
-      model: Its name on the hub, or a folder; '' for the one in `DEFAULTS`.
-      revision: Its revision on the hub; '' for the newest.
-      device: The device, by torch's name; '' for an accelerator if there is
-        one.
-      dtype: One of `DTYPES`.
-
-    Raises:
-      DataError: If a library is missing, or the model cannot be loaded or has
-        another kind.
-    """
-    torch, transformers = _libraries(kind)
-    if dtype not in DTYPES:
-      raise DataError(
-        f'dtype={dtype!r} is unknown; choose one of {", ".join(DTYPES)}'
-      )
-    model = model or DEFAULTS[kind]
-    if pathlib.Path(model).is_dir():
-      model = str(pathlib.Path(model).absolute())
-    where = {'revision': revision} if revision else {}
-    device = device or _accelerator(torch)
-    try:
-      config = transformers.AutoConfig.from_pretrained(model, **where)
-      if config.model_type != kind:
-        raise DataError(
-          f'the model {model} is of the kind {config.model_type!r}, not '
-          f'{kind!r}; give one that is'
-        )
-      loaded = transformers.AutoModel.from_pretrained(model, **where)
-      tokenizer = transformers.AutoTokenizer.from_pretrained(model, **where)
-      processor = transformers.AutoImageProcessor.from_pretrained(
-        model, **where
-      )
-      weights = _digest(loaded)
-      loaded = _moved(loaded, device, getattr(torch, dtype))
-    except DataError:
-      raise
-    except _LOADING as error:
-      lines = str(error).strip().splitlines() or [type(error).__name__]
-      raise DataError(
-        f'the {kind} model {model} cannot be loaded ({lines[0]}); give a '
-        'folder with a saved model, or a name on the hub, which needs the '
-        'network the first time, and a device that exists'
-      ) from error
-    pooled = config.projection_dim if kind == 'clip' else None
-    identity = {
-      'name': kind,
-      'semantic': cls.semantic,
-      'model': model,
-      'revision': getattr(config, '_commit_hash', None) or '',
-      'weights': weights,
-      'dtype': dtype,
-      'visual_width': pooled or config.vision_config.hidden_size,
-      'text_width': config.text_config.hidden_size,
-    }
-    return cls(identity, loaded, tokenizer, processor, device)
-
-  @property
-  def identity(self) -> dict[str, Any]:
-    """See Encoder."""
-    return self._identity
-
-  def size(self, height: int, width: int) -> tuple[int, int]:
-    """See Encoder."""
-    size = self._processor.size
-    edge = size.get('shortest_edge')
-    if not edge:
-      return int(size['height']), int(size['width'])
-    scale = edge / min(height, width)
-    most = _LONGEST * edge
-    found = [min(max(round(x * scale), edge), most) for x in (height, width)]
-    return found[0], found[1]
-
-  def frames(
-    self,
-    images: UInt8[np.ndarray, 'n h w 3'],
-    before: UInt8[np.ndarray, 'h w 3'] | None = None,
-  ) -> Float[np.ndarray, 'n d']:
-    """See Encoder."""
-    del before
-    import torch
-
-    pixels = self._processor(
-      images=list(images),
-      return_tensors='pt',
-      input_data_format='channels_last',
-    )['pixel_values']
-    with torch.inference_mode():
-      found = self._model.get_image_features(
-        pixel_values=pixels.to(self._device, self._model.dtype)
-      )
-    # A tensor up to transformers 4, an object with all outputs from 5 on.
-    return getattr(found, 'pooler_output', found).float().cpu().numpy()
-
-  def words(self, text: str) -> Float[np.ndarray, 'l e']:
-    """See Encoder.
-
-    The first token of CLIP, which attends to no other, is left out. SigLIP's
-    last one, which represents the sentence, is kept even if it is padding.
-    """
-    if not text.strip():
-      return np.zeros((0, self.text_width), np.float32)
-    import torch
-
-    clip = self.name == 'clip'
-    tokens = self._tokenizer(
-      [text],
-      # SigLIP was trained on padded sentences.
-      padding=not clip and 'max_length',
-      truncation=True,
-      max_length=self._model.config.text_config.max_position_embeddings,
-      return_attention_mask=True,
-      return_tensors='pt',
+  Raises:
+    DataError: If there is no such model, or it cannot be downloaded.
+  """
+  if pathlib.Path(model).is_dir():
+    return pathlib.Path(model).absolute(), ''
+  name, _, named = model.partition('@')
+  if not _NAME.fullmatch(name):
+    raise DataError(
+      f'the model {model} is neither a folder here nor a name on the hub '
+      f'(user/name); give {_FOLDER_LAYOUT}, moved or not, after the colon of '
+      '--encoder'
     )
-    with torch.inference_mode():
-      found = self._model.text_model(
-        input_ids=tokens['input_ids'].to(self._device)
-      ).last_hidden_state[0]
-    rows = found.float().cpu().numpy()
-    real = tokens['attention_mask'][0].numpy().astype(bool)
-    real[0], real[-1] = real[0] and not clip, True
-    return rows[real]
+  revision = revision or named
+  folder = _download(name, revision)
+  if not _has_weights(folder) and not named and name in CONVERTED:
+    folder = _download(name, CONVERTED[name])
+  return folder, folder.name if _COMMIT.fullmatch(folder.name) else revision
 
 
-def _libraries(kind: str) -> tuple[Any, Any]:
-  """Returns torch and transformers, without their log and progress bars."""
+def _download(name: str, revision: str) -> pathlib.Path:
+  """Returns the folder of a snapshot; a commit that is there needs no
+  network."""
+  hub = _library(name)
+  options: dict[str, Any] = {'allow_patterns': list(FILES)}
+  if revision:
+    options['revision'] = revision
+  log = logging.getLogger('huggingface_hub')
+  former = log.level
+  # What fails is told by our sentence alone.
+  log.setLevel(logging.CRITICAL)
   try:
-    import torch
-    import transformers
+    if _COMMIT.fullmatch(revision):
+      there = _there(hub, name, options)
+      if there is not None:
+        return there
+    return pathlib.Path(hub.snapshot_download(name, **options))
+  except hub.errors.GatedRepoError:
+    raise DataError(
+      f'access to the model {name} is restricted; ask for it at '
+      f'https://huggingface.co/{name}, then log in: hf auth login'
+    ) from None
+  except hub.errors.RepositoryNotFoundError:
+    raise DataError(
+      f'the model {name} is neither a folder here nor on the hub, or it is '
+      'private; check the name, or log in: hf auth login'
+    ) from None
+  except hub.errors.RevisionNotFoundError:
+    raise DataError(
+      f'the model {name} has no revision {revision!r} on the hub; give a '
+      'branch, tag or commit that it has, after an @'
+    ) from None
+  except _failures(hub) as error:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    raise DataError(
+      f'the model {name} cannot be downloaded from the hub ({lines[0][:200]}); '
+      f'check the network, or give {_FOLDER_LAYOUT}'
+    ) from None
+  finally:
+    log.setLevel(former)
+
+
+def _there(hub: Any, name: str, options: dict[str, Any]) -> pathlib.Path | None:
+  """Returns the folder of a commit if it was downloaded before."""
+  try:
+    found = hub.snapshot_download(name, **options, local_files_only=True)
+  except _failures(hub):
+    return None
+  folder = pathlib.Path(found)
+  return folder if _has_weights(folder) else None
+
+
+def _has_weights(folder: pathlib.Path) -> bool:
+  return any((folder / name).exists() for name in (weights.ONE, weights.INDEX))
+
+
+def _failures(hub: Any) -> tuple[type[Exception], ...]:
+  """Returns what the library is documented to raise.
+
+  Failures of the network have the class of the HTTP library that all the hub's
+  own errors extend.
+  """
+  errors = hub.errors
+  found: Iterable[type] = (
+    OSError,
+    errors.EntryNotFoundError,
+    errors.HFValidationError,
+    errors.OfflineModeIsEnabled,
+    *errors.HfHubHTTPError.__bases__,
+  )
+  return tuple(kind for kind in found if issubclass(kind, Exception))
+
+
+def _library(name: str) -> Any:
+  try:
+    import huggingface_hub
+    import huggingface_hub.errors
   except ImportError as error:
     raise DataError(
-      f'the encoder {kind!r} needs torch and transformers ({error}); install '
-      "them: pip install 'dreamprvr_jax[hub]', or use --encoder=embedded"
+      f'to download the model {name}, which is no folder here, huggingface_hub '
+      f'is needed ({error}); install it: pip install '
+      "'dreamprvr_jax[hub]', or give a folder"
     ) from None
-  transformers.utils.logging.set_verbosity_error()
-  transformers.utils.logging.disable_progress_bar()
-  return torch, transformers
-
-
-def _moved(model: Any, device: str, dtype: Any) -> Any:
-  """Returns a model on a device, in evaluation mode."""
-  try:
-    return model.to(device=device, dtype=dtype).eval()
-  except AssertionError as error:
-    # Torch raises this if it was built without this kind of device.
-    raise RuntimeError(str(error)) from error
-
-
-def _accelerator(torch: Any) -> str:
-  if torch.cuda.is_available():
-    return 'cuda'
-  return 'mps' if torch.backends.mps.is_available() else 'cpu'
-
-
-def _digest(model: Any) -> str:
-  """Returns the digest of a model's weights."""
-  hashed = hashlib.sha256()
-  for name, value in sorted(model.named_parameters()):
-    hashed.update(name.encode())
-    hashed.update(value.detach().float().cpu().contiguous().numpy().data)
-  return hashed.hexdigest()[:16]
+  return huggingface_hub

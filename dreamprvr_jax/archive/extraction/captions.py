@@ -1,4 +1,5 @@
-"""Word features of the captions of a collection's videos."""
+"""Features of the captions of a collection's videos: their words, and the whole
+sentences where the encoder compares these with pictures."""
 
 import dataclasses
 import math
@@ -51,7 +52,7 @@ def write_captions(
     path: The file, see `read_annotations`.
     folder: The folder of the collection.
     collection: The name of the collection.
-    encoder: Makes the word features.
+    encoder: Makes the features.
     durations: {id: seconds} of the extracted videos.
     progress: Whether a progress bar is shown.
 
@@ -85,8 +86,12 @@ def write_captions(
       bar.update()
       return encoder.words(item.text)
 
+    def sentence(item: Annotated) -> np.ndarray:
+      return encoder.sentence(item.text)
+
     name = f'{encoder.name}_{collection}_query_feat.hdf5'
-    splits = write_texts(folder, collection, known, words, name)
+    vectors = sentence if encoder.shared else None
+    splits = write_texts(folder, collection, known, words, name, vectors)
   return Written(splits, len(everything) - len(known))
 
 

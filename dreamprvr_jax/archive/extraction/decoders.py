@@ -13,7 +13,7 @@ import queue
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -27,6 +27,8 @@ from dreamprvr_jax.archive.videos.frames import LIMITS, Limits, Video
 DEADLY = 'ends the process that decodes it; encode it again'
 # Pieces of work that wait in the queue, for each process.
 _AHEAD = 2
+# Pictures that are sent at a time, at most: they wait in memory.
+_SENT = 16
 # Seconds after which a thread looks whether it should stop.
 _PATIENCE = 0.1
 
@@ -70,7 +72,7 @@ class Work:
       encoder.prepare,
       None if encoder.on_device else encoder,
       fps,
-      batch,
+      min(batch, _SENT) if encoder.on_device else batch,
       threads,
       limits,
     )
@@ -100,13 +102,14 @@ class Begun:
   because the process that read it has ended."""
 
 
-# Of a file come: Begun, then arrays, then its seconds or why it cannot be read.
+# A file has the events Begun, then arrays, then its seconds, or the reason why
+# it cannot be read.
 Event = Begun | np.ndarray | float | str
 
 
 def decoded(
   paths: Iterable[str], work: Work, workers: int
-) -> Iterator[tuple[str, Event]]:
+) -> Generator[tuple[str, Event]]:
   """Yields what several processes make of files: each path with its events.
 
   The events of one file are in order; those of different files are mixed.

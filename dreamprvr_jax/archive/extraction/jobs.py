@@ -1,7 +1,12 @@
-"""Extracting many files in several processes, a file at a time."""
+"""Extracting the files of a folder in several processes.
+
+An encoder without a device works in the processes, a file at a time. One on a
+device works in this process, and the others decode for it.
+"""
 
 import collections
 import concurrent.futures
+import contextlib
 import copy
 import dataclasses
 import multiprocessing
@@ -17,8 +22,14 @@ import tqdm
 
 from dreamprvr_jax import folders
 from dreamprvr_jax.archive.encoders import Encoder
-from dreamprvr_jax.archive.extraction.state import Source, State, keep
-from dreamprvr_jax.archive.extraction.video import BATCH, extract_file
+from dreamprvr_jax.archive.extraction.decoders import DEADLY
+from dreamprvr_jax.archive.extraction.state import OWN, Source, State, keep
+from dreamprvr_jax.archive.extraction.stretches import encode_files
+from dreamprvr_jax.archive.extraction.video import (
+  BATCH,
+  Extracted,
+  extract_file,
+)
 from dreamprvr_jax.archive.videos.files import VideoError
 from dreamprvr_jax.archive.videos.finding import find_videos
 from dreamprvr_jax.archive.videos.frames import LIMITS, Limits
@@ -32,8 +43,7 @@ class Options:
     fps: Samples per second.
     batch: Pictures that are encoded at a time.
     device: See `encoders.build`.
-    workers: Processes; 0 for one per core, or for one if the encoder has
-      weights.
+    workers: Processes; 0 for one per core, at most 16.
     progress: Whether a progress bar is shown.
     limits: How long a file may be.
   """
@@ -45,10 +55,10 @@ class Options:
   progress: bool = True
   limits: Limits = LIMITS
 
-  def processes(self, encoder: Encoder) -> int:
-    """Returns how many processes are started."""
-    cores = min(16, os.cpu_count() or 1)
-    return self.workers or (1 if encoder.semantic else cores)
+  @property
+  def processes(self) -> int:
+    """How many processes are started."""
+    return self.workers or min(16, os.cpu_count() or 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +96,6 @@ class Summary:
   durations: dict[str, float]
 
 
-# The reason of a file that ends the process that decodes it.
-DEADLY = 'ends the process that decodes it; encode it again'
 # Runs jobs in so many processes; yields each with its seconds or the reason why
 # it failed, as they come.
 Results = Callable[[Sequence[Job], int], Iterator[tuple[Job, float | str]]]
@@ -117,8 +125,11 @@ def extract_folder(
     FolderError: If another command uses the collection's folder.
   """
   files = find_videos(videos)
+  if results is None:
+    device = encoder.on_device
+    results = _encoded_here(encoder, options) if device else _results
   with folders.held(folder, 'collection'):
-    return _extract_files(files, folder, encoder, options, results or _results)
+    return _extract_files(files, folder, encoder, options, results)
 
 
 def _extract_files(
@@ -138,7 +149,7 @@ def _extract_files(
     except OSError as error:
       reason = f'cannot be read ({error.strerror})'
       state.skip(name, Source.gone(path), reason)
-  workers = options.processes(encoder)
+  workers = options.processes
   # A decoder's threads share the cores with the other processes.
   threads = max((os.cpu_count() or 1) // workers, 1)
   there = {name for name in sources if state.has(name, sources[name])}
@@ -235,6 +246,38 @@ def _results(
       alone = collections.deque([job])
       if (yield from _pooled(alone, 1)):
         yield job, DEADLY
+
+
+def _encoded_here(encoder: Encoder, options: Options) -> Results:
+  """Returns a function that encodes files in this process, which other ones
+  decode ahead of it."""
+
+  def results(
+    jobs: Sequence[Job], workers: int
+  ) -> Iterator[tuple[Job, float | str]]:
+    by_file = {job.source.file: job for job in jobs}
+    if not by_file:
+      return
+    files = encode_files(
+      by_file,
+      encoder,
+      options.fps,
+      batch=options.batch,
+      workers=min(workers, len(jobs)),
+      limits=options.limits,
+      folder=os.path.join(jobs[0].folder, OWN),
+    )
+    with contextlib.closing(files):
+      for found in files:
+        job = by_file[found.path]
+        if found.reason:
+          yield job, found.reason
+        else:
+          extracted = Extracted(found.read(), found.duration)
+          keep(job.folder, job.name, job.source, extracted)
+          yield job, found.duration
+
+  return results
 
 
 def _pooled(

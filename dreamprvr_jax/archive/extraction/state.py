@@ -29,7 +29,7 @@ from dreamprvr_jax.archive.extraction.video import Extracted
 from dreamprvr_jax.archive.videos.frames import LIMITS, Limits
 
 FEATURE = 'extracted'
-_OWN = '.extracting'
+OWN = '.extracting'
 # Files among the parts: a video, or the rest of a write that was stopped; the
 # last form is that of earlier versions.
 _PART = re.compile(
@@ -93,7 +93,7 @@ class State:
     self.folder = folder
     self._limits = dataclasses.asdict(limits)
     self.feature_file = folder / 'FeatureData' / FEATURE / 'feature.hdf5'
-    self._own = folder / _OWN
+    self._own = folder / OWN
     self._parts = self._own / 'parts'
     _check_parts(self._parts)
     there = self.feature_file.exists()
@@ -197,14 +197,14 @@ def keep(folder: str, name: str, source: Source, found: Extracted) -> None:
     'frames': len(found.features),
     'duration': found.duration,
   }
-  path = _part(pathlib.Path(folder) / _OWN / 'parts', name)
+  path = _part(pathlib.Path(folder) / OWN / 'parts', name)
   with folders.replacing(path) as partial:
     np.savez(partial, row=np.array(json.dumps(row)), features=found.features)
 
 
 def keep_reason(folder: str, name: str, source: Source, reason: str) -> None:
   """Stores why a file cannot be read, for the process that gathers."""
-  path = _part(pathlib.Path(folder) / _OWN / 'parts', name)
+  path = _part(pathlib.Path(folder) / OWN / 'parts', name)
   row = {**dataclasses.asdict(source), 'reason': reason}
   _write_json(path.with_suffix('.json'), row)
 
@@ -212,7 +212,7 @@ def keep_reason(folder: str, name: str, source: Source, reason: str) -> None:
 def kept(folder: str, name: str, source: Source) -> float | str | None:
   """Returns the seconds of a stored video, or the stored reason; None if there
   is neither."""
-  path = _part(pathlib.Path(folder) / _OWN / 'parts', name)
+  path = _part(pathlib.Path(folder) / OWN / 'parts', name)
   for row, key in (
     (_row(path), 'duration'),
     (_read_json(path.with_suffix('.json')) or None, 'reason'),

@@ -4,11 +4,12 @@ Extraction and indexing both use it. The features of a file go to a temporary
 file on disk while it is decoded; from there they are read a stretch at a time.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import IO
 
 import numpy as np
@@ -16,7 +17,6 @@ from jaxtyping import Float
 
 from dreamprvr_jax.archive.encoders import Encoder
 from dreamprvr_jax.archive.extraction.decoders import Begun, Work, decoded
-from dreamprvr_jax.archive.extraction.video import BATCH
 from dreamprvr_jax.archive.videos.frames import LIMITS, Limits
 
 
@@ -87,8 +87,14 @@ class Encoded:
   def read(
     self, start: int = 0, stop: int | None = None
   ) -> Float[np.ndarray, 'n d']:
-    """Returns the rows from `start` to `stop`, all of them if not given."""
+    """Returns the rows from `start` to `stop`, all of them if not given.
+
+    Raises:
+      ValueError: If the features were removed.
+    """
     stop = len(self) if stop is None else min(stop, len(self))
+    if self._closed:
+      raise ValueError(f'the features of {self.path} are closed')
     found = np.empty((stop - start, self._shape[1]), np.float32)
     if self._file is not None:
       self._file.flush()
@@ -160,7 +166,7 @@ def stretches(
   *,
   seconds: float = math.inf,
   overlap: float = 0.0,
-  batch: int = BATCH,
+  batch: int = 0,
   threads: int = 0,
   limits: Limits = LIMITS,
 ) -> Iterator[Stretch]:
@@ -172,7 +178,7 @@ def stretches(
     fps: Samples per second.
     seconds: Length of a part, at most, see `Encoded.stretches`.
     overlap: Seconds that two neighbours share.
-    batch: Pictures that are encoded at a time.
+    batch: Pictures that are encoded at a time; 0 for the encoder's number.
     threads: Threads of the decoder; 0 lets it choose.
     limits: How long the file may be.
 
@@ -180,12 +186,13 @@ def stretches(
     VideoError: If the file is no complete video, or exceeds the limits.
   """
   found = Encoded(path, fps)
+  batch = batch or encoder.batch
   try:
     for event in Work.of(encoder, fps, batch, threads, limits).rows(path):
-      if isinstance(event, float):
-        found.duration = event
-      else:
+      if isinstance(event, np.ndarray):
         found.add(encoder.frames(event) if encoder.on_device else event)
+      else:
+        found.duration = event
     yield from found.stretches(seconds, overlap)
   finally:
     found.close()
@@ -196,12 +203,12 @@ def encode_files(
   encoder: Encoder,
   fps: float = 2.0,
   *,
-  batch: int = BATCH,
+  batch: int = 0,
   workers: int = 0,
   limits: Limits = LIMITS,
   folder: str | None = None,
   tell: Callable[[str, float], None] | None = None,
-) -> Iterator[Encoded]:
+) -> Generator[Encoded]:
   """Yields files with their features as they are done, in any order.
 
   Processes decode ahead of the encoder. An encoder without a device works in
@@ -222,7 +229,7 @@ def encode_files(
     paths: The files, each once; taken in this order.
     encoder: Makes the features.
     fps: Samples per second.
-    batch: Pictures that are encoded at a time.
+    batch: Pictures that are encoded at a time; 0 for the encoder's number.
     workers: Processes that decode; 0 for one per core, at most 16.
     limits: How long a file may be.
     folder: Folder of temporary files, which hold the features of the files that
@@ -234,6 +241,7 @@ def encode_files(
   """
   cores = os.cpu_count() or 1
   workers = workers or min(16, cores)
+  batch = batch or encoder.batch
   # A decoder's threads share the cores with the other processes.
   work = Work.of(encoder, fps, batch, max(cores // workers, 1), limits)
   open_files: dict[str, Encoded] = {}
@@ -259,12 +267,12 @@ def encode_files(
       else:
         found.duration = event
       for done in packer.finished(open_files):
-        yield done
-        done.close()
+        with contextlib.closing(done):
+          yield done
     packer.flush()
     for done in packer.finished(open_files):
-      yield done
-      done.close()
+      with contextlib.closing(done):
+        yield done
   finally:
     events.close()
     for found in open_files.values():

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from dreamprvr_jax.archive.encoders import Encoder, from_identity
-from dreamprvr_jax.archive.videos.frames import LIMITS, Limits, Video
+from dreamprvr_jax.archive.extraction.decoders import Work
+from dreamprvr_jax.archive.videos.frames import LIMITS, Limits
 
 # Pictures that are encoded at a time.
 BATCH = 32
@@ -56,14 +56,13 @@ def extract_file(
     DataError: If the encoder cannot be built.
   """
   encoder = _encoder(json.dumps(identity, sort_keys=True), device)
-  video = Video(path, fps, encoder.size, threads=threads, limits=limits)
-  samples = video.samples()
-  rows, before = [], None
-  while few := list(itertools.islice(samples, batch)):
-    images = np.stack([sample.image for sample in few])
-    rows.append(encoder.frames(images, before))
-    before = images[-1]
-  return Extracted(np.concatenate(rows), video.duration)
+  rows, duration = [], 0.0
+  for found in Work.of(encoder, fps, batch, threads, limits).rows(path):
+    if isinstance(found, np.ndarray):
+      rows.append(encoder.frames(found) if encoder.on_device else found)
+    else:
+      duration = found
+  return Extracted(np.concatenate(rows), duration)
 
 
 @functools.lru_cache(maxsize=1)

@@ -30,7 +30,9 @@ class Progress:
     """
     stated = dict.fromkeys(paths, 0.0)
     if show:
-      for path in _bar(paths, desc='looking at files', unit=' files'):
+      for path in tqdm.tqdm(
+        paths, 'looking at files', leave=False, dynamic_ncols=True
+      ):
         stated[path] = _stated_seconds(path)
     known = [seconds for seconds in stated.values() if seconds > 0]
     mean = sum(known) / len(known) if known else 1.0
@@ -69,12 +71,6 @@ class Progress:
 
   def _count(self) -> None:
     self._shown.set_postfix_str(f'{self._files:,}/{len(self._lasts):,} files')
-
-
-def _bar(paths: Sequence[str], **options: str) -> 'tqdm.tqdm[str]':
-  return tqdm.tqdm(
-    paths, leave=False, dynamic_ncols=True, mininterval=0.5, **options
-  )
 
 
 def _stated_seconds(path: str) -> float:

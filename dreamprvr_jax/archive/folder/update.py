@@ -97,7 +97,7 @@ class Options:
   Attributes:
     tokens: How tokens of a new index are stored, see `manifest.TOKENS`.
     sub_vectors: Bytes of a token's product code in a new index.
-    batch: Pictures that are encoded at a time.
+    batch: Pictures that are encoded at a time; 0 for the encoder's number.
     workers: Processes that decode; 0 for one per core.
     limits: How long a file may be.
     show: Whether a progress bar is shown.
@@ -105,7 +105,7 @@ class Options:
 
   tokens: str = 'float16'
   sub_vectors: int = 0
-  batch: int = 32
+  batch: int = 0
   workers: int = 0
   limits: Limits = LIMITS
   show: bool = False

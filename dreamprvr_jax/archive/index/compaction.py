@@ -17,9 +17,9 @@ import numpy as np
 from dreamprvr_jax.archive.index.array_files import array_file
 from dreamprvr_jax.archive.index.encoding import id_of
 from dreamprvr_jax.archive.index.layout import (
+  Sources,
   array_specs,
   codebook_name,
-  read_sources,
 )
 from dreamprvr_jax.archive.index.manifest import SEGMENTS, Manifest, Segment
 from dreamprvr_jax.archive.index.segments import (
@@ -145,7 +145,7 @@ def _renamed(
   known = {store.ids[row] for row in rows if store.items[row] >= 0}
   sources = [
     dict(changed.get(row['id'], row))
-    for row in read_sources(place)
+    for row in Sources(place).read()
     if row['id'] in known
   ]
   there = {row['id'] for row in sources}
@@ -243,7 +243,7 @@ def _copied(
   ids = [store.ids[row] for row in rows]
   known, sources = set(ids), []
   for segment in former:
-    for source in read_sources(root / SEGMENTS / segment.name):
+    for source in Sources(root / SEGMENTS / segment.name).read():
       if source['id'] in known:
         sources.append(source)
         known.remove(source['id'])

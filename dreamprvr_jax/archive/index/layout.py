@@ -1,7 +1,9 @@
 """The files of a segment: names, arrays, ids, and sources of its videos."""
 
 import math
+import os
 import pathlib
+import weakref
 from typing import Any
 
 import numpy as np
@@ -80,25 +82,43 @@ def stored_bytes(manifest: Manifest) -> int:
   )
 
 
-def read_sources(folder: pathlib.Path) -> list[dict[str, Any]]:
-  """Returns what a segment says of the files of its videos, in its order.
+class Sources:
+  """What a segment says of the files of its videos; stays open.
 
-  Raises:
-    UserError: If the file cannot be read.
+  If the file is removed meanwhile, it is still read.
   """
-  path = folder / SOURCES
-  if not (path.exists() or path.is_symlink()):
-    return []
-  with open(open_regular(path), 'rb') as file:
-    content = file.read()
-  where = f'the index is damaged: {path}'
-  found = text.parse_json(text.decode(content, where), where)
-  if not isinstance(found, list):
-    raise DamagedError(path, 'is no list of files')
-  for row in found:
-    if not isinstance(row, dict) or not isinstance(row.get('id'), str):
-      raise DamagedError(path, f'has {row!r:.40} where a file was expected')
-  return found
+
+  def __init__(self, folder: pathlib.Path):
+    """Opens the file of a segment, if there is one.
+
+    Raises:
+      DamagedError: If it is a link, or no file.
+    """
+    self._path = folder / SOURCES
+    self._file = None
+    if self._path.exists() or self._path.is_symlink():
+      self._file = open_regular(self._path)
+      weakref.finalize(self, os.close, self._file)
+
+  def read(self) -> list[dict[str, Any]]:
+    """Returns a row for each file, with the `id` of its video, in order.
+
+    Raises:
+      UserError: If the file is damaged.
+    """
+    if self._file is None:
+      return []
+    content = os.pread(self._file, os.fstat(self._file).st_size, 0)
+    where = f'the index is damaged: {self._path}'
+    found = text.parse_json(text.decode(content, where), where)
+    if not isinstance(found, list):
+      raise DamagedError(self._path, 'is no list of files')
+    for row in found:
+      if not isinstance(row, dict) or not isinstance(row.get('id'), str):
+        raise DamagedError(
+          self._path, f'has {row!r:.40} where a file was expected'
+        )
+    return found
 
 
 def read_ids(path: pathlib.Path) -> list[str]:

@@ -251,7 +251,12 @@ def _require_keys(
 ) -> None:
   """Raises _WrongError unless a row has these fields and no others."""
   names = {field.name for field in fields}
-  needed = {f.name for f in fields if f.default is dataclasses.MISSING}
+  missing = dataclasses.MISSING
+  needed = {
+    field.name
+    for field in fields
+    if field.default is missing and field.default_factory is missing
+  }
   lacking, more = sorted(needed - set(row)), sorted(set(row) - names)
   _require(not lacking, f'{what} lacks {", ".join(lacking)}')
   _require(not more, f'{what} has {", ".join(more)!r:.40}')

@@ -22,10 +22,10 @@ from dreamprvr_jax.archive.index.codes import (
 from dreamprvr_jax.archive.index.layout import (
   BRANCHES,
   IDS,
+  Sources,
   array_specs,
   codebook_name,
   read_ids,
-  read_sources,
 )
 from dreamprvr_jax.archive.index.manifest import (
   MANIFEST,
@@ -74,15 +74,16 @@ class Store:
   def _open(self) -> None:
     """Opens the files that the manifest names."""
     self._specs = array_specs(self.manifest)
-    files = len(self.manifest.segments) * len(self._specs)
+    files = len(self.manifest.segments) * (len(self._specs) + 1)
     if not allow_files(files + _OTHERS):
       raise UserError(
         f'{self.directory} has {len(self.manifest.segments):,} segments of '
-        f'{len(self._specs)} files, more than the system lets one process '
+        f'{len(self._specs) + 1} files, more than the system lets one process '
         'open; raise that limit (ulimit -Hn), or index the videos again'
       )
     self._arrays: dict[str, list[Rows]] = {n: [] for n in self._specs}
     self.ids: list[str] = []
+    self._sources: list[Sources] = []
     items = []
     for segment in self.manifest.segments:
       self._folder(SEGMENTS)
@@ -91,6 +92,7 @@ class Store:
         shape = (segment.rows, *shape)
         found = Rows(folder / f'{name}.npy').require(shape, np.dtype(dtype))
         self._arrays[name].append(found)
+      self._sources.append(Sources(folder))
       ids = read_ids(folder / IDS)
       if len(ids) != segment.rows:
         raise DamagedError(
@@ -212,7 +214,7 @@ class Store:
     found = []
     for number, segment in enumerate(self.manifest.segments):
       first = int(self._starts[number])
-      for row in read_sources(self.directory / SEGMENTS / segment.name):
+      for row in self._sources[number].read():
         rows = self._rows_of.get(row['id'], range(0))
         if first <= rows.start < first + segment.rows and rows:
           found.append(row)

@@ -55,6 +55,7 @@ def create(
   mesh: Mesh | None = None,
   show: bool = False,
   elsewhere: Elsewhere | None = None,
+  archive: Mapping[str, Any] | None = None,
 ) -> Manifest:
   """Makes an index; replaces the one in that folder, if any.
 
@@ -69,6 +70,7 @@ def create(
     show: Whether a progress bar is shown.
     elsewhere: Lets other processes encode and write the videos; None: this
       process does so.
+    archive: What the manifest says as `archive`.
 
   Raises:
     UserError: If there is no video, an id comes twice, tokens are not finite,
@@ -82,7 +84,9 @@ def create(
       root, retriever, videos, form, mesh, show, elsewhere
     )
     former = _manifest_of(root)
-    manifest = _manifest(retriever, tokens, segments, sizes)
+    manifest = dataclasses.replace(
+      _manifest(retriever, tokens, segments, sizes), archive=dict(archive or {})
+    )
     manifest.write(root)
     clean(root, manifest, former)
   return manifest

@@ -10,7 +10,8 @@ from data_pipeline import simulated
 from data_pipeline.opening import open_corpus
 from data_pipeline.options import DataOptions
 from tests.helpers import runs
-from tests.helpers.released import VISUAL, call, evaluate, write_place
+from tests.helpers.commands import answer
+from tests.helpers.released import VISUAL, evaluate, write_place
 
 
 @pytest.fixture(scope='module')
@@ -23,8 +24,7 @@ def test_features_of_another_width_are_refused(tmp_path, place):
   simulated.write_corpus(
     tmp_path, 'activitynet', train_videos=2, val_videos=2, test_videos=2
   )
-  code, _, err = call(
-    place,
+  code, _, err = answer(
     '--mode=evaluate',
     f'--checkpoint={place}/imported',
     f'--config.data.root={tmp_path}',
@@ -40,9 +40,9 @@ def test_prepare_then_inspect(tmp_path, place):
     f'--config.data.root={tmp_path}',
     '--config.data.workers=1',
   )
-  code, out, err = call(place, '--mode=prepare', *where)
+  code, out, err = answer('--mode=prepare', *where)
   assert code == 0, err
-  code, again, err = call(place, '--mode=inspect', *where)
+  code, again, err = answer('--mode=inspect', *where)
   assert code == 0, err
   for text in (out, again):
     assert 'records' in text
@@ -50,9 +50,7 @@ def test_prepare_then_inspect(tmp_path, place):
 
 
 def test_inspect_a_checkpoint(place):
-  code, out, err = call(
-    place, '--mode=inspect', f'--checkpoint={place}/imported'
-  )
+  code, out, err = answer('--mode=inspect', f'--checkpoint={place}/imported')
   assert code == 0, err
   assert 'parameters' in out
   assert 'best.ckpt' in out
@@ -82,7 +80,7 @@ def test_inspect_a_checkpoint(place):
     ),
     (
       ['--config=configs/tvr.py', '--config.num_devices=64'],
-      'asks for 64 devices, but JAX sees 1',
+      'asks for 64 devices, but JAX sees 8',
     ),
     (
       ['--config=configs/tvr.py', '--num_processes=2'],
@@ -108,7 +106,7 @@ def test_inspect_a_checkpoint(place):
     ),
   ],
 )
-def test_bad_command_lines(tmp_path, place, arguments, sentence):
+def test_bad_command_lines(tmp_path, arguments, sentence):
   if '--config=configs/quickstart.py' in arguments:
     arguments = [
       *arguments,
@@ -116,7 +114,7 @@ def test_bad_command_lines(tmp_path, place, arguments, sentence):
       f'--config.data.root={tmp_path}/data',
       f'--workdir={tmp_path}/run',
     ]
-  code, _, err = call(place, *arguments)
+  code, _, err = answer(*arguments)
   assert code == 2
   assert sentence in err
   assert 'Traceback' not in err

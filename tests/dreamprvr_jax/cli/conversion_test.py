@@ -12,12 +12,12 @@ from data_pipeline.opening import open_corpus
 from data_pipeline.options import DataOptions
 from dreamprvr_jax.interop import official
 from tests.helpers import runs
+from tests.helpers.commands import answer
 from tests.helpers.released import (
   MODEL,
   RELEASED,
   TEXT,
   VISUAL,
-  call,
   evaluate,
   shapes,
   state_dict,
@@ -104,8 +104,7 @@ def test_imported_config_is_the_files_own(place):
 
 
 def test_export_and_three_lines(place):
-  code, out, err = call(
-    place,
+  code, out, err = answer(
     '--mode=export',
     f'--checkpoint={place}/imported',
     f'--out={place}/exported',
@@ -160,12 +159,11 @@ def test_export_and_three_lines(place):
     ),
   ],
 )
-def test_bad_checkpoints_are_refused(tmp_path, place, change, sentence):
+def test_bad_checkpoints_are_refused(tmp_path, change, sentence):
   state = state_dict()
   change(state)
   write_checkpoint(tmp_path / 'bad.ckpt', state, RELEASED)
-  code, _, err = call(
-    place,
+  code, _, err = answer(
     '--mode=import',
     f'--official={tmp_path}/bad.ckpt',
     f'--workdir={tmp_path}/out',
@@ -176,12 +174,11 @@ def test_bad_checkpoints_are_refused(tmp_path, place, change, sentence):
   assert not (tmp_path / 'out').exists()
 
 
-def test_config_that_contradicts_the_tensors(tmp_path, place):
+def test_config_that_contradicts_the_tensors(tmp_path):
   write_checkpoint(
     tmp_path / 'bad.ckpt', state_dict(), {**RELEASED, 'num_registers': 9}
   )
-  code, _, err = call(
-    place,
+  code, _, err = answer(
     '--mode=import',
     f'--official={tmp_path}/bad.ckpt',
     f'--workdir={tmp_path}/out',
@@ -190,11 +187,10 @@ def test_config_that_contradicts_the_tensors(tmp_path, place):
   assert 'num_registers = 9, but its tensors show 3' in err
 
 
-def test_names_of_several_gpus_are_known(tmp_path, place):
+def test_names_of_several_gpus_are_known(tmp_path):
   state = {f'module.{name}': value for name, value in state_dict().items()}
   write_checkpoint(tmp_path / 'wide.ckpt', state, RELEASED)
-  code, _, err = call(
-    place,
+  code, _, err = answer(
     '--mode=import',
     f'--official={tmp_path}/wide.ckpt',
     f'--workdir={tmp_path}/out',

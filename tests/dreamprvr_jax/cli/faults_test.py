@@ -39,7 +39,7 @@ stop_at(series, 'write_seal', 3, pauses=(1, 1))
 
 @pytest.fixture(scope='module')
 def shared(tmp_path_factory):
-  """A folder with one corpus, one cache of compiled programs, one run."""
+  """A folder with one corpus and one run."""
   folder = tmp_path_factory.mktemp('faults')
   code, _, err = train(folder, folder / 'whole')
   assert code == 0, err
@@ -55,7 +55,7 @@ def arguments(folder, workdir):
 
 
 def train(folder, workdir, patch=''):
-  return runs.call(arguments(folder, workdir), folder / 'cache', patch=patch)
+  return runs.call(arguments(folder, workdir), patch=patch)
 
 
 def assert_continues(shared, workdir):
@@ -100,14 +100,14 @@ def test_sigterm_in_the_preparation_keeps_what_is_done(tmp_path):
 from data_pipeline import {module} as module
 stop_at(module, {name!r}, {call})
 """
-    code, _, err = runs.call(prepare, tmp_path / 'cache', patch=patch)
+    code, _, err = runs.call(prepare, patch=patch)
     assert code == 143, err
     assert 'the same command continues' in err
     assert 'Traceback' not in err
   done = list(tmp_path.rglob('*.tfrecord-?????-of-?????'))
   assert done
   before = [path.stat().st_mtime_ns for path in done]
-  code, _, err = runs.call(prepare, tmp_path / 'cache')
+  code, _, err = runs.call(prepare)
   assert code == 0, err
   assert [path.stat().st_mtime_ns for path in done] == before
 
@@ -115,7 +115,7 @@ stop_at(module, {name!r}, {call})
 @pytest.mark.slow
 def test_damaged_newest_state_costs_only_its_steps(shared):
   workdir = shared / 'damaged'
-  process = runs.start(arguments(shared, workdir), shared / 'cache')
+  process = runs.start(arguments(shared, workdir))
   runs.stop_at(process, workdir, 5, signal.SIGTERM)
   newest = newest_state(workdir)
   arrays = max(newest.rglob('*'), key=lambda path: path.stat().st_size)

@@ -197,7 +197,7 @@ def test_a_second_folder_is_added(both, tmp_path, capsys):
     (['--checkpoint=x'], 'not the retriever tf_prvr'),
     (['--all_videos'], '--all_videos is not for'),
     (['--engine=beam'], 'leave it out'),
-    (['--batch=0'], '--batch=0'),
+    (['--batch=-1'], '--batch=-1'),
     (['--max_seconds=-1'], 'must be above 0'),
   ],
 )

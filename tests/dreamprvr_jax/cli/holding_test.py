@@ -176,7 +176,9 @@ def test_a_run_of_several_processes_is_refused_as_one(tmp_path):
   ]
   with folders.held(tmp_path / 'run', 'run'):
     processes = [
-      runs.start([*arguments, f'--process_id={i}'], tmp_path / f'cache{i}')
+      runs.start(
+        [*arguments, f'--process_id={i}'], cache=tmp_path / f'cache{i}'
+      )
       for i in range(2)
     ]
     for process in processes:
@@ -197,17 +199,17 @@ def test_the_same_training_twice(tmp_path):
     f'--config.data.root={tmp_path}/data',
     f'--workdir={tmp_path}/run',
   ]
-  first = runs.start(arguments, tmp_path / 'cache')
+  first = runs.start(arguments)
   while not runs.losses(tmp_path / 'run') and first.poll() is None:
     time.sleep(0.05)
   first.send_signal(signal.SIGSTOP)
   before = content(tmp_path / 'run')
-  code, _, err = runs.call(arguments, tmp_path / 'cache')
+  code, _, err = runs.call(arguments)
   assert code == 2
   assert f'process {first.pid} on ' in err
   assert content(tmp_path / 'run') == before
   first.kill()
   first.communicate()
-  code, _, err = runs.call(arguments, tmp_path / 'cache')
+  code, _, err = runs.call(arguments)
   assert code == 0, err
   assert sorted(runs.losses(tmp_path / 'run')) == list(range(1, 10))

@@ -270,7 +270,7 @@ def test_a_killed_import_leaves_nothing(parts, tmp_path):
     f'--annotations={parts}/rows.jsonl',
     f'--out={parts}/root',
   ]
-  process = runs.start(arguments, tmp_path / 'cache', patch=slow)
+  process = runs.start(arguments, patch=slow)
   partial = parts / 'root/.imported.partial/FeatureData'
   deadline = time.monotonic() + 60
   while not partial.exists() and time.monotonic() < deadline:
@@ -391,8 +391,7 @@ def test_an_import_trains(parts, tmp_path):
       '--config.data.collection=imported',
       '--config.data.feature=imported',
       f'--workdir={tmp_path}/run',
-    ],
-    tmp_path / 'cache',
+    ]
   )
   assert code == 0, err
   assert 'SumR' in out

@@ -71,7 +71,7 @@ def moments(seed, count):
 
 @pytest.fixture(scope='module')
 def shared(tmp_path_factory):
-  """A folder with one corpus, one cache of compiled programs, one run."""
+  """A folder with one corpus and one run."""
   folder = tmp_path_factory.mktemp('killed')
   code, _, err = train(folder, folder / 'whole')
   assert code == 0, err
@@ -84,7 +84,7 @@ def train(folder, workdir, patch=''):
     f'--config.data.root={folder}/data',
     f'--workdir={workdir}',
   ]
-  return runs.call(arguments, folder / 'cache', patch=patch)
+  return runs.call(arguments, patch=patch)
 
 
 def rows(workdir, kind):

@@ -50,7 +50,7 @@ def start(index):
   def make(*flags):
     """Returns a server and the line with its address."""
     command = ['--mode=serve', f'--index={index}', *flags]
-    server = runs.start(command, index.parent / 'programs')
+    server = runs.start(command)
     started.append(server)
     for line in server.stdout:
       if 'serving on' in line:

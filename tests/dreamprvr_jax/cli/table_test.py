@@ -227,7 +227,7 @@ def test_stopped_table_saves_and_continues(tmp_path, call):
   )
   arguments = ['--mode=table', '--methods=ms_sl', '--config.seed=8']
   process = runs.start(
-    [*SIZES, f'--workdir={tmp_path}/t', *arguments], tmp_path, patch=patch
+    [*SIZES, f'--workdir={tmp_path}/t', *arguments], patch=patch
   )
   folder = tmp_path / 't/ms_sl/seed-8'
   deadline = time.monotonic() + 120
@@ -276,8 +276,7 @@ def test_end_to_end(tmp_path, methods):
       f'--methods={methods}',
       f'--config.data.root={tmp_path}/data',
       f'--workdir={tmp_path}/t',
-    ],
-    tmp_path / 'cache',
+    ]
   )
   assert code == 0, out + err
   table = read(tmp_path / 't')

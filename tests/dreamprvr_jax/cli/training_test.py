@@ -21,7 +21,7 @@ TOGETHER = (
 
 @pytest.fixture(scope='module')
 def shared(tmp_path_factory):
-  """A folder with one corpus, one cache of compiled programs, one run."""
+  """A folder with one corpus and one run."""
   folder = tmp_path_factory.mktemp('training')
   code, out, err = train(folder, 'whole')
   assert code == 0, err
@@ -39,7 +39,7 @@ def arguments(folder, name, *more):
 
 
 def train(folder, name, *more, devices=1):
-  return runs.call(arguments(folder, name, *more), folder / 'cache', devices)
+  return runs.call(arguments(folder, name, *more), devices)
 
 
 def test_what_a_run_leaves(shared):
@@ -86,7 +86,7 @@ def test_best_epoch_is_the_first_with_the_highest_sum(shared):
 def test_stopped_run_continues_with_the_same_numbers(
   shared, name, number, step
 ):
-  process = runs.start(arguments(shared, name), shared / 'cache')
+  process = runs.start(arguments(shared, name))
   code, out, _ = runs.stop_at(process, shared / name, step, number)
   if number == signal.SIGTERM:
     assert code == 143
@@ -127,7 +127,7 @@ def test_eight_devices_equal_one(shared):
 
 @pytest.mark.slow
 def test_saved_on_one_device_resumes_on_eight(shared):
-  process = runs.start(arguments(shared, 'moved'), shared / 'cache')
+  process = runs.start(arguments(shared, 'moved'))
   runs.stop_at(process, shared / 'moved', 4)
   code, _, err = train(shared, 'moved', devices=8)
   assert code == 0, err
@@ -156,7 +156,7 @@ def test_two_processes_equal_one(shared, settings, request):
         f'--process_id={i}',
         *settings,
       ),
-      shared / f'cache{i}',
+      cache=shared / f'cache{i}',
     )
     for i in range(2)
   ]
@@ -199,7 +199,7 @@ def test_many_updates_a_call_on_eight_devices(shared):
 
 @pytest.mark.slow
 def test_another_pipeline_continues_a_run(shared):
-  process = runs.start(arguments(shared, 'mixed', DEVICE), shared / 'cache')
+  process = runs.start(arguments(shared, 'mixed', DEVICE))
   runs.stop_at(process, shared / 'mixed', 5, signal.SIGTERM)
   code, _, err = train(shared, 'mixed', '--config.data.pipeline=resident')
   assert code == 0, err

@@ -80,3 +80,24 @@ def test_unknown_encoders():
   former = {**ENCODER.identity, 'version': 0}
   with pytest.raises(DataError, match='version differ'):
     encoders.from_identity(former)
+
+
+def test_still_pictures_look_like_their_frames():
+  image = np.kron(
+    np.random.default_rng(0).integers(0, 256, (6, 8, 3)), np.ones((40, 40, 1))
+  ).astype(np.uint8)
+  large, small = ENCODER.pictures([image, ENCODER.prepare(image[::2, ::2])])
+  assert large.shape == (ENCODER.visual_width,)
+  assert large @ small > 0.98 * large @ large
+  still = ENCODER.frames(np.stack([image[:64, :64]] * 2))
+  np.testing.assert_array_equal(
+    ENCODER.pictures([image[:64, :64]])[0], still[1]
+  )
+  assert ENCODER.pictures([]).shape == (0, ENCODER.visual_width)
+
+
+def test_no_sentence_has_a_vector():
+  assert not ENCODER.shared
+  assert not ENCODER.on_device
+  with pytest.raises(DataError, match=r'ask with a picture, or use.*siglip2'):
+    ENCODER.sentence('a dog')

@@ -1,110 +1,139 @@
-"""Tiny CLIP and SigLIP models with random weights, from a folder."""
+"""Models by name: what is downloaded, and what is said when it fails."""
 
-import numpy as np
+import logging
+import sys
+
 import pytest
 
 from data_pipeline.errors import DataError
-from dreamprvr_jax.archive import encoders
-from dreamprvr_jax.archive.extraction.video import extract_file
-from tests.helpers.hub import make_clip, make_siglip
-from tests.helpers.videos import make_video
+from dreamprvr_jax.archive.encoders import hub
+from tests.helpers import fake_hub
 
-torch = pytest.importorskip('torch', reason='the extra hub is not installed')
-pytest.importorskip('transformers', reason='the extra hub is not installed')
-pytest.importorskip('sentencepiece', reason='the extra hub is not installed')
-
-MAKE = {'clip': make_clip, 'siglip': make_siglip}
-IMAGES = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+COMMIT = 'a' * 40
+NAME = 'google/siglip2-tiny'
 
 
-@pytest.fixture(scope='module', params=MAKE)
-def encoder(request, tmp_path_factory):
-  place = MAKE[request.param](tmp_path_factory.mktemp('hub') / request.param)
-  return encoders.build(f'{request.param}:{place}', device='cpu')
+class Hub(fake_hub.FakeHub):
+  """Its snapshots lie in folders named after their commits."""
+
+  def __init__(self, root):
+    super().__init__(root)
+    self.revisions = {None: COMMIT}
+    self.cached = set()
+
+  def snapshot_download(
+    self, repo_id, *, revision=None, allow_patterns, local_files_only=False
+  ):
+    if local_files_only and revision not in self.cached:
+      raise fake_hub.EntryNotFoundError('not in the cache')
+    if not local_files_only:
+      logging.getLogger('huggingface_hub').warning('Retrying in 1s')
+      self._ask()
+      if not (self.root / repo_id).exists():
+        raise fake_hub.RepositoryNotFoundError('404 Client Error')
+      if revision not in self.revisions:
+        raise fake_hub.RevisionNotFoundError('404 Client Error')
+    commit = self.revisions.get(revision, revision)
+    source = self.root / repo_id / (revision or 'main').replace('/', '-')
+    return str(self._copied(source, self.root / commit, allow_patterns))
 
 
-def test_frames_are_the_picture_embeddings(encoder):
-  found = encoder.frames(IMAGES)
-  assert found.shape == (5, {'clip': 12, 'siglip': 24}[encoder.name])
-  assert found.dtype == np.float32
-  assert found.shape[1] == encoder.visual_width
-  pixels = torch.tensor(IMAGES.transpose(0, 3, 1, 2) / 255 * 2 - 1).float()
-  with torch.no_grad():
-    tower = encoder._model.vision_model(pixel_values=pixels).pooler_output
-    if encoder.name == 'clip':
-      tower = encoder._model.visual_projection(tower)
-  np.testing.assert_allclose(found, tower.numpy(), atol=1e-5)
-  parts = [encoder.frames(IMAGES[:2]), encoder.frames(IMAGES[2:], IMAGES[1])]
-  np.testing.assert_allclose(np.concatenate(parts), found, atol=1e-6)
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+  found = Hub(tmp_path)
+  monkeypatch.setitem(sys.modules, 'huggingface_hub', found)
+  monkeypatch.setitem(sys.modules, 'huggingface_hub.errors', found.errors)
+  return found
 
 
-def test_sizes(encoder):
-  clip = encoder.name == 'clip'
-  assert encoder.size(64, 128) == ((32, 64) if clip else (32, 32))
-  assert encoder.size(128, 64) == ((64, 32) if clip else (32, 32))
-  # CLIP sees the middle of a wide picture.
-  if clip:
-    wide = np.pad(IMAGES, ((0, 0), (0, 0), (8, 8), (0, 0)), 'edge')
-    np.testing.assert_allclose(
-      encoder.frames(wide), encoder.frames(IMAGES), atol=1e-6
-    )
+def add(fake, name, revision, *files):
+  place = fake.root / name / revision
+  place.mkdir(parents=True)
+  for file in files:
+    (place / file).write_text(file)
 
 
-def test_words_are_the_tokens_of_the_text_tower(encoder):
-  words = encoder.words('a dog runs')
-  assert words.dtype == np.float32
-  assert words.shape[1] == encoder.text_width == 16
-  assert 3 <= len(words) < 20
-  assert np.isfinite(words).all()
-  np.testing.assert_array_equal(words, encoder.words('a dog runs'))
-  assert len(encoder.words('a dog runs ' * 50)) <= 20
-  assert encoder.words(' ').shape == (0, 16)
+def test_a_folder_needs_no_library(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'model').mkdir()
+  assert hub.fetch('model') == (tmp_path / 'model', '')
+  with pytest.raises(DataError, match=r'huggingface_hub is needed.*\[hub\]'):
+    hub.fetch(NAME)
+  with pytest.raises(DataError, match='neither a folder here nor a name on'):
+    hub.fetch('../moved/model')
 
 
-def test_the_sentence_vector_is_the_last_row(encoder):
-  clip = encoder.name == 'clip'
-  tokens = encoder._tokenizer(
-    ['a dog'],
-    padding=not clip and 'max_length',
-    max_length=20,
-    return_tensors='pt',
-  )
-  with torch.no_grad():
-    tower = encoder._model.text_model(input_ids=tokens['input_ids'])
-  last = encoder.words('a dog')[-1:]
-  if not clip:
-    last = encoder._model.text_model.head(torch.tensor(last)).detach().numpy()
-  np.testing.assert_allclose(last, tower.pooler_output.numpy(), atol=1e-5)
+def test_only_the_files_that_are_used(fake):
+  used = 'config.json', 'model.safetensors', 'tokenizer.json'
+  more = 'model-00001-of-00002.safetensors', 'model.safetensors.index.json'
+  others = 'pytorch_model.bin', 'tf_model.h5', 'open_clip_model.safetensors'
+  add(fake, NAME, 'main', *used, *more, *others)
+  folder, commit = hub.fetch(NAME)
+  assert commit == COMMIT
+  assert {path.name for path in folder.iterdir()} == {*used, *more}
 
 
-def test_identity(encoder, tmp_path):
-  again = encoders.from_identity(encoder.identity)
-  np.testing.assert_array_equal(again.frames(IMAGES), encoder.frames(IMAGES))
-  other = {**encoder.identity, 'weights': '0'}
-  with pytest.raises(DataError, match='weights differ'):
-    encoders.from_identity(other)
-  half = encoders.build(
-    f'{encoder.name}:{encoder.identity["model"]}', dtype='bfloat16'
-  )
-  assert half.identity['dtype'] == 'bfloat16'
-  np.testing.assert_allclose(
-    half.frames(IMAGES), encoder.frames(IMAGES), atol=0.1
-  )
+def test_a_commit_that_is_there_needs_no_network(fake):
+  add(fake, NAME, COMMIT, 'config.json', 'model.safetensors')
+  fake.cached.add(COMMIT)
+  fake.problem = OSError('no network')
+  assert hub.fetch(NAME, COMMIT)[1] == COMMIT
+  assert fake.calls == 0
 
 
-def test_a_file(encoder, tmp_path):
-  path = make_video(tmp_path / 'a.mp4', size=(48, 64))
-  found = extract_file(str(path), encoder.identity, 4.0, batch=3)
-  assert found.features.shape == (8, encoder.visual_width)
-  assert np.isfinite(found.features).all()
+def test_revisions(fake):
+  add(fake, NAME, 'refs-pr-3', 'config.json', 'model.safetensors')
+  fake.revisions['refs/pr/3'] = 'b' * 40
+  assert hub.fetch(f'{NAME}@refs/pr/3')[1] == 'b' * 40
+  with pytest.raises(DataError, match="no revision 'v9'"):
+    hub.fetch(f'{NAME}@v9')
 
 
-def test_models_that_cannot_be(encoder, tmp_path):
-  kind, place = encoder.name, encoder.identity['model']
-  other = {'clip': 'siglip', 'siglip': 'clip'}[kind]
-  with pytest.raises(DataError, match=f"of the kind '{kind}', not '{other}'"):
-    encoders.build(f'{other}:{place}')
-  with pytest.raises(DataError, match='cannot be loaded'):
-    encoders.build(f'{kind}:{tmp_path}')
-  with pytest.raises(DataError, match='float8'):
-    encoders.build(f'{kind}:{place}', dtype='float8')
+def test_a_model_whose_newest_revision_has_only_pickles(fake):
+  name, revision = next(iter(hub.CONVERTED.items()))
+  add(fake, name, 'main', 'config.json', 'pytorch_model.bin')
+  file = revision.replace('/', '-')
+  add(fake, name, file, 'config.json', 'model.safetensors')
+  fake.revisions[revision] = 'b' * 40
+  folder, commit = hub.fetch(name)
+  assert commit == 'b' * 40
+  assert (folder / 'model.safetensors').exists()
+
+
+@pytest.mark.parametrize(
+  ('problem', 'sentence'),
+  [
+    (
+      fake_hub.HTTPError('Name not known\nmore'),
+      r'downloaded.*\(Name not known',
+    ),
+    (OSError('disk full'), r'\(disk full\); check the network, or give a'),
+    (fake_hub.OfflineModeIsEnabled('offline'), r'\(offline\)'),
+    (fake_hub.EntryNotFoundError('not there'), r'\(not there\)'),
+    (fake_hub.GatedRepoError('gated'), 'is restricted; ask for it'),
+  ],
+)
+def test_one_sentence_and_nothing_of_the_library(
+  problem, sentence, fake, caplog
+):
+  fake.problem = problem
+  with pytest.raises(DataError, match=sentence) as found:
+    hub.fetch(NAME)
+  assert found.value.__suppress_context__
+  assert not caplog.messages
+  with pytest.raises(DataError, match=sentence):
+    hub.fetch(NAME, COMMIT)
+
+
+def test_a_name_that_is_not_there(fake):
+  with pytest.raises(
+    DataError, match=f'{NAME} is neither a folder here nor on'
+  ):
+    hub.fetch(NAME)
+
+
+def test_an_error_of_the_program_stays(fake):
+  fake.problem = TypeError('a mistake')
+  with pytest.raises(TypeError):
+    hub.fetch(NAME)

@@ -46,6 +46,30 @@ def test_captions(tmp_path):
   np.testing.assert_array_equal(durations, [4, 5, 6, np.nan])
 
 
+class Shared(type(ENCODER)):
+  """An encoder that compares sentences with pictures."""
+
+  shared = True
+
+  def sentence(self, text):
+    return np.full(6, len(text), np.float32)
+
+
+def test_vectors_of_sentences(tmp_path, monkeypatch):
+  monkeypatch.setitem(globals(), 'ENCODER', Shared())
+  folder, _ = write(tmp_path, ROWS)
+  path = folder / 'TextData' / 'sentence_feats.hdf5'
+  with h5py.File(path) as file:
+    assert set(file) == {'a#enc#0', 'a#enc#1', 'b_1#enc#0', 'c#enc#0'}
+    assert {row.shape for row in file.values()} == {(6,)}
+    np.testing.assert_array_equal(file['b_1#enc#0'], np.full(6, 5, np.float32))
+    assert file['c#enc#0'].dtype == np.float32
+  # Other captions have none, so the former file must not stay.
+  monkeypatch.undo()
+  write(tmp_path, ROWS)
+  assert not path.exists()
+
+
 def test_several_right_videos(tmp_path):
   row = {'query': 'q', 'text': 'rain', 'videos': ['gone', 'c'], 'span': [1, 2]}
   folder, _ = write(tmp_path, [row])

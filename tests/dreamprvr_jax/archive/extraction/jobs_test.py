@@ -16,9 +16,10 @@ from dreamprvr_jax.archive.extraction.jobs import Options, extract_folder
 from dreamprvr_jax.archive.extraction.state import State
 from dreamprvr_jax.archive.extraction.video import extract_file
 from dreamprvr_jax.archive.videos.finding import find_videos
+from tests.helpers.image_text import make_model
 from tests.helpers.videos import extract_or_die, make_audio, make_video
 
-pytest.importorskip('av', reason='videos are decoded with PyAV')
+av = pytest.importorskip('av', reason='videos are decoded with PyAV')
 ENCODER = encoders.build('embedded')
 OPTIONS = Options(workers=1, progress=False)
 
@@ -165,3 +166,31 @@ def test_folders_that_cannot_be(tmp_path):
   with pytest.raises(DataError, match='was not extracted here'):
     extract_folder(tmp_path, tmp_path / 'out', ENCODER, OPTIONS)
   assert foreign.read_bytes() == b'mine'
+
+
+def test_an_encoder_on_a_device(tmp_path):
+  pytest.importorskip('tokenizers', reason='the extra hub is not installed')
+  place = make_model(tmp_path / 'model', 'clip')
+  encoder = encoders.build(f'clip:{place}', batch=8)
+  videos, folder = tmp_path / 'in', tmp_path / 'out'
+  videos.mkdir()
+  first = make_video(videos / 'a.mp4', size=(48, 64))
+  make_video(videos / 'b.avi', pictures=7)
+  (videos / 'broken.mkv').write_bytes(b'no video')
+  found = extract_folder(videos, folder, encoder, Options(progress=False))
+  assert (found.done, set(found.skipped)) == (2, {'broken'})
+  features = read(folder)
+  assert {k: v.shape for k, v in features.items()} == {
+    'a': (4, encoder.visual_width),
+    'b': (1, encoder.visual_width),
+  }
+  np.testing.assert_allclose(
+    features['a'], extract_file(str(first), encoder.identity).features, 1e-5
+  )
+  # The pictures are those of the file, not scaled before.
+  with av.open(str(first)) as file:
+    frames = [f.to_ndarray(format='rgb24') for f in file.decode(video=0)]
+  wanted = encoder.pictures(frames)
+  for row in features['a']:
+    assert np.abs(wanted - row).max(axis=1).min() < 1e-5
+  assert not list((folder / '.extracting').glob('tmp*'))

@@ -142,3 +142,59 @@ def grey_video(tmp_path):
       file.mux(stream.encode(av.VideoFrame.from_ndarray(image, 'rgb24')))
     file.mux(stream.encode())
   return path
+
+
+def small(image):
+  """Returns every eighth pixel; runs in the decoding processes."""
+  return image[::8, ::8]
+
+
+class Device(type(ENCODER)):
+  """An encoder that works in this process on batches of several files."""
+
+  on_device = True
+  batch = 8
+
+  def __init__(self):
+    self.batches = []
+    self.size = whole
+    self.prepare = small
+
+  def frames(self, images, before=None):
+    assert images.shape[1:] == (4, 6, 3)
+    self.batches.append(len(images))
+    return images.reshape(len(images), -1).astype(np.float32)
+
+
+def whole(height, width):
+  return height, width
+
+
+def test_batches_of_a_device_are_full(tmp_path):
+  paths = [
+    str(make_video(tmp_path / f'{i}.mp4', pictures=10 + 10 * i))
+    for i in range(5)
+  ]
+  (tmp_path / 'bad.mp4').write_bytes(b'no video')
+  encoder = Device()
+  seen = {}
+  for found in encode_files(
+    [*paths, str(tmp_path / 'bad.mp4')], encoder, 4.0, workers=2
+  ):
+    seen[found.path] = found.reason or found.read()
+  assert 'cannot be decoded' in seen.pop(str(tmp_path / 'bad.mp4'))
+  total = sum(map(len, seen.values()))
+  assert encoder.batches == [8] * (total // 8) + [total % 8] * (total % 8 > 0)
+  for path in paths:
+    (part,) = stretches.stretches(path, Device(), 4.0)
+    np.testing.assert_array_equal(seen[path], part.features)
+
+
+def test_what_was_not_taken_is_removed(tmp_path):
+  paths = [str(make_video(tmp_path / f'{i}.mp4')) for i in range(3)]
+  files = encode_files(paths, Device(), 4.0, workers=2, folder=str(tmp_path))
+  first = next(files)
+  assert len(first) == len(first.read())
+  files.close()
+  with pytest.raises(ValueError, match='closed'):
+    first.read()

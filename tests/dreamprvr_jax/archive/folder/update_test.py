@@ -1,0 +1,112 @@
+"""A stopped update keeps the videos that are finished."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+import main
+from dreamprvr_jax.archive.extraction.stretches import Encoded
+from dreamprvr_jax.archive.folder import update
+from dreamprvr_jax.archive.index.manifest import Manifest
+from dreamprvr_jax.archive.index.store import Store
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.folders import FolderError
+from tests.helpers.videos import make_video
+
+pytest.importorskip('av', reason='videos are decoded with PyAV')
+NAMES = ('a.mp4', 'b.mp4', 'c.mp4')
+
+
+@pytest.fixture
+def call(tmp_path):
+  (tmp_path / 'videos').mkdir()
+  for name in NAMES:
+    make_video(tmp_path / 'videos' / name, pictures=15)
+
+  def run(*flags):
+    return main.main(
+      [
+        'main.py',
+        '--mode=index',
+        f'--videos={tmp_path}/videos',
+        f'--index={tmp_path}/index',
+        '--encoder=embedded',
+        '--workers=1',
+        '--noprogress',
+        *flags,
+      ]
+    )
+
+  return run
+
+
+def stopped_after(count, monkeypatch, number=signal.SIGINT):
+  """Stops the command when so many videos are encoded."""
+  encode = update.encode_files
+
+  def stopping(*arguments, **options):
+    files = encode(*arguments, **options)
+    for place, found in enumerate(files):
+      yield found
+      if place + 1 == count:
+        os.kill(os.getpid(), number)
+
+  monkeypatch.setattr(update, 'encode_files', stopping)
+
+
+@pytest.mark.parametrize('seconds', [0.0, 1e9])
+def test_finished_videos_are_kept(seconds, call, monkeypatch, tmp_path, capsys):
+  monkeypatch.setattr(update, '_COMMIT', seconds)
+  with monkeypatch.context() as patched:
+    stopped_after(2, patched)
+    assert call() == 130
+  error = capsys.readouterr().err
+  assert 'stopping; what is finished is being saved' in error
+  assert '2 of 3 files are in the index' in error
+  index = tmp_path / 'index'
+  assert set(Store(index).rows_of()) == {'a.mp4', 'b.mp4'}
+  assert not call()
+  assert '1 new, 0 changed' in capsys.readouterr().out
+  assert set(Store(index).rows_of()) == set(NAMES)
+  assert not list((index / 'archive').glob('tmp*'))
+
+
+def test_a_stop_before_the_first_video_leaves_no_index(
+  call, monkeypatch, tmp_path, capsys
+):
+  def stop(*_, **__):
+    os.kill(os.getpid(), signal.SIGTERM)
+    yield from ()
+
+  with monkeypatch.context() as patched:
+    patched.setattr(update, 'encode_files', stop)
+    assert call() == 143
+  assert '0 of 3 files are in the index' in capsys.readouterr().err
+  with pytest.raises(UserError, match='is no index'):
+    Manifest.read(tmp_path / 'index')
+  assert not call()
+  assert Manifest.read(tmp_path / 'index').num_videos == 3
+
+
+def test_two_commands_at_once(tmp_path):
+  with (
+    update.held(tmp_path / 'index'),
+    pytest.raises(FolderError, match='in use by another command'),
+    update.held(tmp_path / 'index'),
+  ):
+    pass
+
+
+@pytest.mark.parametrize(
+  ('value', 'reason'),
+  [(1.0, ''), (0.0, 'without features'), (float('nan'), 'not finite')],
+)
+def test_features_that_cannot_be_indexed_are_named(value, reason):
+  found = Encoded('a.mp4', 2.0)
+  found.add(np.full((3, 4), value, np.float32))
+  found.duration = 1.5
+  assert reason in update._problem(found)
+  assert bool(reason) == bool(update._problem(found))
+  found.close()
