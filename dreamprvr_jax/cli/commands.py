@@ -110,7 +110,7 @@ _ALL = (
     (
       '--official=FILE.ckpt --workdir=DIR [--collection=NAME]',
       '--features=PATH [--queries=PATH --annotations=FILE] --out=ROOT '
-      '[--collection=NAME]',
+      '[--sentences=PATH] [--collection=NAME]',
     ),
     (
       Form(
@@ -270,7 +270,10 @@ _ALL = (
     'Answers searches over HTTP and shows a page with the videos. Many users '
     'at once; the page is at http://127.0.0.1:8000. Ctrl-C or SIGTERM ends '
     'it.',
-    ('--index=INDEX [--videos=DIR] [--port=8000] [--host=127.0.0.1]',),
+    (
+      '--index=INDEX [--videos=DIR] [--port=8000] [--host=127.0.0.1] '
+      '[--token=SECRET]',
+    ),
     (Form('serving:run', needs=('index',)),),
     ('checkpoint', 'index'),
     (*_MACHINE, 'eval'),

@@ -35,6 +35,7 @@ h2 { font-size: 1.1em; margin: 2em 0 0.5em; }
 .name { overflow-wrap: anywhere; font-weight: 600; }
 .media video, .media img { width: 100%; aspect-ratio: 16 / 9; display: block;
   object-fit: contain; background: #000; border-radius: 8px; }
+video:not([controls]) { cursor: pointer; }
 .right .name { color: var(--right); }
 .strong, .weak { font-size: 0.8em; font-weight: normal; padding: 0 0.5em;
   border: 1px solid; border-radius: 1em; margin-left: 0.4em; }
@@ -64,6 +65,8 @@ document.addEventListener('error', (event) => {
   if (video.poster) video.before(picture);
   video.replaceWith(link);
 }, true);
+// Pictures have no controls over them until someone plays the video.
+for (const video of document.querySelectorAll('video')) video.controls = false;
 let stop = Infinity;
 document.addEventListener('timeupdate', (event) => {
   if (event.target.currentTime < stop) return;
@@ -75,6 +78,7 @@ function play(place, start, end) {
   if (!video) return false;
   for (const other of document.querySelectorAll('video')) other.pause();
   stop = end;
+  video.controls = true;
   const go = () => { video.currentTime = start; };
   if (video.readyState) go();
   else video.addEventListener('loadedmetadata', go, {once: true});
@@ -84,6 +88,11 @@ function play(place, start, end) {
 document.addEventListener('click', (event) => {
   const link = event.target.closest('a[data-start]');
   const line = event.target.closest('svg[data-seconds]');
+  const video = event.target.closest('video');
+  if (video && !video.controls) {
+    video.controls = true;
+    video.play().catch(() => {});
+  }
   if (link && play(link, Number(link.dataset.start),
       Number(link.dataset.end))) event.preventDefault();
   if (!line) return;

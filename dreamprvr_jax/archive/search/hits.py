@@ -99,7 +99,7 @@ def found_folded(
     looks: What the videos look like.
   """
   # Powers of two, so that few programs are compiled.
-  depth = 1 << (2 * k - 1).bit_length()
+  depth = 1 << (2 * k - 1).bit_length() if k > 0 else k
   while True:
     scores, rows = search(depth)
     groups = []

@@ -31,7 +31,7 @@ _KINDS = {
   '.js': 'text/javascript',
   '.svg': 'image/svg+xml',
 }
-# Of the page there is one version at a time.
+# A browser asks each time whether its copy of the page is the latest.
 _FRESH = {'Cache-Control': 'no-cache'}
 
 

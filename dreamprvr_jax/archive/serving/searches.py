@@ -1,5 +1,6 @@
 """The paths that answer searches."""
 
+import dataclasses
 import math
 import time
 from typing import Annotated, Any
@@ -63,10 +64,9 @@ def add_to(app: FastAPI, service: Service) -> None:
       file = media.playable(service.contents, request.like.video)
       with service.thumbnails.turn():
         picture = await media.decoded(sent, picture_of, file, request.like.at)
-      text, asked = '', {'picture': _small(picture)}
+      asked = answers.Query(picture=_small(picture))
     else:
-      text = _sentence(request.query)
-      asked = {'text': text}
+      asked = answers.Query(_sentence(request.query))
     filters = _filters(
       request.folder,
       request.after,
@@ -74,12 +74,12 @@ def add_to(app: FastAPI, service: Service) -> None:
       request.min_seconds,
       request.max_seconds,
     )
-    query = answers.Query(
+    query = dataclasses.replace(
+      asked,
       k=request.k,
       moments=request.moments,
       filters=filters,
       duplicates=request.duplicates,
-      **asked,
     )
     return await _found(service, query, began, request.timeline)
 

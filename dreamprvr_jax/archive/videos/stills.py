@@ -7,7 +7,6 @@ import pathlib
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
@@ -43,8 +42,8 @@ def read_still(
   source: os.PathLike[str] | str | bytes,
   where: str,
   *,
-  kinds: Sequence[str] = KINDS,
-  most: int = MAX_PIXELS,
+  kinds: tuple[str, ...] = KINDS,
+  most: int | None = None,
 ) -> UInt8[np.ndarray, 'h w 3']:
   """Returns a picture, RGB, upright; see-through parts are white.
 
@@ -52,12 +51,13 @@ def read_still(
     source: The file, or its content.
     where: What the picture is called in errors, such as '--image=FILE'.
     kinds: Kinds of files that are read, some of `KINDS`.
-    most: Pixels of a picture, at most.
+    most: Pixels of a picture, at most; `MAX_PIXELS` if None.
 
   Raises:
     UserError: If there is no such file, it is no picture, it is damaged, or it
       has too many pixels.
   """
+  most = MAX_PIXELS if most is None else most
   if not isinstance(source, bytes) and not pathlib.Path(source).is_file():
     raise UserError(f'{where}: there is no such file')
   try:

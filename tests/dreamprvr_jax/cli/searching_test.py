@@ -224,7 +224,7 @@ def test_bad_queries(index, capsys, tmp_path):
   refused({'a': np.full((1, 64), 'x')}, 'holds <U1')
   refused({'a': np.full((1, 64), {})}, 'holds object')
   refused({'a': np.ones((2, 64)), 'b': np.ones((1, 3))}, "'b' has the shape")
-  refused(b'', "ends in '.csv'", 'queries.csv')
+  refused(b'', "ends in '.xml'", 'queries.xml')
   refused(b'no file', 'cannot be read as HDF5', 'queries.h5')
 
 

@@ -140,10 +140,26 @@ def test_the_page_in_a_browser(start, tmp_path):
     timeout=120,
   ).stdout
   assert 'The best 9 of 9 videos' in page
-  assert page.count('<article') == page.count('<path') == 9
+  assert page.count('<article') == page.count('class="score"') == 9
   assert page.count('class="moment"') >= 9
   # The query is shown as text, never as HTML.
   assert '<title>a dog &lt;b&gt;' in page
+
+
+def test_a_token_from_the_environment(start, monkeypatch):
+  monkeypatch.setenv('DREAMPRVR_TOKEN', 'a-secret-of-25-characters')
+  _, line = start('--port=0', '--host=0.0.0.0')
+  port = line.strip().rpartition(':')[2]
+  url = f'http://127.0.0.1:{port}/api/health'
+  status, answer = fetched(url)
+  assert status == 401
+  assert 'Authorization: Bearer' in answer['error']
+  request = urllib.request.Request(url)
+  request.add_header('Authorization', 'Bearer a-secret-of-25-characters')
+  with pytest.raises(urllib.error.HTTPError) as found:
+    urllib.request.urlopen(request, timeout=60).close()
+  # It is warming up, and says so only to those who know the token.
+  assert found.value.code == 503
 
 
 def test_ctrl_c_while_it_warms_up(start):
@@ -167,8 +183,16 @@ def test_what_is_refused(index, capsys, monkeypatch, tmp_path):
   refused('is no index', f'--index={tmp_path}')
   refused('/nowhere', given, '--videos=/nowhere')
   refused('has no video', given, f'--videos={tmp_path}')
-  refused('cannot be listened on', given, '--host=192.0.2.1')
+  refused('cannot be listened on', given, '--host=192.0.2.1', '--no_token')
   refused('cannot be listened on', given, '--port=70000')
+  refused('say with --no_token that this is meant', given, '--host=0.0.0.0')
+  refused('contradict', given, '--no_token', '--token=a-secret')
+  refused('--token is empty', given, '--token=')
+  refused('not ASCII', given, '--token=two words')
+  monkeypatch.setenv('DREAMPRVR_TOKEN', 'caf\u00e9')
+  refused('DREAMPRVR_TOKEN has', given)
+  monkeypatch.delenv('DREAMPRVR_TOKEN')
+  refused('GiB of converted videos', given, '--cache_gib=0')
   refused('expected 1 or more', given, '--max_connections=0')
   refused('expected 1 or more', given, '--max_connections_per_address=-1')
   for seconds in ('0', 'nan', 'inf'):

@@ -2,6 +2,7 @@
 
 import {addFolders, start} from '/page/browse.js';
 import {row} from '/page/hits.js';
+import {bytesOf, pictureOf, shrunk} from '/page/pictures.js';
 import {boundsOf} from '/page/timeline.js';
 import {button, fetched, make, thumbnail} from '/page/tools.js';
 import {Viewer} from '/page/viewer.js';
@@ -16,8 +17,6 @@ const file = document.querySelector('#file');
 const drop = document.querySelector('#drop');
 // Hits that are asked for at first, then on demand.
 const DEPTHS = [10, 40, 100];
-// Pixels of a side of a picture that is sent.
-const SIDE = 768;
 let health = {reads: ['text'], semantic: true};
 let asked = 0;
 let hits = [];
@@ -70,11 +69,6 @@ async function answer(asking, k) {
   return fetched('/api/search', {method: 'POST',
     headers: {'Content-Type': 'application/json'},
     body: JSON.stringify({...what, ...more})});
-}
-
-function bytesOf(address) {
-  const content = atob(address.slice(address.indexOf(',') + 1));
-  return Uint8Array.from(content, (sign) => sign.charCodeAt(0));
 }
 
 // Show what the address asks for.
@@ -200,22 +194,6 @@ function turn(entry, by) {
   return place < 0 ? null : others.at(by > 0 ? 0 : -1) || null;
 }
 
-// A picture as JPEG, small enough to send.
-async function shrunk(blob) {
-  const image = await createImageBitmap(blob);
-  const scale = Math.min(1, SIDE / Math.max(image.width, image.height));
-  const canvas = make('canvas', {
-    width: Math.max(Math.round(image.width * scale), 1),
-    height: Math.max(Math.round(image.height * scale), 1)});
-  const context = canvas.getContext('2d');
-  // What is see-through is white, as the server takes it.
-  context.fillStyle = '#fff';
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  context.imageSmoothingQuality = 'high';
-  context.drawImage(image, 0, 0, canvas.width, canvas.height);
-  return canvas.toDataURL('image/jpeg', 0.92);
-}
-
 async function take(blob) {
   if (!health.reads.includes('picture')) {
     say('This index cannot be searched by pictures.', true);
@@ -229,9 +207,6 @@ async function take(blob) {
     say('This file is no picture that the browser can read.', true);
   }
 }
-
-const pictureOf = (list) => [...(list || [])].find((x) =>
-  x.type.startsWith('image/'));
 
 function listen() {
   form.addEventListener('submit', (event) => {

@@ -250,3 +250,21 @@ def test_colours_stay(tmp_path):
   after = first(tmp_path / 'clip.mp4', 0).astype(float)
   assert np.abs(before - after).mean() < 3
   assert cutting.ENDING == '.mp4'
+
+
+def test_pictures_may_have_to_be_copied_or_encoded(tmp_path):
+  path, target = make_video(tmp_path / 'a.mp4'), tmp_path / 'b.mp4'
+  assert save_clip(path, 0.0, 9.0, target, copies=True).copied
+  assert not save_clip(path, 0.0, 9.0, target, copies=False).copied
+  with pytest.raises(VideoError, match='have to be encoded again'):
+    save_clip(path, 0.3, 9.0, target, copies=True)
+
+
+@pytest.mark.parametrize(
+  ('lines', 'size'), [(0, (32, 48)), (16, (16, 24)), (720, (32, 48))]
+)
+def test_pictures_are_made_smaller(tmp_path, lines, size):
+  path, target = make_video(tmp_path / 'a.mp4'), tmp_path / 'b.mp4'
+  save_clip(path, 0.0, 1.0, target, copies=False, lines=lines)
+  with opened(str(target)) as (_, stream):
+    assert (stream.height, stream.width) == size
