@@ -16,6 +16,7 @@ import json
 import pathlib
 import tempfile
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -34,7 +35,7 @@ from dreamprvr_jax.archive.videos.finding import find_videos
 from dreamprvr_jax.training_free.rows import tokens_of
 
 # Ending, codec, scale of the sides, options of the codec.
-_VERSIONS = (
+_VERSIONS: tuple[tuple[str, str, float, dict[str, str]], ...] = (
   ('.mp4', 'libx264', 1.0, {'crf': '38', 'preset': 'ultrafast'}),
   ('.mkv', 'libx264', 0.35, {'crf': '30', 'preset': 'ultrafast'}),
   ('.webm', 'libvpx-vp9', 0.6, {'crf': '45', 'b': '0', 'cpu-used': '8'}),
@@ -53,7 +54,7 @@ def encode_again(
   with av.open(str(source)) as film, av.open(str(target), 'w') as out:
     pictures = film.streams.video[0]
     rate = Fraction(pictures.average_rate or 25)
-    stream = out.add_stream(codec, rate=round(rate), options=options)
+    stream: Any = out.add_stream(codec, rate=round(rate), options=options)
     stream.width = int(pictures.width * scale) // 2 * 2
     stream.height = int(pictures.height * scale) // 2 * 2
     stream.pix_fmt = 'yuv420p'
@@ -81,9 +82,9 @@ def measure(folder: pathlib.Path) -> list[dict[str, object]]:
   with tempfile.TemporaryDirectory() as made:
     for name, path in find_videos(folder).items():
       paths = [path]
-      for number, (ending, *settings) in enumerate(_VERSIONS):
+      for number, (ending, codec, scale, options) in enumerate(_VERSIONS):
         paths.append(pathlib.Path(made) / f'{number}{ending}')
-        encode_again(path, paths[-1], *settings)
+        encode_again(path, paths[-1], codec, scale, options)
       for number, version in enumerate(paths):
         found = extract_file(str(version), identity)
         features[name, number] = found.features, found.duration
