@@ -35,7 +35,11 @@ def place(tmp_path_factory):
   first = root / 'videos' / 'new' / 'v0.mp4'
   shutil.copy(first, root / 'videos' / 'same.mp4')
   make_video(
-    root / 'videos' / 'again.mov', pictures=40, size=SIZE, draw=scene(0)
+    root / 'videos' / 'again.mkv',
+    pictures=40,
+    key_frames=3,
+    size=SIZE,
+    draw=scene(0),
   )
   assert (
     call(
@@ -100,7 +104,7 @@ def test_copies_are_one_hit(search, place):
   flags = (f'--clip={place}/videos/new/v0.mp4',)
   best, second = search(*flags, '--k=2')
   assert {best['video'], *best['others']} == {
-    *('new/v0.mp4', 'same.mp4', 'again.mov')
+    *('new/v0.mp4', 'same.mp4', 'again.mkv')
   }
   assert not second['others']
   apart = search(*flags, '--k=3', '--duplicates')
