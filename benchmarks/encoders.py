@@ -101,12 +101,18 @@ def rival(options: Any, shape: Vision, folder: pathlib.Path) -> Any:
   network = NETWORKS[options.encoder]
   sizes = dict(zip(_KEYS, SIZES[network, options.size], strict=True))
   torch.manual_seed(0)
+  # Only the picture tower is timed.
+  text = {'num_hidden_layers': 1, 'vocab_size': 100}
   if network == 'clip':
-    config = transformers.CLIPVisionConfig(projection_dim=shape.output, **sizes)
-    model: Any = transformers.CLIPVisionModelWithProjection(config)
+    model: Any = transformers.CLIPModel(
+      transformers.CLIPConfig(
+        text_config=text, vision_config=sizes, projection_dim=shape.output
+      )
+    )
   else:
-    config = transformers.SiglipVisionConfig(**sizes)
-    model = transformers.SiglipVisionModel(config)
+    model = transformers.SiglipModel(
+      transformers.SiglipConfig(text_config=text, vision_config=sizes)
+    )
   model.save_pretrained(folder)
   return model.eval()
 
@@ -122,10 +128,9 @@ def timed_rival(
   with torch.inference_mode():
     for _ in range(repeats + 1):
       began = time.perf_counter()
-      found = model(pixel_values=inputs)
-      # CLIP's vector is projected, SigLIP's is pooled.
-      found = getattr(found, 'image_embeds', getattr(found, 'pooler_output', 0))
-      vectors = found.numpy()
+      found = model.get_image_features(pixel_values=inputs)
+      # A tensor up to transformers 4, an object with all outputs from 5 on.
+      vectors = getattr(found, 'pooler_output', found).numpy()
       seconds.append(time.perf_counter() - began)
   return seconds[1:], vectors
 

@@ -32,6 +32,12 @@ MODELS = {
 }
 
 
+# Those that are trained; the others have neither parameters nor losses.
+TRAINED = tuple(
+  name for name in MODELS if name not in ('best_frame', 'tf_prvr')
+)
+
+
 def base_config() -> ConfigDict:
   """Returns the config that all datasets start from."""
   config = Keys()

@@ -22,6 +22,8 @@ PICTURE = ROOT / 'docs' / 'import_structure.svg'
 PACKAGES = ('main', 'configs', 'data_pipeline', 'dreamprvr_jax')
 # Every folder may import them: they need the standard library alone.
 SMALL = ('errors', 'folders', 'host_memory', 'text')
+# Mathematics on the host, which the data pipeline imports, too.
+HOST = 'training_free'
 # The files of dreamprvr_jax beside its folders, drawn as one box.
 FILES = 'single files'
 # Places of the boxes from left to right, so that no arrow crosses one. A box
@@ -82,7 +84,11 @@ def package_graph() -> Graph:
     place = ROOT / package
     files = place.rglob('*.py') if place.is_dir() else [ROOT / 'main.py']
     names = itertools.chain.from_iterable(map(imported, files))
-    found = {name.partition('.')[0] for name in names if not is_small(name)}
+    found = {
+      name.partition('.')[0]
+      for name in names
+      if not is_small(name) and not name.startswith(f'dreamprvr_jax.{HOST}')
+    }
     graph[package] = found & set(PACKAGES) - {package}
   return graph
 

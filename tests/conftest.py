@@ -59,10 +59,11 @@ def share_programs(config):
   A folder that the environment names is used instead, and stays. pytest's
   other processes inherit the environment of the first.
   """
+  for name, value in CACHE_EVERYTHING.items():
+    os.environ.setdefault(name, value)
   if CACHE in os.environ:
     return
   os.environ[CACHE] = tempfile.mkdtemp(prefix='compiled-')
-  os.environ.update(CACHE_EVERYTHING)
   config.add_cleanup(
     lambda: shutil.rmtree(os.environ.pop(CACHE), ignore_errors=True)
   )

@@ -17,7 +17,7 @@ import numpy as np
 from data_pipeline.errors import DataError
 from data_pipeline.importers.annotations import Annotated, id_problem
 from data_pipeline.limits import shape_text
-from data_pipeline.options import SPLITS
+from data_pipeline.options import SENTENCES, SPLITS
 from dreamprvr_jax import folders, text
 
 _log = logging.getLogger(__name__)
@@ -25,8 +25,6 @@ _log = logging.getLogger(__name__)
 # Labels of queries with several right videos, in the collection's folder.
 LABELS = 'labels.jsonl'
 
-# Vectors of whole sentences, beside the word features.
-SENTENCE_FILE = 'sentence_feats.hdf5'
 # Upper bounds of a video's hash, for videos without a split.
 _SHARES = {'train': 0.8, 'val': 0.9, 'test': 1.0}
 
@@ -178,9 +176,7 @@ def write_texts(
     word_file = stack.enter_context(folders.replacing(text_folder / text_file))
     vectors = None
     if sentence:
-      partial = stack.enter_context(
-        folders.replacing(text_folder / SENTENCE_FILE)
-      )
+      partial = stack.enter_context(folders.replacing(text_folder / SENTENCES))
       vectors = stack.enter_context(h5py.File(partial, 'w'))
 
     def encoded() -> Iterator[tuple[str, np.ndarray]]:
@@ -191,7 +187,7 @@ def write_texts(
 
     write_features(word_file, encoded())
   if not sentence:
-    (text_folder / SENTENCE_FILE).unlink(missing_ok=True)
+    (text_folder / SENTENCES).unlink(missing_ok=True)
   for path, content in contents.items():
     if not content:
       path.unlink(missing_ok=True)

@@ -64,6 +64,7 @@ class Sources:
     annotations: str = '',
     progress: bool = True,
     limits: Limits | None = None,
+    sentences: str = '',
   ):
     """Opens the sources; of features only shapes and types are read.
 
@@ -73,6 +74,7 @@ class Sources:
       annotations: Paths, comma separated; see `annotations`.
       progress: Whether to show bars on a terminal.
       limits: How far features may unpack; the defaults if not given.
+      sentences: Path of vectors of whole sentences; see `features`.
 
     Raises:
       DataError: If one is missing, damaged or of no known form.
@@ -81,6 +83,7 @@ class Sources:
       'features': features,
       'queries': queries,
       'annotations': annotations,
+      'sentences': sentences,
     }
     self._bad_rows: list[tuple[str, str]] = []
     self.annotated: list[Annotated] = []
@@ -91,11 +94,11 @@ class Sources:
     self.features = (
       Features(features, progress=progress, limits=limits) if features else None
     )
-    self.queries = (
-      Features(queries, flat=True, progress=progress, limits=limits)
-      if queries
-      else None
+    flat = lambda path: Features(
+      path, flat=True, progress=progress, limits=limits
     )
+    self.queries = flat(queries) if queries else None
+    self._sentences = flat(sentences) if sentences else None
 
   @property
   def gallery(self) -> bool:
@@ -103,25 +106,24 @@ class Sources:
     return any(item.gallery for item in self.annotated)
 
   @property
-  def has_sentences(self) -> bool:
-    """Whether the features of queries are vectors of whole sentences, in the
-    space of the frames."""
-    return (
-      self.features is not None
-      and self.queries is not None
-      and self.queries.width == self.features.width
-      and all(count == 1 for count in self.queries.rows.values())
-    )
+  def sentences(self) -> Features | None:
+    """Vectors of whole sentences, in the space of the frames: those given, or
+    features of queries that are such vectors; None without any."""
+    frames, found = self.features, self.queries
+    if self._sentences or not frames or not found:
+      return self._sentences
+    is_vector = set(found.rows.values()) == {1} and found.width == frames.width
+    return found if is_vector else None
 
-  def words_name(self, item: Annotated, caption: str) -> str:
-    """Returns the id of a sentence's features; '' if there are none.
+  def name_in(self, source: Features, item: Annotated, caption: str) -> str:
+    """Returns the id of a sentence's features in a source; '' if there are
+    none.
 
     It is the query's id, `qid<id>` as in the features of QVHighlights, or the
     caption id.
     """
-    assert self.queries is not None
     names = (item.query_id, f'qid{item.query_id}', caption)
-    return next((name for name in names if name in self.queries), '')
+    return next((name for name in names if name in source), '')
 
   def report(self, values: bool = True) -> Report:
     """Returns counts, and all problems.
@@ -130,7 +132,11 @@ class Sources:
       values: Whether to read all features and look for NaN and infinity.
     """
     report = Report([], [], [])
-    for what, source in (('video', self.features), ('query', self.queries)):
+    for what, source in (
+      ('video', self.features),
+      ('query', self.queries),
+      ('sentence', self._sentences),
+    ):
       if source is not None:
         _describe(report, what, source, values)
     report.problems += self._bad_rows
@@ -142,15 +148,16 @@ class Sources:
 
   def _compare_backbones(self, report: Report) -> None:
     """Adds a problem if videos and queries name different encoders."""
-    if self.features is None or self.queries is None:
+    vectors = self._sentences or self.queries
+    if self.features is None or vectors is None:
       return
-    names = [backbone(x.path) for x in (self.features, self.queries)]
+    names = [backbone(x.path) for x in (self.features, vectors)]
     if all(names) and names[0] != names[1]:
       report.problems.append(
         (
           'the attribute "backbone"',
           f'is {names[0]!r} in {self.features.path}, but {names[1]!r} in '
-          f'{self.queries.path}: they come from different encoders',
+          f'{vectors.path}: they come from different encoders',
         )
       )
 
@@ -186,7 +193,7 @@ class Sources:
         report.notes.append(f'videos that no annotation names: {unnamed}')
     if self.queries is not None:
       names = {
-        item.query_id: self.words_name(item, caption)
+        item.query_id: self.name_in(self.queries, item, caption)
         for item, caption in zip(self.annotated, self.captions, strict=True)
       }
       report.problems += [
@@ -206,6 +213,28 @@ class Sources:
           f'features of queries that no annotation names: {len(unused)}'
         )
 
+    if self._sentences is not None:
+      self._join_sentences(self._sentences, report)
+
+  def _join_sentences(self, source: Features, report: Report) -> None:
+    """Adds sentences without a vector, and vectors that are none."""
+    pairs = zip(self.annotated, self.captions, strict=True)
+    for item, caption in pairs:
+      name = self.name_in(source, item, caption)
+      if not name or source.rows.get(name, 1) != 1:
+        what = 'is no single vector' if name else 'has no vector'
+        report.problems.append(
+          (f'sentence {item.query_id!r}', f'{what} in {source.path}')
+        )
+    if self.features is not None and source.width != self.features.width:
+      report.problems.append(
+        (
+          f'the vectors of sentences in {source.path}',
+          f'are {source.width} wide, the frames in {self.features.path} '
+          f'{self.features.width}: they need a common space',
+        )
+      )
+
   def identity(self) -> dict[str, Any]:
     """Returns the identity of the sources, to recognise them in a later run:
     for each its path, number of files, and a hash of their names, sizes and
@@ -214,7 +243,11 @@ class Sources:
       'features': self.features.files() if self.features else (),
       'queries': self.queries.files() if self.queries else (),
       'annotations': self.files,
+      'sentences': self._sentences.files() if self._sentences else (),
     }
+    if not files['sentences']:
+      # As in imports of earlier versions.
+      del files['sentences']
     return {
       name: {
         'path': self._paths[name],
@@ -252,8 +285,11 @@ def _describe(
     for name, reason in problems.items()
   ]
   rows = list(source.rows.values())
-  unit = 'frames' if what == 'video' else 'words'
-  plural = 'videos' if what == 'video' else 'queries'
+  plural, unit = {
+    'video': ('videos', 'frames'),
+    'query': ('queries', 'words'),
+    'sentence': ('sentences', 'vectors'),
+  }[what]
   report.facts += [
     (plural, f'{source.path} ({source.form})'),
     (f'  {plural}', f'{len(source.ids):,}'),

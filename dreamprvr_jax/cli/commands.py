@@ -110,7 +110,7 @@ _ALL = (
     (
       '--official=FILE.ckpt --workdir=DIR [--collection=NAME]',
       '--features=PATH [--queries=PATH --annotations=FILE] --out=ROOT '
-      '[--collection=NAME]',
+      '[--sentences=PATH] [--collection=NAME]',
     ),
     (
       Form(

@@ -26,6 +26,9 @@ from dreamprvr_jax.trained.retriever import FREE
 
 _log = logging.getLogger(__name__)
 
+# Frames up to which a batch has as many videos as configured.
+_FRAMES = 1024
+
 
 def data_options(config: ConfigDict) -> DataOptions:
   """Returns the options of the data pipeline."""
@@ -172,7 +175,7 @@ def make_task(
     resident: The split's features, if they are in device memory.
   """
   videos = _shared(
-    min(config.data.eval_video_batch, len(split.video_ids)), mesh.size
+    min(_video_batch(config, split), len(split.video_ids)), mesh.size
   )
   queries = _shared(
     min(config.data.eval_query_batch, len(split.caption_ids)), mesh.size
@@ -199,6 +202,13 @@ def make_task(
     ),
     resident=resident,
   )
+
+
+def _video_batch(config: ConfigDict, split: Split) -> int:
+  """Returns how many videos are encoded at a time: fewer than configured if
+  they are padded to many frames, as without training."""
+  most = config.data.eval_video_batch * _FRAMES // split.max_frames
+  return min(config.data.eval_video_batch, max(most, 1))
 
 
 def _shared(size: int, devices: int) -> int:

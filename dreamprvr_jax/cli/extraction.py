@@ -80,7 +80,7 @@ def run(request: Request) -> int:
       'note: embedded is not a semantic encoder: it sees colours, edges and '
       'motion, and\nspelling, not what is shown or meant. Use it to try things '
       'out; for search that\nunderstands, extract with --encoder=siglip2, '
-      'siglip\nor clip (into another --collection).'
+      'siglip or clip (into another\n--collection).'
     )
   return 0
 

@@ -35,6 +35,7 @@ class Request:
     features: Video features: a folder or a file.
     queries: Query features: a folder or a file.
     annotations: Files, comma separated.
+    sentences: Vectors of whole sentences: a folder or a file.
     out: The data root of an import; the .json file of an inspection.
     collection: Name of the imported collection.
     progress: Show progress bars.
@@ -44,6 +45,7 @@ class Request:
   features: str = ''
   queries: str = ''
   annotations: str = ''
+  sentences: str = ''
   out: str = ''
   collection: str = 'imported'
   progress: bool = True
@@ -115,7 +117,7 @@ def _write(
     place / 'feature.hdf5',
     _matrices(sources.features, progress),
     # A cut depends on the last digit.
-    exact=sources.has_sentences,
+    exact=sources.sentences is not None,
   )
   features = sources.features
   if features.moments is not None:
@@ -138,6 +140,7 @@ def _open(request: Request) -> Sources:
     request.annotations,
     request.progress,
     Limits(request.max_inflation, '--max_inflation'),
+    request.sentences,
   )
 
 
@@ -155,6 +158,11 @@ def _check_flags(request: Request) -> None:
     raise UserError(
       f'--{given} needs --{other} beside it; leave both out for an archive '
       'without captions'
+    )
+  if request.sentences and not request.queries:
+    raise UserError(
+      '--sentences needs --queries and --annotations beside it; vectors of '
+      'whole sentences alone may be given as --queries'
     )
 
 
@@ -219,7 +227,7 @@ def _write_texts(
   queries = sources.queries
   assert queries is not None
   names = {
-    item.query_id: sources.words_name(item, caption)
+    item.query_id: sources.name_in(queries, item, caption)
     for item, caption in zip(sources.annotated, sources.captions, strict=True)
   }
   bar = tqdm.tqdm(
@@ -242,11 +250,12 @@ def _write_texts(
       f'imported_{name}_query_feat.hdf5',
       sources.features.ids if sources.features else (),
     )
-  if sources.has_sentences:
+  vectors = sources.sentences
+  if vectors is not None:
     layout.write_features(
       folder / 'TextData' / SENTENCES,
       (
-        (caption, queries.read(names[item.query_id]))
+        (caption, vectors.read(sources.name_in(vectors, item, caption)))
         for item, caption in zip(
           sources.annotated, sources.captions, strict=True
         )

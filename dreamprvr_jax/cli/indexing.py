@@ -26,6 +26,7 @@ from dreamprvr_jax.archive.jobs.indexing import (
   videos_of,
 )
 from dreamprvr_jax.cli import console, data, folder_config, folder_indexing
+from dreamprvr_jax.cli.folder_report import size
 from dreamprvr_jax.cli.origins import origin_of, takes_all
 from dreamprvr_jax.cli.places import ids_in
 from dreamprvr_jax.cli.retriever import free_of
@@ -155,9 +156,10 @@ def _missing(split: Split, store: Store, is_archive: bool) -> np.ndarray:
 
 def show(place: str, manifest: Manifest) -> None:
   """Prints a summary of an index."""
+  count = len(manifest.segments)
   console.say(
-    f'{place}: {manifest.num_videos:,} videos in {len(manifest.segments)} '
-    f'segments, {stored_bytes(manifest) / 2**20:,.1f} MiB of '
+    f'{place}: {manifest.num_videos:,} videos in {count:,} '
+    f'segment{"s" * (count != 1)}, {size(stored_bytes(manifest))} of '
     f'{manifest.tokens} tokens, '
     f'made with {manifest.checkpoint}'
   )

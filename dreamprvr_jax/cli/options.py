@@ -174,6 +174,7 @@ _ALL = (
     'features of videos: a folder of .npy or .npz, .npz or HDF5',
     *_SOURCES,
   ),
+  path_option('sentences', 'PATH', 'vectors of whole sentences', *_SOURCES),
   path_option(
     'annotations',
     'FILE,...',

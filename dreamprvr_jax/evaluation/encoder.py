@@ -167,11 +167,14 @@ class Encoder:
     what = f'encoding videos ({task.name})'
     sources = self._sources(task.video_batches, rows, group, what, watch)
     videos = plan.blank()
+    # Like the positions that the program returns: a number of the host would
+    # make it another program.
+    start = meshes.replicate(np.int32(0), mesh)
     for part in range(layout.parts):
       # The last part reads to the end, so that the bar closes.
       is_last = part == layout.parts - 1
       calls = None if is_last else layout.batches // group
-      position: Any = np.int32(0)
+      position = start
       for source in itertools.islice(sources, calls):
         before = position
         videos, position = self._videos(

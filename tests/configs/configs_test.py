@@ -7,7 +7,7 @@ import pathlib
 import jax
 import pytest
 
-from configs.common import MODELS, declare_all
+from configs.common import MODELS, TRAINED, declare_all
 from configs.keys import DESCRIPTIONS, Keys
 from configs.keys import key as declared
 from dreamprvr_jax import rng
@@ -190,7 +190,7 @@ def test_steps_under_eval_shape(name):
 
 @pytest.mark.parametrize(
   ('name', 'model'),
-  [(name, model) for name in ('tvr', 'qvhighlights') for model in MODELS],
+  [(name, model) for name in ('tvr', 'qvhighlights') for model in TRAINED],
 )
 def test_every_model_steps(name, model):
   config = config_of(name, model)
@@ -240,7 +240,7 @@ def refused(model):
   }
 
 
-@pytest.mark.parametrize('model', MODELS)
+@pytest.mark.parametrize('model', TRAINED)
 def test_a_model_takes_every_loss_that_it_has_the_inputs_of(model):
   config = with_all_inputs(model)
   wanted = set(TERMS) - refused(model)
@@ -250,7 +250,7 @@ def test_a_model_takes_every_loss_that_it_has_the_inputs_of(model):
   assert {f'loss/{loss}' for loss in wanted} < set(scalars)
 
 
-@pytest.mark.parametrize('model', MODELS)
+@pytest.mark.parametrize('model', TRAINED)
 def test_other_losses_are_refused(model):
   for loss in refused(model):
     config = plain_config(with_all_inputs(model))
@@ -305,7 +305,7 @@ def test_options_of_the_ablation(overrides, terms):
 
 def test_unknown_model_is_refused():
   with pytest.raises(
-    ValueError, match=r"'other'; the models are \['diffusionret'"
+    ValueError, match=r"'other'; the models are \['best_frame'"
   ):
     config_of('tvr', 'other')
 

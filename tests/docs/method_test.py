@@ -8,7 +8,7 @@ import re
 import pytest
 
 from configs import activitynet, charades, tvr
-from configs.common import MODELS
+from configs.common import TRAINED
 from configs.models.gmmformer import NEVER
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -142,7 +142,7 @@ def rows():
 def models_of(words):
   """Returns the models that a cell names."""
   words, _, less = words.partition(' but ')
-  groups = {'all': set(MODELS), 'consolidated': CONSOLIDATED}
+  groups = {'all': set(TRAINED), 'consolidated': CONSOLIDATED}
   found = set()
   for word in words.split(', '):
     found |= groups.get(word, {word})
@@ -179,7 +179,7 @@ def test_no_number_is_left_out():
     'data.batch_size': 128,
     'loss.hard_pool': 20,
   }
-  for model in MODELS:
+  for model in TRAINED:
     for dataset in DATASETS:
       for key, value in defaults.items():
         if (key, model) not in stated:

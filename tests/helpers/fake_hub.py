@@ -30,6 +30,10 @@ class EntryNotFoundError(Exception):
   pass
 
 
+class LocalEntryNotFoundError(EntryNotFoundError):
+  pass
+
+
 class HFValidationError(ValueError):
   pass
 
@@ -63,6 +67,7 @@ class FakeHub:
           GatedRepoError,
           RevisionNotFoundError,
           EntryNotFoundError,
+          LocalEntryNotFoundError,
           HFValidationError,
           OfflineModeIsEnabled,
         )

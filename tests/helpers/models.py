@@ -18,7 +18,7 @@ def fields(name, **given):
   found = {
     **dict(config.model),
     **{key: config.data[key] for key in LENGTHS},
-    **NO_DROPOUT,
+    **{key: rate for key, rate in NO_DROPOUT.items() if key in config.model},
   }
   del found['name']
   if 'parallel_execution' in found:

@@ -49,8 +49,8 @@ def fetch(model: str, revision: str = '') -> tuple[pathlib.Path, str]:
   if not _NAME.fullmatch(name):
     raise DataError(
       f'the model {model} is neither a folder here nor a name on the hub '
-      f'(user/name); give {_FOLDER_LAYOUT}, moved or not, after the colon of '
-      '--encoder'
+      '(user/name); if its folder has moved, name the new one: '
+      '--encoder=NAME:FOLDER'
     )
   revision = revision or named
   folder = _download(name, revision)
@@ -90,6 +90,11 @@ def _download(name: str, revision: str) -> pathlib.Path:
     raise DataError(
       f'the model {name} has no revision {revision!r} on the hub; give a '
       'branch, tag or commit that it has, after an @'
+    ) from None
+  except hub.errors.LocalEntryNotFoundError:
+    raise DataError(
+      f'the model {name} was not downloaded before, and the hub cannot be '
+      f'reached; check the network, or give {_FOLDER_LAYOUT}'
     ) from None
   except _failures(hub) as error:
     lines = str(error).strip().splitlines() or [type(error).__name__]

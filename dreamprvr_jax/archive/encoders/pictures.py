@@ -15,6 +15,9 @@ from dreamprvr_jax.archive.encoders.architecture import read_object
 
 FILES = ('preprocessor_config.json', 'processor_config.json')
 _BICUBIC = 3
+# Longer edge over the shorter one, at most, of a picture that is scaled before
+# its middle is cut out: a strip of few pixels would become gigabytes.
+_LONGEST = 64
 _DEFAULTS: dict[str, dict[str, Any]] = {
   'clip': {
     'size': {'shortest_edge': 224},
@@ -123,6 +126,10 @@ class Preparation:
     height, width = image.shape[:2]
     if self.shortest:
       least = min(height, width)
+      image = _middle(
+        image, *(min(x, _LONGEST * least) for x in (height, width))
+      )
+      height, width = image.shape[:2]
       # Rounded down, as in transformers.
       height, width = (
         self.shortest if edge == least else int(self.shortest * edge / least)
@@ -133,8 +140,7 @@ class Preparation:
     if image.shape[:2] != (height, width):
       picture = PIL.Image.fromarray(np.ascontiguousarray(image))
       image = np.asarray(picture.resize((width, height), self.resample))
-    top, left = (height - self.side) // 2, (width - self.side) // 2
-    return image[top : top + self.side, left : left + self.side]
+    return _middle(image, self.side, self.side)
 
   def normal(self, images: Any) -> Any:
     """Returns (n, s, s, 3) float32, prepared pictures as numbers around 0.
@@ -147,6 +153,14 @@ class Preparation:
     )
     pixels = images.astype(np.float32) * np.float32(self.scale)
     return (pixels - mean) / deviation
+
+
+def _middle(
+  image: UInt8[np.ndarray, 'h w 3'], height: int, width: int
+) -> UInt8[np.ndarray, 's t 3']:
+  """Returns the middle of a picture."""
+  top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+  return image[top : top + height, left : left + width]
 
 
 def _square(size: Mapping[str, Any], what: str) -> int:

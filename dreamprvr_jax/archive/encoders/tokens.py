@@ -82,7 +82,7 @@ class Tokens:
     if cut and not self._told:
       self._told = True
       _log.warning(
-        'note: a sentence is longer than the %d tokens that the encoder reads; '
+        'a sentence is longer than the %d tokens that the encoder reads; '
         'the rest is left out: %.60s...',
         self._length,
         text,

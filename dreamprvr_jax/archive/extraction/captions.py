@@ -91,7 +91,9 @@ def write_captions(
 
     name = f'{encoder.name}_{collection}_query_feat.hdf5'
     vectors = sentence if encoder.shared else None
-    splits = write_texts(folder, collection, known, words, name, vectors)
+    splits = write_texts(
+      folder, collection, known, words, name, sentence=vectors
+    )
   return Written(splits, len(everything) - len(known))
 
 

@@ -263,7 +263,7 @@ def _encoded_here(encoder: Encoder, options: Options) -> Results:
       encoder,
       options.fps,
       batch=options.batch,
-      workers=min(workers, len(jobs)),
+      workers=workers,
       limits=options.limits,
       folder=os.path.join(jobs[0].folder, OWN),
     )

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import os
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from typing import IO
 
 import numpy as np
@@ -226,7 +226,8 @@ def encode_files(
   ```
 
   Args:
-    paths: The files, each once; taken in this order.
+    paths: The files, each once; taken in this order. With their number known,
+      no more processes are started than there are files.
     encoder: Makes the features.
     fps: Samples per second.
     batch: Pictures that are encoded at a time; 0 for the encoder's number.
@@ -241,6 +242,8 @@ def encode_files(
   """
   cores = os.cpu_count() or 1
   workers = workers or min(16, cores)
+  if isinstance(paths, Sized):
+    workers = min(workers, max(len(paths), 1))
   batch = batch or encoder.batch
   # A decoder's threads share the cores with the other processes.
   work = Work.of(encoder, fps, batch, max(cores // workers, 1), limits)

@@ -156,6 +156,10 @@ def _match(
       plan.unchanged += 1
     else:
       moves.append((former, file, stamp))
+  # What was where a file has moved to is no longer there.
+  for path in [str(file.path) for _, file, _ in moves]:
+    if path in left:
+      plan.gone.append(left.pop(path))
   changed = []
   for file, stamp in others:
     former = left.pop(str(file.path), None)
@@ -165,8 +169,8 @@ def _match(
   places = {str(task.file.path) for task in changed}
   fresh = [(f, stamp) for f, stamp in others if str(f.path) not in places]
   # An id of a file that has moved away is free for another.
-  ids = {source.id for source in known} - {former.id for former, *_ in moves}
-  ids.update(memory.removed)
+  free = {former.id for former, *_ in moves} | {one.id for one in plan.gone}
+  ids = ({source.id for source in known} - free) | memory.removed.keys()
   names = ids_of([*(file for _, file, _ in moves), *(f for f, _ in fresh)], ids)
   for (former, file, stamp), name in zip(moves, names, strict=False):
     now = dataclasses.replace(
@@ -209,7 +213,7 @@ def _sort_out_missing(
 ) -> None:
   """Says what becomes of the videos whose files were not found."""
   if take_out_lost:
-    plan.gone = list(left.values())
+    plan.gone += left.values()
     return
   totals = collections.Counter(source.root for source in known)
   missing = collections.Counter(source.root for source in left.values())

@@ -18,7 +18,7 @@ from dreamprvr_jax.archive.folder.memory import Memory, Unreadable
 from dreamprvr_jax.archive.folder.parts import rows_of_video
 from dreamprvr_jax.archive.folder.progress import Progress
 from dreamprvr_jax.archive.folder.settings import Settings
-from dreamprvr_jax.archive.folder.sources import Source, content_hash
+from dreamprvr_jax.archive.folder.sources import Source, Stamp, content_hash
 from dreamprvr_jax.archive.folder.stops import Stops
 from dreamprvr_jax.archive.index import compaction, writer
 from dreamprvr_jax.archive.index.manifest import MANIFEST, Manifest
@@ -167,12 +167,13 @@ class Update:
   def _known_videos(self) -> None:
     """Changes the rows of videos that need no encoding."""
     plan, place = self.plan, self._directory
+    # First those that go: others may get their ids.
+    if plan.gone:
+      compaction.remove(place, [source.id for source in plan.gone])
     changes = {former.id: now.row() for former, now in plan.moved}
     changes |= {source.id: source.row() for source in plan.touched}
     if changes:
       compaction.rename(place, changes)
-    if plan.gone:
-      compaction.remove(place, [source.id for source in plan.gone])
     self._store_settings()
 
   def _store_settings(self) -> None:
@@ -283,7 +284,7 @@ class Update:
       found.path,
       str(task.file.root),
       task.stamp,
-      content_hash(found.path),
+      _hash(found.path, task.stamp),
       found.duration,
     )
     rows = rows_of_video(
@@ -300,6 +301,15 @@ class Update:
     if self._outdated:
       compaction.remove(self._directory, self._outdated)
       self._outdated = []
+
+
+def _hash(path: str, stamp: Stamp) -> str:
+  """Returns the hash of a file's content; '' if it has changed since it was
+  listed, so that the next command encodes it again."""
+  try:
+    return content_hash(path) if Stamp.of(path) == stamp else ''
+  except OSError:
+    return ''
 
 
 def _problem(found: Encoded) -> str:

@@ -133,15 +133,14 @@ def _renamed(
 ) -> Segment:
   """Returns a segment with the arrays of a former one and other ids."""
   place = root / SEGMENTS / former.name
-  changed = {
-    name: source for name, source in changes.items() if name in store.rows_of()
-  }
+  videos = store.rows_of()
+  changed = {name: source for name, source in changes.items() if name in videos}
   ids = []
   for row in rows:
     name = store.ids[row]
+    # Rows that were removed lose their ids: a neighbour may get one of them.
     alive = store.items[row] >= 0
-    ids.append(str(changed[name]['id']) if alive and name in changed else name)
-  # Rows that were removed may have an id that another video has now.
+    ids.append(str(changed.get(name, {'id': name})['id']) if alive else '')
   known = {store.ids[row] for row in rows if store.items[row] >= 0}
   sources = [
     dict(changed.get(row['id'], row))

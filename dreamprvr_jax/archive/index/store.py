@@ -220,20 +220,6 @@ class Store:
           found.append(row)
     return found
 
-  def sample(self, count: int, seed: int = 0) -> Int[np.ndarray, ' k']:
-    """Returns the numbers of random rows, rising, of different videos.
-
-    Args:
-      count: Rows, at most.
-      seed: Equal seeds give equal rows.
-    """
-    rng = np.random.default_rng(seed)
-    chosen = list(self._rows_of.values())
-    if len(chosen) > count:
-      places = np.sort(rng.choice(len(chosen), count, replace=False))
-      chosen = [chosen[place] for place in places]
-    return np.array([rng.integers(x.start, x.stop) for x in chosen], np.int64)
-
   def read(self, name: str, start: int, stop: int) -> np.ndarray:
     """Returns consecutive rows of an array; those after the last are zero."""
     shape, dtype = self._specs[name]

@@ -2,24 +2,34 @@
 
 A moment is a peak and its extent:
 1. The first peak is the greatest value; of equal ones, the earliest.
-2. Its extent grows from the peak to both sides while values are not below a
-   level: half way between the median of the whole timeline and the peak.
+2. Its extent is the stretch around the peak with the greatest sum of the values
+   less a level, `LEVEL` of the way from the median of the whole timeline to the
+   peak. So a short dip between two hills does not end it, and a long one does.
+   An extent of less than `SHORTEST` seconds grows on the side of the greater
+   value.
 3. For further moments, the positions of earlier extents are left out. The next
-   peak is the greatest remaining value that is above the median and not below
-   its neighbours on the whole timeline, so that the slope of an earlier hill
-   does not count as a new one. Its extent grows as in step 2, over the
-   remaining positions.
+   peak is the greatest remaining value that is above the median, not below its
+   neighbours on the whole timeline, and farther from each earlier extent than
+   `APART` times that extent's length, so that the slope of an earlier hill does
+   not count as a new one. Its extent follows from step 2, over the remaining
+   positions.
 A moment's score is the video's score, less the difference between the first
 peak and its own.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 from jaxtyping import Float
 
-# Share of the way from the median to the peak.
-LEVEL = 0.5
+# Share of the way from the median to the peak. `benchmarks/moments.py` compares
+# it with others, and docs/search.md has its table.
+LEVEL = 0.45
+# Seconds of a moment, at least, where the duration is known.
+SHORTEST = 2.0
+# Least distance of a further peak from a moment, in lengths of that moment.
+APART = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,27 +70,53 @@ class Moment:
 
 
 def find_extents(
-  timeline: Float[np.ndarray, ' g'], count: int = 3
+  timeline: Float[np.ndarray, ' g'], count: int = 3, least: int = 1
 ) -> list[Extent]:
-  """Returns up to `count` moments, at least one, by falling height."""
+  """Returns up to `count` moments, at least one, by falling height.
+
+  Args:
+    timeline: Timeline of a query in a video.
+    count: Moments, at most.
+    least: Positions of a moment, at least, if that many are left around it.
+  """
   median = float(np.median(timeline))
   padded = np.pad(timeline, 1, constant_values=-np.inf)
   is_hill = (timeline >= padded[:-2]) & (timeline >= padded[2:])
-  left = np.ones(len(timeline), bool)
+  left, may_peak = np.ones(len(timeline), bool), is_hill
   found: list[Extent] = []
   while len(found) < count:
-    peak = int(np.argmax(np.where(left & is_hill, timeline, -np.inf)))
+    peak = int(np.argmax(np.where(may_peak, timeline, -np.inf)))
     height = float(timeline[peak])
-    if found and not (left[peak] and is_hill[peak] and height > median):
+    if found and not (may_peak[peak] and height > median):
       break
-    level = median + LEVEL * (height - median)
-    outside = np.flatnonzero(~left | (timeline < level))
+    outside = np.flatnonzero(~left)
     before, behind = outside[outside < peak], outside[outside > peak]
-    start = int(before[-1]) + 1 if len(before) else 0
-    stop = int(behind[0]) if len(behind) else len(timeline)
+    low = int(before[-1]) + 1 if len(before) else 0
+    high = int(behind[0]) if len(behind) else len(timeline)
+    gains = np.asarray(timeline, np.float64) - (
+      median + LEVEL * (height - median)
+    )
+    start = peak + 1 - _best_count(gains[low : peak + 1][::-1])
+    stop = peak + _best_count(gains[peak:high])
+    while stop - start < min(least, high - low):
+      earlier = padded[start] if start > low else -np.inf
+      if stop == high or earlier >= timeline[stop]:
+        start -= 1
+      else:
+        stop += 1
     left[start:stop] = False
+    apart = math.ceil(APART * (stop - start))
+    may_peak = may_peak.copy()
+    may_peak[max(start - apart, 0) : stop + apart] = False
     found.append(Extent(start, stop, peak, height))
   return found
+
+
+def _best_count(gains: Float[np.ndarray, ' n']) -> int:
+  """Returns how many of the first values have the greatest sum, at least one;
+  of equal sums, the most values."""
+  sums = np.cumsum(gains)
+  return len(sums) - int(np.argmax(sums[::-1]))
 
 
 def find_moments(
@@ -97,8 +133,9 @@ def find_moments(
     score: Score of the video.
     count: Moments, at most.
   """
-  extents = find_extents(timeline, count)
   size = len(timeline)
+  least = math.ceil(SHORTEST / duration * size) if duration > 0 else 1
+  extents = find_extents(timeline, count, min(least, size))
   return [
     Moment(
       start=extent.start / size * duration,

@@ -66,7 +66,7 @@ def test_counts(place):
 def test_queries_are_found_by_three_names(place):
   sources = opened(place)
   pairs = zip(sources.annotated, sources.captions, strict=True)
-  assert [sources.words_name(*pair) for pair in pairs] == [
+  assert [sources.name_in(sources.queries, *pair) for pair in pairs] == [
     'a',
     'qidb',
     'w#enc#0',

@@ -61,7 +61,7 @@ def test_inspect_a_checkpoint(place):
   [
     (['--mode=dance'], 'the commands are train, evaluate, prepare'),
     (['--config=configs/none.py'], 'the configs are activitynet, charades, '),
-    (['--config=configs/tvr.py:other'], "the models are ['diffusionret', "),
+    (['--config=configs/tvr.py:other'], "the models are ['best_frame', "),
     (
       ['--config=configs/tvr.py', '--config.modle.width=3'],
       'no key config.modle.width (did you mean config.model.width?)',

@@ -202,7 +202,7 @@ def test_a_checkpoint_of_official_features(capsys, tmp_path):
   ('flags', 'sentence'),
   [
     (['--fps=0'], '--fps=0.0 must be above 0'),
-    (['--batch=0'], '--batch=0; give 1 or more'),
+    (['--batch=-1'], '--batch=-1; give 0 or more'),
     (['--max_seconds=0'], '--max_seconds=0.0 must be above 0'),
     (['--max_samples=0'], '--max_samples=0; give 1 or more'),
     (['--max_seconds=0.5'], 'none of the 1 files could be read'),

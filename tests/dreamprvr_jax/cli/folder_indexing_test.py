@@ -122,6 +122,20 @@ def test_new_changed_moved_and_gone_files(both, capsys):
   assert last(capsys) == counts(unreadable=1, unchanged=3)
 
 
+def test_a_file_takes_the_place_and_the_id_of_another(both, capsys):
+  folder, index = both
+  before = Store(index)
+  tokens = before.tokens('frame', np.array(before.rows_of()['a.mov']))
+  (folder / 'a.mov').rename(folder / 'a.mp4')
+  assert not again(index)
+  assert last(capsys) == counts(moved=1, gone=1, unreadable=1, unchanged=1)
+  store = Store(index)
+  assert set(store.rows_of()) == {'2024/a.mp4', 'a.mp4'}
+  np.testing.assert_array_equal(
+    store.tokens('frame', np.array(store.rows_of()['a.mp4'])), tokens
+  )
+
+
 def test_a_file_that_cannot_be_read_any_more_leaves_the_index(both, capsys):
   folder, index = both
   (folder / 'a.mov').write_bytes(b'no video now')

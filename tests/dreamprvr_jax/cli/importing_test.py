@@ -165,7 +165,7 @@ def test_several_right_videos(parts, capsys):
   write_rows(parts, rows)
   assert call('import', parts, f'--out={parts}/root') == 0
   labels = parts / 'root/imported/labels.jsonl'
-  assert f'--labels={labels}' in capsys.readouterr().out
+  assert f'evaluate counts those in {labels}' in capsys.readouterr().out
   first = json.loads(labels.read_text().splitlines()[0])
   assert first['gt_video_ids'] == rows[0]['videos']
 
@@ -395,3 +395,52 @@ def test_an_import_trains(parts, tmp_path):
   )
   assert code == 0, err
   assert 'SumR' in out
+
+
+def test_vectors_of_sentences_beside_words(parts, capsys):
+  """Words are narrower than frames, sentence vectors are not."""
+  rng = np.random.default_rng(0)
+  rows = read_rows(parts)
+  vectors = {row['query']: rng.normal(size=VISUAL) for row in rows}
+  np.savez(parts / 'sentences.npz', **vectors)
+  flag = f'--sentences={parts}/sentences.npz'
+  assert call('inspect', parts, flag) == 0
+  assert call('import', parts, flag, f'--out={parts}/root') == 0
+  found = open_corpus(
+    DataOptions(
+      str(parts / 'root'),
+      'imported',
+      feature='imported',
+      storage='release',
+      retriever='best_frame',
+      num_clips=1,
+      max_words=1,
+    )
+  ).splits['val']
+  sentences = {row['text']: row['query'] for row in rows}
+  words = found.read_captions(range(len(found.captions)))['word_features']
+  for sentence, word in zip(found.captions, words, strict=True):
+    vector = vectors[sentences[sentence]]
+    np.testing.assert_allclose(
+      word[0], vector / np.linalg.norm(vector), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (lambda found: found.popitem(), 'has no vector'),
+    (lambda found: found.update(query0=np.ones((2, VISUAL))), 'single vector'),
+    (
+      lambda found: found.update({name: np.ones(3) for name in found}),
+      'need a common space',
+    ),
+  ],
+)
+def test_bad_vectors_of_sentences(parts, capsys, change, message):
+  found = {row['query']: np.ones(VISUAL) for row in read_rows(parts)}
+  change(found)
+  np.savez(parts / 'sentences.npz', **found)
+  assert call('inspect', parts, f'--sentences={parts}/sentences.npz') == 2
+  out, err = capsys.readouterr()
+  assert message in out + err

@@ -81,6 +81,23 @@ def test_ranks_and_scores(data, devices, resident):
   assert evaluator.encode({}, Watch(show=False))[1].layout.parts == 1
 
 
+def test_videos_are_encoded_by_one_program(data):
+  traced = []
+
+  class Counted(Passing):
+    def encode_video(self, clips, frames, frame_mask):
+      traced.append(clips.shape)
+      return super().encode_video(clips, frames, frame_mask)
+
+  evaluator = Evaluator(
+    Counted(), meshes.make_mesh(), task_of(data), pace=STEP_BY_STEP
+  )
+  for _ in range(2):
+    evaluator.run({}, show=False)
+  # Once for the shapes, once for the program.
+  assert len(traced) == 2
+
+
 @pytest.mark.usefixtures('little_memory')
 @pytest.mark.parametrize('devices', MESHES)
 @pytest.mark.parametrize('resident', [False, True])

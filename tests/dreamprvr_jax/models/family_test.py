@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from configs.common import MODELS as CONFIGS
+from configs.common import TRAINED
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.models import base, registry
 from dreamprvr_jax.models.contract import Model
@@ -93,7 +94,7 @@ def course(name, devices):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('name', TRAINED)
 def test_one_device_and_eight_give_the_same_course(name):
   one, eight = course(name, 1), course(name, 8)
   assert all(np.isfinite(list(row.values())).all() for row in one)

@@ -37,7 +37,7 @@ def test_builds_with_its_fields():
 def test_unknown_model():
   with pytest.raises(
     UserError,
-    match=r"config.model.name is 'dreamprv'; the models are \['diffusionret', ",
+    match=r"config.model.name is 'dreamprv'; the models are \['best_frame', ",
   ):
     build_model('dreamprv', 'float32')
 

@@ -1,10 +1,12 @@
 """CLIP's towers against the goldens."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dreamprvr_jax.archive.encoders.architecture import Architecture
+from dreamprvr_jax.archive.encoders.clip import ClipText
 from dreamprvr_jax.archive.encoders.image_text import _shapes, _towers
 from dreamprvr_jax.archive.encoders.weights import Weights
 from tests.helpers.image_text import GOLDEN, distance, golden
@@ -22,11 +24,11 @@ def outputs(name, dtype):
     'params': weights.tree(_shapes(tower), jnp.dtype(dtype), jnp.asarray)
   }
   pixels = read('pixel_values').transpose(0, 2, 3, 1)
-  hidden, pooled = vision.apply(load(vision), pixels)
+  hidden, pooled = jax.jit(vision.apply)(load(vision), pixels)
   ids = read('input_ids').astype(np.int32)
   # SigLIP has no mask.
   real = np.asarray(FILE.get(f'{name}/attention_mask', ids), bool)
-  words, sentence = text.apply(load(text), ids, real)
+  words, sentence = jax.jit(text.apply)(load(text), ids, real)
   return {
     'vision_last_hidden': hidden,
     'image_features_raw': pooled,
@@ -44,8 +46,6 @@ def test_goldens(name, dtype):
 
 
 def test_the_end_of_a_text_in_old_files():
-  from dreamprvr_jax.archive.encoders.clip import ClipText
-
   shape = Architecture.read(GOLDEN / 'clip_gelu', 'clip').text
   weights = Weights(GOLDEN / 'clip_gelu')
   old = type(shape)(
@@ -58,7 +58,8 @@ def test_the_end_of_a_text_in_old_files():
   ids[0, :4] = 97, 2, 5, 3
   real = np.ones((1, 16), bool)
   one, other = (
-    ClipText(s).apply({'params': params}, ids, real)[1] for s in (shape, old)
+    jax.jit(ClipText(s).apply)({'params': params}, ids, real)[1]
+    for s in (shape, old)
   )
   # The highest id is the token at the end.
   np.testing.assert_array_equal(one, other)

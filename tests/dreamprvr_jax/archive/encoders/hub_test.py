@@ -25,7 +25,7 @@ class Hub(fake_hub.FakeHub):
     self, repo_id, *, revision=None, allow_patterns, local_files_only=False
   ):
     if local_files_only and revision not in self.cached:
-      raise fake_hub.EntryNotFoundError('not in the cache')
+      raise fake_hub.LocalEntryNotFoundError('not in the cache')
     if not local_files_only:
       logging.getLogger('huggingface_hub').warning('Retrying in 1s')
       self._ask()
@@ -111,6 +111,7 @@ def test_a_model_whose_newest_revision_has_only_pickles(fake):
     (OSError('disk full'), r'\(disk full\); check the network, or give a'),
     (fake_hub.OfflineModeIsEnabled('offline'), r'\(offline\)'),
     (fake_hub.EntryNotFoundError('not there'), r'\(not there\)'),
+    (fake_hub.LocalEntryNotFoundError('x'), 'hub cannot be reached'),
     (fake_hub.GatedRepoError('gated'), 'is restricted; ask for it'),
   ],
 )

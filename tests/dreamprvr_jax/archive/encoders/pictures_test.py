@@ -61,6 +61,13 @@ def test_the_middle_of_long_pictures(tmp_path):
   assert smaller.prepare(wide).shape == (32, 32, 3)
 
 
+def test_a_strip_does_not_become_gigabytes(tmp_path):
+  found = read(tmp_path, 'clip', **CLIP)
+  strip = np.zeros((2, 1 << 20, 3), np.uint8)
+  assert found.prepare(strip).shape == (32, 32, 3)
+  assert found.prepare(strip.transpose(1, 0, 2)).shape == (32, 32, 3)
+
+
 def test_a_filter_by_number(tmp_path):
   linear = read(tmp_path, 'siglip', size=SQUARE, resample=2).prepare(IMAGE)
   cubic = read(tmp_path, 'siglip', size=SQUARE, resample=3).prepare(IMAGE)

@@ -115,6 +115,16 @@ def test_a_new_file_takes_the_place_of_one_that_moved(disk):
   }
 
 
+def test_a_file_takes_the_place_of_another_one(disk):
+  folder, known = disk
+  (folder / 'a.mp4').rename(folder / 'b.mp4')
+  assert compared(known, folder) == {
+    'moved': [('a.mp4', 'b.mp4')],
+    'gone': ['b.mp4'],
+    'unchanged': 1,
+  }
+
+
 def test_a_copy_is_new_and_stays_when_the_first_file_goes(disk):
   folder, known = disk
   write(folder / 'copy.mp4', (folder / 'a.mp4').read_bytes())

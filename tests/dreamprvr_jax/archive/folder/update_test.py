@@ -9,6 +9,7 @@ import pytest
 import main
 from dreamprvr_jax.archive.extraction.stretches import Encoded
 from dreamprvr_jax.archive.folder import update
+from dreamprvr_jax.archive.folder.sources import Stamp, content_hash
 from dreamprvr_jax.archive.index.manifest import Manifest
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.errors import UserError
@@ -97,6 +98,17 @@ def test_two_commands_at_once(tmp_path):
     update.held(tmp_path / 'index'),
   ):
     pass
+
+
+def test_a_file_that_changes_meanwhile_is_known_again_by_nothing(tmp_path):
+  path = tmp_path / 'a'
+  path.write_bytes(b'a')
+  stamp = Stamp.of(path)
+  assert update._hash(str(path), stamp) == content_hash(path)
+  path.write_bytes(b'ab')
+  assert not update._hash(str(path), stamp)
+  path.unlink()
+  assert not update._hash(str(path), stamp)
 
 
 @pytest.mark.parametrize(

@@ -4,21 +4,63 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax.archive.search.moments import (
+  LEVEL,
   find_extents,
   find_moments,
 )
 from dreamprvr_jax.archive.search.timelines import timelines
 
 
-def bounds(timeline, count=3):
-  found = find_extents(np.asarray(timeline, np.float32), count)
+def bounds(timeline, count=3, least=1):
+  found = find_extents(np.asarray(timeline, np.float32), count, least)
   return [(e.start, e.stop, e.peak) for e in found]
 
 
-def test_the_extent_ends_half_way_to_the_median():
-  # The median is 0 and the peak 1, so the level is 0.5, which is included.
-  line = [0, 0, 0.4, 0.5, 1.0, 0.8, 0.49, 0, 0, 0, 0]
-  assert bounds(line, 1) == [(3, 6, 4)]
+def test_the_extent_has_the_greatest_sum_above_the_level():
+  # The median is 0 and the peak 1, so the level is 0.45.
+  line = [0, 0, 0.4, 0.5, 1.0, 0.8, 0.46, 0, 0, 0, 0]
+  assert bounds(line, 1) == [(3, 7, 4)]
+
+
+def test_the_extent_is_the_best_of_all_around_the_peak():
+  rng = np.random.default_rng(0)
+  for size in (1, 2, 9, 40):
+    line = rng.normal(size=size)
+    ((start, stop, peak),) = bounds(line, 1)
+    median = np.median(line.astype(np.float32))
+    gains = line - (median + LEVEL * (line.max() - median))
+    sums = [
+      gains[low:high].sum()
+      for low in range(peak + 1)
+      for high in range(peak + 1, size + 1)
+    ]
+    assert gains[start:stop].sum() == pytest.approx(max(sums), abs=1e-5)
+
+
+def test_a_short_dip_does_not_end_a_moment_but_a_long_one_does():
+  line = np.zeros(40)
+  line[10:14], line[15:19] = 1.0, 0.9
+  assert bounds(line) == [(10, 19, 10)]
+  line[15:19], line[25:29] = 0, 0.9
+  assert bounds(line) == [(10, 14, 10), (25, 29, 25)]
+
+
+def test_a_short_moment_grows_on_its_better_side():
+  line = np.zeros(12)
+  line[[4, 5, 6]] = 0.1, 1.0, 0.2
+  assert bounds(line, 1) == [(5, 6, 5)]
+  assert bounds(line, 1, least=2) == [(5, 7, 5)]
+  assert bounds(line, 1, least=3) == [(4, 7, 5)]
+  assert bounds([1.0, 0, 0, 0], 1, least=3) == [(0, 3, 0)]
+  assert bounds([1.0, 0.5], 1, least=9) == [(0, 2, 0)]
+
+
+def test_fragments_beside_a_moment_are_none():
+  line = np.zeros(60)
+  line[20:32], line[33] = 1.0, 0.3
+  assert bounds(line) == [(20, 32, 20)]
+  line[36] = 0.3
+  assert bounds(line) == [(20, 32, 20), (36, 37, 36)]
 
 
 def test_extents_reach_the_borders():
@@ -37,9 +79,10 @@ def test_further_moments_are_other_hills():
 
 
 def test_a_later_extent_stops_at_an_earlier_one():
-  # The second hill's level is below the valley between them.
-  line = [0, 0, 0, 0, 0, 0, 1.0, 0.45, 0.8, 0, 0, 0, 0]
-  assert bounds(line) == [(6, 7, 6), (7, 9, 8)]
+  # The level of the second hill is below the valley between them.
+  line = [0, 0, 0, 0, 0, 0, 1.0, 0.1, 0.1, 0.1, 0.3, 0, 0]
+  assert bounds(line, 2) == [(6, 7, 6), (10, 11, 10)]
+  assert bounds(line, 2, least=3) == [(6, 9, 6), (9, 12, 10)]
 
 
 def test_a_flat_timeline_is_one_moment():

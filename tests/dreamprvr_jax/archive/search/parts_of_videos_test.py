@@ -294,12 +294,3 @@ def test_a_timeline_is_shortened_by_its_peaks():
   assert len(short) == 512
   assert np.flatnonzero(short).tolist() == [1234 * 512 // 5000]
   assert len(pooled(line[:10], 512)) == 10
-
-
-def test_a_sample_has_rows_of_different_videos(tmp_path):
-  fill(tmp_path / 'x', [3, 1, 5, 2])
-  store = Store(tmp_path / 'x')
-  rows = store.sample(3)
-  assert len(set(store.groups[rows])) == 3
-  assert rows.tolist() == sorted(rows.tolist())
-  assert len(store.sample(99)) == 4
