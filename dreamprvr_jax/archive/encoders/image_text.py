@@ -240,11 +240,14 @@ class ImageText:
   def _text(self, text: str) -> tuple[np.ndarray, ...]:
     """Returns the tokens' outputs, the vector and which tokens are real; keeps
     them, as words and sentence are asked for one after the other."""
-    if self._last is None or self._last[0] != text:
+    last = self._last
+    if last is None or last[0] != text:
       ids, real = self._tokens(text)
       hidden, pooled = self._read(ids, real)
-      self._last = text, (np.asarray(hidden), np.asarray(pooled), real)
-    return self._last[1]
+      last = text, (np.asarray(hidden), np.asarray(pooled), real)
+      # Another thread may have stored its own meanwhile.
+      self._last = last
+    return last[1]
 
   @functools.cached_property
   def _see(self) -> Callable[[np.ndarray], jax.Array]:

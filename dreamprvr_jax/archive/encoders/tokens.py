@@ -29,8 +29,8 @@ _log = logging.getLogger(__name__)
 
 
 class _Tokenizer(Protocol):
-  def ids(self, text: str, most: int) -> tuple[list[int], bool]:
-    """Returns at most so many ids, and whether some were cut off."""
+  def ids(self, text: str) -> tuple[list[int], bool]:
+    """Returns the ids, and whether some were cut off."""
     ...
 
 
@@ -64,9 +64,9 @@ class Tokens:
     if (folder / _SETTINGS).exists():
       settings = read_object(folder / _SETTINGS)
     if architecture.network == 'siglip' and (folder / _PIECES).exists():
-      pieces = _Pieces(folder / _PIECES)
+      pieces = _Pieces(folder / _PIECES, length)
       return cls(pieces, length, pieces.end, False)
-    fast = _Fast(folder / _FAST, architecture.network, settings)
+    fast = _Fast(folder / _FAST, architecture.network, settings, length)
     # After CLIP's end of text, padding is of no consequence.
     pad = architecture.text.end
     if architecture.network == 'siglip':
@@ -78,7 +78,7 @@ class Tokens:
   ) -> tuple[Int[np.ndarray, '1 l'], Bool[np.ndarray, '1 l']]:
     """Returns the ids of a text, padded to all positions, and which of them are
     no padding. A text that is too long is cut, which is told once."""
-    found, cut = self._tokenizer.ids(text, self._length)
+    found, cut = self._tokenizer.ids(text)
     if cut and not self._told:
       self._told = True
       _log.warning(
@@ -98,7 +98,9 @@ class Tokens:
 class _Fast:
   """A tokenizer.json."""
 
-  def __init__(self, path: pathlib.Path, network: str, settings: dict):
+  def __init__(
+    self, path: pathlib.Path, network: str, settings: dict, most: int
+  ):
     tokenizers = _library('tokenizers')
     content = read_object(path)
     try:
@@ -116,10 +118,11 @@ class _Fast:
     if network == 'siglip':
       self._clean = canonical if kind == 'Unigram' else str.lower
       self._frame(tokenizers)
-
-  def ids(self, text: str, most: int) -> tuple[list[int], bool]:
-    """See _Tokenizer."""
+    # Not while it encodes: several threads do.
     self._tokenizer.enable_truncation(most)
+
+  def ids(self, text: str) -> tuple[list[int], bool]:
+    """See _Tokenizer."""
     found = self._tokenizer.encode(self._clean(text))
     return found.ids, bool(found.overflowing)
 
@@ -166,7 +169,7 @@ class _Fast:
 class _Pieces:
   """A SentencePiece model, spiece.model."""
 
-  def __init__(self, path: pathlib.Path):
+  def __init__(self, path: pathlib.Path, most: int):
     library = _library('sentencepiece')
     try:
       self._model = library.SentencePieceProcessor(model_file=str(path))
@@ -175,11 +178,12 @@ class _Pieces:
         f'{path} cannot be read ({error}); download the model again'
       ) from None
     self.end: int = self._model.piece_to_id('</s>')
+    self._most = most
 
-  def ids(self, text: str, most: int) -> tuple[list[int], bool]:
+  def ids(self, text: str) -> tuple[list[int], bool]:
     """See _Tokenizer; the last id is that of the end."""
     found = self._model.encode(canonical(text))
-    return [*found[: most - 1], self.end], len(found) >= most
+    return [*found[: self._most - 1], self.end], len(found) >= self._most
 
 
 def canonical(text: str) -> str:

@@ -1,8 +1,10 @@
 """Token ids: cut, padded and cleaned as the hub's tokenizers do it."""
 
+import concurrent.futures
 import io
 import logging
 
+import numpy as np
 import pytest
 
 from data_pipeline.errors import DataError
@@ -103,6 +105,15 @@ def test_a_sentencepiece_model(tmp_path):
   (place / 'spiece.model').write_bytes(b'damaged')
   with pytest.raises(DataError, match=r'spiece.model cannot be read'):
     read(place, 'siglip')
+
+
+def test_many_threads(tmp_path):
+  tokens = read(make_model(tmp_path / 'm', 'clip'), 'clip')
+  texts = ['ab ' * (1 + i % 9) for i in range(400)]
+  with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    found = list(pool.map(tokens, texts))
+  for text, (ids, _) in zip(texts, found, strict=True):
+    np.testing.assert_array_equal(ids, tokens(text)[0])
 
 
 def test_a_cut_is_told_once(tmp_path, caplog):
