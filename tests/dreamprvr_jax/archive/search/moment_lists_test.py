@@ -7,7 +7,9 @@ import numpy as np
 from dreamprvr_jax.archive.search.moment_lists import moment_lists
 from dreamprvr_jax.archive.search.moments import find_moments, timelines
 
-MODEL = types.SimpleNamespace(clip_weight=0.6, frame_weight=0.4)
+MODEL = types.SimpleNamespace(
+  clip_weight=0.6, frame_weight=0.4, token_score='cosine'
+)
 
 
 def corpus(rng, videos):
