@@ -23,7 +23,7 @@ def split(name, gib):
   return types.SimpleNamespace(
     name=name,
     video_ids=['v'],
-    num_frames=np.array([128]),
+    stored_frames=np.array([128]),
     num_words=np.array([rows - 128 - 32]),
     visual_width=width,
     text_width=width,
