@@ -127,7 +127,7 @@ def find_text(options: DataOptions) -> pathlib.Path:
       f'{path} is missing: {options.retriever} compares the vector of a whole '
       'sentence with frames, and the corpus has none; extract it with an '
       'encoder of pictures and sentences (--mode=extract --encoder=clip or '
-      'siglip), or import its sentence vectors (--mode=import --queries=FILE)'
+      'siglip), or import its sentence vectors (--mode=import --sentences=FILE)'
     )
   others = sorted(
     p.name

@@ -80,7 +80,8 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     if not len(rows):
       return 0
   batch = config.data.eval_video_batch
-  videos = videos_of(split, rows, batch)
+  frames = store.manifest.frames if store is not None else 0
+  videos = videos_of(split, rows, batch, frames)
   options: dict[str, Any] = {'mesh': mesh, 'show': arguments.progress}
   if engine:
     plan = Plan(
@@ -93,6 +94,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
       config.corpus_devices,
       config.compilation_cache,
       json.dumps(retriever.facts) if retriever.is_free else '',
+      frames,
     )
     options['elsewhere'] = elsewhere(engine, plan, rows.tolist())
   if arguments.append:

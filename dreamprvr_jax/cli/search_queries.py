@@ -5,7 +5,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -27,8 +27,9 @@ _SPAN = re.compile(r'([\d.:]+)-([\d.:]+)')
 _log = logging.getLogger(__name__)
 
 
-class Request(Protocol):
-  """The flags that queries come from."""
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """The flags that queries come from; see `options.py`."""
 
   query: str | None
   queries: str

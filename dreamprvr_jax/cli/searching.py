@@ -23,7 +23,7 @@ from dreamprvr_jax.archive.videos.files import import_av
 from dreamprvr_jax.archive.videos.finding import find_videos
 from dreamprvr_jax.cli import console, provenance, search_queries
 from dreamprvr_jax.cli.saved_clips import save_clips
-from dreamprvr_jax.cli.search_queries import Queries
+from dreamprvr_jax.cli.search_queries import Queries, Request
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.progress import bar
@@ -41,17 +41,11 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class Arguments(Request):
   """The flags of search; see `options.py`."""
 
   index: str
   checkpoint: str
-  query: str | None
-  queries: str
-  caption: int | None
-  image: str
-  clip: str
-  span: str
   k: int
   cutoff: str
   folder: str
@@ -64,11 +58,8 @@ class Arguments:
   first_pass: str
   database: str
   rescore: int
-  encoder: str
-  device: str
   videos: str
   out: str
-  progress: bool
 
   @property
   def filters(self) -> Filters:

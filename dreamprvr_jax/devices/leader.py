@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from dreamprvr_jax.devices.gathering import gather
 from dreamprvr_jax.errors import UserError
 
 # Bytes of the longest sentence that is passed on.
@@ -56,12 +57,10 @@ def _sentence(error: BaseException) -> str:
 
 def _passed_on(result: bool, sentence: str | None) -> tuple[bool, str | None]:
   """Returns the arguments of process 0 on every process."""
-  from jax.experimental import multihost_utils
-
   block = np.zeros(_MOST + 2, np.uint8)
   block[:2] = result, sentence is not None
   text = (sentence or '').encode('utf-8', 'replace')[:_MOST]
   block[2 : 2 + len(text)] = np.frombuffer(text, np.uint8)
-  block = np.asarray(multihost_utils.broadcast_one_to_all(block))
+  block = gather(block)[0]
   found = block[2:].tobytes().rstrip(b'\0').decode('utf-8', 'replace')
   return bool(block[0]), found if block[1] else None

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from dreamprvr_jax.devices.gathering import gather
 from dreamprvr_jax.host_memory import available_memory
 
 
@@ -17,9 +18,7 @@ def free_memory(mesh: Mesh) -> float:
   """
   free = min(_free(device, mesh) for device in mesh.local_devices)
   if jax.process_count() > 1:
-    from jax.experimental import multihost_utils
-
-    free = np.min(multihost_utils.process_allgather(np.float32(free)))
+    free = np.min(gather(np.float32(free)))
   return float(free)
 
 

@@ -6,6 +6,8 @@ from types import FrameType
 import jax
 import numpy as np
 
+from dreamprvr_jax.devices.gathering import gather
+
 
 class StopRequest:
   """Remembers that a signal asked the run to stop.
@@ -45,7 +47,4 @@ class StopRequest:
     """
     if jax.process_count() == 1:
       return bool(self)
-    from jax.experimental import multihost_utils
-
-    flags = multihost_utils.process_allgather(np.asarray([bool(self)]))
-    return bool(np.any(flags))
+    return bool(np.any(gather(np.asarray(bool(self)))))

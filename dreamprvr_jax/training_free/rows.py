@@ -134,7 +134,7 @@ def rows_of(
     found['frame_mask'][row, :size] = True
     if length > 0:
       found['frame_edges'][row, : size + 1] = (mine - mine[0]) / length
-    # Without a known length, a row begins where its stretch does.
-    found['starts'][row] = start + (0 if count == 1 else mine[0] * duration)
+    # Without a known length, rows are in order, and no more.
+    found['starts'][row] = start + mine[0] * (duration if duration > 0 else 1)
     found['durations'][row] = duration if count == 1 else length * duration
   return found

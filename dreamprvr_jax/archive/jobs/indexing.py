@@ -21,6 +21,7 @@ from dreamprvr_jax.archive.jobs.engine import Engine
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
+from dreamprvr_jax.training_free.rows import ROW_TOKENS
 
 # Batches that are read in advance.
 _AHEAD = 2
@@ -43,6 +44,7 @@ class Plan:
     corpus_devices: See `meshes.make_mesh`.
     programs: Folder of compiled programs; '' for none.
     facts: `Retriever.facts` as JSON; '' for a checkpoint.
+    frames: Frame tokens of a row of the index; 0 for a new one.
   """
 
   checkpoint: str
@@ -54,6 +56,7 @@ class Plan:
   corpus_devices: int
   programs: str
   facts: str = ''
+  frames: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +146,7 @@ def work(part: Part) -> None:
     part.index,
     part.name,
     retriever,
-    videos_of(split, np.asarray(part.rows, int), plan.batch),
+    videos_of(split, np.asarray(part.rows, int), plan.batch, plan.frames),
     tokens=part.tokens,
     registers=part.registers,
     mesh=meshes.make_mesh(plan.num_devices, plan.corpus_devices),
@@ -163,8 +166,33 @@ def _split(options: DataOptions, name: str) -> Split:
   return open_corpus(options).splits[name] if name else open_archive(options)
 
 
-def videos_of(split: Split, rows: np.ndarray, batch: int) -> Videos:
-  """Returns some videos of a split, which are read while they are encoded."""
+def videos_of(
+  split: Split, rows: np.ndarray, batch: int, frames: int = 0
+) -> Videos:
+  """Returns some videos of a split, which are read while they are encoded.
+
+  Without training a video has as many frame tokens as it has frames or moments.
+  They are padded to those of the index, or for a new one to a multiple of
+  `ROW_TOKENS`, so that videos of other splits may be added.
+
+  Args:
+    split: The split.
+    rows: Its videos.
+    batch: Videos encoded at a time.
+    frames: Frame tokens of a row of the index; 0 for a new one.
+
+  Raises:
+    UserError: If a video has more tokens than a row.
+  """
+  length = split.max_frames
+  if split.options.retriever:
+    length = frames or -(-length // ROW_TOKENS) * ROW_TOKENS
+    most = int(split.stored_frames[rows].max(initial=0))
+    if most > length:
+      raise UserError(
+        f'a video has {most} tokens of {split.options.retriever}, but a row of '
+        f'the index has room for {length}; index all videos again'
+      )
 
   def make(start: int) -> dict[str, np.ndarray]:
     # All batches have one size, so that a video's encoding does not depend on
@@ -173,9 +201,11 @@ def videos_of(split: Split, rows: np.ndarray, batch: int) -> Videos:
     few = rows[start : start + batch]
     here[: len(few)] = few
     found = {**split.read_videos(here), 'video_mask': here >= 0}
+    for name in ('frame_features', 'frame_mask'):
+      found[name] = _of_length(found[name], length)
     if split.frame_edges is not None:
       # Fractions of the videos; 1 at padded frames, and in padded rows.
-      edges = np.ones((batch, split.max_frames + 1), np.float32)
+      edges = np.ones((batch, length + 1), np.float32)
       for row, video in enumerate(few):
         borders = split.frame_edges[video]
         edges[row, : len(borders)] = borders / borders[-1]
@@ -191,3 +221,11 @@ def videos_of(split: Split, rows: np.ndarray, batch: int) -> Videos:
 
   ids = [split.video_ids[row] for row in rows]
   return Videos(ids, split.durations[rows], batches)
+
+
+def _of_length(x: np.ndarray, length: int) -> np.ndarray:
+  """Returns an array whose second axis is cut, or padded with zeros."""
+  if x.shape[1] == length:
+    return x
+  short = max(length - x.shape[1], 0)
+  return np.pad(x[:, :length], ((0, 0), (0, short), *((0, 0),) * (x.ndim - 2)))

@@ -157,8 +157,9 @@ def _sampled(
   with opened(path) as (container, stream):
     film, pixels = Presentation(path, container, stream), Pixels(stream)
     times = _times(path, span, fps, film.stated)
-    from_start = back is None or span[0] <= back
-    pictures = film.pictures() if from_start else film.near(span[0] - back)
+    near = 0.0 if back is None else span[0] - back
+    from_start = near <= 0
+    pictures = film.pictures() if from_start else film.near(near)
     shape = None
     for picture in lasting(pictures):
       if not found and picture.time > times[0] and not from_start:

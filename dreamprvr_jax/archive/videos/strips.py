@@ -38,41 +38,42 @@ def pictures_at(
     VideoError: If the file has no picture, or finding them takes too long.
   """
   late = clocks.monotonic() + _PATIENCE
-  found = []
-  with opened(path) as (container, stream):
-    pixels = Pixels(stream)
-    film = _Film(Presentation(path, container, stream))
-    for seconds in times:
-      picture = film.until(seconds)
-      if picture is None:
-        # The index of the file leads too far.
-        found.append(picture_at(path, seconds, size))
-      else:
+  found: list[np.ndarray] = []
+  while len(found) < len(times):
+    seconds, before = times[len(found)], len(found)
+    with opened(path) as (container, stream):
+      pixels = Pixels(stream)
+      film = Presentation(path, container, stream)
+      for picture in _run(film, times[before:]):
         frame = picture.frame
         found.append(pixels.upright(frame, *size(*pixels.shape(frame))))
-      if clocks.monotonic() > late:
-        raise VideoError(
-          path,
-          f'takes more than {_PATIENCE:.0f} s to decode: its key frames are '
-          'too far apart; encode it again',
-        )
+    if len(found) == before:
+      # The index of the file leads too far.
+      found.append(picture_at(path, seconds, size))
+    if clocks.monotonic() > late:
+      raise VideoError(
+        path,
+        f'takes more than {_PATIENCE:.0f} s to decode: its key frames are too '
+        'far apart; encode it again',
+      )
   return found
 
 
-class _Film:
-  """Reads the pictures of a file forward, and seeks across long gaps."""
+def _run(film: Presentation, times: Sequence[float]) -> Iterator[Shown]:
+  """Yields the pictures at the first of some times, until a long gap follows,
+  or the file has none there.
 
-  def __init__(self, film: Presentation):
-    self._film = film
-    self._pictures: Iterator[Shown] = iter(())
-    self._held: Shown | None = None
-    self._ahead: Shown | None = None
-
-  def until(self, seconds: float) -> Shown | None:
-    """Returns the last picture up to a time; None if there is none."""
-    if self._held is None or seconds - self._held.time > _GAP:
-      self._pictures = self._film.near(seconds)
-      self._held, self._ahead = None, next(self._pictures, None)
-    while self._ahead and self._ahead.time <= seconds + _ROUNDED:
-      self._held, self._ahead = self._ahead, next(self._pictures, None)
-    return self._held
+  Args:
+    film: A file that was just opened.
+    times: Seconds, rising.
+  """
+  pictures, held = film.near(times[0]), None
+  ahead = next(pictures, None)
+  for seconds in times:
+    if held and ahead and seconds - held.time > _GAP:
+      return
+    while ahead and ahead.time <= seconds + _ROUNDED:
+      held, ahead = ahead, next(pictures, None)
+    if held is None:
+      return
+    yield held

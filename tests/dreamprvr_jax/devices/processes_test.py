@@ -213,13 +213,13 @@ def start(code, environ=None):
 def test_two_tasks_of_a_step_join_and_can_be_stopped():
   code = """
 import jax, numpy as np
-from jax.experimental import multihost_utils
+from dreamprvr_jax.devices.gathering import gather
 def stop(*_): raise KeyboardInterrupt
 signal.signal(signal.SIGTERM, stop)
 processes.join()
 processes.join()
 here = np.asarray([jax.process_index() + 1])
-total = int(multihost_utils.process_allgather(here).sum())
+total = int(gather(here).sum())
 try:
   os.kill(os.getpid(), signal.SIGTERM)
 except KeyboardInterrupt:

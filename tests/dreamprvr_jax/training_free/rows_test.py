@@ -65,6 +65,7 @@ def test_padding_repeats_the_last_token():
 def test_unknown_length():
   found = rows.rows_of('best_frame', frames(40), start=2.0)
   assert np.isnan(found['durations']).all()
+  np.testing.assert_allclose(found['starts'], [2, 2.5])
   found = rows.rows_of('best_frame', frames(8), start=2.0)
   assert np.isnan(found['durations']).all()
   assert found['starts'][0] == 2

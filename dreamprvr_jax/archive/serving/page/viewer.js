@@ -38,7 +38,7 @@ export class Viewer {
     this.player = new Player(entry.file, (time) => this.mark(time));
     this.line = timeline(entry, ...boundsOf([entry]), (share) => {
       this.press(null);
-      if (this.length) this.player.seek(share * this.length);
+      if (this.length) this.jump(share * this.length);
     });
     this.chips = (entry.moments || []).map((one) => button(stretch(one), () =>
       this.choose(one), {className: 'chip', 'aria-pressed': false}));
@@ -54,8 +54,8 @@ export class Viewer {
     if (!this.dialog.open) this.dialog.showModal();
     this.dialog.focus();
     this.press(moment);
-    this.setStretch(moment?.start ?? seconds, moment?.end ??
-      Math.min(seconds + SAVED, entry.duration ?? Infinity));
+    if (moment?.end) this.setStretch(moment.start, moment.end);
+    else this.offer(seconds);
     const stop = moment?.end ?? null;
     const until = stop === null ? null : Math.max(stop, seconds + 2);
     if (plays) this.player.play(seconds, until);
@@ -124,6 +124,19 @@ export class Viewer {
     this.setStretch(moment.start, moment.end);
     this.player.play(moment.start, Math.max(moment.end, moment.start + 2));
     this.changed(this.entry, moment.start);
+  }
+
+  // Play on from a place.
+  jump(seconds) {
+    this.offer(seconds);
+    this.player.seek(seconds);
+    this.changed(this.entry, seconds);
+  }
+
+  // Offer to save what follows a place.
+  offer(seconds) {
+    this.setStretch(seconds,
+      Math.min(seconds + SAVED, this.length || Infinity));
   }
 
   setStretch(start, end) {

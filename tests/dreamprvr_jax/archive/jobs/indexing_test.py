@@ -302,6 +302,15 @@ def test_without_training(tmp_path, capsys):
       assert (edges[len(borders) :] == 1).all()
       count += 1
   assert count == 6
+  # Videos of another split fit into the rows of the index.
+  val = open_corpus(data.data_options(config)).splits['val']
+  length = store.manifest.frames
+  assert length % 32 == 0
+  (batch,) = indexing.videos_of(val, np.arange(3), 3, length).batches()
+  assert batch['frame_features'].shape[1] == length
+  assert batch['frame_edges'].shape[1] == length + 1
+  with pytest.raises(UserError, match='room for 1'):
+    indexing.videos_of(val, np.arange(3), 3, 1)
   worker = indexing._retriever('nowhere', json.dumps(free.facts))
   assert worker.digest == free.digest
 
