@@ -1,5 +1,6 @@
 """A released checkpoint, matching releases, and commands on them."""
 
+import functools
 import pathlib
 import zlib
 from typing import Any
@@ -51,6 +52,7 @@ MODEL = models.make(
 )
 
 
+@functools.cache
 def shapes():
   """Returns the shapes of the model's variables."""
   batch = blank_batch(VISUAL, TEXT, num_clips=32, max_frames=128, max_words=30)
