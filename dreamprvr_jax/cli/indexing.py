@@ -124,7 +124,11 @@ def _shrink(arguments: Arguments) -> None:
         manifest = remove_on_purpose(place, ids)
     else:
       manifest = remove(place, ids)
-  if arguments.compact:
+  if arguments.compact and folder_config.follows_folders(manifest):
+    # A command that takes up new videos finds the index free all the time.
+    with held(place):
+      manifest = compact(place)
+  elif arguments.compact:
     manifest = compact(place)
   show(place, manifest)
 

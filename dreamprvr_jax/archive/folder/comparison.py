@@ -12,7 +12,7 @@ from dreamprvr_jax.archive.folder.sources import (
   content_hash,
   ids_of,
 )
-from dreamprvr_jax.archive.videos.files import shown
+from dreamprvr_jax.archive.videos.files import UNREAD, shown
 from dreamprvr_jax.archive.videos.finding import File, Listing
 
 
@@ -109,7 +109,7 @@ def _settle(
     except OSError as error:
       # It stays in the index, if it is there: the disk may have a fault.
       left.pop(path, None)
-      why = f'cannot be read ({error.strerror})'
+      why = f'{UNREAD} ({error.strerror})'
       plan.unreadable.append(Unreadable(path, Stamp(-1, -1), why))
       continue
     former = left.get(path)

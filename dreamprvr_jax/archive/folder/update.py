@@ -24,6 +24,7 @@ from dreamprvr_jax.archive.index import compaction, writer
 from dreamprvr_jax.archive.index.manifest import MANIFEST, Manifest
 from dreamprvr_jax.archive.index.segments import locked
 from dreamprvr_jax.archive.index.store import Store
+from dreamprvr_jax.archive.videos.files import UNREAD
 from dreamprvr_jax.archive.videos.frames import LIMITS, Limits
 from dreamprvr_jax.trained.retriever import Retriever
 
@@ -229,8 +230,11 @@ class Update:
       if not reason:
         yield task, found
         continue
-      self.unreadable.append(Unreadable(found.path, task.stamp, reason))
-      if task.replaces:
+      passing = reason.startswith(UNREAD)
+      # Without its stamp it is not remembered, and so tried again.
+      stamp = Stamp(-1, -1) if passing else task.stamp
+      self.unreadable.append(Unreadable(found.path, stamp, reason))
+      if task.replaces and not passing:
         # Its former content is nowhere any more.
         self._outdated.append(task.id)
 

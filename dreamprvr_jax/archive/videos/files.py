@@ -21,6 +21,9 @@ MAX_PIXELS = 1 << 26
 _LENIENT = 19
 # What Python makes of a byte of a file's name that is not UTF-8.
 _BYTES = re.compile('[\udc80-\udcff]')
+# How a reason begins that is the fault of the disk or machine, not of the
+# content: it may pass, while the file stays as it is.
+UNREAD = 'cannot be read'
 # Bytes of the header of a box, of which MP4 files are made.
 _HEADER = 8
 
@@ -93,7 +96,7 @@ def opened(
   try:
     size = os.path.getsize(path)
   except OSError as error:
-    raise VideoError(path, f'cannot be read ({error.strerror})') from None
+    raise VideoError(path, f'{UNREAD} ({error.strerror})') from None
   if not size:
     raise VideoError(path, 'is empty (0 bytes); copy it again')
   most = {'max_pixels': str(MAX_PIXELS)}
@@ -113,7 +116,7 @@ def opened(
     reason = error.strerror or error
     if isinstance(error, (OSError, MemoryError)):
       # The fault of the disk or machine, not of the content.
-      raise VideoError(path, f'cannot be read ({reason})') from error
+      raise VideoError(path, f'{UNREAD} ({reason})') from error
     raise VideoError(
       path,
       f'cannot be decoded ({reason}); it is damaged, truncated or no video: '

@@ -91,6 +91,31 @@ def test_a_stop_before_the_first_video_leaves_no_index(
   assert Manifest.read(tmp_path / 'index').num_videos == 3
 
 
+def test_a_file_that_the_disk_does_not_give_is_tried_again(
+  call, monkeypatch, tmp_path, capsys
+):
+  """Neither is it passed over for ever, nor is its former content dropped."""
+  assert not call()
+  path = tmp_path / 'videos' / 'a.mp4'
+  make_video(path, pictures=30)
+  make_video(tmp_path / 'videos' / 'd.mp4', pictures=45)
+  encode = update.encode_files
+
+  def failing(*arguments, **options):
+    for found in encode(*arguments, **options):
+      found.reason = 'cannot be read (Input/output error)'
+      yield found
+
+  with monkeypatch.context() as patched:
+    patched.setattr(update, 'encode_files', failing)
+    assert not call()
+  assert 'Input/output error' in capsys.readouterr().out
+  assert set(Store(tmp_path / 'index').rows_of()) == set(NAMES)
+  assert not call()
+  assert '1 new, 1 changed' in capsys.readouterr().out
+  assert set(Store(tmp_path / 'index').rows_of()) == {*NAMES, 'd.mp4'}
+
+
 def test_two_commands_at_once(tmp_path):
   with (
     update.held(tmp_path / 'index'),
