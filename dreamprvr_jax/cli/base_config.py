@@ -63,7 +63,7 @@ def from_index(directory: str, given: Given | None = None) -> ConfigDict:
     UserError: If there is no index, or its checkpoint is gone.
   """
   manifest = Manifest.read(directory)
-  facts = vars(manifest).get('retriever')
+  facts = manifest.retriever
   if facts:
     return _without_training(facts, given)
   return from_checkpoint(manifest.checkpoint, given)

@@ -103,7 +103,7 @@ def read(config: ConfigDict, request: Request, index: Index) -> Queries:
       ({'id': name}, _words(retriever, x)) for name, x in features.items()
     )
     return Queries(len(features), each, _encoded_words(index))
-  if index.manifest.archive and request.caption is None:
+  if 'roots' in index.manifest.archive and request.caption is None:
     raise UserError(
       'there is nothing to search for; give --query="a sentence", --image=FILE '
       'or --clip=FILE'
