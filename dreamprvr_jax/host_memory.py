@@ -11,6 +11,13 @@ import sys
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 
 
+def size_text(size: float) -> str:
+  """Returns a number of bytes for people: '1.50 GiB', or '0.3 MiB' below one
+  GiB."""
+  gib = size / 2**30
+  return f'{gib:.2f} GiB' if gib >= 1 else f'{size / 2**20:.1f} MiB'
+
+
 def available_memory() -> int | None:
   """Returns the bytes of host memory that arrays may take; None if unknown.
 

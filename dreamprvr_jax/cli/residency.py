@@ -14,7 +14,7 @@ from dreamprvr_jax.devices import resident
 from dreamprvr_jax.devices.memory import free_memory
 from dreamprvr_jax.devices.resident import ResidentSplit
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.host_memory import available_memory
+from dreamprvr_jax.host_memory import available_memory, size_text
 from dreamprvr_jax.types import dtype_of
 
 _log = logging.getLogger(__name__)
@@ -49,13 +49,13 @@ def with_pipeline(
   dtype = np.dtype(device_dtype(config))
   need = sum(split_bytes(split, dtype.itemsize) for split in different)
   free = free_memory(mesh)
-  on_device = f'{need / _GIB:.2f} GiB in {dtype.name}'
+  on_device = f'{size_text(need)} in {dtype.name}'
   if asked == 'device':
     if need > free:
       raise UserError(
         f"config.data.pipeline='device' needs {on_device} on every device for "
         f'{" and ".join(split.name for split in different)}, but '
-        f"{free / _GIB:.2f} GiB are free; choose 'auto', 'resident' or "
+        f"{size_text(free)} are free; choose 'auto', 'resident' or "
         "'streaming', or config.data.device_dtype='bfloat16'"
       )
     chosen, why = 'device', f'{on_device}, as configured'

@@ -165,12 +165,13 @@ def _train(
     hard_from_step=config.train.hard_negative_epoch * steps,
   )
   _log.info(
-    '%s on %d videos, %d captions: %d steps an epoch, %d devices (%s)',
+    '%s on %d videos, %d captions: %d steps an epoch, %d %s (%s)',
     config.model.name,
     len(train.video_ids),
     len(train.caption_ids),
     steps,
     mesh.size,
+    'device' if mesh.size == 1 else 'devices',
     jax.devices()[0].platform,
   )
   saved = checkpoints.RunCheckpoints(arguments.workdir)

@@ -29,13 +29,13 @@ from dreamprvr_jax.evaluation.corpus import (
   to_bits,
 )
 from dreamprvr_jax.evaluation.task import Batches, RetrievalTask
+from dreamprvr_jax.host_memory import size_text
 from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.progress import Watch
 from dreamprvr_jax.types import VideoEncoding
 
 _log = logging.getLogger(__name__)
 
-_GIB = 2**30
 _ROW_MASKS = ('video_mask', 'caption_mask')
 
 
@@ -141,10 +141,10 @@ class Encoder:
       rows_in_memory=self._share * free / num_bytes,
     )
     _log.info(
-      '%s: a device has %.2f GiB of encoded videos (%.2f GiB are free), %s',
+      '%s: a device has %s of encoded videos (%s are free), %s',
       task.name,
-      layout.rows * num_bytes / _GIB,
-      free / _GIB,
+      size_text(layout.rows * num_bytes),
+      size_text(free),
       'its share of the corpus'
       if layout.parts == 1
       else f'one of {layout.parts} parts; all but the last are encoded twice',

@@ -40,3 +40,8 @@ def test_needs_no_jax():
     [sys.executable, '-c', code], capture_output=True, text=True, check=True
   )
   assert out.stdout.strip() == 'False'
+
+
+def test_sizes_for_people():
+  assert host_memory.size_text(3 * 2**29) == '1.50 GiB'
+  assert host_memory.size_text(350_000) == '0.3 MiB'

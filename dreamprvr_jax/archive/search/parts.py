@@ -15,6 +15,7 @@ from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.program import READS, ROWS, UNITS
 from dreamprvr_jax.devices.memory import free_memory
 from dreamprvr_jax.devices.pace import Pace
+from dreamprvr_jax.host_memory import size_text
 from dreamprvr_jax.numerics import NORM_FLOOR
 
 _log = logging.getLogger(__name__)
@@ -25,7 +26,6 @@ QUERY_BATCH = 64
 _CPU_NUMBERS = 2**21
 # Rows whose tokens are scaled to unit length at a time.
 _UNIT_ROWS = 256
-_GIB = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,11 +181,11 @@ class Parts:
     fitting = max(int(free / 2 / row) // block, 1) * block
     parts = -(-share // fitting)
     _log.info(
-      '%s: each device needs %.2f GiB for tokens and has %.2f GiB; each search '
+      '%s: each device needs %s for tokens and has %s; each search '
       'reads them from the files in %d parts',
       self._store.directory,
-      rows * row / _GIB,
-      free / _GIB,
+      size_text(rows * row),
+      size_text(free),
       parts,
     )
     return Layout(block, fitting, parts)
