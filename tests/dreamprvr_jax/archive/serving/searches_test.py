@@ -111,3 +111,31 @@ def test_a_picture_of_a_video(client):
 
 def test_the_page_knows_what_can_be_asked(client):
   assert client.get('/api/health').json()['reads'] == ['text', 'picture']
+
+
+def test_filters(client):
+  wish = {'k': 100, 'min_seconds': 50, 'duplicates': True}
+  words = client.post('/api/search', json={'query': 'x', **wish}).json()
+  picture = sent(client, content_of(), **wish).json()
+  for found in (words, picture):
+    assert found['hits']
+    assert all(hit['duration'] >= 50 for hit in found['hits'])
+  none = {'query': 'x', 'folder': 'nowhere'}
+  assert client.post('/api/search', json=none).json()['hits'] == []
+
+
+@pytest.mark.parametrize(
+  ('wish', 'sentence'),
+  [
+    ({'min_seconds': 5, 'max_seconds': 4}, 'no video lasts'),
+    ({'after': '31.5.2024'}, 'after=31.5.2024: this is no date'),
+    ({'after': '2024-05-31', 'before': '2024-05-31'}, 'no file was changed'),
+  ],
+)
+def test_impossible_filters(wish, sentence, client):
+  for answer in (
+    client.post('/api/search', json={'query': 'x', **wish}),
+    sent(client, content_of(), **wish),
+  ):
+    assert answer.status_code == 422
+    assert sentence in answer.json()['error']
