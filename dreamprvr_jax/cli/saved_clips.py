@@ -17,8 +17,9 @@ _log = logging.getLogger(__name__)
 
 # What file systems and shells do not like in a name.
 _ODD = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]+')
-# Characters of a title in a name, at most.
-_LENGTH = 80
+# Bytes of a title in a name, at most. A name has up to 255, and a temporary one
+# is longer.
+_LENGTH = 120
 
 
 def save_clips(
@@ -78,5 +79,5 @@ def name_of(rank: int, title: str, moment: Mapping[str, Any]) -> str:
 
 def _plain(name: str) -> str:
   """Returns a name that every file system takes."""
-  found = _ODD.sub('_', shown(name)).strip(' .')[:_LENGTH]
-  return found or '_'
+  found = _ODD.sub('_', shown(name)).strip(' .')
+  return found.encode()[:_LENGTH].decode(errors='ignore') or '_'

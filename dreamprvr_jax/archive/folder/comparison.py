@@ -220,9 +220,9 @@ def _sort_out_missing(
   lost: dict[str, list[Source]] = collections.defaultdict(list)
   unread = set(listing.unread)
   for source in left.values():
-    above = next(
-      (p for p in pathlib.Path(source.file).parents if p in unread), None
-    )
+    path = pathlib.Path(source.file)
+    # The file itself may be a link into a disk that is not mounted.
+    above = next((p for p in (path, *path.parents) if p in unread), None)
     if above is not None:
       lost[shown(above)].append(source)
     elif missing[source.root] == totals[source.root]:

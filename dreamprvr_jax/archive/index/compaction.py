@@ -240,12 +240,9 @@ def _copied(
 ) -> Segment:
   """Returns a new segment of some rows of former ones."""
   ids = [store.ids[row] for row in rows]
-  known, sources = set(ids), []
-  for segment in former:
-    for source in Sources(root / SEGMENTS / segment.name).read():
-      if source['id'] in known:
-        sources.append(source)
-        known.remove(source['id'])
+  # Former segments may also have a source of a video that was replaced.
+  known = set(ids)
+  sources = [source for source in store.sources() if source['id'] in known]
   with new_segment(root) as folder:
     for name, (shape, dtype) in array_specs(store.manifest).items():
       with array_file(folder / f'{name}.npy', shape, dtype) as file:

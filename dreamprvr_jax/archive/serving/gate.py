@@ -16,8 +16,9 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.requests import ClientDisconnect
 
 from dreamprvr_jax.archive.serving.connections import network_of
 from dreamprvr_jax.archive.serving.refusals import refusal
@@ -152,8 +153,14 @@ class Gate:
   async def _login(self, request: Request) -> Response:
     if _is_foreign(request):
       return refusal(403, 'this request comes from a page of another server')
-    body = (await request.body()).decode('latin-1')
-    given = parse_qs(body).get('token', [''])[0].strip()
+    try:
+      body = await request.body()
+    except HTTPException as error:  # Larger than is said, see `Guard`.
+      return refusal(error.status_code, str(error.detail))
+    except ClientDisconnect:
+      return refusal(408, 'the connection ended before the form was complete')
+    found = parse_qs(body.decode('latin-1'))
+    given = found.get('token', [''])[0].strip()
     refused = self._check(request, given)
     return self._ask(request, refused) if refused else self._signed_in(request)
 

@@ -66,7 +66,7 @@ class Thumbnails:
     """
     step = round(seconds / _STEP)
     make = lambda: _jpeg(_small(file, step * _STEP))
-    return self._found((file.path, step), make)
+    return self._found((_state(file), step), make)
 
   def strip(
     self, file: VideoFile, start: float, end: float, count: int
@@ -80,7 +80,7 @@ class Thumbnails:
     first, last = round(start / _STEP), round(end / _STEP)
     step = (last - first) * _STEP / count
     times = [first * _STEP + (i + 0.5) * step for i in range(count)]
-    key = (file.path, first, last, count)
+    key = (_state(file), first, last, count)
     return self._found(key, lambda: _jpeg(_tiles(file, times)))
 
   def _found(self, key: Any, make: Callable[[], bytes]) -> bytes:
@@ -99,6 +99,16 @@ class Thumbnails:
         _, oldest = self._kept.popitem(last=False)
         self._size -= len(oldest)
     return made
+
+
+def _state(file: VideoFile) -> tuple[Any, ...]:
+  """Returns what changes when a file is replaced, as pictures are kept."""
+  try:
+    facts = file.path.stat()
+  except OSError:
+    # Decoding says what is wrong.
+    return (file.path,)
+  return file.path, facts.st_size, facts.st_mtime_ns
 
 
 def start_of_file(file: VideoFile) -> float:

@@ -171,6 +171,18 @@ def test_a_folder_that_cannot_be_read_takes_no_video_with_it(disk):
   }
 
 
+def test_a_link_to_a_file_that_is_away_takes_no_video_with_it(disk, tmp_path):
+  folder, _ = disk
+  write(tmp_path / 'other' / 'd.mp4', b'd' * 9)
+  (folder / 'd.mp4').symlink_to(tmp_path / 'other' / 'd.mp4')
+  known = sources(folder)
+  (tmp_path / 'other').rename(tmp_path / 'away')
+  assert compared(known, folder) == {'lost': ['d.mp4'], 'unchanged': 3}
+  assert compared(known, folder, take_out_lost=True)['gone'] == ['d.mp4']
+  (tmp_path / 'away').rename(tmp_path / 'other')
+  assert compared(known, folder) == {'unchanged': 4}
+
+
 def test_what_was_removed_on_purpose_stays_out(disk):
   folder, known = disk
   memory = Memory()

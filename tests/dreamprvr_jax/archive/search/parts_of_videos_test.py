@@ -193,6 +193,19 @@ def test_videos_are_replaced_renamed_and_joined(tmp_path):
   assert joined.manifest.archive == {'fps': 2.0}
 
 
+def test_joining_keeps_the_source_of_a_video_that_was_replaced(tmp_path):
+  place = tmp_path / 'x'
+  fill(place, [2, 3])
+  with writer.open_segment(place, retriever()) as segment:
+    segment.add('v1', parts(np.random.default_rng(50), 1), {'file': '/new'})
+  # The first segment still has the former source of the video.
+  before = Store(place).sources()
+  assert before[-1] == {'id': 'v1', 'file': '/new'}
+  compaction.compact(place)
+  assert len(Store(place).manifest.segments) == 1
+  assert Store(place).sources() == before
+
+
 def test_many_small_segments_are_joined(tmp_path):
   place = tmp_path / 'x'
   fill(place, [1 + i % 3 for i in range(40)], each=True)

@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from dreamprvr_jax.archive.serving.gate import Attempts, Gate, check_token
+from dreamprvr_jax.archive.serving.middleware import Guard
 from dreamprvr_jax.errors import UserError
 
 TOKEN = 'a-token-of-25-characters'
@@ -141,6 +142,21 @@ async def test_one_who_is_signed_in_is_not_locked_out():
       for status in (401, 429):
         assert (await other.get('/x', headers=wrong)).status_code == status
     assert (await client.get('/x')).is_success
+
+
+@pytest.mark.anyio
+async def test_a_form_that_is_too_large_is_refused():
+  gate = Guard(Gate(Hello(), TOKEN), body_bytes=100, local=False)
+  transport = httpx.ASGITransport(gate, client=('10.0.0.1', 1))
+  client = httpx.AsyncClient(transport=transport, base_url='http://here')
+
+  async def content():
+    # In chunks, so that no header says how long it is.
+    for _ in range(3):
+      yield b'token=' + b'x' * 60
+
+  async with client:
+    assert (await client.post('/login', content=content())).status_code == 413
 
 
 @pytest.mark.anyio
