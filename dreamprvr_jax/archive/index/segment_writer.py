@@ -204,8 +204,17 @@ class SegmentWriter:
     }
 
   def _specs(self) -> dict[str, tuple[tuple[int, ...], Any]]:
-    sizes = {**self.sizes, 'sub_vectors': 0}
-    form = self._form
+    sizes, form = self.sizes, self._form
     return array_specs(
-      Manifest('', '', form.encoded, segments=(), parts=form.parts, **sizes)
+      Manifest(
+        '',
+        '',
+        form.encoded,
+        segments=(),
+        clips=sizes['clips'],
+        frames=sizes['frames'],
+        width=sizes['width'],
+        registers=sizes['registers'],
+        parts=form.parts,
+      )
     )

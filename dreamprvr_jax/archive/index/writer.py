@@ -320,7 +320,11 @@ def _manifest(
     segments=tuple(segments),
     parts=True,
     retriever=retriever.facts,
-    **sizes,
+    clips=sizes['clips'],
+    frames=sizes['frames'],
+    width=sizes['width'],
+    registers=sizes['registers'],
+    sub_vectors=sizes['sub_vectors'],
   )
 
 

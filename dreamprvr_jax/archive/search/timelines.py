@@ -7,7 +7,10 @@ Its value is the weighted sum (`clip_weight`, `frame_weight` of the model) of
 the query's cosines with two tokens: those of the clip and of the frame at the
 middle of the stretch. Without frames, it is the clip's cosine alone. Frames of
 unequal length (`frame_edges`) are drawn on a grid that has a position for each,
-and where a model's score is a product (`Model.token_score`), so are the values.
+and where a model's score is a product (`Model.token_score`), tokens are centred
+first: TF-PRVR's graph draws the tokens of a stretch towards their mean, so the
+products rank videos but hardly tell when. `CENTRED` times the mean of a row's
+tokens is taken away, and the value is the cosine with what is left.
 
 A video of several rows has one timeline over the whole file, with positions of
 equal length. Each position has the value of the row whose core (`layout.
@@ -28,6 +31,9 @@ from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.numerics import NORM_FLOOR
 
+# Share of the mean token that is taken away from tokens that are not of unit
+# length; docs/search.md has the measured table.
+CENTRED = 0.8
 # Positions of a row's timeline with frames of unequal length, at most.
 _POSITIONS = 4096
 # Positions of the timeline of a video of several rows, at most: a video of two
@@ -62,8 +68,8 @@ def timelines(
     frame_weight: Weight of the frames.
     frame_edges: Borders of the real frames as fractions of the video; None if
       they share it evenly.
-    product: Whether values are products of the unit query with tokens, not
-      cosines.
+    product: Whether a score is the product of the unit query with a token, so
+      that tokens are centred.
   """
   count = max(len(clip_tokens), int(frame_mask.sum()))
   if frame_edges is not None:
@@ -110,7 +116,13 @@ def _values(
     frame = np.minimum(places * len(frames), len(frames) - 1).astype(int)
   else:
     frame = np.searchsorted(frame_edges[1:-1], places, side='right')
-  near = queries @ (frames if product else unit(frames)).T
+  if product:
+    shares = (
+      np.ones(len(frames)) if frame_edges is None else np.diff(frame_edges)
+    )
+    mean = np.average(frames, axis=0, weights=shares).astype(np.float32)
+    frames = frames - CENTRED * mean
+  near = queries @ unit(frames).T
   return weights[0] * found + weights[1] * near[:, frame]
 
 
