@@ -298,6 +298,12 @@ def _implied_config(command: Command, argv: list[str]) -> ConfigDict | None:
     return base_config.from_released(
       place, collection or peek(argv, 'config.data.collection'), given
     )
+  if named == ['index'] and command.name == 'index' and not _is_changed(argv):
+    raise UserError(
+      f'{place} is an index of features, which has no folder to follow; to '
+      'change it, give --append, --remove=ID,ID or --compact; to make it '
+      'again, --checkpoint=DIR or --config=configs/NAME.py:tf_prvr'
+    )
   if named[0] == 'index':
     config = base_config.from_index(place, given)
   else:
@@ -322,12 +328,14 @@ def _is_of_folders(command: Command, argv: list[str]) -> bool:
 
 def _is_new_index(command: Command, argv: list[str]) -> bool:
   """Returns whether an index is made by the model of --config alone."""
+  is_given = bool(peek(argv, 'config'))
+  return command.name == 'index' and is_given and not _is_changed(argv)
+
+
+def _is_changed(argv: list[str]) -> bool:
+  """Returns whether a command line says how an index is to change."""
   changing = ('append', 'remove', 'compact')
-  return (
-    command.name == 'index'
-    and bool(peek(argv, 'config'))
-    and not any(a.lstrip('-').startswith(changing) for a in argv[1:])
-  )
+  return any(a.lstrip('-').startswith(changing) for a in argv[1:])
 
 
 def _config_of(spec: str, model: str) -> ConfigDict:

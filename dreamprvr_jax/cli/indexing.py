@@ -162,9 +162,9 @@ def _missing(split: Split, store: Store, is_archive: bool) -> np.ndarray:
 
 def show(place: str, manifest: Manifest) -> None:
   """Prints a summary of an index."""
-  count = len(manifest.segments)
+  count, videos = len(manifest.segments), manifest.num_videos
   console.say(
-    f'{place}: {manifest.num_videos:,} videos in {count:,} '
+    f'{place}: {videos:,} video{"s" * (videos != 1)} in {count:,} '
     f'segment{"s" * (count != 1)}, {size(stored_bytes(manifest))} of '
     f'{manifest.tokens} tokens, '
     f'made with {manifest.checkpoint}'

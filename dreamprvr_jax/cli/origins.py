@@ -43,8 +43,8 @@ def with_origin(
     UserError: If the index does not say which features it was made from, and
       the command line names none.
   """
-  features = Manifest.read(directory).archive.get('features')
-  if not isinstance(features, dict):
+  features = _features_of(Manifest.read(directory))
+  if features is None:
     if is_named:
       return config
     raise UserError(
@@ -60,7 +60,13 @@ def with_origin(
 def takes_all(config: ConfigDict, manifest: Manifest) -> bool:
   """Returns whether --append takes every video, as the index was made, though
   --all_videos is not given: from the same features."""
-  features = manifest.archive.get('features')
-  if not isinstance(features, dict) or not features.get('all_videos'):
+  features = _features_of(manifest)
+  if features is None or not features.get('all_videos'):
     return False
   return all(config.data[key] == features[key] for key in _KEYS)
+
+
+def _features_of(manifest: Manifest) -> dict[str, Any] | None:
+  """Returns what a manifest says of its features; None if not enough."""
+  found = manifest.archive.get('features')
+  return found if isinstance(found, dict) and found.keys() >= {*_KEYS} else None
