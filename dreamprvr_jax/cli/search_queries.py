@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.archive.search.picture_queries import PictureQueries
 from dreamprvr_jax.archive.search.text_queries import TextQueries, open_encoder
+from dreamprvr_jax.archive.videos.files import shown
 from dreamprvr_jax.cli import data, query_files
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
@@ -162,13 +163,13 @@ def _from_picture(request: Request, index: Index) -> Queries:
   if request.image:
     where = f'--image={request.image}'
     encoded = reader.file(request.image, where)
-    facts = {'id': 'image', 'text': request.image}
+    facts = {'id': 'image', 'text': shown(request.image)}
   else:
     start, end = span_of(request.span)
     fps = index.manifest.archive.get('fps', _FPS)
     encoded = reader.clip(request.clip, start, end, fps)
     stretch = f' {request.span} s' if request.span else ''
-    facts = {'id': 'clip', 'text': f'{request.clip}{stretch}'}
+    facts = {'id': 'clip', 'text': f'{shown(request.clip)}{stretch}'}
   return Queries(1, iter([(facts, encoded)]), np.stack)
 
 

@@ -1,5 +1,6 @@
 """The files behind the videos of an index, and what is known of them."""
 
+import contextlib
 import dataclasses
 import datetime
 import math
@@ -88,8 +89,10 @@ class Catalogue:
     title = pathlib.PurePath(path or name).name
     date = ''
     if 'mtime_ns' in source:
-      moment = datetime.datetime.fromtimestamp(source['mtime_ns'] / 1e9)
-      date = moment.strftime('%Y-%m-%d')
+      # A damaged file system gives years that no calendar has.
+      with contextlib.suppress(ValueError, OverflowError, OSError):
+        moment = datetime.datetime.fromtimestamp(source['mtime_ns'] / 1e9)
+        date = moment.strftime('%Y-%m-%d')
     return File(path, below, text.normal(shown(title)), date)
 
   def content(self, name: str) -> str:

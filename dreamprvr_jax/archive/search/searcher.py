@@ -54,7 +54,7 @@ class Searcher(RowScores):
     Raises:
       UserError: If the index is empty, has no such first pass, or has tokens
         that are not finite; or if a function as first pass has to heed
-        `allowed`.
+        `allowed`, or finds too few videos.
     """
     count = self._store.manifest.num_videos
     if not count:
@@ -91,6 +91,12 @@ class Searcher(RowScores):
       best = _best_videos(scores, found, groups, k)
       if best is not None:
         return best
+      if depth >= rows and callable(first_pass):
+        # Databases of many videos search only a part of them.
+        raise UserError(
+          f'the first pass finds fewer than {k} of {count} videos for a query; '
+          'ask for fewer, or search without it'
+        )
       if depth >= rows:
         raise RuntimeError(f'{rows} rows of {count} videos gave fewer than {k}')
       depth = min(_DEPTH * depth, rows)

@@ -1,6 +1,7 @@
 """Search of a folder by pictures and clips, and what people ask of hits."""
 
 import json
+import os
 import pathlib
 import shutil
 
@@ -90,6 +91,15 @@ def test_a_picture_finds_its_video_and_when(search, picture):
   assert best['file']['title'] == 'v5.mp4'
   assert best['file']['folder'] == 'old'
   assert {hit['strength'] for hit in hits[1:]} == {'none'}
+
+
+def test_a_picture_whose_name_is_no_text(picture, place, tmp_path, capsys):
+  name = os.fsencode(tmp_path) + b'/caf\xe9.png'
+  shutil.copy(picture, name)
+  index = f'--index={place / "index"}'
+  flags = f'--image={os.fsdecode(name)}', '--k=1', '--noprogress'
+  assert call('--mode=search', index, *flags) == 0
+  assert 'caf%E9.png' in capsys.readouterr().out
 
 
 def test_a_clip_finds_its_video(search, place):

@@ -116,6 +116,16 @@ def test_a_file_that_the_disk_does_not_give_is_tried_again(
   assert set(Store(tmp_path / 'index').rows_of()) == {*NAMES, 'd.mp4'}
 
 
+def test_compacting_does_not_disturb_another_command(call, tmp_path, capsys):
+  assert not call()
+  index = tmp_path / 'index'
+  flags = ['main.py', '--mode=index', f'--index={index}', '--compact']
+  with update.held(index):
+    assert main.main(flags) == 2
+  assert 'in use by another command' in capsys.readouterr().err
+  assert main.main(flags) == 0
+
+
 def test_two_commands_at_once(tmp_path):
   with (
     update.held(tmp_path / 'index'),

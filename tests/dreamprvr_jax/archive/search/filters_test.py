@@ -139,3 +139,13 @@ def test_rows(catalogue):
 def test_impossible_conditions(conditions, problem):
   with pytest.raises(UserError, match=problem):
     Filters(**conditions)
+
+
+def test_a_year_that_no_calendar_has():
+  class Odd(Store):
+    def sources(self):
+      return [{**source('a', '/v/a.mp4', (2022, 1, 1)), 'mtime_ns': 10**21}]
+
+  found = Catalogue(Odd())
+  assert found.file('a') == File('/v/a.mp4', '', 'a.mp4', '')
+  assert Filters(after='2023').met(found).tolist() == [True] + [False] * 4

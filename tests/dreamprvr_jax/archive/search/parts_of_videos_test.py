@@ -129,6 +129,22 @@ def test_one_video_fills_the_first_list(tmp_path):
   assert {h.video_id for h in hits} == {'long', 'v0', 'v1', 'v2'}
 
 
+def test_a_database_that_finds_too_few_videos_is_refused(tmp_path):
+  fill(tmp_path / 'x', [1, 1, 1])
+  index = Index.open(tmp_path / 'x', retriever())
+
+  def two(queries, count):
+    found = np.full((len(queries), max(count, 2)), -1, np.int32)
+    found[:, :2] = 0, 2
+    return found
+
+  query = words(3, 1)[0]
+  hits = index.search(query, k=2, first_pass=two, duplicates=True)[0]
+  assert {hit.video_id for hit in hits} == {'v0', 'v2'}
+  with pytest.raises(UserError, match='finds fewer than 3 of 3 videos'):
+    index.search(query, k=3, first_pass=two, duplicates=True)
+
+
 def test_moments_are_in_seconds_of_the_whole_file(tmp_path):
   near = words(5, 1)[0, 0]
   fill(tmp_path / 'x', [4, 3], near={0: near})
