@@ -77,6 +77,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     check_same(
       manifest,
       encoder=arguments.encoder,
+      dtype=arguments.dtype,
       tokens=arguments.tokens,
       sub_vectors=arguments.sub_vectors,
       checkpoint=arguments.checkpoint,

@@ -133,6 +133,7 @@ def check_same(
   manifest: Manifest,
   *,
   encoder: str = '',
+  dtype: str = '',
   tokens: str = '',
   sub_vectors: int = 0,
   checkpoint: str = '',
@@ -142,7 +143,8 @@ def check_same(
   Args:
     manifest: The manifest of the index.
     encoder: The argument of --encoder; '' if not given.
-    tokens: That of --tokens; the default counts as not given.
+    dtype: That of --dtype; the default counts as not given.
+    tokens: That of --tokens, likewise.
     sub_vectors: That of --sub_vectors.
     checkpoint: That of --checkpoint, which must have the same weights.
 
@@ -153,6 +155,9 @@ def check_same(
   differ = []
   if encoder and not settings.names_encoder(encoder):
     differ.append(f'--encoder={encoder}, not {settings.encoder_name}')
+  made = manifest.archive['encoder'].get('dtype', 'float32')
+  if dtype not in ('', 'float32', made):
+    differ.append(f'--dtype={dtype}, not {made}')
   if tokens not in ('', 'float16', manifest.tokens):
     differ.append(f'--tokens={tokens}, not {manifest.tokens}')
   if sub_vectors not in (0, manifest.sub_vectors):
