@@ -208,6 +208,7 @@ def test_a_second_folder_is_added(both, tmp_path, capsys):
     (['--config.model.beta=0.5'], 'config.model.beta is 0.5, but'),
     (['--config.data.root=x'], 'config.data is set'),
     (['--tokens=int8'], '--tokens=int8, not float16'),
+    (['--dtype=bfloat16'], '--dtype=bfloat16, not float32'),
     (['--checkpoint=x'], 'not the retriever tf_prvr'),
     (['--all_videos'], '--all_videos is not for'),
     (['--engine=beam'], 'leave it out'),
