@@ -161,7 +161,8 @@ def _chosen(retriever: Retriever, best: dict[str, Any] | None) -> str:
 
 def _show(metrics: dict[str, Any], chosen: str, corpus: Corpus) -> None:
   """Prints the metrics by branch, by moment length and text to text."""
-  rows: dict[str, Any] = {
+  rows: dict[str, Any] = {'chance': metrics['chance']}
+  rows |= {
     f'{name} branch' if name != 'fused' else 'fused (the score)': values
     for name, values in metrics['by_branch'].items()
   }
@@ -173,6 +174,7 @@ def _show(metrics: dict[str, Any], chosen: str, corpus: Corpus) -> None:
     rows[f'text to text, {text["queries"]:,} queries'] = text
   console.say(console.count_line(metrics, chosen))
   console.say(retrieval.format_table(rows, console.TABLE_COLUMNS))
+  console.warn_of_few(metrics)
   if corpus.skipped:
     console.say(f'{len(corpus.skipped)} bad items were left out')
 

@@ -241,9 +241,8 @@ def _report(
   template = meshes.replicate(initial, mesh)
   weights = checkpoints.load_weights(workdir, template)
   metrics, _ = evaluator.run(weights, show=arguments.progress)
-  rows = {}
+  rows = {'chance': metrics['chance']}
   if config.report.untrained:
-    rows['chance'] = metrics['chance']
     rows['untrained'] = evaluator.run(template, show=arguments.progress)[0]
   rows[config.model.name] = metrics
   chosen = (
@@ -254,6 +253,7 @@ def _report(
   console.say(f'\n{ending[outcome.status]}.')
   console.say(console.count_line(metrics, chosen))
   console.say(retrieval.format_table(rows, console.TABLE_COLUMNS))
+  console.warn_of_few(metrics)
   if corpus.skipped:
     console.say(f'{len(corpus.skipped)} bad items were left out')
   if jax.process_index() == 0:
