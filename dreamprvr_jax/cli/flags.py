@@ -237,12 +237,21 @@ def fill(
       others.
   """
   given = {
-    name: value(values, name) or form.defaults.get(name, value(values, name))
+    name: _value_of(form, values, name)
     for name in kind.__dataclass_fields__
     if name in values
   }
   others = {k: v for k, v in others.items() if k in kind.__dataclass_fields__}
   return kind(**{**given, **others})
+
+
+def _value_of(form: Form, values: FlagValues, name: str) -> Any:
+  """Returns the value of a flag, or the form's default if it is not given; an
+  empty text counts as not given."""
+  found = value(values, name)
+  if values[name].present and found != '':
+    return found
+  return form.defaults.get(name, found)
 
 
 def default_workdir(config: str) -> str:

@@ -58,7 +58,7 @@ def test_snippets_run(place, code, monkeypatch, capsys):
   monkeypatch.chdir(place)
   path = place / 'snippet.py'
   path.write_text(code, 'utf-8')
-  runpy.run_path(str(path))
+  runpy.run_path(str(path), run_name='__main__')
   if 'print' in code:
     assert capsys.readouterr().out
 

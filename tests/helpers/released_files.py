@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from data_pipeline import simulated
+from data_pipeline.options import SENTENCES
 from tests.helpers.torch_archives import (
   Call,
   Name,
@@ -183,7 +184,8 @@ def write_corpus(root: pathlib.Path, name: str) -> pathlib.Path:
     clip = f'{collection}_clip_L14.h5'
     frames = folder / 'FeatureData'
     (frames / 'i3d_rgb_lgi' / 'feature.hdf5').rename(frames / clip)
-    (words,) = (folder / 'TextData').glob('*.hdf5')
+    files = (folder / 'TextData').glob('*.hdf5')
+    (words,) = (path for path in files if path.name != SENTENCES)
     words.rename(words.with_name(clip))
   return folder
 

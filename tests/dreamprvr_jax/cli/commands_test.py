@@ -60,7 +60,10 @@ def test_inspect_a_checkpoint(place):
   ('arguments', 'sentence'),
   [
     (['--mode=dance'], 'the commands are train, evaluate, prepare'),
-    (['--config=configs/none.py'], 'the configs are activitynet, charades, '),
+    (
+      ['--config=configs/none.py'],
+      'the configs are activitynet, archive, charades, ',
+    ),
     (['--config=configs/tvr.py:other'], "the models are ['best_frame', "),
     (
       ['--config=configs/tvr.py', '--config.modle.width=3'],

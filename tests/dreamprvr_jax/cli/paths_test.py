@@ -39,7 +39,12 @@ def test_every_text_key_is_a_path_or_is_none():
 
   walk(base_config())
   # Only folders and files have the default '' or 'data'.
-  others = {'data.text_feature', 'data.eval_split', 'rerank.correction'}
+  others = {
+    'archive.retriever',
+    'data.text_feature',
+    'data.eval_split',
+    'rerank.correction',
+  }
   empty = {key for key, value in keys.items() if value in ('', 'data')}
   assert empty - others == set(paths.KEYS)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax.cli import query_files
-from dreamprvr_jax.cli.indexing import named
+from dreamprvr_jax.cli.places import ids_in
 from dreamprvr_jax.errors import UserError
 
 
@@ -108,8 +108,8 @@ def test_ids_of_word_features_are_composed(tmp_path, ending):
 @pytest.mark.parametrize('there', ['caf\u00e9', 'cafe\u0301'])
 def test_ids_to_remove(tmp_path, there):
   path = write(tmp_path / 'ids.txt', '\ufeffv1\r\ncafe\u0301\n\n\u200b\nv2')
-  assert named(f'@{path}', ['v1', there]) == ['v1', there, 'v2']
-  assert named('caf\u00e9, v1,', [there]) == [there, 'v1']
+  assert ids_in('remove', f'@{path}', ['v1', there]) == ['v1', there, 'v2']
+  assert ids_in('remove', 'caf\u00e9, v1,', [there]) == [there, 'v1']
 
 
 @pytest.mark.parametrize(
@@ -122,4 +122,4 @@ def test_ids_to_remove(tmp_path, there):
 def test_bad_ids_to_remove(tmp_path, content, sentence):
   path = write(tmp_path / 'ids.txt', content)
   with pytest.raises(UserError, match=sentence):
-    named(f'@{path}', [])
+    ids_in('remove', f'@{path}', [])

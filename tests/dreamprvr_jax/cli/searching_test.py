@@ -308,7 +308,7 @@ def test_compaction(trained, index, capsys):
   gone = trained[1].video_ids[:3]
   flags = ('--mode=index', f'--index={place}')
   assert call(*flags, f'--remove={",".join(gone)}', '--compact') == 0
-  assert '11 videos in 1 segments' in capsys.readouterr().out
+  assert '11 videos in 1 segment,' in capsys.readouterr().out
   assert len(Store(place)) == 11
   assert Index.open(place).search(np.ones((1, 64)), k=1)[0]
   assert call(*flags, '--compact') == 0
