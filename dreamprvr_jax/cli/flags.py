@@ -1,7 +1,6 @@
 """Parses a command line into flags, by `commands.py` and `options.py`."""
 
 import difflib
-import functools
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from ml_collections import ConfigDict, config_flags
 from dreamprvr_jax.cli import config_files, folder_config, paths
 from dreamprvr_jax.cli.command import Command, Form
 from dreamprvr_jax.cli.commands import COMMANDS, spelled
+from dreamprvr_jax.cli.implied import implied_config, is_of_folders, peek
 from dreamprvr_jax.cli.options import OPTIONS, options_of
 from dreamprvr_jax.cli.variants import split_overrides
 from dreamprvr_jax.errors import UserError
@@ -80,7 +80,7 @@ def parse(argv: list[str]) -> FlagValues:
   config, argv = _define_config(values, command, argv)
   _parsed(values, argv)
   paths.in_config(values.config)
-  if config and _is_of_folders(command, argv):
+  if config and is_of_folders(command, argv):
     folder_config.check(values, config)
   elif config and 'official' not in command.config_from:
     from dreamprvr_jax.cli import overrides
@@ -103,7 +103,7 @@ def _define_config(
   Raises:
     UserError: If keys are set without a config, or it cannot be read.
   """
-  implied = _implied_config(command, argv)
+  implied = implied_config(command, argv, _config_of)
   if peek(argv, 'config') and implied is None:
     config_flags.DEFINE_config_file('config', flag_values=values, sys_argv=argv)
     return None, argv
@@ -261,17 +261,6 @@ def default_workdir(config: str) -> str:
   return str(pathlib.Path('runs') / name)
 
 
-def peek(argv: list[str], name: str) -> str:
-  """Returns the value of a flag before flags are parsed; '' if not given."""
-  for position, argument in enumerate(argv):
-    bare = argument.lstrip('-')
-    if argument.startswith('-') and bare == name:
-      return argv[position + 1] if position + 1 < len(argv) else ''
-    if argument.startswith('-') and bare.startswith(f'{name}='):
-      return bare.partition('=')[2]
-  return ''
-
-
 def _without(argv: list[str], name: str) -> list[str]:
   """Returns the arguments without a flag and its value."""
   rest, skip = [], False
@@ -282,69 +271,6 @@ def _without(argv: list[str], name: str) -> list[str]:
       rest.append(argument)
     skip = is_flag and bare == name
   return rest
-
-
-def _implied_config(command: Command, argv: list[str]) -> ConfigDict | None:
-  """Returns the config of a command about a checkpoint, an index or a released
-  file, to which --config may add; None for another command."""
-  spec = peek(argv, 'config')
-  given = functools.partial(_config_of, spec) if spec else None
-  if _is_of_folders(command, argv):
-    name = peek(argv, 'retriever') or peek(argv, 'config.archive.retriever')
-    return folder_config.of_folders(
-      peek(argv, 'index'), name, peek(argv, 'encoder'), given
-    )
-  named = [name for name in command.config_from if peek(argv, name)]
-  if not named or (named == ['index'] and _is_new_index(command, argv)):
-    return None
-  # Imported here because it imports JAX, which help, typos and some commands
-  # do not need.
-  from dreamprvr_jax.cli import base_config
-
-  place = peek(argv, named[0])
-  if named[0] == 'official':
-    collection = peek(argv, 'collection')
-    return base_config.from_released(
-      place, collection or peek(argv, 'config.data.collection'), given
-    )
-  if named == ['index'] and command.name == 'index' and not _is_changed(argv):
-    raise UserError(
-      f'{place} is an index of features, which has no folder to follow; to '
-      'change it, give --append, --remove=ID,ID or --compact; to make it '
-      'again, --checkpoint=DIR or --config=configs/NAME.py:tf_prvr'
-    )
-  if named[0] == 'index':
-    config = base_config.from_index(place, given)
-  else:
-    config = base_config.from_checkpoint(place.partition(',')[0], given)
-  if command.name == 'index' and not spec and '--append' in argv:
-    from dreamprvr_jax.cli import origins
-
-    is_named = bool(peek(argv, 'config.data.root'))
-    return origins.with_origin(config, peek(argv, 'index'), is_named=is_named)
-  return config
-
-
-def _is_of_folders(command: Command, argv: list[str]) -> bool:
-  """Returns whether a command is about an index that follows folders."""
-  if command.name != 'index':
-    return False
-  if peek(argv, 'videos'):
-    return True
-  manifest = folder_config.manifest_of(peek(argv, 'index'))
-  return folder_config.follows_folders(manifest)
-
-
-def _is_new_index(command: Command, argv: list[str]) -> bool:
-  """Returns whether an index is made by the model of --config alone."""
-  is_given = bool(peek(argv, 'config'))
-  return command.name == 'index' and is_given and not _is_changed(argv)
-
-
-def _is_changed(argv: list[str]) -> bool:
-  """Returns whether a command line says how an index is to change."""
-  changing = ('append', 'remove', 'compact')
-  return any(a.lstrip('-').startswith(changing) for a in argv[1:])
 
 
 def _config_of(spec: str, model: str) -> ConfigDict:

@@ -250,7 +250,7 @@ def test_bad_indices(trained, index, capsys, tmp_path):
   for flags, sentence in (
     (['--mode=search', f'--index={tmp_path}'], 'is no index'),
     (['--mode=index', f'--index={tmp_path}'], 'is no index'),
-    (['--mode=index', f'--index={index}'], 'a new index with --checkpoint'),
+    (['--mode=index', f'--index={index}'], 'is an index of features'),
     (
       ['--mode=index', checkpoint, f'--index={tmp_path}', '--tokens=bits'],
       'tokens=bits is unknown',
