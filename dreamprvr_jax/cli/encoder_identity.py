@@ -1,5 +1,6 @@
 """The encoder that made the features of a corpus or of a checkpoint."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from data_pipeline.corpus import Corpus, Split
@@ -34,6 +35,18 @@ def identity_of(corpus: Corpus | Split) -> dict[str, Any] | None:
   return found if widths == (corpus.visual_width, text_width) else None
 
 
+def differences(
+  wanted: Mapping[str, Any], found: Mapping[str, Any]
+) -> list[str]:
+  """Returns in which keys two encoders differ, apart from where they were
+  found."""
+  return [
+    f'{key}: {wanted.get(key)!r} there, {found.get(key)!r} here'
+    for key in sorted(wanted.keys() | found.keys())
+    if wanted.get(key) != found.get(key) and key not in PLACES
+  ]
+
+
 def check_encoder(
   stored: dict[str, Any], corpus: Corpus | Split, checkpoint: str
 ) -> None:
@@ -46,11 +59,7 @@ def check_encoder(
   wanted, found = stored.get('encoder'), identity_of(corpus)
   if not wanted or not found:
     return
-  differ = [
-    f'{key}: {wanted.get(key)!r} there, {found.get(key)!r} here'
-    for key in sorted(wanted.keys() | found.keys())
-    if wanted.get(key) != found.get(key) and key not in PLACES
-  ]
+  differ = differences(wanted, found)
   if differ:
     raise UserError(
       f'{checkpoint} was trained on features of another encoder than those in '

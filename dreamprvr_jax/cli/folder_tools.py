@@ -9,8 +9,9 @@ from dreamprvr_jax import checkpoints
 from dreamprvr_jax.archive import encoders
 from dreamprvr_jax.archive.folder.settings import Settings
 from dreamprvr_jax.archive.index.manifest import Manifest
+from dreamprvr_jax.cli.encoder_identity import differences
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.trained.retriever import PLACES, Retriever
+from dreamprvr_jax.trained.retriever import Retriever
 
 ENCODER = 'siglip2'
 
@@ -116,12 +117,7 @@ class Tools:
 
   def _check_encoder(self, wanted: Mapping[str, Any]) -> None:
     """Raises UserError if a checkpoint needs another encoder."""
-    found = self.encoder.identity
-    differ = [
-      f'{key}: {wanted.get(key)!r} there, {found.get(key)!r} here'
-      for key in sorted(wanted.keys() | found.keys())
-      if wanted.get(key) != found.get(key) and key not in PLACES
-    ]
+    differ = differences(wanted, self.encoder.identity)
     if differ:
       raise UserError(
         f'{self._checkpoint} was trained on features of another encoder '
