@@ -21,6 +21,7 @@ from dreamprvr_jax.archive.folder.settings import Settings
 from dreamprvr_jax.archive.folder.sources import Source, Stamp, content_hash
 from dreamprvr_jax.archive.folder.stops import Stops
 from dreamprvr_jax.archive.index import compaction, writer
+from dreamprvr_jax.archive.index.encoding import TokensError
 from dreamprvr_jax.archive.index.manifest import MANIFEST, Manifest
 from dreamprvr_jax.archive.index.segments import locked
 from dreamprvr_jax.archive.index.store import Store
@@ -227,16 +228,20 @@ class Update:
       task = tasks[found.path]
       reason = found.reason or _problem(found)
       progress.finish(found.path, 0.0 if reason else found.duration)
-      if not reason:
+      if reason:
+        self._leave_out(task, found.path, reason)
+      else:
         yield task, found
-        continue
-      passing = reason.startswith(UNREAD)
-      # Without its stamp it is not remembered, and so tried again.
-      stamp = Stamp(-1, -1) if passing else task.stamp
-      self.unreadable.append(Unreadable(found.path, stamp, reason))
-      if task.replaces and not passing:
-        # Its former content is nowhere any more.
-        self._outdated.append(task.id)
+
+  def _leave_out(self, task: Task, path: str, reason: str) -> None:
+    """Remembers why a file is not in the index."""
+    passing = reason.startswith(UNREAD)
+    # Without its stamp it is not remembered, and so tried again.
+    stamp = Stamp(-1, -1) if passing else task.stamp
+    self.unreadable.append(Unreadable(path, stamp, reason))
+    if task.replaces and not passing:
+      # Its former content is nowhere any more.
+      self._outdated.append(task.id)
 
   def _save_some(
     self, videos: Iterator[tuple[Task, Encoded]], stops: Stops
@@ -255,7 +260,12 @@ class Update:
       with self._segment() as segment:
         until = time.monotonic() + _COMMIT
         while here is not None:
-          added.append(self._add(segment, *here))
+          try:
+            added.append(self._add(segment, *here))
+          except TokensError as error:
+            # The segment has the other files.
+            task, found = here
+            self._leave_out(task, found.path, str(error))
           if time.monotonic() > until:
             break
           try:

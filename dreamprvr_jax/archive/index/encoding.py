@@ -139,12 +139,16 @@ def frame_edges(mask: Bool[np.ndarray, 'b f']) -> Float[np.ndarray, 'b f+1']:
   return np.minimum(places / counts, 1).astype(np.float32)
 
 
+class TokensError(UserError):
+  """Tokens of a video cannot be stored."""
+
+
 def finite(tokens: np.ndarray, kind: str, where: str) -> np.ndarray:
-  """Returns tokens as float32; raises UserError unless they are finite as
+  """Returns tokens as float32; raises TokensError unless they are finite as
   float16."""
   found = np.asarray(tokens, np.float32)
   if not np.abs(found).max(initial=0) <= np.finfo(np.float16).max:
-    raise UserError(
+    raise TokensError(
       f'{kind} tokens of {where} are not finite as float16; check their '
       'features and the checkpoint'
     )

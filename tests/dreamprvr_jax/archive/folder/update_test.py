@@ -157,3 +157,22 @@ def test_features_that_cannot_be_indexed_are_named(value, reason):
   assert reason in update._problem(found)
   assert bool(reason) == bool(update._problem(found))
   found.close()
+
+
+def test_a_video_whose_tokens_cannot_be_stored_is_left_out(
+  call, monkeypatch, tmp_path, capsys
+):
+  rows_of = update.rows_of_video
+
+  def too_large(retriever, found, *arguments):
+    for rows in rows_of(retriever, found, *arguments):
+      if found.path.endswith('b.mp4'):
+        rows = {**rows, 'frame_tokens': rows['frame_tokens'] * 1e6}
+      yield rows
+
+  monkeypatch.setattr(update, 'rows_of_video', too_large)
+  assert not call()
+  out, error = capsys.readouterr()
+  assert 'are not finite as float16' in out + error
+  assert '1 unreadable' in out
+  assert set(Store(tmp_path / 'index').rows_of()) == {'a.mp4', 'c.mp4'}
