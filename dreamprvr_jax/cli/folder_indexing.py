@@ -45,7 +45,6 @@ class Arguments:
   compact: bool
   all_videos: bool
   tokens: str
-  sub_vectors: int
   max_seconds: float
   batch: int
   engine: str
@@ -79,7 +78,6 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
       encoder=arguments.encoder,
       dtype=arguments.dtype,
       tokens=arguments.tokens,
-      sub_vectors=arguments.sub_vectors,
       checkpoint=arguments.checkpoint,
     )
   known = settings.roots if settings else ()
@@ -125,7 +123,6 @@ def _agree(
     )
   options = Options(
     arguments.tokens,
-    arguments.sub_vectors,
     arguments.batch,
     arguments.workers,
     limits,

@@ -131,7 +131,6 @@ def check_same(
   encoder: str = '',
   dtype: str = '',
   tokens: str = '',
-  sub_vectors: int = 0,
   checkpoint: str = '',
 ) -> None:
   """Refuses flags that differ from what an index was made with.
@@ -141,7 +140,6 @@ def check_same(
     encoder: The argument of --encoder; '' if not given.
     dtype: That of --dtype; the default counts as not given.
     tokens: That of --tokens, likewise.
-    sub_vectors: That of --sub_vectors.
     checkpoint: That of --checkpoint, which must have the same weights.
 
   Raises:
@@ -156,8 +154,6 @@ def check_same(
     differ.append(f'--dtype={dtype}, not {made}')
   if tokens not in ('', 'float16', manifest.tokens):
     differ.append(f'--tokens={tokens}, not {manifest.tokens}')
-  if sub_vectors not in (0, manifest.sub_vectors):
-    differ.append(f'--sub_vectors={sub_vectors}, not {manifest.sub_vectors}')
   if checkpoint and manifest.retriever:
     name = manifest.retriever['name']
     differ.append(f'--checkpoint={checkpoint}, not the retriever {name}')

@@ -7,14 +7,7 @@ INDEX_OPTIONS = (
     'tokens',
     'float16',
     'KIND',
-    'tokens of a new index: float16, int8, float16+int8, pq, float16+pq',
-    'index',
-  ),
-  option(
-    'sub_vectors',
-    0,
-    'M',
-    'bytes of a token as pq; 0: one per 8 numbers',
+    'tokens of a new index: float16, int8 or float16+int8',
     'index',
   ),
   option(

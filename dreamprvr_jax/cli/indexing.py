@@ -105,7 +105,6 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
       retriever,
       videos,
       tokens=arguments.tokens,
-      sub_vectors=arguments.sub_vectors,
       archive=origin_of(config, all_videos=arguments.all_videos),
       **options,
     )

@@ -68,7 +68,7 @@ SEARCH_OPTIONS = (
     'first_pass',
     '',
     'KIND',
-    'search in int8 or pq first, then exactly among the best',
+    'search in int8 codes first, then exactly among the best',
     'search',
   ),
   path_option(

@@ -98,7 +98,6 @@ class Options:
 
   Attributes:
     tokens: How tokens of a new index are stored, see `manifest.TOKENS`.
-    sub_vectors: Bytes of a token's product code in a new index.
     batch: Pictures that are encoded at a time; 0 for the encoder's number.
     workers: Processes that decode; 0 for one per core.
     limits: How long a file may be.
@@ -106,7 +105,6 @@ class Options:
   """
 
   tokens: str = 'float16'
-  sub_vectors: int = 0
   batch: int = 0
   workers: int = 0
   limits: Limits = LIMITS
@@ -286,7 +284,6 @@ class Update:
       self._directory,
       self._tools.retriever,
       tokens=self._options.tokens,
-      sub_vectors=self._options.sub_vectors,
       archive=self._settings.stored(),
     )
 

@@ -16,14 +16,11 @@ import numpy as np
 
 from dreamprvr_jax.archive.index.array_files import array_file
 from dreamprvr_jax.archive.index.encoding import id_of
-from dreamprvr_jax.archive.index.layout import (
-  Sources,
-  array_specs,
-  codebook_name,
-)
+from dreamprvr_jax.archive.index.layout import Sources, array_specs
 from dreamprvr_jax.archive.index.manifest import SEGMENTS, Manifest, Segment
 from dreamprvr_jax.archive.index.segments import (
   clean,
+  drop_products,
   locked,
   new_segment,
   write_names,
@@ -154,8 +151,8 @@ def _renamed(
     if name in known and name in changed and changed[name]['id'] not in there
   ]
   with new_segment(root) as folder:
-    for path in place.glob('*.npy'):
-      _link(path, folder / path.name)
+    for name in array_specs(store.manifest):
+      _link(place / f'{name}.npy', folder / f'{name}.npy')
     segment = write_names(folder, ids, sources)
   return dataclasses.replace(former, name=segment.name)
 
@@ -172,7 +169,8 @@ def compact(directory: os.PathLike[str] | str) -> Manifest:
   """Rewrites segments that have removed rows, without these, and joins small
   ones.
 
-  Other segments stay as they are, and nothing is encoded. Until all is written,
+  Other segments stay as they are, without the product codes of an earlier
+  version. Nothing is encoded. Until all is written,
   the index is unchanged and takes more disk space.
 
   Raises:
@@ -187,6 +185,7 @@ def compact(directory: os.PathLike[str] | str) -> Manifest:
     # Former segments are removed at once, to free their disk space. A process
     # that has them open still reads them.
     clean(root, manifest)
+    drop_products(root, manifest)
   return manifest
 
 
@@ -213,7 +212,7 @@ def _rewritten(
     stop = start + sum(segment.rows for segment in group)
     if len(group) > 1 or (everything and group[0].removed):
       rows = store.items[start:stop]
-      segments.append(_copied(root, store, group, rows[rows >= 0]))
+      segments.append(_copied(root, store, rows[rows >= 0]))
     else:
       segments += group
     start = stop
@@ -235,10 +234,8 @@ def _groups(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
     yield group
 
 
-def _copied(
-  root: pathlib.Path, store: Store, former: list[Segment], rows: np.ndarray
-) -> Segment:
-  """Returns a new segment of some rows of former ones."""
+def _copied(root: pathlib.Path, store: Store, rows: np.ndarray) -> Segment:
+  """Returns a new segment of some rows of a store."""
   ids = [store.ids[row] for row in rows]
   # Former segments may also have a source of a video that was replaced.
   known = set(ids)
@@ -248,8 +245,4 @@ def _copied(
       with array_file(folder / f'{name}.npy', shape, dtype) as file:
         for first in range(0, len(rows), _BATCH):
           file.write(store.take(name, rows[first : first + _BATCH]))
-    for branch in store.codebooks:
-      name = codebook_name(branch)
-      place = root / SEGMENTS / former[0].name
-      shutil.copyfile(place / name, folder / name)
     return write_names(folder, ids, sources)

@@ -1,8 +1,6 @@
-"""Videos as rows of an index, and the product codes of these rows."""
+"""Videos as rows of an index."""
 
 import dataclasses
-import os
-import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,18 +10,10 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float
 
 from dreamprvr_jax import text
-from dreamprvr_jax.archive.index.array_files import array_file
-from dreamprvr_jax.archive.index.codes import encode_products, train_codebook
-from dreamprvr_jax.archive.index.layout import BRANCHES, codebook_name
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.trained.retriever import Retriever
-
-# Tokens of a branch that k-means sees: 128 per centre.
-_SAMPLE = 2**15
-# Videos coded at a time.
-_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,60 +150,3 @@ def clip_edges(sizes: Float[np.ndarray, 'b c']) -> Float[np.ndarray, 'b c+1']:
   numbers of frames in each clip."""
   ends = np.cumsum(sizes, axis=1, dtype=np.float64)
   return np.pad(ends / ends[:, -1:], ((0, 0), (1, 0)))
-
-
-def add_products(
-  folder: pathlib.Path,
-  sub_vectors: int,
-  codebooks: Mapping[str, Float[np.ndarray, 'm k w']],
-  *,
-  keep: bool,
-  scaled: bool = True,
-) -> None:
-  """Writes the product codes of a segment's tokens and their codebooks.
-
-  Args:
-    folder: The folder of the segment, with float16 tokens.
-    sub_vectors: Sub-vectors of a token.
-    codebooks: The codebooks of the index; if empty, they are made from a sample
-      of the segment.
-    keep: Whether the float16 tokens stay.
-    scaled: Whether tokens are scaled to unit length first: for cosines, not for
-      products.
-  """
-  mask = np.load(folder / 'frame_mask.npy', mmap_mode='r')
-  for branch in BRANCHES:
-    path = folder / f'{branch}_tokens.npy'
-    tokens = np.load(path, mmap_mode='r')
-    if codebooks:
-      codebook = codebooks[branch]
-    else:
-      real = np.ones(tokens.shape[:2], bool) if branch == 'clip' else mask
-      sample = _sample(tokens, real)
-      codebook = np.asarray(train_codebook(sample, sub_vectors, scaled=scaled))
-    with (folder / codebook_name(branch)).open('wb') as file:
-      np.save(file, codebook)
-      file.flush()
-      os.fsync(file.fileno())
-    row = (sub_vectors, tokens.shape[1])
-    with array_file(folder / f'{branch}_products.npy', row, np.uint8) as file:
-      for start in range(0, len(tokens), _BATCH):
-        few = tokens[start : start + _BATCH]
-        # One size, so that one program is compiled.
-        filled = np.pad(few, ((0, _BATCH - len(few)), (0, 0), (0, 0)))
-        codes = encode_products(filled, codebook, scaled=scaled)
-        file.write(np.asarray(codes[: len(few)]))
-    del tokens
-    if not keep:
-      path.unlink()
-
-
-def _sample(
-  tokens: Float[np.ndarray, 'b s d'], real: np.ndarray
-) -> Float[np.ndarray, 'n d']:
-  """Returns a fixed sample of the real tokens, or of all if none is real."""
-  places = np.flatnonzero(real if real.any() else np.ones_like(real))
-  if len(places) > _SAMPLE:
-    rng = np.random.default_rng(0)
-    places = np.sort(rng.choice(places, _SAMPLE, replace=False))
-  return tokens.reshape(-1, tokens.shape[-1])[places]

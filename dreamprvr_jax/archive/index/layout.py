@@ -1,4 +1,7 @@
-"""The files of a segment: names, arrays, ids, and sources of its videos."""
+"""The files of a segment: names, arrays, ids, and sources of its videos.
+
+Tokens of int8 are a byte per number, a code, and a scale per token.
+"""
 
 import math
 import os
@@ -7,6 +10,7 @@ import weakref
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int8
 
 from dreamprvr_jax import text
 from dreamprvr_jax.archive.index.array_files import DamagedError, open_regular
@@ -15,8 +19,14 @@ from dreamprvr_jax.archive.index.manifest import Manifest
 IDS = 'ids.json'
 SOURCES = 'sources.json'
 BRANCHES = 'clip', 'frame'
+# Product codes, which earlier versions wrote. They are not read.
+PRODUCTS = frozenset(
+  f'{branch}_{what}.npy'
+  for branch in BRANCHES
+  for what in ('products', 'codebook')
+)
 # All files that a segment may have.
-FILES = frozenset(
+FILES = PRODUCTS | frozenset(
   [
     IDS,
     SOURCES,
@@ -25,15 +35,33 @@ FILES = frozenset(
     *(
       f'{branch}_{what}.npy'
       for branch in BRANCHES
-      for what in ('tokens', 'codes', 'scales', 'products', 'codebook')
+      for what in ('tokens', 'codes', 'scales')
     ),
   ]
 )
+# Codes of int8 are from -127 to 127.
+_GREATEST = 127
 
 
-def codebook_name(branch: str) -> str:
-  """Returns the name of the file of a branch's codebook."""
-  return f'{branch}_codebook.npy'
+def quantize(
+  tokens: Float[np.ndarray, '... d'],
+) -> tuple[Int8[np.ndarray, '... d'], Float[np.ndarray, '...']]:
+  """Returns (codes, scales) such that codes * scales are about the tokens.
+
+  The entry of greatest size of a token becomes 127 or -127, others are
+  rounded to the nearest step: no entry is off by more than half a scale. A
+  zero token has the scale 0.
+  """
+  scales = np.max(np.abs(tokens), axis=-1).astype(np.float32) / _GREATEST
+  steps = np.where(scales > 0, scales, 1)[..., None]
+  return np.rint(tokens / steps).astype(np.int8), scales
+
+
+def dequantize(
+  codes: Int8[np.ndarray, '... d'], scales: Float[np.ndarray, '...']
+) -> Float[np.ndarray, '... d']:
+  """Returns the tokens that codes stand for, float32; numpy or JAX."""
+  return codes.astype(np.float32) * scales[..., None]
 
 
 def array_specs(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], Any]]:
@@ -47,8 +75,8 @@ def array_specs(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], Any]]:
   `parts`, the stretch is the video, and real frames share it evenly.
 
   Padded frames change no maximum: their tokens are zero, or repeat another one.
-  `_codes` times `_scales` are tokens, too; `_products` are product codes.
-  `registers` exist if the model has them.
+  `_codes` times `_scales` are tokens, too. `registers` exist if the model has
+  them.
   """
   specs: dict[str, tuple[tuple[int, ...], Any]] = {
     'durations': ((), np.float64),
@@ -65,9 +93,6 @@ def array_specs(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], Any]]:
     if 'int8' in manifest.tokens:
       specs[f'{branch}_codes'] = ((count, manifest.width), np.int8)
       specs[f'{branch}_scales'] = ((count,), np.float32)
-    if manifest.sub_vectors:
-      shape = (manifest.sub_vectors, count)
-      specs[f'{branch}_products'] = (shape, np.uint8)
   if manifest.registers:
     specs['registers'] = ((manifest.registers, manifest.width), np.float16)
   return specs

@@ -22,12 +22,14 @@ from dreamprvr_jax.errors import UserError
 
 MANIFEST = 'manifest.json'
 SEGMENTS = 'segments'
-# Version 1 had no registers and no product codes. Up to version 2, each video
-# had one row, and a retriever was a checkpoint.
-VERSION = 3
-# How tokens are stored: as float16, as int8 with a scale per token, as product
-# codes, or the first with one of the others.
-TOKENS = ('float16', 'int8', 'float16+int8', 'pq', 'float16+pq')
+# Version 1 had no registers. Up to version 2, each video had one row, and a
+# retriever was a checkpoint. Versions 2 and 3 could have product codes, alone
+# or beside float16 tokens.
+VERSION = 4
+# How tokens are stored: as float16, as int8 with a scale per token, or both.
+TOKENS = ('float16', 'int8', 'float16+int8')
+# Tokens of earlier versions: product codes. Beside float16, they are ignored.
+_PRODUCTS = 'pq'
 # Names of segments; those with a number are parts of a batch job.
 _NAME = re.compile(r'[0-9a-f]{32}(-[0-9]{5,9})?')
 
@@ -68,7 +70,6 @@ class Manifest:
     width: Numbers of a token.
     segments: The segments, in the order in which they were added.
     registers: Register tokens of a row, 0 if none are stored.
-    sub_vectors: Bytes of a token's product code, 0 if there are none.
     parts: Whether rows say when they begin and which seconds they answer for;
       if not, each row is a whole video.
     retriever: What makes a retriever without a checkpoint, see
@@ -85,7 +86,6 @@ class Manifest:
   width: int
   segments: tuple[Segment, ...]
   registers: int = 0
-  sub_vectors: int = 0
   parts: bool = False
   retriever: dict[str, Any] = dataclasses.field(default_factory=dict)
   archive: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -110,7 +110,8 @@ class Manifest:
     """Returns the manifest of an index.
 
     Raises:
-      UserError: If there is none, it cannot be read, or it has another version.
+      UserError: If there is none, it cannot be read, it has another version, or
+        its tokens are stored in a form that is no longer read.
     """
     path = pathlib.Path(directory) / MANIFEST
     if path.is_symlink():
@@ -128,7 +129,14 @@ class Manifest:
       _require(isinstance(content, dict), 'it is no JSON object')
       version = content.pop('version', None)
       if _is_count(version, 1) and version <= VERSION:
-        return _manifest_of(_current(content, version))
+        content = _current(content, version)
+        if content.get('tokens') == _PRODUCTS:
+          raise UserError(
+            f'{path} is of an index that has only product codes (tokens '
+            f'{_PRODUCTS}), which are no longer read; index the videos again, '
+            'into another folder'
+          )
+        return _manifest_of(content)
     except (text.TextError, _WrongError) as error:
       reason = str(error).partition(';')[0]
       raise UserError(
@@ -158,6 +166,10 @@ def _is_count(value: Any, least: int) -> bool:
 def _current(content: dict[str, Any], version: int) -> dict[str, Any]:
   """Returns the content of a manifest of an earlier version in the form of this
   one, as far as it is well-formed."""
+  if version < 4:
+    content.pop('sub_vectors', None)
+    if content.get('tokens') == f'float16+{_PRODUCTS}':
+      content['tokens'] = 'float16'
   rows = content.get('segments')
   if version > 2 or not isinstance(rows, list):
     return content
@@ -170,7 +182,7 @@ def _current(content: dict[str, Any], version: int) -> dict[str, Any]:
       left = count - gone if _is_count(count, 1) else count
       row = {**row, 'rows': count, 'videos': left}
     segments.append(row)
-  return {'registers': 0, 'sub_vectors': 0, **content, 'segments': segments}
+  return {**content, 'segments': segments}
 
 
 def _manifest_of(content: dict[str, Any]) -> Manifest:
@@ -191,17 +203,9 @@ def _manifest_of(content: dict[str, Any]) -> Manifest:
     ('frames', 1),
     ('width', 1),
     ('registers', 0),
-    ('sub_vectors', 0),
   ):
     value = content.get(name, 0)
     _require(_is_count(value, least), f'{name} is {value!r:.40}')
-  parts = content.get('sub_vectors', 0)
-  fits = (parts > 0 and content['width'] % parts == 0) or parts == 0
-  _require(
-    fits and (parts > 0) == ('pq' in content['tokens']),
-    f'sub_vectors is {parts} of {content["tokens"]} tokens of width '
-    f'{content["width"]}',
-  )
   _require(
     type(content.get('parts', False)) is bool,
     f'parts is {content.get("parts")!r:.40}',

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from dreamprvr_jax import text
-from dreamprvr_jax.archive.index import codes
 from dreamprvr_jax.archive.index.array_files import ArrayFile
-from dreamprvr_jax.archive.index.encoding import add_products, finite
-from dreamprvr_jax.archive.index.layout import BRANCHES, array_specs
+from dreamprvr_jax.archive.index.encoding import finite
+from dreamprvr_jax.archive.index.layout import BRANCHES, array_specs, quantize
 from dreamprvr_jax.archive.index.manifest import Manifest, Segment
 from dreamprvr_jax.archive.index.segments import write_names
 from dreamprvr_jax.errors import UserError
@@ -24,55 +23,29 @@ class Form:
 
   Attributes:
     tokens: One of `manifest.TOKENS`.
-    sub_vectors: Sub-vectors of product codes; 0 for the default.
-    codebooks: Codebooks of product codes; empty if they are made now.
     registers: Whether registers are stored, if the model has them.
-    scaled: Whether product codes are those of tokens of unit length.
     parts: See `Manifest`.
     sizes: The sizes of a row, by the manifest's names; empty if the first row
       decides.
   """
 
   tokens: str
-  sub_vectors: int = 0
-  codebooks: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
   registers: bool = True
-  scaled: bool = True
   parts: bool = True
   sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
   @classmethod
-  def of(
-    cls,
-    manifest: Manifest,
-    codebooks: Mapping[str, np.ndarray],
-    *,
-    scaled: bool,
-  ) -> 'Form':
-    """Returns the form of the videos of an index; see the attributes."""
+  def of(cls, manifest: Manifest) -> 'Form':
+    """Returns the form of the videos of an index."""
     return cls(
       manifest.tokens,
-      manifest.sub_vectors,
-      codebooks,
       manifest.registers > 0,
-      scaled,
       manifest.parts,
       {name: getattr(manifest, name) for name in SIZES},
     )
 
-  @property
-  def has_products(self) -> bool:
-    """Whether there are product codes."""
-    return 'pq' in self.tokens
 
-  @property
-  def encoded(self) -> str:
-    """The tokens that are written while videos are encoded."""
-    # Product codes are made from float16 tokens.
-    return 'float16' if self.has_products else self.tokens
-
-
-SIZES = ('clips', 'frames', 'width', 'registers', 'sub_vectors')
+SIZES = ('clips', 'frames', 'width', 'registers')
 
 
 class SegmentWriter:
@@ -153,12 +126,12 @@ class SegmentWriter:
         'them with the config of the index'
       )
     self.sizes = sizes
-    tokens, specs = self._form.encoded, self._specs()
+    specs = self._specs()
     for branch in BRANCHES:
       values = finite(found[f'{branch}_tokens'], branch, where)
       found[f'{branch}_tokens'] = values
-      if 'int8' in tokens:
-        pair = codes.quantize(values)
+      if 'int8' in self._form.tokens:
+        pair = quantize(values)
         found[f'{branch}_codes'], found[f'{branch}_scales'] = pair
     for name, (shape, dtype) in specs.items():
       if name not in self._files:
@@ -173,15 +146,6 @@ class SegmentWriter:
     for file in self._files.values():
       file.finish()
     self.close()
-    form = self._form
-    if form.has_products:
-      add_products(
-        self._folder,
-        self.sizes['sub_vectors'],
-        form.codebooks,
-        keep='float16' in form.tokens,
-        scaled=form.scaled,
-      )
     return write_names(self._folder, self.ids, self._sources)
 
   def close(self) -> None:
@@ -192,15 +156,11 @@ class SegmentWriter:
 
   def _sizes_of(self, rows: Mapping[str, np.ndarray]) -> dict[str, int]:
     _, clips, width = rows['clip_tokens'].shape
-    form = self._form
     return {
       'clips': clips,
       'frames': rows['frame_mask'].shape[1],
       'width': width,
       'registers': rows['registers'].shape[1] if 'registers' in rows else 0,
-      'sub_vectors': (
-        codes.sub_vectors(width, form.sub_vectors) if form.has_products else 0
-      ),
     }
 
   def _specs(self) -> dict[str, tuple[tuple[int, ...], Any]]:
@@ -209,7 +169,7 @@ class SegmentWriter:
       Manifest(
         '',
         '',
-        form.encoded,
+        form.tokens,
         segments=(),
         clips=sizes['clips'],
         frames=sizes['frames'],

@@ -16,6 +16,7 @@ from dreamprvr_jax.archive.index.array_files import Rows
 from dreamprvr_jax.archive.index.layout import (
   FILES,
   IDS,
+  PRODUCTS,
   SOURCES,
   read_ids,
 )
@@ -118,6 +119,14 @@ def clean(root: pathlib.Path, *manifests: Manifest | None) -> None:
       path.unlink(missing_ok=True)
 
 
+def drop_products(root: pathlib.Path, manifest: Manifest) -> None:
+  """Removes the product codes in the segments of an index, which only earlier
+  versions read."""
+  for segment in manifest.segments:
+    for name in PRODUCTS:
+      (root / SEGMENTS / segment.name / name).unlink(missing_ok=True)
+
+
 def _remove(folder: pathlib.Path) -> None:
   """Removes the files of a segment; its folder stays if it has others."""
   try:
@@ -174,7 +183,6 @@ def _sizes(folder: pathlib.Path) -> dict[str, int]:
     'frames': shapes['frame_mask'][1],
     'width': tokens[2],
     'registers': shapes['registers'][1] if 'registers' in shapes else 0,
-    'sub_vectors': 0,
   }
 
 

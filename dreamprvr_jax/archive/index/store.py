@@ -14,17 +14,11 @@ from dreamprvr_jax.archive.index.array_files import (
   Rows,
   allow_files,
 )
-from dreamprvr_jax.archive.index.codes import (
-  CENTRES,
-  decode_products,
-  dequantize,
-)
 from dreamprvr_jax.archive.index.layout import (
-  BRANCHES,
   IDS,
   Sources,
   array_specs,
-  codebook_name,
+  dequantize,
   read_ids,
 )
 from dreamprvr_jax.archive.index.manifest import (
@@ -49,8 +43,6 @@ class Store:
     items: (rows,) int32, the row's own number, -1 where it was removed.
     groups: (rows,) int32, the number of the row's video, -1 where it was
       removed. Videos are numbered in the order of their rows, from 0.
-    codebooks: {branch: (sub-vectors, centres, length) float32} of the product
-      codes; empty if there are none. Each segment has the same.
   """
 
   def __init__(self, directory: os.PathLike[str] | str):
@@ -103,7 +95,6 @@ class Store:
       rows[list(segment.removed)] = -1
       items.append(rows)
       self.ids += ids
-    self.codebooks = self._codebooks()
     self.items = np.concatenate(items) if items else np.zeros(0, np.int32)
     ends = np.cumsum([segment.rows for segment in self.manifest.segments])
     self._starts = np.concatenate([[0], ends]).astype(np.int64)
@@ -164,29 +155,13 @@ class Store:
       raise DamagedError(path, f'is {what} where a folder was expected')
     return path
 
-  def _codebooks(self) -> dict[str, Float[np.ndarray, 'm k w']]:
-    manifest = self.manifest
-    if not (manifest.sub_vectors and manifest.segments):
-      return {}
-    folder = self._folder(SEGMENTS, manifest.segments[0].name)
-    length = manifest.width // manifest.sub_vectors
-    shape = (manifest.sub_vectors, CENTRES, length)
-    found = {}
-    for branch in BRANCHES:
-      path = folder / codebook_name(branch)
-      rows = Rows(path).require(shape, np.dtype(np.float32))
-      found[branch] = rows.read(0, manifest.sub_vectors)
-      if not np.isfinite(found[branch]).all():
-        raise DamagedError(path, 'has numbers that are not finite')
-    return found
-
   def __len__(self) -> int:
     """The number of rows, with removed ones."""
     return len(self.ids)
 
   @property
   def kind(self) -> str:
-    """What exact scores are computed from: 'float16', 'int8' or 'pq'."""
+    """What exact scores are computed from: 'float16' or 'int8'."""
     return self.manifest.tokens.partition('+')[0]
 
   def has(self, name: str) -> bool:
@@ -236,17 +211,11 @@ class Store:
   def tokens(
     self, branch: str, rows: Int[np.ndarray, ' k']
   ) -> Float[np.ndarray, 'k s d']:
-    """Returns the tokens of some rows, float32; those that come from product
-    codes have about unit length, unless the model's score is a product."""
+    """Returns the tokens of some rows, float32."""
     read = lambda name: self.take(f'{branch}_{name}', rows)
     if self.kind == 'float16':
       return read('tokens').astype(np.float32)
-    if self.kind == 'int8':
-      return dequantize(read('codes'), read('scales'))
-    found = decode_products(read('products'), self.codebooks[branch])
-    if branch == 'frame':
-      found *= self.take('frame_mask', rows)[..., None]
-    return found
+    return dequantize(read('codes'), read('scales'))
 
   def take(self, name: str, rows: Int[np.ndarray, ' k']) -> np.ndarray:
     """Returns a copy of some rows of an array."""

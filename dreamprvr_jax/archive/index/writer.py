@@ -51,7 +51,6 @@ def create(
   videos: Videos,
   *,
   tokens: str = 'float16',
-  sub_vectors: int = 0,
   mesh: Mesh | None = None,
   show: bool = False,
   elsewhere: Elsewhere | None = None,
@@ -64,8 +63,6 @@ def create(
     retriever: Encodes the videos.
     videos: The videos.
     tokens: How tokens are stored, one of `TOKENS`.
-    sub_vectors: Bytes of a token's product code, if any; 0 for one per eight
-      numbers of the token.
     mesh: Devices that encode; all if None.
     show: Whether a progress bar is shown.
     elsewhere: Lets other processes encode and write the videos; None: this
@@ -76,8 +73,7 @@ def create(
     UserError: If there is no video, an id comes twice, tokens are not finite,
       or another process writes to the index.
   """
-  _check_tokens(tokens, retriever)
-  form = Form(tokens, sub_vectors, scaled=_is_scaled(retriever))
+  form = Form(_known(tokens))
   videos = videos.named()
   with locked(directory) as root:
     segments, sizes = _write_segments(
@@ -120,7 +116,7 @@ def append(
         f'{directory} has the video {twice[0]!r} already, and so '
         f'{len(twice)} of {len(videos.ids)} new ones; remove them first'
       )
-    form = Form.of(former, store.codebooks, scaled=_is_scaled(retriever))
+    form = Form.of(former)
     segments, _ = _write_segments(
       root, retriever, videos, form, mesh, show, elsewhere
     )
@@ -136,7 +132,6 @@ def open_segment(
   retriever: Retriever,
   *,
   tokens: str = 'float16',
-  sub_vectors: int = 0,
   archive: Mapping[str, Any] | None = None,
 ) -> Iterator[SegmentWriter]:
   """Opens a segment for videos that come one by one; makes the index if there
@@ -150,8 +145,6 @@ def open_segment(
     directory: The folder of the index.
     retriever: What the rows were made with.
     tokens: How tokens of a new index are stored, one of `TOKENS`.
-    sub_vectors: Bytes of a token's product code in a new index; 0 for one per
-      eight numbers.
     archive: What the manifest says as `archive`; None leaves it as it is.
 
   Yields:
@@ -161,11 +154,11 @@ def open_segment(
     UserError: If the index was made with another retriever, its rows are whole
       videos only, or another process writes to it.
   """
-  _check_tokens(tokens, retriever)
+  form = Form(_known(tokens))
   with locked(directory) as root, contextlib.ExitStack() as stack:
     former = _manifest_of(root)
     clean(root, former)
-    form, store = Form(tokens, sub_vectors, scaled=_is_scaled(retriever)), None
+    store = None
     if former is not None:
       store = Store(root)
       check_retriever(store, retriever)
@@ -174,7 +167,7 @@ def open_segment(
           f'{directory} was made by an earlier version, and has no place for '
           'parts of videos; index the videos again, into another folder'
         )
-      form = Form.of(former, store.codebooks, scaled=_is_scaled(retriever))
+      form = Form.of(former)
     folder = stack.enter_context(new_segment(root))
     writer = SegmentWriter(folder, form, str(directory))
     stack.callback(writer.close)
@@ -257,11 +250,6 @@ def _write_segments(
   # Free the disk space of a write that was stopped.
   clean(root, _manifest_of(root))
   if elsewhere is not None:
-    if form.has_products:
-      raise UserError(
-        f'product codes (tokens {form.tokens}) are made from all videos in one '
-        'process; index without --engine, or with other --tokens'
-      )
     names = elsewhere(root, form.tokens, form.registers)
     return gathered(root, names, videos.ids)
   with new_segment(root) as folder:
@@ -324,24 +312,13 @@ def _manifest(
     frames=sizes['frames'],
     width=sizes['width'],
     registers=sizes['registers'],
-    sub_vectors=sizes['sub_vectors'],
   )
 
 
-def _is_scaled(retriever: Retriever) -> bool:
-  """Returns whether product codes are those of tokens of unit length."""
-  return retriever.model.token_score == 'cosine'
-
-
-def _check_tokens(tokens: str, retriever: Retriever) -> None:
-  """Raises UserError if a retriever's tokens cannot be stored so."""
+def _known(tokens: str) -> str:
+  """Returns the form of tokens; raises UserError unless it is in `TOKENS`."""
   if tokens not in TOKENS:
     raise UserError(
       f'--tokens={tokens} is unknown; choose one of {", ".join(TOKENS)}'
     )
-  if 'pq' in tokens and not retriever.is_plain:
-    raise UserError(
-      f'--tokens={tokens}: product codes need a score that is the best cosine '
-      f'or product with a token, and that of {type(retriever.model).__name__} '
-      'is not; choose float16 or int8'
-    )
+  return tokens

@@ -68,7 +68,7 @@ class Part:
     index: The folder of the index.
     name: Name of the segment.
     rows: Rows of the split.
-    tokens: One of `manifest.TOKENS`, without product codes.
+    tokens: One of `manifest.TOKENS`.
     registers: Whether registers are stored.
   """
 

@@ -84,7 +84,7 @@ class Parts:
     It is the stored kind, or `UNITS` on a CPU with enough memory for float32
     vectors."""
     kind = self._store.kind
-    if not self._units or kind == 'pq':
+    if not self._units:
       return kind
     rows = -(-len(self._store) // self._mesh.size)
     # Twice, because unit vectors are copied once on their way to the device.

@@ -9,11 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from dreamprvr_jax.archive.index.codes import (
-  dequantize,
-  product_scores,
-  product_tables,
-)
+from dreamprvr_jax.archive.index.layout import dequantize
 from dreamprvr_jax.devices.meshes import CORPUS_AXIS, DATA_AXIS
 from dreamprvr_jax.evaluation.ranking import fused, score_videos
 from dreamprvr_jax.models.contract import Model
@@ -26,7 +22,7 @@ WHOLE = PartitionSpec()
 
 # Arrays of a segment that a search reads, by the kind of its tokens: float16
 # tokens; int8 codes times scales; int8 codes alone, for cosines, which ignore a
-# token's scale; product codes.
+# token's scale.
 READS = {
   'float16': ('clip_tokens', 'frame_tokens', 'frame_mask'),
   'int8': (
@@ -37,12 +33,11 @@ READS = {
     'frame_mask',
   ),
   'codes': ('clip_codes', 'frame_codes', 'frame_mask'),
-  'pq': ('clip_products', 'frame_products', 'frame_mask'),
 }
 # The kind of tokens of a first pass, by `Model.token_score`.
 FIRST_PASSES = {
-  'cosine': {'int8': 'codes', 'pq': 'pq'},
-  'product': {'int8': 'int8', 'pq': 'pq'},
+  'cosine': {'int8': 'codes'},
+  'product': {'int8': 'int8'},
 }
 # The kind of float32 tokens, of unit length for cosines, computed from stored
 # ones to search in the memory of a CPU, which converts float16 slowly.
@@ -76,17 +71,9 @@ def fused_scores(
   return fused(model, score_videos(model, variables, queries, videos))
 
 
-def prepared(kind: str, held: Any, queries: Any) -> Any:
-  """Returns queries in the form that `scores_of` takes, once for all blocks.
-
-  Args:
-    kind: Key of `READS`, or `UNITS`.
-    held: The model's variables, or the codebooks for product codes.
-    queries: (n, q).
-  """
-  if kind == 'pq':
-    unit = l2_normalize(queries)
-    return {name: product_tables(unit, book) for name, book in held.items()}
+def prepared(kind: str, queries: Any) -> Any:
+  """Returns queries (n, q) in the form that `scores_of` takes, once for all
+  blocks; `kind` is a key of `READS`, or `UNITS`."""
   return l2_normalize(queries) if kind == UNITS else queries
 
 
@@ -94,27 +81,17 @@ def scores_of(
   model: Model,
   kind: str,
   dtype: DType,
-  held: Any,
+  variables: Any,
   queries: Any,
   stored: Mapping[str, Any],
 ) -> Float[Array, 'n b']:
   """Returns the scores by which videos are ranked, float32."""
-  if kind == 'pq':
-    products = lambda branch: product_scores(
-      queries[branch], stored[f'{branch}_products']
-    )
-    frames = products('frame')
-    if not model.repeats_padding:
-      # Padded tokens are zero, and so are their cosines.
-      frames = jnp.where(stored['frame_mask'], frames, 0)
-    clip, frame = products('clip').max(axis=-1), frames.max(axis=-1)
-  elif kind == UNITS:
-    clip, frame = (
-      _best_products(queries, stored[f'{branch}_units'])
-      for branch in ('clip', 'frame')
-    )
-  else:
-    return fused_scores(model, held, queries, decode(stored, kind, dtype))
+  if kind != UNITS:
+    return fused_scores(model, variables, queries, decode(stored, kind, dtype))
+  clip, frame = (
+    _best_products(queries, stored[f'{branch}_units'])
+    for branch in ('clip', 'frame')
+  )
   return fused(model, BranchScores(clip, frame))
 
 
@@ -143,8 +120,8 @@ def compile_search(
   """Returns the program that searches a part of an index, jitted over the
   mesh.
 
-  It takes (held, queries, stored, items, scores, videos): `held` as `prepared`
-  does, queries (n, q), the part's arrays and items (rows,), split over all
+  It takes (variables, queries, stored, items, scores, videos): the model's
+  variables, queries (n, q), the part's arrays and items (rows,), split over all
   devices, and the best scores and items (n, k) so far. It returns the best
   (n, k) including this part, by falling score, equal ones by rising item, and
   -1 where there is no video. A score that is NaN counts as infinite.
@@ -158,13 +135,13 @@ def compile_search(
   """
   dtype = token_dtype(model, mesh, kind)
 
-  def search(held, queries, stored, items, scores, videos):
-    queries = prepared(kind, held, queries)
+  def search(variables, queries, stored, items, scores, videos):
+    queries = prepared(kind, queries)
     blocks = jax.tree.map(lambda x: x.reshape(-1, block, *x.shape[1:]), stored)
 
     def visit(best, part):
       stored, items = part
-      found = scores_of(model, kind, dtype, held, queries, stored)
+      found = scores_of(model, kind, dtype, variables, queries, stored)
       # A NaN comes out first, where the searcher checks for it.
       found = jnp.where(jnp.isnan(found), jnp.inf, found)
       found = jnp.where(items >= 0, found, -jnp.inf)
@@ -201,13 +178,13 @@ def compile_search(
 def compile_scores(
   model: Model, mesh: Mesh, *, kind: str
 ) -> Callable[..., Any]:
-  """Returns the program from (held, queries, stored) to the fused scores (n,
-  rows), jitted over the mesh, the rows split over all devices."""
+  """Returns the program from (variables, queries, stored) to the fused scores
+  (n, rows), jitted over the mesh, the rows split over all devices."""
   dtype = token_dtype(model, mesh, kind)
 
-  def scores(held, queries, stored):
-    queries = prepared(kind, held, queries)
-    return scores_of(model, kind, dtype, held, queries, stored)
+  def scores(variables, queries, stored):
+    queries = prepared(kind, queries)
+    return scores_of(model, kind, dtype, variables, queries, stored)
 
   whole, rows = NamedSharding(mesh, WHOLE), NamedSharding(mesh, ROWS)
   return jax.jit(

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +67,6 @@ class RowScores:
       token_score=score if _is_float32(retriever.model) else 'other',
     )
     self._variables = meshes.replicate(retriever.variables, mesh)
-    self._codebooks = meshes.replicate(store.codebooks, mesh)
     model = retriever.model
     self._encode = jax.jit(
       lambda variables, words, mask: model.apply(
@@ -121,7 +119,7 @@ class RowScores:
       for chunk in slices(len(queries)):
         few = queries[chunk]
         source = _padded(few, filled(len(few)))
-        values = self._scores(kind)(self._held(kind), source, stored)
+        values = self._scores(kind)(self._variables, source, stored)
         found.append(np.asarray(values)[: len(few), :count])
       whole = np.concatenate(found)
       self._check(whole, np.broadcast_to(rows, whole.shape))
@@ -140,9 +138,6 @@ class RowScores:
   def _kind(self, first_pass: str | None) -> str:
     return self.first_passes[first_pass] if first_pass else self._parts.exact
 
-  def _held(self, kind: str) -> Any:
-    return self._codebooks if kind == 'pq' else self._variables
-
   def best(
     self,
     queries: Float[np.ndarray, 'n q'],
@@ -154,7 +149,7 @@ class RowScores:
     tokens."""
     program = self._program(kind, self._parts.layout(kind).block, k)
     chunks = [queries[c] for c in slices(len(queries))]
-    held, sources, best = self._held(kind), [], []
+    sources, best = [], []
     for chunk in chunks:
       size = filled(len(chunk))
       sources.append(_padded(chunk, size))
@@ -169,7 +164,7 @@ class RowScores:
         items = np.where((items >= 0) & allowed[items], items, -1)
       before = best[-1]
       for i, source in enumerate(sources):
-        best[i] = program(held, source, stored, items, *best[i])
+        best[i] = program(self._variables, source, stored, items, *best[i])
       # The next part is read while this one is searched, not earlier.
       jax.block_until_ready(before)
     cut = lambda j: np.concatenate(
@@ -195,7 +190,7 @@ class RowScores:
       stored = {
         name: _padded(self._store.take(name, few), size) for name in READS[kind]
       }
-      found = self._scores(kind)(self._held(kind), padded, stored)
+      found = self._scores(kind)(self._variables, padded, stored)
       scores.append(np.asarray(found)[: len(queries), : len(few)])
     whole = np.concatenate(scores, axis=1)
     found = np.take_along_axis(whole, place.reshape(rows.shape), axis=1)

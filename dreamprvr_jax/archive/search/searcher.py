@@ -44,9 +44,9 @@ class Searcher(RowScores):
     Args:
       queries: What `encode` returns.
       k: Videos to find; all if there are fewer.
-      first_pass: None to score all videos exactly; 'int8' or 'pq' to score only
-        the best `rescore` * k by these codes exactly; or a function that finds
-        as many candidates.
+      first_pass: None to score all videos exactly; 'int8' to score only the
+        best `rescore` * k by these codes exactly; or a function that finds as
+        many candidates.
       rescore: See `first_pass`.
       allowed: Which rows may be found; all if None. If there are fewer than k,
         there are as many hits, and none if there is none.

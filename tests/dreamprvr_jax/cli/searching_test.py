@@ -264,23 +264,23 @@ def test_bad_indices(trained, index, capsys, tmp_path):
     assert sentence in capsys.readouterr().err
 
 
-def test_product_codes(trained, capsys, tmp_path):
+def test_a_first_pass_in_codes(trained, capsys, tmp_path):
   place = tmp_path / 'index'
   flags = ('--mode=index', f'--checkpoint={trained[0]}', f'--index={place}')
-  assert call(*flags, '--tokens=float16+pq', '--sub_vectors=3') == 2
-  assert 'sub_vectors=3 does not divide the width 16' in capsys.readouterr().err
-  assert call(*flags, '--tokens=float16+pq', '--sub_vectors=8') == 0
+  assert call(*flags, '--tokens=float16+pq') == 2
+  assert 'choose one of float16, int8, float16+int8' in capsys.readouterr().err
+  assert call(*flags, '--tokens=float16+int8') == 0
   code = call(
     '--mode=search',
     f'--index={place}',
     f'--out={tmp_path}/found.json',
-    '--first_pass=pq',
+    '--first_pass=int8',
     '--k=3',
   )
   assert code == 0
-  assert 'first pass in pq: recall@3' in capsys.readouterr().out
+  assert 'first pass in int8: recall@3' in capsys.readouterr().out
   found = read(tmp_path / 'found.json')
-  assert found['first_pass'] == 'pq'
+  assert found['first_pass'] == 'int8'
   assert found['recall']['value'] > 0.9
 
 

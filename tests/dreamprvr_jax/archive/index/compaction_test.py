@@ -36,7 +36,7 @@ def size(folder):
   return sum(path.stat().st_size for path in folder.rglob('*_*.npy'))
 
 
-@pytest.mark.parametrize('tokens', ['float16', 'float16+int8', 'pq'])
+@pytest.mark.parametrize('tokens', ['float16', 'float16+int8'])
 def test_the_search_is_the_same(tokens, data, tmp_path, monkeypatch):
   monkeypatch.setattr(compaction, '_SMALL', 0)
   place, rows = tmp_path / 'x', np.arange(VIDEOS)

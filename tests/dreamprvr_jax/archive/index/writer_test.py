@@ -226,7 +226,7 @@ def test_bad_manifests(place, tmp_path):
   path = place / 'manifest.json'
   content = json.loads(path.read_text())
   for change, sentence in (
-    ({'version': 4}, 'is of version 4'),
+    ({'version': 5}, 'is of version 5'),
     ({'tokens': 'float8'}, 'no manifest of an index'),
     ({'segments': [{}]}, 'no manifest of an index'),
     ({'colour': 'red'}, 'no manifest of an index'),

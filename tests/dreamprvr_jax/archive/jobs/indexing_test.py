@@ -139,12 +139,6 @@ def test_refusals_change_nothing(checkpoint, broken, engine, tmp_path, capsys):
     refused('is in use by another command', *index, good, '--append')
 
 
-def test_product_codes_are_refused(checkpoint, tmp_path, capsys):
-  flags = f'--checkpoint={checkpoint}', f'--index={tmp_path}', '--tokens=pq'
-  assert call('--mode=index', *flags, *BEAM) == 2
-  assert 'index without --engine' in capsys.readouterr().err
-
-
 def part_writer(data, cuts, **changes):
   """Writes the parts of generated videos in this process."""
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax.archive.index import writer
-from dreamprvr_jax.archive.index.codes import dequantize, quantize
+from dreamprvr_jax.archive.index.layout import dequantize, quantize
 from dreamprvr_jax.archive.index.store import Store, open_index
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.devices import meshes
