@@ -81,7 +81,7 @@ _ALL = (
     (
       '--config=configs/tvr.py --config.data.root=DIR [--out=FILE.json]',
       '--checkpoint=DIR',
-      '--index=INDEX',
+      '--index=INDEX [--verify]',
       '--features=PATH [--queries=PATH] [--annotations=FILE] [--out=FILE.json]',
     ),
     (

@@ -126,9 +126,9 @@ def _shrink(arguments: Arguments) -> None:
   if arguments.compact and folder_config.follows_folders(manifest):
     # A command that takes up new videos finds the index free all the time.
     with held(place):
-      manifest = compact(place)
+      manifest = compact(place, show=arguments.progress)
   elif arguments.compact:
-    manifest = compact(place)
+    manifest = compact(place, show=arguments.progress)
   show(place, manifest)
 
 

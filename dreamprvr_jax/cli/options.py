@@ -99,6 +99,13 @@ _ALL = (
       'export': 'an index, whose tokens go to a database',
     },
   ),
+  option(
+    'verify',
+    False,
+    '',
+    'read every file of the index, and name those that are damaged',
+    'inspect',
+  ),
   *INDEX_OPTIONS,
   path_option(
     'queries',

@@ -1,8 +1,13 @@
 """A retriever that computes nothing, and generated videos to index."""
 
+import json
+import pathlib
+
 import numpy as np
 
+from dreamprvr_jax.archive.index import checksums
 from dreamprvr_jax.archive.index.encoding import Videos
+from dreamprvr_jax.archive.index.manifest import sealed
 from dreamprvr_jax.models.base import RetrievalModel
 from dreamprvr_jax.trained.retriever import Retriever
 from dreamprvr_jax.types import VideoEncoding
@@ -66,3 +71,18 @@ def videos_of(data, rows=None, *, batch=8, **more):
 
   durations = np.where(rows % 5 == 4, np.nan, 10.0 + rows)
   return Videos([f'v{i}' for i in rows], durations, batches)
+
+
+def seal(place: pathlib.Path, content=None):
+  """Gives an index the checksums of its files as they are now.
+
+  Args:
+    place: The index.
+    content: What its manifest says instead of what it says now.
+  """
+  path = place / 'manifest.json'
+  content = content or json.loads(path.read_text())
+  for segment in content['segments']:
+    folder = place / 'segments' / segment['name']
+    segment['files'] = checksums.record(folder, segment['files'])
+  path.write_text(sealed(content))

@@ -4,29 +4,21 @@ Files are read, not mapped into memory. If another program cuts a mapped file,
 the kernel ends this process; a read that comes too short is an error.
 """
 
-import contextlib
-import errno
 import io
 import math
 import os
 import pathlib
 import re
-import stat
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.archive.index import checksums
+from dreamprvr_jax.archive.index.files import DamagedError, open_regular
 
-try:
-  import resource
-except ModuleNotFoundError:  # Windows, where only sockets are limited.
-  resource = None
-
-# What `array_file` and `numpy.save` write for a plain array, and nothing else.
+# What `ArrayFile` and `numpy.save` write for a plain array, and nothing else.
 _HEADER = re.compile(
   rb"\{'descr': '([^']{1,20})', 'fortran_order': (False|True), "
   rb"'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\), \} *\n"
@@ -49,26 +41,6 @@ _ALIGNED = 64
 _GAP = 2**15
 
 
-class DamagedError(UserError):
-  """A file or folder of an index is missing or is not what was written.
-
-  Attributes:
-    path: The file or folder.
-    what: The damage, such as 'is missing'.
-  """
-
-  def __init__(self, path: os.PathLike[str] | str, what: str):
-    super().__init__(str(path), what)
-    self.path = str(path)
-    self.what = what
-
-  def __str__(self) -> str:
-    return (
-      f'the index is damaged: {self.path} {self.what}; restore it from a '
-      'backup, or index again'
-    )
-
-
 class ArrayFile:
   """A new .npy file that takes rows as they come."""
 
@@ -81,28 +53,44 @@ class ArrayFile:
     self._dtype = np.dtype(dtype)
     self._row, self._count = row, 0
     self._bytes = math.prod(row) * self._dtype.itemsize
-    self._file = path.open('wb')
+    # The checksum of the rows, without the header.
+    self._crc = 0
+    self._file = path.open('w+b')
     # The number of rows is written at the end, with as many bytes.
     self._begin = self._file.write(self._header(_MOST_ROWS))
 
   def write(self, rows: np.ndarray) -> None:
     """Adds rows (k, ...); they are converted to the file's type."""
     # Not memory-mapped: a full disk should be an error, not a signal.
-    self._file.write(np.ascontiguousarray(rows, self._dtype).data)
+    raw = np.ascontiguousarray(rows, self._dtype).reshape(-1).view(np.uint8)
+    self._file.write(raw.data)
+    self._crc = checksums.extended(self._crc, raw)
     self._count += len(rows)
 
   def cut(self, count: int) -> None:
     """Drops all rows after the first `count`."""
-    self._file.seek(self._begin + count * self._bytes)
+    if count == self._count:
+      return
+    stop = self._begin + count * self._bytes
+    self._file.seek(stop)
     self._file.truncate()
+    self._file.seek(self._begin)
+    self._crc = checksums.of_rest(self._file)
     self._count = count
 
-  def finish(self) -> None:
-    """Writes the number of rows, and syncs the file to disk."""
+  def finish(self) -> checksums.Facts:
+    """Writes the number of rows, and syncs the file to disk; returns its size
+    and checksum."""
+    header = self._header(self._count, self._begin)
     self._file.seek(0)
-    self._file.write(self._header(self._count, self._begin))
+    self._file.write(header)
     self._file.flush()
     os.fsync(self._file.fileno())
+    size = self._count * self._bytes
+    first = checksums.extended(0, header)
+    return checksums.facts(
+      len(header) + size, checksums.joined(first, self._crc, size)
+    )
 
   def close(self) -> None:
     """Closes the file."""
@@ -121,20 +109,6 @@ class ArrayFile:
     size = max(length, len(found)) - len(_MAGIC) - 2
     text = found[len(_MAGIC) + 2 : -1].ljust(size - 1) + b'\n'
     return _MAGIC + size.to_bytes(2, 'little') + text
-
-
-@contextlib.contextmanager
-def array_file(
-  path: pathlib.Path, row: tuple[int, ...], dtype: Any
-) -> Iterator[ArrayFile]:
-  """Opens a new .npy file for its rows, of a shape; syncs it to disk at the
-  end."""
-  file = ArrayFile(path, row, dtype)
-  try:
-    yield file
-    file.finish()
-  finally:
-    file.close()
 
 
 class Rows:
@@ -269,50 +243,6 @@ class Rows:
       raise DamagedError(
         self.path, f'cannot be read ({error.strerror})'
       ) from error
-
-
-def allow_files(count: int) -> bool:
-  """Lets this process open so many files; returns whether the system allows
-  it."""
-  if resource is None:
-    return True
-  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-  if soft == resource.RLIM_INFINITY or soft >= count:
-    return True
-  if hard != resource.RLIM_INFINITY and hard < count:
-    return False
-  try:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
-  except (ValueError, OSError):
-    # macOS names no hard limit, but has one.
-    return False
-  return True
-
-
-def open_regular(path: pathlib.Path) -> int:
-  """Returns the descriptor of a file, opened for reading.
-
-  Raises:
-    DamagedError: If it is missing, a link, or not a regular file.
-    OSError: If it cannot be opened for another reason.
-  """
-  try:
-    # Opening a pipe would wait forever.
-    file = os.open(
-      path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    )
-  except (FileNotFoundError, NotADirectoryError):
-    raise DamagedError(path, 'is missing') from None
-  except OSError as error:
-    if error.errno == errno.ELOOP:
-      raise DamagedError(path, 'is a link where a file was expected') from None
-    if error.errno == errno.ENXIO:
-      raise DamagedError(path, 'is no file') from None
-    raise
-  if not stat.S_ISREG(os.fstat(file).st_mode):
-    os.close(file)
-    raise DamagedError(path, 'is no file')
-  return file
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

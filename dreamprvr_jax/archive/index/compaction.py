@@ -9,14 +9,20 @@ import dataclasses
 import os
 import pathlib
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from dreamprvr_jax.archive.index.array_files import array_file
+from dreamprvr_jax.archive.index import checksums
+from dreamprvr_jax.archive.index.array_files import ArrayFile
 from dreamprvr_jax.archive.index.encoding import id_of
-from dreamprvr_jax.archive.index.layout import Sources, array_specs
+from dreamprvr_jax.archive.index.layout import (
+  IDS,
+  SOURCES,
+  Sources,
+  array_specs,
+)
 from dreamprvr_jax.archive.index.manifest import SEGMENTS, Manifest, Segment
 from dreamprvr_jax.archive.index.segments import (
   clean,
@@ -27,6 +33,7 @@ from dreamprvr_jax.archive.index.segments import (
 )
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.progress import bar
 
 # Rows copied at a time.
 _BATCH = 256
@@ -151,10 +158,12 @@ def _renamed(
     if name in known and name in changed and changed[name]['id'] not in there
   ]
   with new_segment(root) as folder:
-    for name in array_specs(store.manifest):
-      _link(place / f'{name}.npy', folder / f'{name}.npy')
-    segment = write_names(folder, ids, sources)
-  return dataclasses.replace(former, name=segment.name)
+    arrays = [f'{name}.npy' for name in array_specs(store.manifest)]
+    for name in arrays:
+      _link(place / name, folder / name)
+    files = {name: former.files[name] for name in arrays if former.files}
+    segment = write_names(folder, ids, sources, files)
+  return dataclasses.replace(former, name=segment.name, files=segment.files)
 
 
 def _link(path: pathlib.Path, target: pathlib.Path) -> None:
@@ -165,13 +174,19 @@ def _link(path: pathlib.Path, target: pathlib.Path) -> None:
   shutil.copyfile(path, target)
 
 
-def compact(directory: os.PathLike[str] | str) -> Manifest:
+def compact(
+  directory: os.PathLike[str] | str, *, show: bool = False
+) -> Manifest:
   """Rewrites segments that have removed rows, without these, and joins small
   ones.
 
   Other segments stay as they are, without the product codes of an earlier
-  version. Nothing is encoded. Until all is written,
-  the index is unchanged and takes more disk space.
+  version, and get checksums if that version wrote none. Nothing is encoded.
+  Until all is written, the index is unchanged and takes more disk space.
+
+  Args:
+    directory: The index.
+    show: Whether a progress bar is shown.
 
   Raises:
     UserError: If there is no index, or another process writes to it.
@@ -180,7 +195,7 @@ def compact(directory: os.PathLike[str] | str) -> Manifest:
   with locked(directory) as root:
     store = Store(root)
     clean(root, store.manifest)
-    manifest = _rewritten(root, store, everything=True)
+    manifest = _rewritten(root, store, everything=True, show=show)
     manifest.write(root)
     # Former segments are removed at once, to free their disk space. A process
     # that has them open still reads them.
@@ -193,11 +208,11 @@ def join(root: pathlib.Path) -> None:
   """Joins the small segments of a locked index, if there are many."""
   manifest = Manifest.read(root)
   if sum(s.rows < _SMALL for s in manifest.segments) > _MOST_SMALL:
-    _rewritten(root, Store(root), everything=False).write(root)
+    _rewritten(root, Store(root), everything=False, show=False).write(root)
 
 
 def _rewritten(
-  root: pathlib.Path, store: Store, *, everything: bool
+  root: pathlib.Path, store: Store, *, everything: bool, show: bool
 ) -> Manifest:
   """Writes new segments, and returns the manifest that names them.
 
@@ -205,18 +220,55 @@ def _rewritten(
     root: The index.
     store: The same.
     everything: Whether a segment that is not joined to another is rewritten if
-      it has removed rows.
+      it has removed rows, and gets checksums if it has none.
+    show: Whether a progress bar is shown.
   """
-  segments, start = [], 0
-  for group in _groups(store.manifest.segments):
-    stop = start + sum(segment.rows for segment in group)
-    if len(group) > 1 or (everything and group[0].removed):
-      rows = store.items[start:stop]
-      segments.append(_copied(root, store, rows[rows >= 0]))
-    else:
-      segments += group
-    start = stop
-  return dataclasses.replace(store.manifest, segments=tuple(segments))
+  former = store.manifest
+  groups = list(_groups(former.segments))
+  copied = [len(g) > 1 or (everything and bool(g[0].removed)) for g in groups]
+  read = [
+    not c and everything and not g[0].files
+    for c, g in zip(copied, groups, strict=True)
+  ]
+  rows = sum(
+    segment.rows - len(segment.removed)
+    for group, c, r in zip(groups, copied, read, strict=True)
+    for segment in group
+    if c or r
+  )
+  size = rows * store.bytes_per_row(tuple(array_specs(former)))
+  segments, first, start = [], 0, 0
+  with bar(
+    [], 'rewriting', total=size, show=show, unit='B', unit_scale=True
+  ) as progress:
+    for group, c, r in zip(groups, copied, read, strict=True):
+      last, stop = first + len(group), start + sum(s.rows for s in group)
+      if c:
+        alive = store.items[start:stop]
+        alive = alive[alive >= 0]
+        sources = store.sources(range(first, last))
+        segments.append(_copied(root, store, alive, sources, progress.update))
+      elif r:
+        segments.append(_recorded(root, former, group[0], progress.update))
+      else:
+        segments += group
+      first, start = last, stop
+  return dataclasses.replace(former, segments=tuple(segments))
+
+
+def _recorded(
+  root: pathlib.Path,
+  manifest: Manifest,
+  segment: Segment,
+  count: Callable[[int], Any],
+) -> Segment:
+  """Returns a segment of an earlier version with the checksums of its files;
+  calls `count` with the bytes that were read."""
+  folder = root / SEGMENTS / segment.name
+  names = [IDS, *(f'{name}.npy' for name in array_specs(manifest))]
+  names += [SOURCES] if (folder / SOURCES).exists() else []
+  files = checksums.record(folder, names, count)
+  return dataclasses.replace(segment, files=files)
 
 
 def _groups(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
@@ -234,15 +286,33 @@ def _groups(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
     yield group
 
 
-def _copied(root: pathlib.Path, store: Store, rows: np.ndarray) -> Segment:
-  """Returns a new segment of some rows of a store."""
+def _copied(
+  root: pathlib.Path,
+  store: Store,
+  rows: np.ndarray,
+  sources: Iterable[dict[str, Any]],
+  count: Callable[[int], Any],
+) -> Segment:
+  """Returns a new segment of some rows of a store.
+
+  Args:
+    root: The index.
+    store: The same.
+    rows: The rows.
+    sources: What is known of the files of their videos, and perhaps of others.
+    count: Called with the bytes that were written.
+  """
   ids = [store.ids[row] for row in rows]
-  # Former segments may also have a source of a video that was replaced.
-  known = set(ids)
-  sources = [source for source in store.sources() if source['id'] in known]
+  known, files = set(ids), {}
   with new_segment(root) as folder:
     for name, (shape, dtype) in array_specs(store.manifest).items():
-      with array_file(folder / f'{name}.npy', shape, dtype) as file:
+      path = folder / f'{name}.npy'
+      with contextlib.closing(ArrayFile(path, shape, dtype)) as file:
         for first in range(0, len(rows), _BATCH):
-          file.write(store.take(name, rows[first : first + _BATCH]))
-    return write_names(folder, ids, sources)
+          few = store.take(name, rows[first : first + _BATCH])
+          file.write(few)
+          count(few.nbytes)
+        files[path.name] = file.finish()
+    # Former segments may also have a source of a video that was replaced.
+    kept = [source for source in sources if source['id'] in known]
+    return write_names(folder, ids, kept, files)

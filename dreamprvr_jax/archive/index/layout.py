@@ -13,11 +13,14 @@ import numpy as np
 from jaxtyping import Float, Int8
 
 from dreamprvr_jax import text
-from dreamprvr_jax.archive.index.array_files import DamagedError, open_regular
+from dreamprvr_jax.archive.index.files import DamagedError, open_regular
 from dreamprvr_jax.archive.index.manifest import Manifest
 
 IDS = 'ids.json'
 SOURCES = 'sources.json'
+# Sizes and checksums of the files that a part of a batch job wrote, until the
+# manifest has them.
+CHECKSUMS = 'checksums.json'
 BRANCHES = 'clip', 'frame'
 # Product codes, which earlier versions wrote. They are not read.
 PRODUCTS = frozenset(
@@ -30,6 +33,7 @@ FILES = PRODUCTS | frozenset(
   [
     IDS,
     SOURCES,
+    CHECKSUMS,
     *('starts.npy', 'durations.npy', 'cores.npy', 'registers.npy'),
     *('clip_edges.npy', 'frame_edges.npy', 'frame_mask.npy'),
     *(

@@ -4,6 +4,8 @@ Layout of an index:
   manifest.json       the manifest; written last, replaced in one step
   segments/NAME/      videos that were added together: ids.json, arrays
                       (`layout.array_specs`) and perhaps sources.json
+The manifest has the sizes and checksums of all files, and a checksum of its
+own content.
 A video has one row of these arrays, or several that follow one another, for
 its parts. A segment that no manifest names is left over from a write that was
 stopped.
@@ -12,20 +14,26 @@ stopped.
 import collections
 import dataclasses
 import itertools
+import json
 import os
 import pathlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from dreamprvr_jax import folders, text
+from dreamprvr_jax.archive.index import checksums
+from dreamprvr_jax.archive.index.files import DamagedError
 from dreamprvr_jax.errors import UserError
 
 MANIFEST = 'manifest.json'
 SEGMENTS = 'segments'
 # Version 1 had no registers. Up to version 2, each video had one row, and a
 # retriever was a checkpoint. Versions 2 and 3 could have product codes, alone
-# or beside float16 tokens.
+# or beside float16 tokens. Up to version 3, there were no checksums.
 VERSION = 4
+# The checksum of a manifest, of all other values.
+_CHECKSUM = 'crc32c'
 # How tokens are stored: as float16, as int8 with a scale per token, or both.
 TOKENS = ('float16', 'int8', 'float16+int8')
 # Tokens of earlier versions: product codes. Beside float16, they are ignored.
@@ -48,12 +56,15 @@ class Segment:
     rows: Number of rows of its arrays.
     videos: Number of its videos, without removed ones.
     removed: Rows whose videos were removed, in rising order.
+    files: Sizes and checksums of its files, see `checksums.record`; empty if it
+      was written by an earlier version.
   """
 
   name: str
   rows: int
   videos: int
   removed: tuple[int, ...] = ()
+  files: checksums.Files = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,16 +111,23 @@ class Manifest:
     """How many rows are searched."""
     return sum(segment.rows - len(segment.removed) for segment in self.segments)
 
+  @property
+  def files(self) -> dict[str, checksums.Files]:
+    """Sizes and checksums of the files of each folder, by its path below the
+    index."""
+    return {f'{SEGMENTS}/{one.name}': one.files for one in self.segments}
+
   def write(self, directory: os.PathLike[str] | str) -> None:
     """Replaces the manifest of an index in one step."""
     content = {'version': VERSION, **dataclasses.asdict(self)}
-    folders.write_json(pathlib.Path(directory) / MANIFEST, content)
+    folders.write_text(pathlib.Path(directory) / MANIFEST, sealed(content))
 
   @classmethod
   def read(cls, directory: os.PathLike[str] | str) -> 'Manifest':
     """Returns the manifest of an index.
 
     Raises:
+      DamagedError: If its checksum is wrong.
       UserError: If there is none, it cannot be read, it has another version, or
         its tokens are stored in a form that is no longer read.
     """
@@ -125,10 +143,13 @@ class Manifest:
         f'--videos=DIR --index={directory}'
       )
     try:
-      content = text.parse_json(text.read(path), MANIFEST)
+      written = text.read(path)
+      content = text.parse_json(written, MANIFEST)
       _require(isinstance(content, dict), 'it is no JSON object')
-      version = content.pop('version', None)
+      version = content.get('version')
       if _is_count(version, 1) and version <= VERSION:
+        if version > 3:
+          _check_seal(path, written, content)
         content = _current(content, version)
         if content.get('tokens') == _PRODUCTS:
           raise UserError(
@@ -149,6 +170,40 @@ class Manifest:
     )
 
 
+def sealed(content: Mapping[str, Any]) -> str:
+  """Returns the text of a manifest, with its checksum.
+
+  Args:
+    content: The values; a checksum among them is replaced.
+  """
+  values = {name: x for name, x in content.items() if name != _CHECKSUM}
+  crc = _crc(values)
+  ordered = {'version': values['version'], _CHECKSUM: crc, **values}
+  return json.dumps(ordered, indent=2) + '\n'
+
+
+def _crc(values: Mapping[str, Any]) -> str:
+  """Returns the checksum of the values of a manifest, as canonical JSON."""
+  canonical = json.dumps(values, sort_keys=True, separators=(',', ':'))
+  return checksums.of_bytes(canonical.encode())['crc32c']
+
+
+def _check_seal(
+  path: pathlib.Path, written: str, content: dict[str, Any]
+) -> None:
+  """Raises DamagedError unless a manifest is as it was written."""
+  values = {name: x for name, x in content.items() if name != _CHECKSUM}
+  found, expected = _crc(values), content.get(_CHECKSUM)
+  if found != expected:
+    raise DamagedError(
+      path,
+      f'has the checksum {found} where {expected!r:.40} was written',
+    )
+  # The same values may be written in other ways.
+  if written != sealed(content):
+    raise DamagedError(path, 'differs in white space or signs from what it was')
+
+
 class _WrongError(ValueError):
   """A manifest has an impossible value."""
 
@@ -166,6 +221,9 @@ def _is_count(value: Any, least: int) -> bool:
 def _current(content: dict[str, Any], version: int) -> dict[str, Any]:
   """Returns the content of a manifest of an earlier version in the form of this
   one, as far as it is well-formed."""
+  content = {
+    name: x for name, x in content.items() if name not in ('version', _CHECKSUM)
+  }
   if version < 4:
     content.pop('sub_vectors', None)
     if content.get('tokens') == f'float16+{_PRODUCTS}':
@@ -242,12 +300,14 @@ def _segment_of(row: Any) -> Segment:
     and (not removed or removed[-1] < rows),
     f'removed of {name} is not rising from 0 to below {rows}: {removed!r:.40}',
   )
+  files = row.get('files', {})
+  _require(checksums.is_valid(files), f'files of {name} is {files!r:.40}')
   left = rows - len(removed)
   _require(
     (videos > 0) == (left > 0) and videos <= left,
     f'videos of {name} is {videos} of {left} rows',
   )
-  return Segment(name, rows, videos, tuple(removed))
+  return Segment(name, rows, videos, tuple(removed), files)
 
 
 def _require_keys(

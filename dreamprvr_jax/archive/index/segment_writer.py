@@ -143,10 +143,9 @@ class SegmentWriter:
 
   def finish(self) -> Segment:
     """Writes all else that belongs to the segment, and syncs it to disk."""
-    for file in self._files.values():
-      file.finish()
+    files = {f'{name}.npy': file.finish() for name, file in self._files.items()}
     self.close()
-    return write_names(self._folder, self.ids, self._sources)
+    return write_names(self._folder, self.ids, self._sources, files)
 
   def close(self) -> None:
     """Closes the files."""

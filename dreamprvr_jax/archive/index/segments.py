@@ -11,9 +11,12 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from dreamprvr_jax import folders
+from dreamprvr_jax import folders, text
+from dreamprvr_jax.archive.index import checksums
 from dreamprvr_jax.archive.index.array_files import Rows
+from dreamprvr_jax.archive.index.files import DamagedError
 from dreamprvr_jax.archive.index.layout import (
+  CHECKSUMS,
   FILES,
   IDS,
   PRODUCTS,
@@ -152,7 +155,7 @@ def gathered(
     ids: Ids of all their videos, in order.
 
   Raises:
-    UserError: If their videos or sizes are not as expected.
+    UserError: If their videos or sizes are not as expected, or one is damaged.
   """
   segments, found, sizes = [], [], []
   for name in names:
@@ -163,7 +166,8 @@ def gathered(
         'share, under one path'
       )
     here = read_ids(folder / IDS)
-    segments.append(Segment(name, len(here), len(here)))
+    files = _written_checksums(folder / CHECKSUMS)
+    segments.append(Segment(name, len(here), len(here), files=files))
     found += here
     sizes.append(_sizes(folder))
   if found != list(ids) or any(size != sizes[0] for size in sizes):
@@ -172,6 +176,16 @@ def gathered(
       'the features changed meanwhile, or differ between machines: index again'
     )
   return tuple(segments), sizes[0]
+
+
+def _written_checksums(path: pathlib.Path) -> checksums.Files:
+  """Returns the checksums that a process left for this one, and removes their
+  file."""
+  found = text.parse_json(text.read(path), f'the index is damaged: {path}')
+  if not checksums.is_valid(found):
+    raise DamagedError(path, 'has no checksums')
+  path.unlink()
+  return found
 
 
 def _sizes(folder: pathlib.Path) -> dict[str, int]:
@@ -200,7 +214,10 @@ def new_segment(root: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def write_names(
-  folder: pathlib.Path, ids: Sequence[str], sources: Sequence[dict[str, Any]]
+  folder: pathlib.Path,
+  ids: Sequence[str],
+  sources: Sequence[dict[str, Any]],
+  arrays: checksums.Files,
 ) -> Segment:
   """Writes the ids and sources of a new segment; returns it.
 
@@ -208,13 +225,30 @@ def write_names(
     folder: Its folder.
     ids: Id of each row's video.
     sources: What is known of the files of its videos, see `Store.sources`.
+    arrays: Sizes and checksums of its arrays; empty if they are not known.
   """
-  files: dict[str, Any] = {IDS: list(ids)}
+  files = dict(arrays)
+  contents: dict[str, list[Any]] = {IDS: list(ids)}
   if sources:
-    files[SOURCES] = list(sources)
-  for name, content in files.items():
-    with (folder / name).open('w') as file:
-      json.dump(content, file)
-      file.flush()
-      os.fsync(file.fileno())
-  return Segment(folder.name, len(ids), len(set(ids)))
+    contents[SOURCES] = list(sources)
+  for name, content in contents.items():
+    known = _write_json(folder / name, content)
+    if arrays:
+      files[name] = known
+  return Segment(folder.name, len(ids), len(set(ids)), files=files)
+
+
+def write_checksums(folder: pathlib.Path, segment: Segment) -> None:
+  """Leaves the checksums of a segment for the process that names it in the
+  manifest; see `gathered`."""
+  _write_json(folder / CHECKSUMS, dict(segment.files))
+
+
+def _write_json(path: pathlib.Path, content: Any) -> checksums.Facts:
+  """Writes and syncs a new file; returns its size and checksum."""
+  raw = json.dumps(content).encode()
+  with path.open('wb') as file:
+    file.write(raw)
+    file.flush()
+    os.fsync(file.fileno())
+  return checksums.of_bytes(raw)

@@ -3,17 +3,15 @@
 import os
 import pathlib
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from dreamprvr_jax.archive.index.array_files import (
-  DamagedError,
-  Rows,
-  allow_files,
-)
+from dreamprvr_jax.archive.index import checksums
+from dreamprvr_jax.archive.index.array_files import Rows
+from dreamprvr_jax.archive.index.files import DamagedError, allow_files
 from dreamprvr_jax.archive.index.layout import (
   IDS,
   Sources,
@@ -25,6 +23,7 @@ from dreamprvr_jax.archive.index.manifest import (
   MANIFEST,
   SEGMENTS,
   Manifest,
+  Segment,
 )
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
@@ -46,7 +45,8 @@ class Store:
   """
 
   def __init__(self, directory: os.PathLike[str] | str):
-    """Opens the files; reads no token yet.
+    """Opens the files, and compares small ones with their checksums; reads no
+    token of a large one yet.
 
     Raises:
       UserError: If there is no index, or a file of it is missing or damaged.
@@ -91,6 +91,7 @@ class Store:
           folder / IDS,
           f'has {len(ids)} ids where {segment.rows} were expected',
         )
+      self._check_files(folder, segment)
       rows = np.arange(len(self.ids), len(self.ids) + len(ids), dtype=np.int32)
       rows[list(segment.removed)] = -1
       items.append(rows)
@@ -99,6 +100,20 @@ class Store:
     ends = np.cumsum([segment.rows for segment in self.manifest.segments])
     self._starts = np.concatenate([[0], ends]).astype(np.int64)
     self._group()
+
+  def _check_files(self, folder: pathlib.Path, segment: Segment) -> None:
+    """Raises DamagedError if a small file of a segment is damaged, or a large
+    one has another size; earlier versions wrote no checksums."""
+    if not segment.files:
+      return
+    names = {IDS, *(f'{name}.npy' for name in self._specs)}
+    unknown = sorted(names - segment.files.keys())
+    if unknown:
+      raise DamagedError(
+        self.directory / MANIFEST,
+        f'has no checksum of {unknown[0]} of {segment.name}',
+      )
+    checksums.check(folder, segment.files, small_only=True)
 
   def _group(self) -> None:
     """Finds which rows belong to one video.
@@ -178,17 +193,23 @@ class Store:
     the rows."""
     return dict(self._rows_of)
 
-  def sources(self) -> list[dict[str, Any]]:
+  def sources(
+    self, segments: Iterable[int] | None = None
+  ) -> list[dict[str, Any]]:
     """Returns what is known of the files of the videos that were not removed.
 
     Each has the `id` of its video; videos of unknown origin are missing.
+
+    Args:
+      segments: Numbers of the segments; all if None.
 
     Raises:
       DamagedError: If a file of the index is damaged.
     """
     found = []
-    for number, segment in enumerate(self.manifest.segments):
-      first = int(self._starts[number])
+    named = self.manifest.segments
+    for number in range(len(named)) if segments is None else segments:
+      first, segment = int(self._starts[number]), named[number]
       for row in self._sources[number].read():
         rows = self._rows_of.get(row['id'], range(0))
         if first <= rows.start < first + segment.rows and rows:

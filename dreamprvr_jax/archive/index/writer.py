@@ -33,6 +33,7 @@ from dreamprvr_jax.archive.index.segments import (
   gathered,
   locked,
   new_segment,
+  write_checksums,
 )
 from dreamprvr_jax.archive.index.store import Store, check_retriever
 from dreamprvr_jax.errors import UserError
@@ -213,7 +214,8 @@ def write_part(
   videos = videos.named()
   with new_segment(root) as folder:
     form = Form(tokens, registers=registers)
-    _write_rows(folder, retriever, videos, form, mesh, show=False)
+    segment, _ = _write_rows(folder, retriever, videos, form, mesh, show=False)
+    write_checksums(folder, segment)
   try:
     folder.rename(place)
   except OSError:

@@ -93,11 +93,14 @@ def _add_state(app: FastAPI, service: Service) -> None:
       files=len(contents.files),
       semantic=contents.answers.semantic,
       reads=contents.answers.reads,
+      damaged=service.verification.damaged,
     )
 
   @app.get('/metrics', include_in_schema=False)
   async def metrics() -> Response:
     service.metrics.waiting.set(service.waiting)
+    service.metrics.damaged.set(len(service.verification.damaged))
+    service.metrics.verified.set(service.verification.read)
     return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
 

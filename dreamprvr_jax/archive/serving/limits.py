@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import os
 
-from dreamprvr_jax.archive.index.array_files import allow_files, resource
+from dreamprvr_jax.archive.index.files import allow_files, resource
 
 _log = logging.getLogger(__name__)
 

@@ -26,6 +26,8 @@ class Metrics:
     batch: Histogram of queries answered together.
     device: Histogram of the seconds that a batch took.
     waiting: Gauge of queries that wait.
+    damaged: Gauge of damaged files of the index.
+    verified: Gauge of the bytes of the index that were read to find them.
     refused: Counter of searches without an answer by `reason`: busy, late,
       failed.
     connections: Gauge of open connections.
@@ -64,6 +66,16 @@ class Metrics:
     )
     self.waiting = Gauge(
       'dreamprvr_waiting_queries', 'Queries that wait for the device.', **within
+    )
+    self.damaged = Gauge(
+      'dreamprvr_damaged_files',
+      'Files of the index that are not as they were written.',
+      **within,
+    )
+    self.verified = Gauge(
+      'dreamprvr_verified_bytes',
+      'Bytes of the index that were compared with checksums.',
+      **within,
     )
     self.refused = Counter(
       'dreamprvr_refused_total',

@@ -224,6 +224,9 @@ class Health(BaseModel):
   reads: list[str] = Field(
     description="The kinds of queries that are answered: 'text', 'picture'."
   )
+  damaged: list[str] = Field(
+    description='Files of the index that are not as they were written.'
+  )
 
 
 class Error(BaseModel):

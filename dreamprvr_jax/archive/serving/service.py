@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from dreamprvr_jax.archive.index.manifest import Manifest
+from dreamprvr_jax.archive.index.verification import Background
 from dreamprvr_jax.archive.serving.answers import (
   SIZES,
   Answer,
@@ -44,6 +45,7 @@ class Service:
     metrics: The server's metrics.
     thumbnails: Makes pictures.
     conversions: Converts videos for browsers.
+    verification: Finds damaged files of the index.
     status: 'warming up', 'ready' or 'stopping'.
     failure: The error of warming up, if any.
   """
@@ -79,6 +81,7 @@ class Service:
       running=self.limits.conversions,
       waiting=self.limits.waiting_conversions,
     )
+    self.verification = Background(contents.index.store.directory)
     self.status, self.failure = 'warming up', None
     self._batcher = Batcher[Query, tuple[Contents, Answer]](
       self._answer,
@@ -122,10 +125,12 @@ class Service:
       self._thread, self._warm_up
     )
     watching = asyncio.create_task(self._watch(warming))
+    self.verification.start()
     try:
       yield
     finally:
       self.status = 'stopping'
+      self.verification.stop()
       watching.cancel()
       with contextlib.suppress(asyncio.CancelledError):
         await watching

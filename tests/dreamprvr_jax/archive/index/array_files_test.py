@@ -1,10 +1,12 @@
 """Rows of arrays in files."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
-from dreamprvr_jax.archive.index import array_files
-from dreamprvr_jax.archive.index.array_files import Rows, array_file
+from dreamprvr_jax.archive.index import array_files, checksums
+from dreamprvr_jax.archive.index.array_files import ArrayFile, Rows
 
 
 @pytest.mark.parametrize('dtype', ['float16', 'int8', 'bool', 'float64'])
@@ -15,11 +17,14 @@ def test_rows_are_those_of_the_array(dtype, shape, gap, monkeypatch, tmp_path):
   rng = np.random.default_rng(0)
   array = rng.integers(0, 2, shape).astype(dtype)
   path = tmp_path / 'x.npy'
-  with array_file(path, shape[1:], dtype) as file:
+  with contextlib.closing(ArrayFile(path, shape[1:], dtype)) as file:
     file.write(array[:20])
+    file.cut(20)
     file.write(array[:3])
     file.cut(20)
     file.write(array[20:])
+    known = file.finish()
+  assert known == checksums.of_bytes(path.read_bytes())
   found = Rows(path)
   assert found.shape == shape
   assert found.dtype == array.dtype
@@ -42,8 +47,9 @@ def test_rows_are_those_of_the_array(dtype, shape, gap, monkeypatch, tmp_path):
 
 def test_booleans_are_0_or_1(tmp_path):
   path = tmp_path / 'x.npy'
-  with array_file(path, (), bool) as file:
+  with contextlib.closing(ArrayFile(path, (), bool)) as file:
     file.write(np.array([0, 1, 2, 255], np.uint8).view(bool))
+    file.finish()
   found = Rows(path).read(0, 4)
   assert found.tobytes() == bytes([0, 1, 1, 1])
 

@@ -64,7 +64,7 @@ STOPPED = """if True:
   from dreamprvr_jax.archive.index.compaction import compact
   def end(*_):
     os.kill(os.getpid(), signal.SIGKILL)
-  folders.write_json = end
+  folders.write_text = end
   compact(sys.argv[1])
 """
 

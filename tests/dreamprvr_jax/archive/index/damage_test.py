@@ -12,13 +12,14 @@ import pytest
 
 from dreamprvr_jax import folders
 from dreamprvr_jax.archive.index import database, layout, store, writer
-from dreamprvr_jax.archive.index.array_files import DamagedError
 from dreamprvr_jax.archive.index.compaction import compact, remove
+from dreamprvr_jax.archive.index.files import DamagedError
+from dreamprvr_jax.archive.index.manifest import sealed
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.archive.search.neighbours import Neighbours
 from dreamprvr_jax.errors import UserError
-from tests.helpers.searching import made, retriever, videos_of
+from tests.helpers.searching import made, retriever, seal, videos_of
 
 VIDEOS = 12
 PLAIN = (
@@ -103,16 +104,32 @@ def changed(content, path, value):
   return content
 
 
+def written(content):
+  """Returns the text of a manifest, with a right checksum if there is one."""
+  if isinstance(content, dict) and content.get('version') == 4:
+    return sealed(content)
+  return json.dumps(content)
+
+
 def test_any_value_at_any_place_of_the_manifest(place):
   path = place / 'manifest.json'
   content = json.loads(path.read_text())
   opened = 0
   for where in places(content):
+    # One file of a segment stands for all.
+    if 'files' in where and where[4:5] not in ((), ('ids.json',)):
+      continue
     for value in PLAIN:
-      path.write_text(json.dumps(changed(content, where, value)))
+      path.write_text(written(changed(content, where, value)))
       opened += opens(place)
   # Some values are valid: any checkpoint, and rows that may be removed.
   assert opened > 20
+  # A change without a new checksum is found, whatever it is.
+  path.write_text(json.dumps({**content, 'checkpoint': 'elsewhere'}))
+  with pytest.raises(
+    DamagedError, match=r'manifest\.json has the checksum \w{8} where .* was'
+  ):
+    Store(place)
   path.write_text('[' * 100_000)
   assert not opens(place)
 
@@ -123,6 +140,7 @@ def test_any_value_at_any_place_of_the_ids(place):
   for where in places(content):
     for value in PLAIN:
       path.write_text(json.dumps(changed(content, where, value)))
+      seal(place)
       opened = opens(place)
       is_text = isinstance(value, str) and where != ()
       # The id of a removed video may occur twice.
@@ -184,20 +202,21 @@ def test_what_a_manifest_says_twice_or_elsewhere(place):
     ([{**first, 'videos': 10**6}], 'videos of .* is 1000000 of 6 rows'),
     ([{**first, 'videos': 5}], 'names 5 videos of .*, which has 6'),
   ):
-    path.write_text(json.dumps({**content, 'segments': segments_}))
+    path.write_text(sealed({**content, 'segments': segments_}))
     with pytest.raises(UserError, match=sentence):
       Store(place)
-  path.write_text(json.dumps({**content, 'clips': 32.0}))
+  path.write_text(sealed({**content, 'clips': 32.0}))
   with pytest.raises(UserError, match=r'clips is 32\.0'):
     Store(place)
   ids = segments(whole_of(path, content))[1] / 'ids.json'
   ids.write_text(json.dumps(['v0', 'v9', 'v10', 'v11']))
+  seal(place)
   with pytest.raises(UserError, match="has the video 'v0' twice"):
     Store(place)
 
 
 def whole_of(path, content):
-  path.write_text(json.dumps(content))
+  path.write_text(sealed(content))
   return path.parent
 
 
@@ -271,6 +290,7 @@ def test_tokens_that_are_not_finite(name, value, room, first_pass, place, data):
   tokens = np.load(path)
   tokens[1, 0, 3] = value
   np.save(path, tokens)
+  seal(place)
   index = Index.open(place, retriever(), device_bytes=room)
   if first_pass == 'other':
     first_pass = lambda queries, count: np.tile(np.arange(8, 12), (5, 1))
@@ -290,6 +310,7 @@ def test_scales_that_are_not_finite(data, tmp_path):
   array = np.load(path)
   array[4, 0] = np.nan
   np.save(path, array)
+  seal(tmp_path)
   with pytest.raises(
     DamagedError, match="tokens of the video 'v4' that are not"
   ):
@@ -301,6 +322,7 @@ def test_neighbours_of_tokens_that_are_not_finite(place):
   tokens = np.load(path)
   tokens[0] = np.nan
   np.save(path, tokens)
+  seal(place)
   with pytest.raises(DamagedError, match="of the video 'v8'"):
     Neighbours(Store(place))
 
@@ -320,6 +342,7 @@ def test_a_database_gets_no_damaged_tokens(place, tmp_path):
   tokens = np.load(path)
   tokens[0] = np.nan
   np.save(path, tokens)
+  seal(place)
   with pytest.raises(UserError, match='that are not finite'):
     database.export(str(tmp_path / 'db'), Store(place))
 
@@ -437,6 +460,7 @@ def test_ids_meet_in_their_composed_form(place, data):
   # An earlier version stored ids unchanged.
   path = segments(place)[1] / 'ids.json'
   path.write_text(json.dumps([decomposed, 'v9', 'v10', 'v11']))
+  seal(place)
   assert composed in Store(place).rows_of()
 
 

@@ -12,7 +12,7 @@ import pytest
 from dreamprvr_jax import folders
 from dreamprvr_jax.archive.index import writer
 from dreamprvr_jax.archive.index.compaction import compact, remove
-from dreamprvr_jax.archive.index.manifest import Manifest
+from dreamprvr_jax.archive.index.manifest import Manifest, sealed
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.errors import UserError
@@ -121,7 +121,7 @@ STOPPED = """if True:
   def end(*_):
     os.kill(os.getpid(), signal.SIGKILL)
   if when == 'manifest':
-    folders.write_json = end
+    folders.write_text = end
   videos = videos_of(data, [25, 26, 27, 28, 29], batch=2)
   if when == 'tokens':
     whole = videos.batches
@@ -231,7 +231,7 @@ def test_bad_manifests(place, tmp_path):
     ({'segments': [{}]}, 'no manifest of an index'),
     ({'colour': 'red'}, 'no manifest of an index'),
   ):
-    path.write_text(json.dumps(content | change))
+    path.write_text(sealed(content | change))
     with pytest.raises(UserError, match=sentence):
       Store(place)
   path.write_text('{')

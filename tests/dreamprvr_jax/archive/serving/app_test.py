@@ -265,6 +265,7 @@ def test_health_and_searches_before_it_is_warm(index):
       'files': 0,
       'semantic': True,
       'reads': ['text'],
+      'damaged': [],
     }
     assert client.post(SEARCH, json={'query': 'x'}).is_success
 

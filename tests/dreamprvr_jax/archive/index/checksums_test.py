@@ -1,0 +1,85 @@
+"""Checksums of files, and of pieces of them."""
+
+import os
+
+import numpy as np
+import pytest
+
+from dreamprvr_jax.archive.index import checksums
+from dreamprvr_jax.archive.index.files import DamagedError
+
+# Of the catalogue of parametrised CRC algorithms: CRC-32/ISCSI.
+CHECK = 'e3069283'
+
+
+def test_the_value_of_the_standard():
+  assert checksums.of_bytes(b'123456789') == {'bytes': 9, 'crc32c': CHECK}
+
+
+def test_pieces():
+  whole = np.random.default_rng(0).bytes(5000)
+  for first in (0, 1, 7, 4096, 4999, 5000):
+    parts = whole[:first], whole[first:]
+    one, two = (checksums.extended(0, part) for part in parts)
+    found = checksums.joined(one, two, len(parts[1]))
+    assert found == checksums.extended(0, whole)
+
+
+def test_a_folder(tmp_path, monkeypatch):
+  monkeypatch.setattr(checksums, 'SMALL', 100)
+  monkeypatch.setattr(checksums, '_BLOCK', 64)
+  contents = {'a.npy': 99, 'b.npy': 100, 'ids.json': 300, 'c.npy': 0}
+  rng = np.random.default_rng(0)
+  for name, size in contents.items():
+    (tmp_path / name).write_bytes(rng.bytes(size))
+  files, blocks = checksums.record(tmp_path), []
+  assert {name: known['bytes'] for name, known in files.items()} == contents
+  assert checksums.is_valid(files)
+  checksums.check(tmp_path, files)
+  assert not list(checksums.damage(tmp_path, files, read=blocks.append))
+  assert sum(blocks) == 499
+  assert max(blocks) == 64
+  for name, size in contents.items():
+    path = tmp_path / name
+    whole = path.read_bytes()
+    if size:
+      path.write_bytes(bytes([whole[0] ^ 16]) + whole[1:])
+      with pytest.raises(
+        DamagedError,
+        match=rf'{name} has the checksum \w{{8}} where \w{{8}} was',
+      ):
+        checksums.check(tmp_path, files)
+      errors = list(checksums.damage(tmp_path, files, small_only=True))
+      assert len(errors) == (name != 'b.npy')
+    path.write_bytes(whole + b'x')
+    with pytest.raises(
+      DamagedError, match=rf'{name} has {size + 1} bytes where {size} were'
+    ):
+      checksums.check(tmp_path, files, small_only=True)
+    path.unlink()
+    with pytest.raises(DamagedError, match=rf'{name} is missing'):
+      checksums.check(tmp_path, files, small_only=True)
+    os.symlink('/dev/null', path)
+    with pytest.raises(DamagedError, match=rf'{name} is a link'):
+      checksums.check(tmp_path, files, small_only=True)
+    path.unlink()
+    path.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+  'files',
+  [
+    [],
+    {'a': {}},
+    {'a': {'bytes': -1, 'crc32c': CHECK}},
+    {'a': {'bytes': 1.0, 'crc32c': CHECK}},
+    {'a': {'bytes': 1, 'crc32c': CHECK.upper()}},
+    {'a': {'bytes': 1, 'crc32c': CHECK + '\n'}},
+    {'a': {'bytes': 1, 'crc32c': CHECK, 'more': 1}},
+    {'../a': {'bytes': 1, 'crc32c': CHECK}},
+    {'..': {'bytes': 1, 'crc32c': CHECK}},
+    {'': {'bytes': 1, 'crc32c': CHECK}},
+  ],
+)
+def test_what_is_no_record(files):
+  assert not checksums.is_valid(files)
