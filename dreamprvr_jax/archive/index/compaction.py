@@ -29,6 +29,7 @@ from dreamprvr_jax.archive.index.segments import (
   drop_products,
   locked,
   new_segment,
+  unlisted,
   write_names,
 )
 from dreamprvr_jax.archive.index.store import Store
@@ -124,6 +125,8 @@ def rename(
         segment = _renamed(root, store, segment, rows, changes)
       segments.append(segment)
     manifest = dataclasses.replace(store.manifest, segments=tuple(segments))
+    names = {*changes, *(str(source['id']) for source in changes.values())}
+    manifest = unlisted(root, manifest, names)
     manifest.write(root)
   return manifest
 

@@ -6,15 +6,22 @@ exactly in each search, so an index whose lists are behind answers rightly.
 """
 
 import dataclasses
-import pathlib
-from collections.abc import Iterable
+import math
 from typing import Any
 
-from dreamprvr_jax.archive.index.layout import read_ids
+from dreamprvr_jax.archive.index import checksums
 
 LISTS = 'lists'
-# Number of a representative's video, and ids of these videos.
+# Ids of the videos that lists name.
 NAMES = 'names.json'
+# All files that lists may have.
+FILES = frozenset(
+  [
+    NAMES,
+    *(f'{branch}.faiss' for branch in ('clip', 'frame')),
+    *(f'{branch}_owners.npy' for branch in ('clip', 'frame')),
+  ]
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,21 +30,20 @@ class ListsRecord:
 
   Attributes:
     name: Name of their folder.
-    files: Name -> size and checksum of each of its files.
-    trained: Videos from which centres and codes were made.
-    fit: Mean product of a representative with its centre when they were made,
-      by branch; both have unit length.
+    files: Size and checksum of each of its files, see `checksums.record`.
+    trained: Videos that the index had when centres and codes were made.
+    fit: Mean cosine of a representative with its centre then, by branch.
     recall: The share of the exact best ten that a search shall find.
     probes: Lists that a search looks into.
     depth: Videos that it scores exactly to find ten.
     found: The share of the exact best ten that it found when it was measured.
     queries: Queries with which that was measured.
-    dropped: Ids whose videos were replaced or renamed since: what the lists
-      say of these ids no longer holds.
+    dropped: Ids whose videos were replaced or renamed since: what the lists say
+      of them no longer holds.
   """
 
   name: str
-  files: dict[str, dict[str, Any]]
+  files: checksums.Files
   trained: int
   fit: dict[str, float]
   recall: float
@@ -47,18 +53,36 @@ class ListsRecord:
   queries: int
   dropped: tuple[str, ...] = ()
 
-  def without(
-    self, root: pathlib.Path, ids: Iterable[str]
-  ) -> 'ListsRecord':
-    """Returns the record of lists of which some ids no longer hold.
 
-    Args:
-      root: The folder of the index.
-      ids: Ids of videos that were added, replaced or renamed.
+def fault(content: Any) -> str:
+  """Returns why a JSON value is no record of lists; '' if it is one."""
+  fields = {field.name for field in dataclasses.fields(ListsRecord)}
+  if not isinstance(content, dict) or set(content) != fields:
+    return f'lists is {content!r:.80}'
+  is_count = lambda x: type(x) is int and 0 < x < 2**31
+  is_share = lambda x: type(x) in (int, float) and 0 <= x <= 1
+  fit, dropped = content['fit'], content['dropped']
+  checks = {
+    'name': isinstance(content['name'], str),
+    'files': checksums.is_valid(content['files'])
+    and set(content['files']) <= FILES,
+    'fit': isinstance(fit, dict)
+    and set(fit) <= {'clip', 'frame'}
+    and all(type(x) is float and math.isfinite(x) for x in fit.values()),
+    'dropped': isinstance(dropped, list)
+    and all(isinstance(x, str) for x in dropped),
+    **{
+      name: is_count(content[name])
+      for name in ('trained', 'probes', 'depth', 'queries')
+    },
+    **{name: is_share(content[name]) for name in ('recall', 'found')},
+  }
+  for name, is_right in checks.items():
+    if not is_right:
+      return f'{name} of its lists is {content[name]!r:.40}'
+  return ''
 
-    Raises:
-      UserError: If the names of the lists cannot be read.
-    """
-    named = set(read_ids(root / LISTS / self.name / NAMES))
-    gone = {*self.dropped, *named.intersection(ids)}
-    return dataclasses.replace(self, dropped=tuple(sorted(gone)))
+
+def record_of(content: dict[str, Any]) -> ListsRecord:
+  """Returns the record that a JSON value without `fault` describes."""
+  return ListsRecord(**{**content, 'dropped': tuple(content['dropped'])})

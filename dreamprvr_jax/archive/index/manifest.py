@@ -24,6 +24,12 @@ from typing import Any
 from dreamprvr_jax import folders, text
 from dreamprvr_jax.archive.index import checksums
 from dreamprvr_jax.archive.index.files import DamagedError
+from dreamprvr_jax.archive.index.lists_record import (
+  LISTS,
+  ListsRecord,
+  fault,
+  record_of,
+)
 from dreamprvr_jax.errors import UserError
 
 MANIFEST = 'manifest.json'
@@ -87,6 +93,7 @@ class Manifest:
       `Retriever.facts`; empty for a checkpoint.
     archive: Settings of an index that follows folders of videos; empty for
       others.
+    lists: Its inverted lists; None if there are none.
   """
 
   checkpoint: str
@@ -100,6 +107,7 @@ class Manifest:
   parts: bool = False
   retriever: dict[str, Any] = dataclasses.field(default_factory=dict)
   archive: dict[str, Any] = dataclasses.field(default_factory=dict)
+  lists: ListsRecord | None = None
 
   @property
   def num_videos(self) -> int:
@@ -115,7 +123,10 @@ class Manifest:
   def files(self) -> dict[str, checksums.Files]:
     """Sizes and checksums of the files of each folder, by its path below the
     index."""
-    return {f'{SEGMENTS}/{one.name}': one.files for one in self.segments}
+    found = {f'{SEGMENTS}/{one.name}': one.files for one in self.segments}
+    if self.lists:
+      found[f'{LISTS}/{self.lists.name}'] = self.lists.files
+    return found
 
   def write(self, directory: os.PathLike[str] | str) -> None:
     """Replaces the manifest of an index in one step."""
@@ -277,7 +288,13 @@ def _manifest_of(content: dict[str, Any]) -> Manifest:
   counts = collections.Counter(segment.name for segment in segments)
   for name, count in counts.most_common(1):
     _require(count == 1, f'it names the segment {name} twice')
-  return Manifest(**{**content, 'segments': segments})
+  lists = content.get('lists')
+  if lists is not None:
+    reason = fault(lists)
+    _require(not reason, reason)
+    _require(is_name(lists['name']), f'its lists are called {lists["name"]!r}')
+    lists = record_of(lists)
+  return Manifest(**{**content, 'segments': segments, 'lists': lists})
 
 
 def _segment_of(row: Any) -> Segment:

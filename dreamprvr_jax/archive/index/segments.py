@@ -1,6 +1,7 @@
-"""Folders of segments: one writer at a time, all or nothing."""
+"""Folders of segments and lists: one writer at a time, all or nothing."""
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -8,11 +9,11 @@ import pathlib
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from dreamprvr_jax import folders, text
-from dreamprvr_jax.archive.index import checksums
+from dreamprvr_jax.archive.index import checksums, lists_record
 from dreamprvr_jax.archive.index.array_files import Rows
 from dreamprvr_jax.archive.index.files import DamagedError
 from dreamprvr_jax.archive.index.layout import (
@@ -23,6 +24,7 @@ from dreamprvr_jax.archive.index.layout import (
   SOURCES,
   read_ids,
 )
+from dreamprvr_jax.archive.index.lists_record import LISTS
 from dreamprvr_jax.archive.index.manifest import (
   MANIFEST,
   SEGMENTS,
@@ -33,6 +35,8 @@ from dreamprvr_jax.archive.index.manifest import (
 from dreamprvr_jax.errors import UserError
 
 _KIND = 'index'
+# The files that folders may have, by the folder that contains these folders.
+_FILES = {SEGMENTS: FILES, LISTS: lists_record.FILES}
 # Temporary names of a manifest or marker, which a killed command may leave; the
 # last form is that of earlier versions.
 _PARTIAL = re.compile(
@@ -71,7 +75,7 @@ def _claim(root: pathlib.Path) -> None:
       names = {path.name for path in root.iterdir()} - {folders.LOCK}
       # The rest of a first write that was killed, by an earlier version;
       # `_check` has looked into its segments.
-      if all(n == SEGMENTS or _PARTIAL.fullmatch(n) for n in names):
+      if all(n in _FILES or _PARTIAL.fullmatch(n) for n in names):
         known |= names
   folders.claim(root, _KIND, known)
 
@@ -82,7 +86,12 @@ def _check(root: pathlib.Path) -> None:
   manifest = root / MANIFEST
   if manifest.is_symlink() or manifest.exists():
     Manifest.read(root)
-  place = root / SEGMENTS
+  for name, files in _FILES.items():
+    _check_folders(root / name, files)
+
+
+def _check_folders(place: pathlib.Path, files: frozenset[str]) -> None:
+  """Raises UserError if a folder has more than folders with such files."""
   if place.is_symlink() or (place.exists() and not place.is_dir()):
     raise _foreign(place)
   for folder in place.iterdir() if place.exists() else ():
@@ -91,7 +100,7 @@ def _check(root: pathlib.Path) -> None:
     if folder.is_symlink() or not (is_name(folder.name) and folder.is_dir()):
       raise _foreign(folder)
     for path in folder.iterdir():
-      is_ours = path.name in FILES and not path.is_symlink() and path.is_file()
+      is_ours = path.name in files and not path.is_symlink() and path.is_file()
       if not (is_ours or folders.is_of_system(path.name)):
         raise _foreign(path)
 
@@ -105,7 +114,7 @@ def _foreign(path: pathlib.Path) -> UserError:
 
 
 def clean(root: pathlib.Path, *manifests: Manifest | None) -> None:
-  """Removes the segments that no manifest names.
+  """Removes the segments and lists that no manifest names.
 
   Files that cannot be removed now are left for the next change.
 
@@ -113,10 +122,11 @@ def clean(root: pathlib.Path, *manifests: Manifest | None) -> None:
     root: The index.
     *manifests: Manifests; None names no segment.
   """
-  named = {s.name for one in manifests if one for s in one.segments}
-  for folder in sorted((root / SEGMENTS).glob('*')):
-    if is_name(folder.name) and folder.name not in named:
-      _remove(folder)
+  named = {folder for one in manifests if one for folder in one.files}
+  for place, files in _FILES.items():
+    for folder in sorted((root / place).glob('*')):
+      if is_name(folder.name) and f'{place}/{folder.name}' not in named:
+        _remove(folder, files)
   for path in root.iterdir():
     if _PARTIAL.fullmatch(path.name):
       path.unlink(missing_ok=True)
@@ -130,10 +140,10 @@ def drop_products(root: pathlib.Path, manifest: Manifest) -> None:
       (root / SEGMENTS / segment.name / name).unlink(missing_ok=True)
 
 
-def _remove(folder: pathlib.Path) -> None:
-  """Removes the files of a segment; its folder stays if it has others."""
+def _remove(folder: pathlib.Path, files: frozenset[str]) -> None:
+  """Removes files of a folder, and the folder unless it has others."""
   try:
-    for name in FILES:
+    for name in files:
       (folder / name).unlink(missing_ok=True)
     folder.rmdir()
   except OSError as error:
@@ -204,13 +214,48 @@ def _sizes(folder: pathlib.Path) -> dict[str, int]:
 def new_segment(root: pathlib.Path) -> Iterator[pathlib.Path]:
   """Makes the folder of a segment that no manifest names yet, for its files;
   see `write_names`. If the block fails, it is removed."""
-  folder = root / SEGMENTS / uuid.uuid4().hex
+  with _new_folder(root / SEGMENTS) as folder:
+    yield folder
+
+
+@contextlib.contextmanager
+def new_lists(root: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Makes the folder of lists that no manifest names yet, likewise."""
+  with _new_folder(root / LISTS) as folder:
+    yield folder
+
+
+@contextlib.contextmanager
+def _new_folder(place: pathlib.Path) -> Iterator[pathlib.Path]:
+  folder = place / uuid.uuid4().hex
   folder.mkdir(parents=True)
   try:
     yield folder
   except BaseException:
     shutil.rmtree(folder, ignore_errors=True)
     raise
+
+
+def unlisted(
+  root: pathlib.Path, manifest: Manifest, ids: Iterable[str]
+) -> Manifest:
+  """Returns a manifest whose lists no longer speak for some videos.
+
+  Args:
+    root: The index.
+    manifest: Its manifest, perhaps without lists.
+    ids: Ids of videos that were added, replaced or renamed.
+
+  Raises:
+    UserError: If the names of the lists cannot be read.
+  """
+  lists = manifest.lists
+  if lists is None:
+    return manifest
+  named = set(read_ids(root / LISTS / lists.name / lists_record.NAMES))
+  gone = {*lists.dropped, *named.intersection(ids)}
+  lists = dataclasses.replace(lists, dropped=tuple(sorted(gone)))
+  return dataclasses.replace(manifest, lists=lists)
 
 
 def write_names(

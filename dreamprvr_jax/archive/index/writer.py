@@ -33,6 +33,7 @@ from dreamprvr_jax.archive.index.segments import (
   gathered,
   locked,
   new_segment,
+  unlisted,
   write_checksums,
 )
 from dreamprvr_jax.archive.index.store import Store, check_retriever
@@ -123,6 +124,7 @@ def append(
     )
     segments = (*former.segments, *segments)
     manifest = dataclasses.replace(former, segments=segments)
+    manifest = unlisted(root, manifest, videos.ids)
     manifest.write(root)
   return manifest
 
@@ -181,6 +183,7 @@ def open_segment(
       else:
         kept = without(store, set(writer.ids))
         manifest = dataclasses.replace(former, segments=(*kept, segment))
+        manifest = unlisted(root, manifest, writer.ids)
     else:
       shutil.rmtree(folder)
     if manifest is None:

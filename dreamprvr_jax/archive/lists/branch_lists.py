@@ -38,8 +38,8 @@ def import_faiss() -> Any:
     import faiss  # pyright: ignore[reportMissingImports]
   except ModuleNotFoundError:
     raise UserError(
-      "a first pass by lists needs FAISS; install it with pip install 'dreamprvr"
-      "_jax[lists]', or search with --first_pass=none"
+      'a first pass by lists needs FAISS; install it with pip install '
+      "'dreamprvr_jax[lists]', or search with --first_pass=none"
     ) from None
   return faiss
 

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -128,8 +128,7 @@ class Lists:
     Returns:
       The mean product of a new representative with its centre, by branch.
     """
-    again = set(ids)
-    self.names = ['' if name in again else name for name in self.names]
+    self.forget(ids)
     rows_of = store.rows_of()
     parts = [rows_of[name] for name in ids]
     rows = np.concatenate([np.zeros(0, np.int64), *map(np.asarray, parts)])
@@ -152,6 +151,11 @@ class Lists:
         self.owners[branch] = np.concatenate([self.owners[branch], *new])
         fits[branch] = float(np.mean(fit)) if fit else self.fit[branch]
     return fits
+
+  def forget(self, ids: Iterable[str]) -> None:
+    """Drops what is known of some ids, if anything."""
+    gone = set(ids)
+    self.names = ['' if name in gone else name for name in self.names]
 
   @classmethod
   def read(cls, folder: pathlib.Path, fit: dict[str, float]) -> 'Lists':

@@ -1,11 +1,16 @@
 """The best videos of an index for some queries, scored block by block."""
 
+import functools
+import importlib.util
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
+from dreamprvr_jax.archive.search.first_pass import FirstPass
+from dreamprvr_jax.archive.search.list_search import ListSearch, best_videos
 from dreamprvr_jax.archive.search.program import best_of
 from dreamprvr_jax.archive.search.row_scores import (
   Best,
@@ -18,6 +23,8 @@ from dreamprvr_jax.errors import UserError
 # How many times more rows than videos are looked at, and how many times more
 # again if that was too few.
 _DEPTH = 4
+
+_log = logging.getLogger(__name__)
 
 # Takes encoded queries (n, q) and a count m; returns candidates for the best m
 # rows of each, (n, m or more), filled up with -1.
@@ -44,9 +51,10 @@ class Searcher(RowScores):
     Args:
       queries: What `encode` returns.
       k: Videos to find; all if there are fewer.
-      first_pass: None to score all videos exactly; 'int8' to score only the
-        best `rescore` * k by these codes exactly; or a function that finds as
-        many candidates.
+      first_pass: None to score all videos exactly; 'lists' to score only those
+        exactly that the lists of the index find; 'int8' to score only the best
+        `rescore` * k by these codes exactly; a function that finds as many
+        candidates; or 'auto', see `chosen`.
       rescore: See `first_pass`.
       allowed: Which rows may be found; all if None. If there are fewer than k,
         there are as many hits, and none if there is none.
@@ -80,7 +88,12 @@ class Searcher(RowScores):
     if not k:
       empty = np.zeros((len(queries), 0))
       return empty.astype(np.float32), empty.astype(np.int32)
+    if isinstance(first_pass, str):
+      first_pass = self.chosen(first_pass)
     self._check_first_pass(first_pass, allowed)
+    if first_pass == 'lists' and self.lists:
+      found = self.lists.search(queries, k, real)
+      return found or self.search(queries, k, allowed=allowed)
     # Several rows of one video may be among the best, which leaves fewer than k
     # videos; then more rows are looked at. Powers of two: few compilations.
     depth = k if rows == count else min(filled(_DEPTH * k), rows)
@@ -88,7 +101,7 @@ class Searcher(RowScores):
       scores, found = self._ranked(
         queries, depth, first_pass, min(rescore * depth, rows), allowed
       )
-      best = _best_videos(scores, found, groups, k)
+      best = best_videos(scores, found, groups, k)
       if best is not None:
         return best
       if depth >= rows and callable(first_pass):
@@ -100,6 +113,37 @@ class Searcher(RowScores):
       if depth >= rows:
         raise RuntimeError(f'{rows} rows of {count} videos gave fewer than {k}')
       depth = min(_DEPTH * depth, rows)
+
+  @functools.cached_property
+  def lists(self) -> ListSearch | None:
+    """Searches by the lists of the index; None if it has none. They are read
+    here.
+
+    Raises:
+      UserError: If FAISS is missing, or a file of them is damaged.
+    """
+    first = FirstPass.open(self._store, self._retriever.model)
+    return first and ListSearch(self, self._store, first)
+
+  def chosen(self, first_pass: str) -> str | None:
+    """Returns the first pass that 'auto' stands for, or the one that is given.
+
+    'auto' is 'lists' on a CPU if the index has some and FAISS is installed, and
+    otherwise None: an accelerator scores all videos faster.
+    """
+    if first_pass != 'auto':
+      return first_pass
+    on_cpu = self._mesh.devices.flat[0].platform == 'cpu'
+    if self._store.manifest.lists is None or not on_cpu:
+      return None
+    if importlib.util.find_spec('faiss') is None:
+      _log.warning(
+        '%s has lists for a first pass, which need FAISS; all videos are '
+        "scored. Install it with pip install 'dreamprvr_jax[lists]'",
+        self._store.directory,
+      )
+      return None
+    return 'lists'
 
   def _ranked(
     self,
@@ -169,9 +213,16 @@ class Searcher(RowScores):
           'leave out the conditions on them, or search without it'
         )
       return
+    if first_pass == 'lists':
+      if self.lists is None:
+        raise UserError(
+          f'the index {self._store.directory} has no lists; make them with '
+          '--mode=index --recall=0.98, or search without a first pass'
+        )
+      return
     if first_pass not in self.first_passes:
       raise UserError(
-        f'there is no first pass {first_pass!r}; choose '
+        f'there is no first pass {first_pass!r}; choose lists, '
         f'{" or ".join(self.first_passes)}, or none'
       )
     needed = f'float16+{first_pass}'
@@ -181,22 +232,3 @@ class Searcher(RowScores):
         f'{self._store.manifest.tokens} tokens; a first pass in {first_pass} '
         f'needs both: make the index with --tokens={needed}'
       )
-
-
-def _best_videos(
-  scores: Float[np.ndarray, 'n m'],
-  rows: Int[np.ndarray, 'n m'],
-  groups: Int[np.ndarray, ' rows'],
-  k: int,
-) -> Best | None:
-  """Returns the best row of each of the best k videos; None if there are fewer
-  among the rows, which are in falling order of their scores."""
-  found = np.zeros((len(rows), k), np.int64)
-  for i, here in enumerate(np.where(rows >= 0, groups[rows], -1)):
-    _, first = np.unique(here, return_index=True)
-    first = np.sort(first[here[first] >= 0])
-    if len(first) < k:
-      return None
-    found[i] = first[:k]
-  take = lambda x: np.take_along_axis(x, found, axis=1)
-  return take(scores), take(rows)
