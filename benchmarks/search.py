@@ -1,227 +1,191 @@
-"""Time of a search in an index of made videos, and in other programs.
+"""Searches of made archives and of encoded text, beside other programs.
 
-python benchmarks/search.py --videos=2000 --rivals=faiss_flat,faiss_ivf,lancedb
+python benchmarks/search.py --videos=2000,20000,200000 --out=rows.jsonl \\
+  --plot=search.png
 
-Prints one JSON line. For each way to search and batches of 1 and 64 queries:
-queries per second, the median and the 99th percentile of a batch in
-milliseconds; bytes of a video; recall@10 against the exact search. For our own
-searches also the bytes of tokens read per second, as a share of the memory
-bandwidth of a sum over a large array in the same run. `exact_as_stored` has no
-copy of the tokens in the form that a CPU multiplies fastest. Queries are
-encoded before, and no moments are computed: only the search is timed.
+For each archive and each way to search: recall@10 against the exact search, for
+queries near a token, with a modality gap, and hard ones (`hard_queries.py`);
+for the captions of a model that is trained here, as an archive of its own. The
+median and the 99th percentile of a batch of 1 and 64 queries in milliseconds;
+bytes of a video in memory and on disk; seconds to build; for programs that read
+all tokens, the bytes that they read per second, as a share of the bandwidth of
+a sum over a large array in the same run. Queries are encoded before, and no
+moments are computed: only the search is timed.
+
+Each row is measured in a process of its own. A JSON line is written as soon as
+it is known, to --out or else printed; a table is printed at the end.
+`search_report.py` makes the table and the picture again. The archives in
+--folder are used again by the next run.
 """
 
+import argparse
+import contextlib
+import json
+import os
 import pathlib
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from typing import Any
 
+import hard_queries
 import harness
 import jax
 import jax.numpy as jnp
-import numpy as np
-import search_rivals
+import search_archives
+import search_report
+import search_text
+from processes import LeftOutError, stream
+from search_rows import NAMES, Job
 
-from configs import common
-from dreamprvr_jax.archive.index import writer
-from dreamprvr_jax.archive.index.encoding import Videos
-from dreamprvr_jax.archive.index.store import Store
-from dreamprvr_jax.archive.search.index import Index
-from dreamprvr_jax.archive.search.program import READS
+from dreamprvr_jax.cli import provenance
 from dreamprvr_jax.devices import meshes
-from dreamprvr_jax.models.base import RetrievalModel
-from dreamprvr_jax.trained.retriever import Retriever
-from dreamprvr_jax.types import VideoEncoding
 
-_BATCH = 128
-
-
-class Made(RetrievalModel):
-  """A plain best-token score, with the features as tokens."""
-
-  def encode_video(
-    self,
-    clip_features,
-    frame_features,
-    frame_mask,
-    clip_sizes=None,
-    *,
-    train=False,
-  ):
-    """Returns the features as they are."""
-    return VideoEncoding(clip_features, frame_features, frame_mask)
+# One clip token comes to so many tokens.
+_OF_A_CLIP = 5
+# Videos from which on an archive has fewer tokens of each by default.
+_MANY = 100_000
+# Flags that only say where files are.
+_PLACES = ('folder', 'out', 'plot')
 
 
-def _model(width: int) -> Made:
-  """Returns a model of the default config with the given width."""
-  config: Any = common.with_model(common.base_config(), 'ms_sl')
-  keys = config.model.to_dict()
-  del keys['name']
-  return Made(
-    **{**keys, 'width': width},
-    num_clips=32,
-    max_frames=128,
-    max_words=30,
-    dtype=jnp.float32,
-  )
-
-
-def made_videos(options: Any) -> Videos:
-  """Returns videos whose tokens change slowly, as in real videos; about twenty
-  videos share a subject."""
-
-  def batches():
-    rng = np.random.default_rng(0)
-    noise = lambda *shape: rng.standard_normal(
-      (_BATCH, *shape, options.width), np.float32
-    )
-    subjects = rng.standard_normal(
-      (max(options.videos // 20, 1), 1, options.width), np.float32
-    )
-    for start in range(0, options.videos, _BATCH):
-      about = noise(1) + subjects[rng.integers(0, len(subjects), _BATCH)]
-      real = np.arange(start, start + _BATCH) < options.videos
-      yield {
-        'clip_features': about + noise(options.clips),
-        'frame_features': about + noise(options.frames),
-        'frame_mask': np.ones((_BATCH, options.frames), bool),
-        'video_mask': real,
-      }
-
-  ids = [f'v{i}' for i in range(options.videos)]
-  return Videos(ids, np.full(options.videos, 60.0), batches)
-
-
-def bandwidth(mesh: Any) -> float:
+def bandwidth() -> float:
   """Returns the bytes per second of the fastest of five sums over an array
   that is spread over all devices and larger than the caches."""
+  mesh = meshes.make_mesh()
   count = 2**27 * mesh.size
   array = jax.device_put(jnp.ones(count, jnp.float32), meshes.by_row(mesh))
   _, seconds = harness.timed(lambda: jax.jit(jnp.sum)(array), 5)
   return 4 * count / min(seconds)
 
 
-def made_queries(store: Store) -> np.ndarray:
-  """Returns 64 queries, each similar to a frame of some video."""
-  rng = np.random.default_rng(1)
-  rows = rng.integers(0, len(store), 64)
-  frames = rng.integers(0, store.manifest.frames, 64)
-  near = store.tokens('frame', rows)[np.arange(64), frames]
-  return near + rng.standard_normal(near.shape, np.float32)
+def archives(
+  root: pathlib.Path, options: argparse.Namespace
+) -> Iterator[tuple[str, pathlib.Path]]:
+  """Makes the archives one by one; yields their names and folders."""
+  tokens = options.tokens or [
+    40 if videos >= _MANY else 160 for videos in options.videos
+  ]
+  if len(tokens) != len(options.videos):
+    raise SystemExit('give as many numbers of --tokens as of --videos')
+  for videos, count in zip(options.videos, tokens, strict=True):
+    recipe = hard_queries.Recipe(
+      videos, count, options.width, options.seed, options.shots
+    )
+    clips = options.clips or max(count // _OF_A_CLIP, 1)
+    branches = hard_queries.Branches(count, clips)
+    name = f'{videos:,} videos of {count} tokens'
+    folder = root / f'made_{videos}_{count}'
+    search_archives.make(folder, recipe, branches, options.queries)
+    yield name, folder
+  if options.steps:
+    folder = root / 'text'
+    search_text.make(
+      folder,
+      videos=options.text_videos,
+      width=options.width,
+      steps=options.steps,
+      count=options.queries,
+      model=options.model,
+    )
+    yield f'{options.text_videos:,} encoded videos', folder
 
 
-def timings(
-  search: Any, queries: np.ndarray, batch: int, repeats: int
-) -> dict[str, float]:
-  """Returns queries per second and percentiles of a batch."""
-  seconds = []
-  for number in range(repeats + 1):
-    few = np.roll(queries, number, axis=0)[:batch]
-    began = time.perf_counter()
-    search(few, 10)
-    seconds.append(time.perf_counter() - began)
-  # The first search loads and compiles.
-  seconds = np.asarray(seconds[1:])
-  return {
-    'queries_per_second': round(batch / float(np.median(seconds)), 1),
-    'p50_ms': round(1000 * float(np.percentile(seconds, 50)), 2),
-    'p99_ms': round(1000 * float(np.percentile(seconds, 99)), 2),
-  }
+def rows(name: str, job: Job, seconds: float) -> Iterator[dict[str, Any]]:
+  """Yields the lines of a row; one that says why, if it is left out."""
+  try:
+    yield from stream('search_rows', 'measure', name, job, seconds=seconds)
+  except LeftOutError as error:
+    yield {'row': name, 'left_out': str(error).rstrip('.')}
 
 
-def measured(
-  search: Any, queries: np.ndarray, exact: np.ndarray, steps: int
-) -> dict[str, Any]:
-  """Returns the recall of a search and its speed in batches of 1 and 64."""
-  found = search(queries, 10)
-  shared = [len(set(a) & set(b)) for a, b in zip(exact, found, strict=True)]
-  return {
-    'recall_at_10': round(float(np.mean(shared)) / exact.shape[1], 4),
-    **{f'batch_{n}': timings(search, queries, n, steps) for n in (1, 64)},
-  }
-
-
-def own_searches(
-  index: Index, first_passes: list[str | None], options: Any, peak: float
-) -> dict[str, Any]:
-  """Returns figures of our searches in one index."""
-  searcher, queries = index.searcher, made_queries(index.store)
-  exact = searcher.search(queries, 10)[1]
-  results = {}
-  for first_pass in first_passes:
-    search = lambda queries, k, how=first_pass: searcher.search(
-      queries, k, first_pass=how
-    )[1]
-    size = searcher.bytes_per_video(first_pass)
-    found = measured(search, queries, exact, options.steps)
-    for batch in ('batch_1', 'batch_64'):
-      read = size * options.videos / (found[batch]['p50_ms'] / 1000)
-      found[batch]['share_of_bandwidth'] = round(read / peak, 3)
-    results[f'{first_pass}_first' if first_pass else 'exact'] = {
-      'bytes_per_video': size,
-      'resident': searcher.resident(first_pass),
-      **found,
-    }
-  return results
+def parsed() -> argparse.Namespace:
+  """Returns the options of the command line."""
+  numbers = lambda text: tuple(int(x) for x in text.split(',') if x)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  add = parser.add_argument
+  add('--videos', type=numbers, default=(2000,), help='of each archive')
+  add('--tokens', type=numbers, default=(), help='of a video of each archive')
+  add('--clips', type=int, default=0, help='clip tokens; 0: every fifth')
+  add('--width', type=int, default=384, help='of a token')
+  add('--shots', type=int, default=4, help='of a video; 0: no alike tokens')
+  add('--seed', type=int, default=0, help='of the archives')
+  add('--queries', type=int, default=200, help='of each kind')
+  add('--steps', type=int, default=200, help='of the training; 0: no text')
+  add('--text_videos', type=int, default=2000, help='of the text archive')
+  add('--model', default='dreamprvr', help='that is trained')
+  add('--rows', default=','.join(NAMES), help='ways to search')
+  add('--probes', type=numbers, default=(32, 128), help='lists of FAISS')
+  add('--found', type=int, default=1000, help='tokens of a branch, by FAISS')
+  add('--depth', type=int, default=100, help='videos scored exactly after it')
+  add('--memory', type=float, default=12, help='GB that a row may take')
+  add('--seconds', type=float, default=10, help='of a timed batch size')
+  add('--row_seconds', type=float, default=3600, help='of a row')
+  add('--folder', help='for archives and what other programs build')
+  add('--out', help='a file that the JSON lines are added to')
+  add('--plot', type=pathlib.Path, help='a picture of recall against time')
+  options = parser.parse_args()
+  options.rows = options.rows.split(',')
+  unknown = sorted(set(options.rows) - set(NAMES))
+  if unknown:
+    parser.error(f'--rows names {unknown[0]!r}; choose of {", ".join(NAMES)}')
+  return options
 
 
 def main() -> None:
-  """Writes indices, searches them, prints the result."""
-  parser = harness.parser(__doc__, steps=30)
-  parser.add_argument('--videos', type=int, default=2000, help='of the index')
-  parser.add_argument('--clips', type=int, default=32, help='of a video')
-  parser.add_argument('--frames', type=int, default=128, help='of a video')
-  parser.add_argument('--width', type=int, default=384, help='of a token')
-  parser.add_argument(
-    '--tokens', default='float16+int8,float16+pq', help='as stored'
-  )
-  parser.add_argument(
-    '--device_gib', type=float, help='for tokens; less makes them stream'
-  )
-  parser.add_argument(
-    '--rivals', default='', help=f'of {", ".join(search_rivals.NAMES)}'
-  )
-  parser.add_argument(
-    '--probes', type=int, default=32, help='lists that FAISS looks into'
-  )
-  parser.add_argument(
-    '--tokens_found', type=int, default=1000, help='by FAISS, per branch'
-  )
-  options = parser.parse_args()
-  mesh = meshes.make_mesh()
-  retriever = Retriever('made', _model(options.width), {}, 'made', {})
-  peak = bandwidth(mesh)
-  results: dict[str, Any] = {
+  """Makes archives, measures the rows, prints the results."""
+  options = parsed()
+  peak = bandwidth()
+  # Without what only says where files are.
+  flags = [
+    item
+    for item in sys.argv[1:]
+    if item.lstrip('-').partition('=')[0] not in _PLACES
+  ]
+  shared = {
+    **provenance.environment(),
+    'command': ' '.join(['benchmarks/search.py', *flags]),
     'bandwidth_gb_per_second': round(peak / 1e9, 2),
   }
-  with tempfile.TemporaryDirectory() as folder:
-    for tokens in options.tokens.split(','):
-      place = pathlib.Path(folder) / tokens
-      began = time.perf_counter()
-      writer.create(
-        place, retriever, made_videos(options), tokens=tokens, mesh=mesh
+  lines = []
+  with contextlib.ExitStack() as stack:
+    root = options.folder
+    if root is None:
+      root = stack.enter_context(tempfile.TemporaryDirectory())
+    out = sys.stdout
+    if options.out:
+      out = stack.enter_context(open(options.out, 'a'))
+    for archive, folder in archives(pathlib.Path(root), options):
+      place = folder / 'others'
+      place.mkdir(exist_ok=True)
+      job = Job(
+        folder=folder,
+        place=place,
+        memory=options.memory * 2**30,
+        bandwidth=peak,
+        probes=options.probes,
+        found=options.found,
+        depth=options.depth,
+        seconds=options.seconds,
       )
-      results[f'{tokens}_write_seconds'] = round(time.perf_counter() - began, 1)
-      room = options.device_gib and options.device_gib * 2**30
-      index = Index.open(place, retriever, mesh=mesh, device_bytes=room)
-      second = tokens.partition('+')[2]
-      ways = [] if 'exact' in results else [None]
-      ways += [second] if second else []
-      results |= own_searches(index, ways, options, peak)
-    store = index.store
-    room = 1.1 * store.bytes_per_row(READS[store.kind]) * len(store) / mesh.size
-    tight = Index.open(place, retriever, mesh=mesh, device_bytes=room)
-    found = own_searches(tight, [None], options, peak)
-    results['exact_as_stored'] = found['exact']
-    for name in filter(None, options.rivals.split(',')):
-      place = pathlib.Path(folder) / name
-      search, facts = search_rivals.build(name, index, place, options)
-      queries = made_queries(store)
-      exact = index.searcher.search(queries, 10)[1]
-      found = measured(search, queries, exact, options.steps)
-      results[name] = facts | found
-  harness.report(options, **results, **harness.memory_gib())
+      facts = search_archives.facts_of(folder)
+      for name in options.rows:
+        for found in rows(name, job, options.row_seconds):
+          load = round(os.getloadavg()[0], 1)
+          line = {
+            **shared,
+            'archive': archive,
+            'of': facts,
+            'load': load,
+            **found,
+          }
+          lines.append(line)
+          print(json.dumps(line), file=out, flush=True)
+  print(search_report.table(lines))
+  if options.plot:
+    search_report.plot(lines, options.plot)
 
 
 if __name__ == '__main__':
