@@ -6,6 +6,7 @@ Layout of their folder, lists/NAME in an index:
   names.json                id of each of these videos; '' for none
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,11 +16,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from dreamprvr_jax.archive.index.array_files import (
-  DamagedError,
-  Rows,
-  array_file,
-)
+from dreamprvr_jax.archive.index.array_files import ArrayFile, Rows
+from dreamprvr_jax.archive.index.files import DamagedError
 from dreamprvr_jax.archive.index.layout import BRANCHES, read_ids
 from dreamprvr_jax.archive.index.lists_record import NAMES
 from dreamprvr_jax.archive.index.store import Store
@@ -184,8 +182,9 @@ class Lists:
     for branch, lists in self.branches.items():
       lists.write(folder / f'{branch}.faiss')
       path = folder / f'{branch}_owners.npy'
-      with array_file(path, (), np.int32) as file:
+      with contextlib.closing(ArrayFile(path, (), np.int32)) as file:
         file.write(self.owners[branch])
+        file.finish()
     with (folder / NAMES).open('w') as file:
       json.dump(self.names, file)
       file.flush()

@@ -44,7 +44,11 @@ class Layout:
 
 
 class Parts:
-  """Loads the rows of a store, and keeps those that fit in device memory."""
+  """Loads the rows of a store, and keeps those that fit in device memory.
+
+  Attributes:
+    has_units: Whether float32 tokens on a CPU, see `UNITS`, give exact scores.
+  """
 
   def __init__(
     self,
@@ -72,7 +76,7 @@ class Parts:
     self._share, self._bytes = share, device_bytes
     self._products = products or Pace.of(mesh).products
     self._on_cpu = mesh.devices.flat[0].platform == 'cpu'
-    self._units = token_score != 'other' and self._on_cpu
+    self.has_units = token_score != 'other' and self._on_cpu
     self._scaled = token_score == 'cosine'
     self._kept: dict[str, list[Any]] = {}
     self.layout = functools.cache(self._plan)
@@ -84,7 +88,7 @@ class Parts:
     It is the stored kind, or `UNITS` on a CPU with enough memory for float32
     vectors."""
     kind = self._store.kind
-    if not self._units:
+    if not self.has_units:
       return kind
     rows = -(-len(self._store) // self._mesh.size)
     # Twice, because unit vectors are copied once on their way to the device.
