@@ -5,6 +5,7 @@ The manifest has the size of each file and its crc32c (Castagnoli, as in RFC
 flipped bits that is no longer than 32.
 """
 
+import functools
 import os
 import pathlib
 import re
@@ -46,20 +47,24 @@ def joined(first: int, second: int, length: int) -> int:
     second: That of the second one.
     length: Bytes of the second piece.
   """
-  # A byte of zero at the end changes the checksum by a linear map over the
-  # field of two elements, given by the images of single bits. Squaring it gives
-  # the maps of 2, 4, 8, ... bytes.
-  offset = extended(0, b'\0')
-  step = [extended(1 << bit, b'\0') ^ offset for bit in range(32)]
-  while length:
-    if length & 1:
-      first = _image(step, first)
-    step = [_image(step, value) for value in step]
-    length >>= 1
+  for power in range(length.bit_length()):
+    if length >> power & 1:
+      first = _image(_zeros(power), first)
   return first ^ second
 
 
-def _image(step: list[int], value: int) -> int:
+@functools.cache
+def _zeros(power: int) -> tuple[int, ...]:
+  """Returns what 2^power bytes of zero at the end make of a checksum: a linear
+  map over the field of two elements, given by the images of single bits."""
+  if not power:
+    offset = extended(0, b'\0')
+    return tuple(extended(1 << bit, b'\0') ^ offset for bit in range(32))
+  half = _zeros(power - 1)
+  return tuple(_image(half, value) for value in half)
+
+
+def _image(step: tuple[int, ...], value: int) -> int:
   """Returns what a linear map makes of a checksum."""
   found = 0
   for bit, image in enumerate(step):

@@ -8,7 +8,7 @@ import pytest
 from dreamprvr_jax.archive.index import checksums
 from dreamprvr_jax.archive.index.files import DamagedError
 
-# Of the catalogue of parametrised CRC algorithms: CRC-32/ISCSI.
+# The check value of CRC-32/ISCSI in the catalogue of CRC algorithms.
 CHECK = 'e3069283'
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -93,3 +94,30 @@ def test_there_has_to_be_an_index(tmp_path):
   with pytest.raises(UserError, match='is no index'):
     compact(tmp_path / 'x')
   assert not (tmp_path / 'x').exists()
+
+
+def test_memory_is_bounded(tmp_path, monkeypatch):
+  """Rows are copied a few at a time, whatever the size of the index."""
+  monkeypatch.setattr(compaction, '_BATCH', 16)
+  rows = {
+    'clip_tokens': np.ones((64, 4, 1024), np.float32),
+    'frame_tokens': np.ones((64, 4, 1024), np.float32),
+    'frame_mask': np.ones((64, 4), bool),
+    'clip_edges': np.ones((64, 5), np.float32),
+    'frame_edges': np.ones((64, 5), np.float32),
+    'starts': np.zeros(64),
+    'durations': np.ones(64),
+    'cores': np.ones((64, 2), np.float32),
+  }
+  with writer.open_segment(tmp_path, retriever()) as segment:
+    for number in range(20):
+      segment.add(f'v{number}', [rows])
+  remove(tmp_path, ['v3'])
+  arrays = size(tmp_path)
+  tracemalloc.start()
+  compact(tmp_path)
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert arrays > 2**24
+  # A batch has a quarter of a MiB.
+  assert peak < 2**21

@@ -11,7 +11,8 @@ import pytest
 from data_pipeline.opening import open_corpus
 from data_pipeline.options import DataOptions
 from dreamprvr_jax import checkpoints, folders
-from dreamprvr_jax.archive.index import writer
+from dreamprvr_jax.archive.index import checksums, writer
+from dreamprvr_jax.archive.index.layout import CHECKSUMS
 from dreamprvr_jax.archive.index.manifest import SEGMENTS
 from dreamprvr_jax.archive.index.segments import locked
 from dreamprvr_jax.archive.index.store import Store
@@ -170,6 +171,21 @@ def test_parts_of_whole_batches_are_those_of_one_segment(tmp_path):
     videos = videos_of(data)
     writer.create(place, retriever(), videos, elsewhere=parts)
     assert contents(place) == contents(tmp_path / 'one')
+    for folder, files in Store(place).manifest.files.items():
+      assert files == checksums.record(place / folder)
+
+
+def test_a_part_whose_checksums_are_no_checksums(tmp_path):
+  data = made(9)
+
+  def parts(*given):
+    (name,) = part_writer(data, [])(*given)
+    path = tmp_path / SEGMENTS / name / CHECKSUMS
+    path.write_text('{"ids.json": 3}')
+    return [name]
+
+  with pytest.raises(UserError, match=r'checksums\.json has no checksums'):
+    writer.create(tmp_path, retriever(), videos_of(data), elsewhere=parts)
 
 
 def lost(root, tokens, registers):

@@ -55,6 +55,22 @@ def test_changes_are_seen(tmp_path, quick):
     assert client.get(f'/api/videos/v{VIDEOS + 1}').is_success
 
 
+def test_damage_is_found_in_the_background(tmp_path, caplog):
+  index = open_index(tmp_path)
+  directory = index.store.directory
+  name = index.store.manifest.segments[0].name
+  path = directory / 'segments' / name / 'clip_tokens.npy'
+  path.write_bytes(path.read_bytes()[:-1] + b'\x7f')
+  with served(index) as (client, _):
+    found = lambda: client.get('/api/health').json()['damaged']
+    wait_for(found)
+    assert found() == [f'segments/{name}/clip_tokens.npy']
+    assert 'dreamprvr_damaged_files 1.0' in client.get('/metrics').text
+    # Searches go on.
+    assert client.post('/api/search', json={'query': 'x'}).is_success
+  assert 'clip_tokens.npy has the checksum' in caplog.text
+
+
 def test_a_change_that_cannot_be_opened(tmp_path, quick, caplog):
   index = open_index(tmp_path)
   broken = [True]
