@@ -112,7 +112,7 @@ def test_errors_of_the_program_are_no_verdict(
 
 def test_processes_that_cannot_start_are_no_verdict(tmp_path, monkeypatch):
   make_video(tmp_path / 'a.mp4', pictures=2)
-  monkeypatch.setattr(jobs, '_start', helpers.end)
+  monkeypatch.setattr(jobs, 'end_silently', helpers.end)
   with pytest.raises(jobs.BrokenProcessPool):
     extract_folder(
       tmp_path, tmp_path / 'out', ENCODER, Options(workers=1, progress=False)
