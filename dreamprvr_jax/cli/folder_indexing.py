@@ -170,11 +170,10 @@ def _check(arguments: Arguments) -> None:
     raise UserError(
       f'--max_seconds={arguments.max_seconds} must be above 0; 43200 is usual'
     )
-  for name, least in (('batch', 0), ('workers', 0)):
-    if getattr(arguments, name) < least:
-      raise UserError(
-        f'--{name}={getattr(arguments, name)}; give {least} or more'
-      )
+  for name in ('batch', 'workers'):
+    value = getattr(arguments, name)
+    if value < 0:
+      raise UserError(f'--{name}={value}; give 0 or more')
 
 
 def _tell_lost(plan: Plan, listing: Listing) -> None:
