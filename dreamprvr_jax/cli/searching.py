@@ -125,6 +125,8 @@ def _check(arguments: Arguments) -> None:
     )
   # Found out before the index is loaded.
   _ = arguments.filters
+  if arguments.save_clips:
+    import_av()
 
 
 def _search(
@@ -161,10 +163,13 @@ def _search(
 
 def _write(found: dict[str, Any], arguments: Arguments, index: Index) -> None:
   """Saves clips, writes or prints the hits, and prints what was written."""
+  out = pathlib.Path(arguments.out)
   if arguments.videos:
     files = VideoFiles(arguments.videos, find_videos(arguments.videos))
-  else:
+  elif arguments.save_clips or out.suffix == '.html':
     files = VideoFiles.of_sources(index.store.sources())
+  else:
+    files = VideoFiles()
   saved = 0
   if arguments.save_clips:
     saved = save_clips(
@@ -173,7 +178,6 @@ def _write(found: dict[str, Any], arguments: Arguments, index: Index) -> None:
       lambda hit: file_of(hit['video'], files, index.catalogue),
       progress=arguments.progress,
     )
-  out = pathlib.Path(arguments.out)
   if out.suffix == '.json':
     folders.write_json(out, provenance.finite(found))
   elif out.suffix == '.html':
