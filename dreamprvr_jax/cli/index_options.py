@@ -47,7 +47,7 @@ INDEX_OPTIONS = (
     'gone',
     False,
     '',
-    'take out the videos of a folder that is not there at all',
+    'take out the videos of a folder that is not there, or empty',
     'index',
   ),
   option(
