@@ -112,7 +112,7 @@ def _agree(
   """Compares index and folders, does what is due, and reports it."""
   place = arguments.index
   limits = Limits(seconds=arguments.max_seconds)
-  memory = Memory.read(place).with_limits(dataclasses.asdict(limits))
+  memory = Memory.read(place).with_limits(limits.conditions())
   if arguments.restore:
     memory.restore(ids_in('restore', arguments.restore, memory.removed))
   known = _known(place, memory)

@@ -30,7 +30,9 @@ def table(files: Iterable[Unreadable], most: int | None = _SHOWN) -> str:
     lines.append(
       f'  and {len(rows) - len(few):,} more: --mode=inspect --index shows all'
     )
-  return '\n'.join(['not readable (tried again when they change):', *lines])
+  return '\n'.join(
+    ['not readable (tried again when they change, or PyAV does):', *lines]
+  )
 
 
 def lost(folders: Mapping[str, Sequence[Source]]) -> list[str]:

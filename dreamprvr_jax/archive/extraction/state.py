@@ -91,7 +91,7 @@ class State:
       DataError: If the collection was extracted with other settings.
     """
     self.folder = folder
-    self._limits = dataclasses.asdict(limits)
+    self._limits = limits.conditions()
     self.feature_file = folder / 'FeatureData' / FEATURE / 'feature.hdf5'
     self._own = folder / OWN
     self._parts = self._own / 'parts'
@@ -120,8 +120,8 @@ class State:
     )
 
   def failed(self, name: str, source: Source) -> bool:
-    """Returns whether a file could not be read, and the file and the limits are
-    unchanged."""
+    """Returns whether a file could not be read, and the file, the limits and
+    PyAV are unchanged."""
     row = self.skipped.get(name)
     limits = (row or {}).get('limits', self._limits)
     return source.same(row) and limits == self._limits
