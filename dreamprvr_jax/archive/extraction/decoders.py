@@ -207,6 +207,9 @@ class _Feed:
     process = _Process(self._work)
     with self._lock:
       self._processes.add(process)
+      if self.stop.is_set():
+        # It has started too late for `end_processes`.
+        process.stop()
     return process
 
   def _end(self, process: '_Process') -> None:
