@@ -51,6 +51,7 @@ HUB = [
   'tokenizers>=0.20',
 ]
 BATCH = ['apache-beam>=2.69']
+LISTS = ['faiss-cpu>=1.11']
 NOTEBOOK = ['ipykernel>=6.29', 'nbclient>=0.10', 'nbformat>=5.10']
 TESTS = [
   'pytest>=8.0',
@@ -60,6 +61,7 @@ TESTS = [
   *VIDEOS,
   *SERVE,
   *HUB,
+  *LISTS,
   *NOTEBOOK,
 ]
 
@@ -109,6 +111,8 @@ setup(
     'serve': SERVE,
     # CLIP and SigLIP, for --encoder=clip, siglip and siglip2; models by name.
     'hub': HUB,
+    # A first pass by inverted lists, `dreamprvr index --recall`.
+    'lists': LISTS,
     # Work on many machines, for --engine=beam.
     'batch': BATCH,
     # Runs notebooks/ without Jupyter.
@@ -116,7 +120,7 @@ setup(
     # Export of an index to a vector database, `dreamprvr export --index`.
     'database': ['lancedb>=0.36', 'pyarrow>=16'],
     # Other programs that benchmarks/search.py compares.
-    'bench': ['faiss-cpu>=1.9', 'torch>=2.2', 'transformers>=4.49'],
+    'bench': [*LISTS, 'torch>=2.2', 'transformers>=4.49'],
     # The TPU compiler, for benchmarks/ahead_of_time.py; it works without a TPU.
     'tpu-aot': ['jax[tpu]>=0.10.2'],
     # The site of docs/: mkdocs build.

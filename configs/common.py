@@ -30,12 +30,9 @@ MODELS = {
   'msc': msc.settings,
   'tf_prvr': tf_prvr.settings,
 }
-
-
-# Those that are trained; the others have neither parameters nor losses.
-TRAINED = tuple(
-  name for name in MODELS if name not in ('best_frame', 'tf_prvr')
-)
+# Those that have neither parameters nor losses; the others are trained.
+FREE = ('tf_prvr', 'best_frame')
+TRAINED = tuple(name for name in MODELS if name not in FREE)
 
 
 def base_config() -> ConfigDict:
@@ -52,7 +49,6 @@ def base_config() -> ConfigDict:
     'How many of the devices split the corpus in evaluation; the others '
     'split the queries',
   )
-
   config.compilation_cache = key(
     '',
     'Folder where compiled programs are kept for the next start; empty: none',

@@ -1,6 +1,7 @@
 """A corpus: its splits, their ids and counts, and access to their arrays."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -52,14 +53,15 @@ class Split:
   options: DataOptions
   frame_edges: Sequence[np.ndarray] | None = None
 
-  @property
+  # All of a split, which never changes: each batch asks for it.
+  @functools.cached_property
   def stored_frames(self) -> np.ndarray:
     """Number of frames that are kept of each video, (v,)."""
     if self.frame_edges is None:
       return self.options.stored_frames(self.num_frames)
     return np.array([len(edges) - 1 for edges in self.frame_edges], np.int32)
 
-  @property
+  @functools.cached_property
   def max_frames(self) -> int:
     """Frames that a video is padded to."""
     if self.options.retriever:

@@ -84,7 +84,10 @@ def prepare(options: DataOptions, progress: bool = True) -> Manifest:
     try:
       return verified(options)
     except DataError as error:
-      _log.info('preparing: %s', error)
+      if manifest_path(options).exists():
+        _log.info('preparing again: %s', error)
+      else:
+        _log.info('preparing %s', dataset_dir(options))
     return _prepare(corpus, sources, progress)
 
 

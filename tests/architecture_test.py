@@ -97,7 +97,8 @@ ARCHIVE = {
   'extraction': {'encoders', 'videos'},
   'index': set(),
   'folder': {'encoders', 'extraction', 'index', 'jobs', 'videos'},
-  'search': {'index', 'encoders', 'videos', 'jobs'},
+  'lists': {'index'},
+  'search': {'index', 'lists', 'encoders', 'videos', 'jobs'},
   'serving': {'search', 'index', 'videos'},
   'jobs': {'extraction', 'index'},
 }

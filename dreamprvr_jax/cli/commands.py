@@ -13,11 +13,12 @@ from dreamprvr_jax.cli.command import Command, Form
 _SOURCES = ('features', 'queries', 'annotations')
 # Seconds of a file that is read, at most, as `archive.videos.frames.LIMITS`.
 _LONGEST = 43_200.0
-_MACHINE = ('num_devices', 'corpus_devices', 'compilation_cache')
+# Keys of the config about devices, and where compiled programs are kept.
+MACHINE = ('num_devices', 'corpus_devices', 'compilation_cache')
 _TRAINING = (
   'seed',
   'dtype',
-  *_MACHINE,
+  *MACHINE,
   'data',
   'simulated',
   'train',
@@ -29,7 +30,7 @@ _TRAINING = (
 )
 _RERANKING = (
   'seed',
-  *_MACHINE,
+  *MACHINE,
   'data',
   'simulated',
   'train.log_every',
@@ -62,7 +63,7 @@ _ALL = (
     ),
     (Form('evaluation:run', needs_one=('checkpoint', 'config')),),
     ('checkpoint',),
-    ('dtype', *_MACHINE, 'data', 'simulated', 'eval', 'rerank', 'model'),
+    ('dtype', *MACHINE, 'data', 'simulated', 'eval', 'rerank', 'model'),
   ),
   Command(
     'prepare',
@@ -222,7 +223,7 @@ _ALL = (
       ),
     ),
     ('checkpoint', 'index'),
-    (*_MACHINE, 'archive', 'data', 'simulated'),
+    (*MACHINE, 'archive', 'data', 'simulated'),
   ),
   Command(
     'search',
@@ -239,7 +240,7 @@ _ALL = (
     ),
     (Form('searching:run', needs=('index',)),),
     ('checkpoint', 'index'),
-    (*_MACHINE, 'data', 'eval'),
+    (*MACHINE, 'data', 'eval'),
   ),
   Command(
     'extract',
@@ -276,7 +277,7 @@ _ALL = (
     ),
     (Form('serving:run', needs=('index',)),),
     ('checkpoint', 'index'),
-    (*_MACHINE, 'eval'),
+    (*MACHINE, 'eval'),
   ),
   Command(
     'rerank-train',

@@ -13,8 +13,8 @@ _CHECKOUT = _PACKAGE.parent / 'configs'
 FOLDER = (
   _CHECKOUT if (_CHECKOUT / 'common.py').is_file() else _PACKAGE / 'configs'
 )
-# Files of the folder that are not configs by themselves.
-_PARTS = ('__init__', 'common', 'keys', 'published', 'rerank')
+# What a config defines, unlike the files of keys and numbers beside it.
+_CONFIG = 'def get_config('
 
 
 def make_importable() -> None:
@@ -39,7 +39,11 @@ def make_importable() -> None:
 
 def names() -> list[str]:
   """Returns the names of the configs, sorted."""
-  return sorted(p.stem for p in FOLDER.glob('*.py') if p.stem not in _PARTS)
+  return sorted(
+    path.stem
+    for path in FOLDER.glob('*.py')
+    if _CONFIG in path.read_text(encoding='utf-8')
+  )
 
 
 def found(spec: str) -> str:

@@ -5,9 +5,11 @@ from typing import Any
 
 import jax
 
+from dreamprvr_jax.metrics.retrieval import RECALLS
+
 # A split with fewer says little.
 FEW_QUERIES, FEW_VIDEOS = 50, 20
-TABLE_COLUMNS = ('R@1', 'R@5', 'R@10', 'R@100', 'SumR', 'MedR')
+TABLE_COLUMNS = (*RECALLS, 'MedR')
 
 
 def say(text: str) -> None:

@@ -12,11 +12,9 @@ from ml_collections import ConfigDict
 
 from configs import common
 from dreamprvr_jax.archive.index.manifest import MANIFEST, Manifest
+from dreamprvr_jax.cli.commands import MACHINE
 from dreamprvr_jax.errors import UserError
 
-# Retrievers that need no training.
-FREE = ('tf_prvr', 'best_frame')
-_MACHINE = ('num_devices', 'corpus_devices', 'compilation_cache')
 # Keys of `config.archive` that a manifest stores.
 KEYS = ('fps', 'part_seconds', 'overlap_seconds')
 
@@ -60,9 +58,9 @@ def of_folders(
   if manifest is not None and follows_folders(manifest):
     stored = manifest.retriever
   name = retriever or stored.get('name', '') or _suited(encoder)
-  if name not in FREE:
+  if name not in common.FREE:
     raise UserError(
-      f'--retriever={name} is unknown; choose {" or ".join(FREE)}, or '
+      f'--retriever={name} is unknown; choose {" or ".join(common.FREE)}, or '
       'give a trained one with --checkpoint=DIR'
     )
   if given is None:
@@ -85,7 +83,7 @@ def _suited(encoder: str) -> str:
   lines, so that smoothing them over a video hides what differs: a picture is
   found by its best frame (docs/search.md has the numbers).
   """
-  return FREE[encoder.partition(':')[0] == 'embedded']
+  return 'best_frame' if encoder.partition(':')[0] == 'embedded' else 'tf_prvr'
 
 
 def stored_keys(manifest: Manifest | None) -> dict[str, Any]:
@@ -122,7 +120,7 @@ def check(values: FlagValues, before: ConfigDict) -> None:
       f'--retriever={values.retriever}, but that of {whose} is {name!r}; leave '
       'the flag out, or give another --index'
     )
-  used = {'archive', *(() if values.checkpoint else ('model',)), *_MACHINE}
+  used = {'archive', *(() if values.checkpoint else ('model',)), *MACHINE}
   for section, value in config.items():
     if section not in used and value != before[section]:
       what = 'a checkpoint' if section == 'model' else 'an index of folders'

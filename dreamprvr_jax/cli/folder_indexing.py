@@ -1,7 +1,7 @@
 """--mode=index --videos: makes an index agree with folders of videos."""
 
 import dataclasses
-import pathlib
+import os
 import sys
 
 import jax
@@ -50,6 +50,8 @@ class Arguments:
   engine: str
   engine_options: str
   workers: int
+  recall: float
+  memory: float
   progress: bool
 
 
@@ -110,16 +112,16 @@ def _agree(
   """Compares index and folders, does what is due, and reports it."""
   place = arguments.index
   limits = Limits(seconds=arguments.max_seconds)
-  memory = Memory.read(place).with_limits(dataclasses.asdict(limits))
+  memory = Memory.read(place).with_limits(limits.conditions())
   if arguments.restore:
     memory.restore(ids_in('restore', arguments.restore, memory.removed))
   known = _known(place, memory)
   plan = compare(listing, known, memory, take_out_lost=arguments.gone)
-  if plan.lost:
-    _tell_lost(plan, listing)
+  _tell_missing(plan, listing)
   if arguments.gone:
+    unread = {source.root for few in plan.unread.values() for source in few}
     settings = settings.with_roots(
-      root for root in settings.roots if pathlib.Path(root).exists()
+      root for root in settings.roots if root in unread or os.path.exists(root)
     )
   options = Options(
     arguments.tokens,
@@ -167,23 +169,26 @@ def _check(arguments: Arguments) -> None:
     raise UserError(
       f'--max_seconds={arguments.max_seconds} must be above 0; 43200 is usual'
     )
-  for name, least in (('batch', 0), ('workers', 0)):
-    if getattr(arguments, name) < least:
-      raise UserError(
-        f'--{name}={getattr(arguments, name)}; give {least} or more'
-      )
+  for name in ('batch', 'workers'):
+    value = getattr(arguments, name)
+    if value < 0:
+      raise UserError(f'--{name}={value}; give 0 or more')
 
 
-def _tell_lost(plan: Plan, listing: Listing) -> None:
-  """Names the folders of which no file is there.
+def _tell_missing(plan: Plan, listing: Listing) -> None:
+  """Names the folders of which no file is there, or that cannot be read.
 
   Raises:
     UserError: If there is no file at all: nothing is changed then.
   """
-  told = folder_report.lost(plan.lost)
-  if not listing.files:
-    raise UserError(f'{told}; nothing was changed')
-  console.say(told)
+  stays = '\n'.join(
+    [*folder_report.lost(plan.lost), *folder_report.unread(plan.unread)]
+  )
+  if stays and not listing.files and not plan.gone:
+    raise UserError(f'{stays}; nothing was changed')
+  goes = folder_report.gone(plan.gone)
+  for told in filter(None, (stays, *goes)):
+    console.say(told)
 
 
 def _known(place: str, memory: Memory) -> list[Source]:

@@ -1,6 +1,9 @@
 """What the index command says about folders and the index that follows them."""
 
+import functools
 import math
+import os
+import pathlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -27,16 +30,47 @@ def table(files: Iterable[Unreadable], most: int | None = _SHOWN) -> str:
     lines.append(
       f'  and {len(rows) - len(few):,} more: --mode=inspect --index shows all'
     )
-  return '\n'.join(['not readable (tried again when they change):', *lines])
-
-
-def lost(folders: Mapping[str, Sequence[Source]]) -> str:
-  """Returns the sentences about folders of which no file is there."""
   return '\n'.join(
+    ['not readable (tried again when they change, or PyAV does):', *lines]
+  )
+
+
+def lost(folders: Mapping[str, Sequence[Source]]) -> list[str]:
+  """Returns the sentences about folders of which no file is there."""
+  return [
     f'{folder}: none of its {len(few):,} videos in the index is there; they '
     'stay: if a disk is not mounted, mount it; to take them out, give --gone'
     for folder, few in folders.items()
-  )
+  ]
+
+
+def unread(folders: Mapping[str, Sequence[Source]]) -> list[str]:
+  """Returns the sentences about folders that cannot be read."""
+  return [
+    f'{folder} cannot be read; its {len(few):,} videos in the index stay: '
+    'change who may read it, or see whether its disk has a fault'
+    for folder, few in folders.items()
+  ]
+
+
+def gone(sources: Iterable[Source]) -> list[str]:
+  """Returns the sentences about folders that are gone with their videos; none
+  about single files of folders that are there."""
+  is_there = functools.cache(os.path.isdir)
+  counts: Counter[str] = Counter()
+  for source in sources:
+    above = reversed(pathlib.Path(source.file).parents)
+    top = next((path for path in above if not is_there(path)), None)
+    if top is not None:
+      counts[shown(top)] += 1
+  few = [
+    f'{folder} is no longer there; its {count:,} videos are taken out of the '
+    'index'
+    for folder, count in counts.most_common(_SHOWN)
+  ]
+  if len(counts) > len(few):
+    few.append(f'as are those of {len(counts) - len(few):,} more folders')
+  return few
 
 
 def passed(counts: Counter[str]) -> str:

@@ -21,6 +21,16 @@ def peek(argv: list[str], name: str) -> str:
   return ''
 
 
+def is_set(argv: list[str], name: str) -> bool:
+  """Returns whether a flag that is on or off is on, before flags are parsed."""
+  found = False
+  for argument in argv:
+    bare, _, given = argument.lstrip('-').partition('=')
+    if argument.startswith('-') and bare in (name, f'no{name}'):
+      found = bare == name and given.lower() in ('', 'true', 't', '1')
+  return found
+
+
 def implied_config(
   command: Command, argv: list[str], config_of: Callable[[str, str], ConfigDict]
 ) -> ConfigDict | None:
@@ -68,7 +78,7 @@ def implied_config(
     config = base_config.from_index(place, given)
   else:
     config = base_config.from_checkpoint(place.partition(',')[0], given)
-  if command.name == 'index' and not spec and '--append' in argv:
+  if command.name == 'index' and not spec and is_set(argv, 'append'):
     from dreamprvr_jax.cli import origins
 
     is_named = bool(peek(argv, 'config.data.root'))
@@ -94,5 +104,8 @@ def _is_new_index(command: Command, argv: list[str]) -> bool:
 
 def _is_changed(argv: list[str]) -> bool:
   """Returns whether a command line says how an index is to change."""
-  changing = ('append', 'remove', 'compact')
-  return any(a.lstrip('-').startswith(changing) for a in argv[1:])
+  return (
+    is_set(argv, 'append')
+    or is_set(argv, 'compact')
+    or bool(peek(argv, 'remove'))
+  )

@@ -40,7 +40,21 @@ INDEX_OPTIONS = (
     'gone',
     False,
     '',
-    'take out the videos of a folder that is not there at all',
+    'take out the videos of a folder that is not there, or empty',
+    'index',
+  ),
+  option(
+    'recall',
+    0.0,
+    'SHARE',
+    'make lists that find this share of the exact best ten, such as 0.98',
+    'index',
+  ),
+  option(
+    'memory',
+    0.0,
+    'GB',
+    'memory that making the lists may take; 0: half of what is free',
     'index',
   ),
   option(

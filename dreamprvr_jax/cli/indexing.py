@@ -1,5 +1,6 @@
 """--mode=index: encodes a split, or all videos, and stores them for search."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -25,7 +26,13 @@ from dreamprvr_jax.archive.jobs.indexing import (
   elsewhere,
   videos_of,
 )
-from dreamprvr_jax.cli import console, data, folder_config, folder_indexing
+from dreamprvr_jax.cli import (
+  console,
+  data,
+  folder_config,
+  folder_indexing,
+  index_lists,
+)
 from dreamprvr_jax.cli.folder_report import size
 from dreamprvr_jax.cli.origins import origin_of, takes_all
 from dreamprvr_jax.cli.places import ids_in
@@ -46,17 +53,26 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   if jax.process_count() > 1:
     raise UserError('--mode=index runs as one process; start it once')
   place = arguments.index
+  index_lists.check(arguments)
   engine = Engine.of(
     arguments.engine, arguments.engine_options, arguments.workers
   )
   if arguments.remove or arguments.compact:
     _shrink(arguments)
     if not arguments.append:
+      _keep_lists(config, arguments)
       return 0
-  if folder_config.follows_folders(folder_config.manifest_of(place)):
-    return folder_indexing.run(
+  manifest = folder_config.manifest_of(place)
+  if folder_config.follows_folders(manifest):
+    folder_indexing.run(
       config, dataclasses.replace(arguments, remove='', compact=False)
     )
+    _keep_lists(config, arguments)
+    return 0
+  is_new = arguments.checkpoint or arguments.append
+  if manifest is not None and arguments.recall and not is_new:
+    _keep_lists(config, arguments)
+    return 0
   is_free = config.get('model', {}).get('name') in FREE
   if not (arguments.append or arguments.checkpoint or is_free):
     raise UserError(
@@ -78,6 +94,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   if store is not None:
     rows = _missing(split, store, arguments.all_videos)
     if not len(rows):
+      _keep_lists(config, arguments, retriever)
       return 0
   batch = config.data.eval_video_batch
   frames = store.manifest.frames if store is not None else 0
@@ -109,7 +126,19 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
       **options,
     )
   show(place, manifest)
+  _keep_lists(config, arguments, retriever)
   return 0
+
+
+def _keep_lists(
+  config: ConfigDict, arguments: Arguments, retriever: Retriever | None = None
+) -> None:
+  """Makes the lists of the index, or brings them up to date, if it has any."""
+  manifest = folder_config.manifest_of(arguments.index)
+  with contextlib.ExitStack() as stack:
+    if folder_config.follows_folders(manifest):
+      stack.enter_context(held(arguments.index))
+    index_lists.keep(config, arguments, manifest, retriever)
 
 
 def _shrink(arguments: Arguments) -> None:

@@ -27,7 +27,7 @@ def stored_config(config: ConfigDict, corpus: Corpus) -> dict[str, Any]:
   and the encoder of the features if it is known."""
   identity = encoder_identity.identity_of(corpus)
   return {
-    'config': _plain(config),
+    'config': plain_config(config),
     'visual_width': corpus.visual_width,
     'text_width': corpus.text_width,
     **({'encoder': identity} if identity else {}),
@@ -51,17 +51,12 @@ def environment() -> dict[str, Any]:
   }
 
 
-def plain_config(config: ConfigDict) -> dict[str, Any]:
-  """Returns the config as plain JSON values."""
-  return _plain(config)
-
-
-def _plain(value: Any) -> Any:
-  """Returns a config as plain JSON values."""
+def plain_config(value: Any) -> Any:
+  """Returns a config, or a value in one, as plain JSON values."""
   if isinstance(value, ConfigDict | Mapping):
-    return {key: _plain(value[key]) for key in value}
+    return {key: plain_config(value[key]) for key in value}
   if isinstance(value, tuple | list):
-    return [_plain(item) for item in value]
+    return [plain_config(item) for item in value]
   return value
 
 

@@ -26,8 +26,8 @@ from dreamprvr_jax.cli.retriever import load_placed
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.metrics import seeds
+from dreamprvr_jax.metrics.retrieval import RECALLS
 
-COLUMNS = ('R@1', 'R@5', 'R@10', 'R@100', 'SumR')
 _DONE = 'evaluated.json'
 
 
@@ -206,7 +206,7 @@ def _row(
     'retriever': retriever,
     'method': method,
     'runs': len(metrics),
-    'metrics': {c: seeds.spread([m[c] for m in metrics]) for c in COLUMNS},
+    'metrics': {c: seeds.spread([m[c] for m in metrics]) for c in RECALLS},
   }
   if before:
     # Each re-ranker is compared with its own retriever, so that the spread of
@@ -280,7 +280,7 @@ def _cell(spread: Mapping[str, Any], sign: str = '') -> str:
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
   """Returns the table as Markdown."""
-  head = ['retriever', 're-ranking', 'runs', *COLUMNS, 'gain', 'parameters']
+  head = ['retriever', 're-ranking', 'runs', *RECALLS, 'gain', 'parameters']
   head += ['ms a query, 1', '64 at a time']
   lines = [' | '.join(['', *head, '']), '| --- ' * len(head) + '|']
   for row in rows:
@@ -289,7 +289,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
       row['retriever'],
       row['method'],
       str(row['runs']),
-      *(_cell(row['metrics'][c]) for c in COLUMNS),
+      *(_cell(row['metrics'][c]) for c in RECALLS),
       _cell(row['gain'], '+') if 'gain' in row else '',
       f'{row["parameters"]:,}' if 'parameters' in row else '',
       *(f'{times[b]:.2f}' if b in times else '' for b in ('1', '64')),
@@ -302,12 +302,12 @@ def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
   """Returns the table as CSV: a mean and a deviation for each column."""
   out = io.StringIO()
   names = [
-    f'{c} {what}' for c in (*COLUMNS, 'gain') for what in ('mean', 'std')
+    f'{c} {what}' for c in (*RECALLS, 'gain') for what in ('mean', 'std')
   ]
   writer = csv.writer(out)
   writer.writerow(['retriever', 're-ranking', 'runs', *names])
   for row in rows:
-    found = [row['metrics'][c] for c in COLUMNS]
+    found = [row['metrics'][c] for c in RECALLS]
     found.append(row.get('gain', {'mean': '', 'std': ''}))
     values = [spread[what] for spread in found for what in ('mean', 'std')]
     writer.writerow([row['retriever'], row['method'], row['runs'], *values])

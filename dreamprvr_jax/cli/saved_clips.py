@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dreamprvr_jax.archive.videos.cutting import EARLY, ENDING, save_clip
-from dreamprvr_jax.archive.videos.files import shown
+from dreamprvr_jax.archive.videos.files import import_av, shown
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.progress import bar
 
@@ -45,6 +45,8 @@ def save_clips(
     UserError: If PyAV is not installed.
     OSError: If a clip cannot be written.
   """
+  # Once, not for each hit.
+  import_av()
   root = pathlib.Path(folder)
   wanted = []
   for number, query in enumerate(queries, 1):

@@ -66,9 +66,9 @@ SEARCH_OPTIONS = (
   ),
   option(
     'first_pass',
-    '',
+    'auto',
     'KIND',
-    'search in int8 codes first, then exactly among the best',
+    'lists or int8, then exactly among the best; none; auto: lists, if any',
     'search',
   ),
   path_option(

@@ -17,6 +17,7 @@ from dreamprvr_jax.archive.search.calibration import STRENGTHS
 from dreamprvr_jax.archive.search.catalogue import Catalogue
 from dreamprvr_jax.archive.search.filters import Filters
 from dreamprvr_jax.archive.search.index import Index
+from dreamprvr_jax.archive.search.list_search import MEASURED
 from dreamprvr_jax.archive.serving.files import VideoFiles
 from dreamprvr_jax.archive.serving.thumbnails import Thumbnails
 from dreamprvr_jax.archive.videos.files import import_av
@@ -85,7 +86,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     memory_share=config.eval.corpus_share,
   )
   options: dict[str, Any] = {
-    'first_pass': arguments.first_pass or None,
+    'first_pass': index.searcher.chosen(arguments.first_pass),
     'rescore': arguments.rescore,
   }
   if arguments.database:
@@ -95,7 +96,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     'index': arguments.index,
     'videos': index.manifest.num_videos,
     'k': arguments.k,
-    'first_pass': arguments.database or arguments.first_pass or None,
+    'first_pass': arguments.database or options['first_pass'],
     'rescore': arguments.rescore,
     'cutoff': arguments.cutoff,
     'queries': [],
@@ -115,7 +116,7 @@ def _check(arguments: Arguments) -> None:
       'without --out they are printed'
     )
   search_queries.check(arguments)
-  if arguments.database and arguments.first_pass:
+  if arguments.database and arguments.first_pass != 'auto':
     raise UserError(
       '--database and --first_pass are two first passes; give one of them'
     )
@@ -125,6 +126,8 @@ def _check(arguments: Arguments) -> None:
     )
   # Found out before the index is loaded.
   _ = arguments.filters
+  if arguments.save_clips:
+    import_av()
 
 
 def _search(
@@ -141,10 +144,7 @@ def _search(
     facts, read = zip(*batch, strict=True)
     encoded = queries.encode(list(read))
     if options['first_pass'] and 'recall' not in found:
-      few = encoded[:_CHECKED]
-      value = index.searcher.recall(few, found['k'], **options)
-      recall = {'k': found['k'], 'queries': len(few), 'value': value}
-      found['recall'] = recall
+      found['recall'] = _recall(index, encoded[:_CHECKED], found['k'], options)
     hits = index.search_encoded(
       encoded,
       arguments.k,
@@ -159,12 +159,27 @@ def _search(
     ]
 
 
+def _recall(
+  index: Index, queries: np.ndarray, k: int, options: dict[str, Any]
+) -> dict[str, Any]:
+  """Returns the recall of a first pass: that of lists is in the manifest, that
+  of others is measured with some queries."""
+  lists = index.manifest.lists
+  if options['first_pass'] == 'lists' and lists is not None:
+    return {'k': MEASURED, 'queries': lists.queries, 'value': lists.found}
+  value = index.searcher.recall(queries, k, **options)
+  return {'k': k, 'queries': len(queries), 'value': value}
+
+
 def _write(found: dict[str, Any], arguments: Arguments, index: Index) -> None:
   """Saves clips, writes or prints the hits, and prints what was written."""
+  out = pathlib.Path(arguments.out)
   if arguments.videos:
     files = VideoFiles(arguments.videos, find_videos(arguments.videos))
-  else:
+  elif arguments.save_clips or out.suffix == '.html':
     files = VideoFiles.of_sources(index.store.sources())
+  else:
+    files = VideoFiles()
   saved = 0
   if arguments.save_clips:
     saved = save_clips(
@@ -173,7 +188,6 @@ def _write(found: dict[str, Any], arguments: Arguments, index: Index) -> None:
       lambda hit: file_of(hit['video'], files, index.catalogue),
       progress=arguments.progress,
     )
-  out = pathlib.Path(arguments.out)
   if out.suffix == '.json':
     folders.write_json(out, provenance.finite(found))
   elif out.suffix == '.html':

@@ -78,6 +78,11 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   token = _token(arguments, is_local(host))
   opener = _Opener(config, arguments)
   contents = opener.open(None)
+  if not len(contents):
+    raise UserError(
+      f'the index {arguments.index} has no videos; add some with '
+      '--mode=index --append'
+    )
   if not contents.answers.semantic and 'text' in contents.answers.reads:
     console.say(
       'the text encoder of the index does not understand words: it compares '
@@ -133,7 +138,8 @@ class _Opener:
       )
     texts, pictures = self._queries(index, self._encoder)
     answers = Answers(index, texts, pictures, semantic=self._encoder.semantic)
-    return Contents(index, answers, self._files())
+    files = self._files() if index.manifest.num_videos else None
+    return Contents(index, answers, files)
 
   def _queries(
     self, index: Index, encoder: Encoder

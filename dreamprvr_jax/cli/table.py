@@ -123,7 +123,7 @@ def _row(
   run, first = found[0]
   results = [result for _, result in found]
   times = [r['seconds_per_step'] for r in results if r['seconds_per_step']]
-  devices = {f'{d["count"]} x {d["kind"]}': 1 for d in _each(results, 'device')}
+  devices = [f'{d["count"]} x {d["kind"]}' for d in _each(results, 'device')]
   theirs = published.RESULTS.get(run.config.data.collection, {}).get(label)
   return {
     'method': label,
@@ -135,7 +135,7 @@ def _row(
     },
     'parameters': first['parameters'],
     'seconds_per_step': statistics.median(times) if times else None,
-    'devices': [*devices],
+    'devices': [*dict.fromkeys(devices)],
     'published': (
       dict(zip(published.COLUMNS, theirs, strict=True)) if theirs else None
     ),

@@ -11,6 +11,7 @@ from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from data_pipeline.batching import steps_per_epoch
 from data_pipeline.corpus import Corpus, Split
 from dreamprvr_jax import checkpoints, folders
 from dreamprvr_jax.cli import (
@@ -144,7 +145,7 @@ def _train(
   initial: Any,
   stop: StopRequest,
 ) -> Outcome:
-  steps = -(-len(train.video_ids) // config.data.batch_size)
+  steps = steps_per_epoch(len(train.video_ids), config.data.batch_size)
   rate = warmup_linear(
     config.optimizer.lr, steps * config.train.epochs, config.optimizer.warmup
   )

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 CUTOFFS = (1, 5, 10, 100)
+# The metrics that `recall` returns.
+RECALLS = (*(f'R@{k}' for k in CUTOFFS), 'SumR')
 # Bins of the moment-to-video length ratio in the papers.
 RATIO_BINS = ((0.0, 0.2), (0.2, 0.4), (0.4, 1.0))
 
@@ -29,8 +31,7 @@ def summary(ranks: Int[np.ndarray, ' n']) -> dict[str, float]:
   All values are NaN without queries.
   """
   if not len(ranks):
-    names = [*(f'R@{k}' for k in CUTOFFS), 'SumR', 'MedR', 'MeanR', 'mAP']
-    return dict.fromkeys(names, float('nan'))
+    return dict.fromkeys((*RECALLS, 'MedR', 'MeanR', 'mAP'), float('nan'))
   return {
     **recall(ranks),
     'MedR': float(np.median(ranks)),
@@ -79,7 +80,7 @@ def format_table(
     rows: {label: metrics}; missing metrics are shown as '-'.
     columns: Names of the metrics; the recalls if empty.
   """
-  columns = columns or (*(f'R@{k}' for k in CUTOFFS), 'SumR')
+  columns = columns or RECALLS
   label_width = max(len(label) for label in rows)
   lines = [
     ' ' * label_width + ''.join(f'{name:>8}' for name in columns),

@@ -196,7 +196,7 @@ def _check(model: DreamPRVR) -> None:
   if not isinstance(model, DreamPRVR) or not model.num_registers:
     raise UserError(
       f'this {type(model).__name__} has no registers; give a DreamPRVR '
-      ' with config.model.num_registers > 0'
+      'with config.model.num_registers > 0'
     )
   if model.register_source != 'diffusion':
     raise UserError(

@@ -189,7 +189,7 @@ def _library(purpose: str) -> Any:
   except ImportError as error:
     raise UserError(
       f'to {purpose} the package huggingface_hub is needed ({error}); install '
-      "it: pip install 'huggingface_hub>=0.26'"
+      "it: pip install 'dreamprvr_jax[hub]' or pip install huggingface_hub"
     ) from None
   return huggingface_hub
 

@@ -130,7 +130,7 @@ def decoded(
   try:
     for thread in threads:
       thread.start()
-    while feed.open < workers or not feed.events.empty():
+    while feed.ended < workers or not feed.events.empty():
       yield from feed.taken()
   finally:
     feed.stop.set()
@@ -145,8 +145,8 @@ class _Feed:
   def __init__(self, paths: Iterator[str], work: Work, ahead: int):
     self.events: queue.Queue[tuple[str, Event] | Exception] = queue.Queue(ahead)
     self.stop = threading.Event()
-    # Threads that have ended.
-    self.open = 0
+    # How many threads.
+    self.ended = 0
     self._paths = paths
     self._work = work
     self._lock = threading.Lock()
@@ -172,7 +172,7 @@ class _Feed:
       if process is not None:
         self._end(process)
       with self._lock:
-        self.open += 1
+        self.ended += 1
 
   def end_processes(self) -> None:
     """Ends all processes, whatever they do; their threads notice."""
@@ -207,6 +207,9 @@ class _Feed:
     process = _Process(self._work)
     with self._lock:
       self._processes.add(process)
+      if self.stop.is_set():
+        # It has started too late for `end_processes`.
+        process.stop()
     return process
 
   def _end(self, process: '_Process') -> None:
@@ -270,9 +273,7 @@ class _Process:
 
 def _serve(connection: Connection, work: Work) -> None:
   """Works on the files that the parent names, until it closes the pipe."""
-  # Ctrl-C ends this process silently; the parent reports it.
-  if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+  end_silently()
   connection.send(None)
   with contextlib.suppress(EOFError, ConnectionError):
     while True:
@@ -288,10 +289,24 @@ def _results(work: Work, path: str) -> Iterator[Any]:
   except VideoError as error:
     yield error.reason
   except Exception as error:
-    try:
-      copy.copy(error)
-    except Exception:  # A constructor may raise anything.
-      yield RuntimeError(traceback.format_exc())
-    else:
+    if is_sendable(error):
       error.add_note(traceback.format_exc())
       yield error
+    else:
+      yield RuntimeError(traceback.format_exc())
+
+
+def is_sendable(error: Exception) -> bool:
+  """Returns whether an error can be sent to another process; one that cannot
+  would end the connection."""
+  try:
+    copy.copy(error)
+  except Exception:  # A constructor may raise anything.
+    return False
+  return True
+
+
+def end_silently() -> None:
+  """Lets Ctrl-C end this process without a word; the parent reports it."""
+  if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

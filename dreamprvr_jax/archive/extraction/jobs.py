@@ -7,12 +7,10 @@ device works in this process, and the others decode for it.
 import collections
 import concurrent.futures
 import contextlib
-import copy
 import dataclasses
 import multiprocessing
 import os
 import pathlib
-import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -22,7 +20,11 @@ import tqdm
 
 from dreamprvr_jax import folders
 from dreamprvr_jax.archive.encoders import Encoder
-from dreamprvr_jax.archive.extraction.decoders import DEADLY
+from dreamprvr_jax.archive.extraction.decoders import (
+  DEADLY,
+  end_silently,
+  is_sendable,
+)
 from dreamprvr_jax.archive.extraction.state import OWN, Source, State, keep
 from dreamprvr_jax.archive.extraction.stretches import encode_files
 from dreamprvr_jax.archive.extraction.video import (
@@ -221,11 +223,9 @@ def attempt(work: Callable[[Job], float | str], job: Job) -> float | str:
   try:
     return work(job)
   except Exception as error:
-    try:
-      copy.copy(error)
-    except Exception:  # A constructor may raise anything.
-      raise RuntimeError(traceback.format_exc()) from None
-    raise
+    if is_sendable(error):
+      raise
+    raise RuntimeError(traceback.format_exc()) from None
 
 
 def _results(
@@ -316,11 +316,5 @@ def new_pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
     workers,
     # Threads and the state of an accelerator do not survive a fork.
     mp_context=multiprocessing.get_context('spawn'),
-    initializer=_start,
+    initializer=end_silently,
   )
-
-
-def _start() -> None:
-  """Lets Ctrl-C end a process silently; the parent reports it."""
-  if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -91,7 +91,7 @@ class State:
       DataError: If the collection was extracted with other settings.
     """
     self.folder = folder
-    self._limits = dataclasses.asdict(limits)
+    self._limits = limits.conditions()
     self.feature_file = folder / 'FeatureData' / FEATURE / 'feature.hdf5'
     self._own = folder / OWN
     self._parts = self._own / 'parts'
@@ -111,7 +111,7 @@ class State:
         'give another --collection'
       )
     self._parts.mkdir(parents=True, exist_ok=True)
-    _write_json(self._own / 'settings.json', settings)
+    folders.write_json(self._own / 'settings.json', settings, indent=1)
 
   def has(self, name: str, source: Source) -> bool:
     """Returns whether a video is done and its file unchanged."""
@@ -120,8 +120,8 @@ class State:
     )
 
   def failed(self, name: str, source: Source) -> bool:
-    """Returns whether a file could not be read, and the file and the limits are
-    unchanged."""
+    """Returns whether a file could not be read, and the file, the limits and
+    PyAV are unchanged."""
     row = self.skipped.get(name)
     limits = (row or {}).get('limits', self._limits)
     return source.same(row) and limits == self._limits
@@ -144,7 +144,7 @@ class State:
     """Writes skipped.json; removes it if nothing was skipped."""
     path = self.folder / 'skipped.json'
     if self.skipped:
-      _write_json(path, self.skipped)
+      folders.write_json(path, self.skipped, indent=1)
     else:
       path.unlink(missing_ok=True)
 
@@ -160,9 +160,9 @@ class State:
         self.skipped.pop(name, None)
     if self.videos:
       durations = {name: row['duration'] for name, row in self.videos.items()}
-      _write_json(self.folder / 'durations.json', durations)
-      _write_json(self.folder / 'encoder.json', encoder)
-      _write_json(self._own / 'videos.json', self.videos)
+      folders.write_json(self.folder / 'durations.json', durations, indent=1)
+      folders.write_json(self.folder / 'encoder.json', encoder, indent=1)
+      folders.write_json(self._own / 'videos.json', self.videos, indent=1)
     self.note()
     for path in self._parts.iterdir():
       if _PART.fullmatch(path.name):
@@ -206,7 +206,7 @@ def keep_reason(folder: str, name: str, source: Source, reason: str) -> None:
   """Stores why a file cannot be read, for the process that gathers."""
   path = _part(pathlib.Path(folder) / OWN / 'parts', name)
   row = {**dataclasses.asdict(source), 'reason': reason}
-  _write_json(path.with_suffix('.json'), row)
+  folders.write_json(path.with_suffix('.json'), row, indent=1)
 
 
 def kept(folder: str, name: str, source: Source) -> float | str | None:
@@ -303,9 +303,3 @@ def _by_id(path: pathlib.Path) -> dict[str, Any]:
         'delete it'
       )
   return {text.normal(name): row for name, row in found.items()}
-
-
-def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-  """Writes a JSON file, replacing the former one in one step."""
-  with folders.replacing(path) as partial:
-    partial.write_text(json.dumps(content, indent=1), encoding='utf-8')

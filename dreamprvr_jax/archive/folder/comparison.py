@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from dreamprvr_jax.archive.folder.memory import Memory, Unreadable
 from dreamprvr_jax.archive.folder.sources import (
@@ -45,6 +45,7 @@ class Plan:
     gone: Sources of files that are no longer there.
     lost: Folder -> its videos, for folders of which no file is there: they
       stay, since a disk may not be mounted.
+    unread: Folder -> its videos, for folders that cannot be read: they stay.
     removed: Ids of files that were removed on purpose.
     unreadable: Files that could not be read and are unchanged.
     unchanged: Number of videos whose files are as they were.
@@ -56,6 +57,7 @@ class Plan:
   touched: list[Source] = dataclasses.field(default_factory=list)
   gone: list[Source] = dataclasses.field(default_factory=list)
   lost: dict[str, list[Source]] = dataclasses.field(default_factory=dict)
+  unread: dict[str, list[Source]] = dataclasses.field(default_factory=dict)
   removed: list[str] = dataclasses.field(default_factory=list)
   unreadable: list[Unreadable] = dataclasses.field(default_factory=list)
   unchanged: int = 0
@@ -83,7 +85,8 @@ def compare(
     listing: What the folders have.
     known: The sources of the index.
     memory: What the index remembers of other files.
-    take_out_lost: Whether videos go even if all of a folder's files are gone.
+    take_out_lost: Whether videos go even if all of a folder's files are gone;
+      those of a folder that cannot be read stay.
   """
   plan = Plan()
   pending, left = _settle(plan, listing.files, known, memory)
@@ -212,21 +215,24 @@ def _sort_out_missing(
   take_out_lost: bool,
 ) -> None:
   """Says what becomes of the videos whose files were not found."""
-  if take_out_lost:
-    plan.gone += left.values()
-    return
   totals = collections.Counter(source.root for source in known)
   missing = collections.Counter(source.root for source in left.values())
-  lost: dict[str, list[Source]] = collections.defaultdict(list)
-  unread = set(listing.unread)
+  unread, away = set(listing.unread), set(listing.away)
   for source in left.values():
-    path = pathlib.Path(source.file)
-    # The file itself may be a link into a disk that is not mounted.
-    above = next((p for p in (path, *path.parents) if p in unread), None)
-    if above is not None:
-      lost[shown(above)].append(source)
+    if (above := _above(source, unread)) is not None:
+      plan.unread.setdefault(shown(above), []).append(source)
+    elif take_out_lost:
+      plan.gone.append(source)
+    elif (above := _above(source, away)) is not None:
+      plan.lost.setdefault(shown(above), []).append(source)
     elif missing[source.root] == totals[source.root]:
-      lost[shown(source.root)].append(source)
+      plan.lost.setdefault(shown(source.root), []).append(source)
     else:
       plan.gone.append(source)
-  plan.lost = dict(lost)
+
+
+def _above(source: Source, places: Set[pathlib.Path]) -> pathlib.Path | None:
+  """Returns the nearest of some places that a file is in or below; the file
+  itself may be one, such as a link into a disk that is not mounted."""
+  path = pathlib.Path(source.file)
+  return next((p for p in (path, *path.parents) if p in places), None)

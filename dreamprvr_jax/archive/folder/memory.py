@@ -41,8 +41,8 @@ class Memory:
   Attributes:
     removed: Id -> source of each video that was removed on purpose.
     unreadable: Path -> file that could not be read.
-    limits: How long a file may be, see `frames.Limits`: with other limits, a
-      file is tried again.
+    limits: What else decides whether a file can be read, see
+      `frames.Limits.conditions`: if it has changed, a file is tried again.
   """
 
   removed: dict[str, Source] = dataclasses.field(default_factory=dict)
@@ -104,7 +104,8 @@ class Memory:
     folders.write_json(pathlib.Path(directory) / NAME, content, indent=1)
 
   def with_limits(self, limits: Mapping[str, Any]) -> 'Memory':
-    """Returns the memory for other limits, with which files are tried again."""
+    """Returns the memory for these limits; if they are others than before, all
+    files are tried again."""
     same = dict(limits) == dict(self.limits)
     unreadable = self.unreadable if same else {}
     return Memory(dict(self.removed), dict(unreadable), dict(limits))

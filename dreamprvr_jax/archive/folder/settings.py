@@ -29,10 +29,10 @@ class Settings:
 
   def __post_init__(self):
     """Raises UserError if a number is out of its range."""
-    for name, least in (('fps', 0), ('part_seconds', 0)):
+    for name in ('fps', 'part_seconds'):
       value = getattr(self, name)
-      if not value > least:
-        raise UserError(f'config.archive.{name}={value} must be above {least}')
+      if not value > 0:
+        raise UserError(f'config.archive.{name}={value} must be above 0')
     if not 0 <= self.overlap_seconds < self.part_seconds:
       raise UserError(
         f'config.archive.overlap_seconds={self.overlap_seconds} must be at '

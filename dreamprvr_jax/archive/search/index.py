@@ -181,7 +181,7 @@ class Index:
     queries: Float[np.ndarray, 'n q'],
     k: int = 10,
     *,
-    first_pass: str | Candidates | None = None,
+    first_pass: str | Candidates | None = 'auto',
     rescore: int = 4,
     moments: int = 3,
     filters: Filters | None = None,

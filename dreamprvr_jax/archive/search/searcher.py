@@ -126,13 +126,13 @@ class Searcher(RowScores):
     return first and ListSearch(self, self._store, first)
 
   def chosen(self, first_pass: str) -> str | None:
-    """Returns the first pass that 'auto' stands for, or the one that is given.
+    """Returns the first pass that a name stands for, None for none.
 
     'auto' is 'lists' on a CPU if the index has some and FAISS is installed, and
-    otherwise None: an accelerator scores all videos faster.
+    otherwise 'none': an accelerator scores all videos faster.
     """
     if first_pass != 'auto':
-      return first_pass
+      return None if first_pass == 'none' else first_pass
     on_cpu = self._mesh.devices.flat[0].platform == 'cpu'
     if self._store.manifest.lists is None or not on_cpu:
       return None

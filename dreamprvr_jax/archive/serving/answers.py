@@ -101,15 +101,7 @@ class Answers:
       pictures: Encodes a picture as a query; None if it cannot be searched by
         pictures.
       semantic: Whether the encoder understands words.
-
-    Raises:
-      UserError: If the index is empty.
     """
-    if not index.manifest.num_videos:
-      raise UserError(
-        f'the index {index.store.directory} has no videos; add some with '
-        '--mode=index --append'
-      )
     self._index, self._texts, self._pictures = index, texts, pictures
     self.semantic = semantic
 
@@ -168,6 +160,9 @@ class Answers:
     queries: Float[np.ndarray, 'n q'],
     options: tuple[int, int, Filters, bool],
   ) -> list[Any]:
+    if not self._index.manifest.num_videos:
+      # All were removed while it was served.
+      return [[] for _ in queries]
     depth, moments, filters, duplicates = options
     return self._index.search_encoded(
       queries,

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import functools
 import os
 import pathlib
 import stat
@@ -99,8 +100,9 @@ class VideoFiles:
     paths: {id: file}, in the folder or below it; None for no files.
     """
     self._files: dict[str, VideoFile] = {}
+    top = pathlib.Path(folder).resolve()
     for video, path in (paths or {}).items():
-      self._add(video, path, pathlib.Path(folder))
+      self._add(video, path, top)
 
   @classmethod
   def of_sources(cls, rows: Iterable[Mapping[str, Any]]) -> 'VideoFiles':
@@ -110,15 +112,15 @@ class VideoFiles:
       rows: `id`, `file` and `root` of each video; see `Store.sources`.
     """
     found = cls()
+    # The videos have few folders, and each look at a disk takes time.
+    top = functools.cache(lambda root: pathlib.Path(root).resolve())
     for row in rows:
-      found._add(
-        row['id'], pathlib.Path(row['file']), pathlib.Path(row['root'])
-      )
+      found._add(row['id'], pathlib.Path(row['file']), top(row['root']))
     return found
 
-  def _add(self, video: str, path: pathlib.Path, root: pathlib.Path) -> None:
-    kind = MEDIA_TYPES.get(path.suffix.lower())
-    top, real = root.resolve(), path.resolve()
+  def _add(self, video: str, path: pathlib.Path, top: pathlib.Path) -> None:
+    """Takes a file in or below a folder, which is given without links."""
+    kind, real = MEDIA_TYPES.get(path.suffix.lower()), path.resolve()
     if kind and real.is_relative_to(top):
       self._files[normal(video)] = VideoFile(real, kind, top)
 

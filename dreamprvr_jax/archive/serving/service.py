@@ -157,7 +157,8 @@ class Service:
       _log.log(level, 'warming up: %s', done)
       if self.status == 'stopping':
         return
-    contents.neighbours.nearest(contents.first(), 1)
+    if len(contents):
+      contents.neighbours.nearest(contents.first(), 1)
     contents.ordered('name')
 
   async def _watch(self, warming: Awaitable[None]) -> None:

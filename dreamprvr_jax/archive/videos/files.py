@@ -1,6 +1,7 @@
 """Video files: opening them, their names, and the errors about them."""
 
 import contextlib
+import importlib.metadata
 import os
 import re
 from collections.abc import Iterator
@@ -72,6 +73,14 @@ def import_av() -> Any:
       "install it: pip install 'dreamprvr_jax[videos]' or pip install av"
     ) from None
   return av
+
+
+def av_version() -> str:
+  """Returns the version of PyAV; '' if it is not installed."""
+  try:
+    return importlib.metadata.version('av')
+  except importlib.metadata.PackageNotFoundError:
+    return ''
 
 
 @contextlib.contextmanager

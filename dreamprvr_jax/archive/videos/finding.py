@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from data_pipeline.errors import DataError
 from data_pipeline.importers.annotations import id_of_file
@@ -44,13 +44,16 @@ class Listing:
   Attributes:
     files: The video files, each once, sorted by path.
     passed: Number of other files that look like media, by ending.
-    unread: Folders, and links to nothing, that cannot be read: what they have
+    unread: Folders and files that are there and cannot be read: what they have
       is not known.
+    away: Places and links that lead nowhere, and folders without any file: what
+      they had may be on a disk that is not mounted.
   """
 
   files: list[File]
   passed: collections.Counter[str]
   unread: list[pathlib.Path]
+  away: list[pathlib.Path]
 
 
 def list_videos(places: Iterable[os.PathLike[str] | str]) -> Listing:
@@ -60,17 +63,17 @@ def list_videos(places: Iterable[os.PathLike[str] | str]) -> Listing:
   several paths is listed once. Hidden files and folders are passed over.
 
   Args:
-    places: Folders and files; one that does not exist is listed as unread.
+    places: Folders and files; one that does not exist is listed as away.
   """
   walk = _Walk()
   for place in places:
     path = pathlib.Path(place).absolute()
-    if path.is_dir():
+    if os.path.isdir(path):
       walk.folder(path)
-    elif path.exists():
+    elif os.path.exists(path):
       walk.file(path, path.parent, is_given=True)
     else:
-      walk.unread.append(path)
+      walk.nothing(path)
   return walk.listing()
 
 
@@ -152,7 +155,8 @@ class _Walk:
   """A pass over folders."""
 
   def __init__(self):
-    self.unread: list[pathlib.Path] = []
+    self._unread: list[pathlib.Path] = []
+    self._away: list[pathlib.Path] = []
     self._passed: collections.Counter[str] = collections.Counter()
     self._read: set[pathlib.Path] = set()
     # Real path -> file. Links come after files, so that files have the paths
@@ -164,7 +168,8 @@ class _Walk:
     for real, file in self._links:
       self._files.setdefault(real, file)
     files = sorted(self._files.values(), key=lambda file: file.path)
-    return Listing(files, self._passed, sorted(set(self.unread)))
+    unread, away = sorted(set(self._unread)), sorted(set(self._away))
+    return Listing(files, self._passed, unread, away)
 
   def folder(self, root: pathlib.Path) -> None:
     """Reads a folder and all folders in it."""
@@ -191,10 +196,8 @@ class _Walk:
           (links if entry.is_symlink() else folders).append(here)
         elif os.path.isfile(here):
           self.file(here, root, real=real / entry.name)
-        elif entry.is_symlink():
-          self.unread.append(here)
-          if here.suffix.lower() in ENDINGS:
-            _log.warning('%s is passed over: it leads nowhere', shown(here))
+        else:
+          self.nothing(here)
 
   def file(
     self,
@@ -225,9 +228,28 @@ class _Walk:
     else:
       self._files[real] = File(path, root)
 
-  def _entries(self, path: pathlib.Path) -> Iterator[os.DirEntry[str]]:
+  def nothing(self, path: pathlib.Path) -> None:
+    """Notes why a path leads to no file and no folder, if it is not another
+    thing, such as a pipe."""
     try:
-      yield from sorted(os.scandir(path), key=lambda entry: entry.name)
+      path.stat()
+      return
+    except (FileNotFoundError, NotADirectoryError) as error:
+      self._away.append(path)
+      why = error.strerror
     except OSError as error:
-      self.unread.append(path)
+      self._unread.append(path)
+      why = error.strerror
+    if path.suffix.lower() in ENDINGS:
+      _log.warning('%s is passed over (%s)', shown(path), why)
+
+  def _entries(self, path: pathlib.Path) -> list[os.DirEntry[str]]:
+    try:
+      found = sorted(os.scandir(path), key=lambda entry: entry.name)
+    except OSError as error:
+      self._unread.append(path)
       _log.warning('%s is passed over (%s)', shown(path), error.strerror)
+      return []
+    if not found:
+      self._away.append(path)
+    return found

@@ -3,11 +3,16 @@
 import dataclasses
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from data_pipeline.errors import DataError
-from dreamprvr_jax.archive.videos.files import VideoError, opened
+from dreamprvr_jax.archive.videos.files import (
+  VideoError,
+  av_version,
+  opened,
+)
 from dreamprvr_jax.archive.videos.pixels import Pixels, Resize
 from dreamprvr_jax.archive.videos.presentation import Presentation, Shown
 
@@ -23,6 +28,11 @@ class Limits:
 
   seconds: float = 43_200.0
   samples: int = 100_000
+
+  def conditions(self) -> dict[str, Any]:
+    """Returns what decides whether an unchanged file can be read, in values for
+    JSON: these limits, and the version of PyAV."""
+    return {**dataclasses.asdict(self), 'pyav': av_version()}
 
 
 LIMITS = Limits()

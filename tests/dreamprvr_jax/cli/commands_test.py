@@ -62,7 +62,7 @@ def test_inspect_a_checkpoint(place):
     (['--mode=dance'], 'the commands are train, evaluate, prepare'),
     (
       ['--config=configs/none.py'],
-      'the configs are activitynet, archive, charades, ',
+      'the configs are activitynet, charades, quickstart, qvhighlights, ',
     ),
     (['--config=configs/tvr.py:other'], "the models are ['best_frame', "),
     (

@@ -1,5 +1,6 @@
 """The index command on folders of videos, from the first run to the last."""
 
+import dataclasses
 import os
 import shutil
 
@@ -7,9 +8,11 @@ import numpy as np
 import pytest
 
 import main
+from dreamprvr_jax.archive.folder.memory import Memory
 from dreamprvr_jax.archive.folder.update import sources_of
 from dreamprvr_jax.archive.index.manifest import Manifest
 from dreamprvr_jax.archive.index.store import Store
+from dreamprvr_jax.archive.videos import frames
 from tests.helpers.videos import make_video
 
 pytest.importorskip('av', reason='videos are decoded with PyAV')
@@ -162,8 +165,6 @@ def test_removed_on_purpose_until_it_is_restored(both, capsys):
 
 
 def test_a_removal_that_was_stopped_is_finished(both, capsys):
-  from dreamprvr_jax.archive.folder.memory import Memory
-
   index = both[1]
   memory = Memory.read(index)
   memory.removed['a.mov'] = next(
@@ -184,8 +185,11 @@ def test_a_folder_that_is_not_there_takes_no_video_with_it(both, capsys):
   folder.mkdir()
   assert again(index) == 2
   assert Manifest.read(index).num_videos == 3
+  folder.rmdir()
   assert not again(index, '--gone')
-  assert last(capsys) == counts(gone=3)
+  said = capsys.readouterr().out
+  assert f'{folder} is no longer there; its 3 videos' in said
+  assert said.splitlines()[-1].endswith(counts(gone=3))
 
 
 def test_a_second_folder_is_added(both, tmp_path, capsys):
@@ -245,6 +249,20 @@ def test_limits_are_tried_again_when_they_change(both, capsys):
   assert counts(unreadable=2, unchanged=3) in out
   assert not again(index)
   assert last(capsys) == counts(new=1, unreadable=1, unchanged=3)
+
+
+def test_another_decoder_tries_again(both, monkeypatch):
+  monkeypatch.setattr(frames, 'av_version', lambda: 'another')
+  _, index = both
+  (bad,) = Memory.read(index).unreadable.values()
+  memory = dataclasses.replace(
+    Memory.read(index),
+    unreadable={bad.file: dataclasses.replace(bad, reason='is no video')},
+  )
+  memory.write(index)
+  assert not again(index)
+  (bad,) = Memory.read(index).unreadable.values()
+  assert bad.reason.startswith('cannot be decoded')
 
 
 def test_names_that_are_no_text(both, capsys):

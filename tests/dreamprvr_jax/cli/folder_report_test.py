@@ -4,7 +4,7 @@ import collections
 import math
 
 from dreamprvr_jax.archive.folder.memory import Unreadable
-from dreamprvr_jax.archive.folder.sources import Stamp
+from dreamprvr_jax.archive.folder.sources import Source, Stamp
 from dreamprvr_jax.cli import folder_report
 
 
@@ -32,3 +32,22 @@ def test_what_is_passed_over():
   assert folder_report.passed(
     collections.Counter({'.mp3': 1, '.jpg': 1200})
   ) == ('passed over, since these are no videos: 1,200 .jpg, 1 .mp3')
+
+
+def test_folders_that_are_gone_are_named_once(tmp_path):
+  paths = ['trip/a.mp4', 'trip/deep/b.mp4', 'c.mp4']
+  sources = [
+    Source(name, str(tmp_path / name), str(tmp_path), Stamp(1, 1), '')
+    for name in paths
+  ]
+  assert folder_report.gone(sources) == [
+    f'{tmp_path / "trip"} is no longer there; its 2 videos are taken out of '
+    'the index'
+  ]
+  many = [
+    Source(str(i), str(tmp_path / str(i) / 'v'), '', Stamp(1, 1), '')
+    for i in range(23)
+  ]
+  lines = folder_report.gone(many)
+  assert len(lines) == 21
+  assert lines[-1] == 'as are those of 3 more folders'

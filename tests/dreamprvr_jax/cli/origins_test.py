@@ -5,6 +5,7 @@ import pytest
 from configs import common
 from dreamprvr_jax.archive.index.manifest import Manifest
 from dreamprvr_jax.cli import origins
+from dreamprvr_jax.cli.implied import is_set
 from dreamprvr_jax.errors import UserError
 
 
@@ -42,3 +43,18 @@ def test_an_index_without_memory_takes_no_features_by_itself(tmp_path):
   index = str(tmp_path / 'index')
   assert origins.with_origin(config, index, is_named=True) == config
   assert not origins.takes_all(config, Manifest.read(index))
+
+
+@pytest.mark.parametrize(
+  ('given', 'found'),
+  [
+    (['--append'], True),
+    (['-append'], True),
+    (['--append=true'], True),
+    (['--append=False'], False),
+    (['--append', '--noappend'], False),
+    (['--index=append', 'append', '--appendix'], False),
+  ],
+)
+def test_append_has_the_forms_of_every_flag(given, found):
+  assert is_set(['dreamprvr', 'index', *given], 'append') == found

@@ -18,6 +18,8 @@ import main
 from dreamprvr_jax import checkpoints
 from dreamprvr_jax.archive.encoders import build
 from dreamprvr_jax.archive.index import writer
+from dreamprvr_jax.archive.index.compaction import remove
+from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.jobs.indexing import videos_of
 from dreamprvr_jax.train.step import init_variables
 from dreamprvr_jax.trained.inference import blank_of, model_of
@@ -198,6 +200,9 @@ def test_what_is_refused(index, capsys, monkeypatch, tmp_path):
   for seconds in ('0', 'nan', 'inf'):
     refused('more than 0, the seconds', given, f'--request_seconds={seconds}')
   refused("encoder 'words2vec' is unknown", given, '--encoder=words2vec')
+  empty = shutil.copytree(index, tmp_path / 'empty')
+  remove(empty, list(Store(empty).rows_of()))
+  refused('has no videos; add some', f'--index={empty}')
   package = 'dreamprvr_jax.archive.serving.'
   for name in [name for name in sys.modules if name.startswith(package)]:
     monkeypatch.delitem(sys.modules, name)

@@ -8,6 +8,7 @@ import pytest
 from dreamprvr_jax.archive import encoders
 from dreamprvr_jax.archive.extraction import jobs
 from dreamprvr_jax.archive.extraction.jobs import Options, extract_folder
+from dreamprvr_jax.archive.videos import frames
 from dreamprvr_jax.archive.videos.files import VideoError
 from dreamprvr_jax.archive.videos.frames import Limits, Video
 from tests.helpers import videos as helpers
@@ -94,6 +95,29 @@ def test_refusals_stop_nothing(workers, tmp_path):
   assert '--max_samples=100000' in found.skipped['slow']['reason']
 
 
+def test_skipped_files_are_tried_again_by_another_decoder(
+  tmp_path, monkeypatch
+):
+  (tmp_path / 'in').mkdir()
+  (tmp_path / 'in' / 'bad.mp4').write_bytes(b'junk')
+  options = Options(workers=1, progress=False)
+  tried = []
+
+  def extract(job):
+    tried.append(job.name)
+    return 'is no video'
+
+  def results(given, workers):
+    return ((job, extract(job)) for job in given)
+
+  for version in ('1.0', '1.0', '2.0'):
+    monkeypatch.setattr(frames, 'av_version', lambda version=version: version)
+    extract_folder(
+      str(tmp_path / 'in'), tmp_path / 'out', ENCODER, options, results
+    )
+  assert len(tried) == 2
+
+
 @pytest.mark.parametrize('workers', [1, 2])
 @pytest.mark.parametrize('kind', [TypeError, helpers.Odd])
 def test_errors_of_the_program_are_no_verdict(
@@ -112,7 +136,7 @@ def test_errors_of_the_program_are_no_verdict(
 
 def test_processes_that_cannot_start_are_no_verdict(tmp_path, monkeypatch):
   make_video(tmp_path / 'a.mp4', pictures=2)
-  monkeypatch.setattr(jobs, '_start', helpers.end)
+  monkeypatch.setattr(jobs, 'end_silently', helpers.end)
   with pytest.raises(jobs.BrokenProcessPool):
     extract_folder(
       tmp_path, tmp_path / 'out', ENCODER, Options(workers=1, progress=False)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax.archive import encoders
-from dreamprvr_jax.archive.extraction import stretches
+from dreamprvr_jax.archive.extraction import decoders, stretches
 from dreamprvr_jax.archive.extraction.decoders import DEADLY
 from dreamprvr_jax.archive.extraction.stretches import cuts, encode_files
 from dreamprvr_jax.archive.extraction.video import extract_file
@@ -198,3 +198,29 @@ def test_what_was_not_taken_is_removed(tmp_path):
   files.close()
   with pytest.raises(ValueError, match='closed'):
     first.read()
+
+
+def test_a_process_that_starts_during_a_stop_is_ended(monkeypatch):
+  calls = []
+
+  class Late:
+    def __init__(self, work):
+      feed.stop.set()
+      feed.end_processes()
+
+    def work(self, path):
+      calls.append('works')
+      raise EOFError
+      yield
+
+    def stop(self):
+      calls.append('stops')
+
+    def end(self):
+      calls.append('ends')
+
+  monkeypatch.setattr(decoders, '_Process', Late)
+  feed = decoders._Feed(iter(['a', 'b']), None, 1)
+  feed.run()
+  assert calls == ['stops', 'works', 'ends']
+  assert feed.ended == 1

@@ -58,6 +58,7 @@ def summary(plan):
     'touched': [source.id for source in plan.touched],
     'gone': [source.id for source in plan.gone],
     'lost': [s.id for few in plan.lost.values() for s in few],
+    'unread': [s.id for few in plan.unread.values() for s in few],
     'removed': plan.removed,
     'unreadable': [bad.reason for bad in plan.unreadable],
     'unchanged': plan.unchanged,
@@ -165,10 +166,21 @@ def test_a_folder_that_cannot_be_read_takes_no_video_with_it(disk):
   hidden = dataclasses.replace(
     listing, files=listing.files[:2], unread=[folder / 'in']
   )
-  assert summary(compare(hidden, known, Memory())) == {
-    'lost': ['in/c.mov'],
-    'unchanged': 2,
-  }
+  for take_out in (False, True):
+    plan = compare(hidden, known, Memory(), take_out_lost=take_out)
+    assert summary(plan) == {'unread': ['in/c.mov'], 'unchanged': 2}
+
+
+@pytest.mark.parametrize('is_there', [True, False])
+def test_a_folder_inside_that_is_empty_keeps_its_videos(is_there, disk):
+  folder, known = disk
+  (folder / 'in' / 'c.mov').unlink()
+  if not is_there:
+    (folder / 'in').rmdir()
+  kind = 'lost' if is_there else 'gone'
+  assert compared(known, folder) == {kind: ['in/c.mov'], 'unchanged': 2}
+  told = compared(known, folder, take_out_lost=True)
+  assert told == {'gone': ['in/c.mov'], 'unchanged': 2}
 
 
 def test_a_link_to_a_file_that_is_away_takes_no_video_with_it(disk, tmp_path):

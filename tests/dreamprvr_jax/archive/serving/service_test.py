@@ -71,6 +71,23 @@ def test_damage_is_found_in_the_background(tmp_path, caplog):
   assert 'clip_tokens.npy has the checksum' in caplog.text
 
 
+def test_the_last_video_goes_and_others_come(tmp_path, quick):
+  index = open_index(tmp_path)
+  reopen = lambda former: contents_of(open_index(tmp_path))
+  with served(index, reopen=reopen) as (client, _):
+    count = lambda: client.get('/api/health').json()['videos']
+    search = lambda: client.post('/api/search', json={'query': 'x'}).json()
+    remove(index.store.directory, [f'v{i}' for i in range(VIDEOS)])
+    wait_for(lambda: count() == 0)
+    assert search()['hits'] == []
+    assert client.get('/api/videos').json()['videos'] == []
+    assert client.get('/').is_success
+    more = videos_of(made(VIDEOS + 5, 3), range(VIDEOS, VIDEOS + 5))
+    writer.append(index.store.directory, retriever(), more)
+    wait_for(lambda: count() == 5)
+    assert len(search()['hits']) == 5
+
+
 def test_a_change_that_cannot_be_opened(tmp_path, quick, caplog):
   index = open_index(tmp_path)
   broken = [True]

@@ -62,6 +62,7 @@ def test_folders_and_files_are_each_listed_once(tmp_path):
 
 def test_what_cannot_be_read_is_named(tmp_path, monkeypatch):
   touch(tmp_path, 'a.mp4', 'shut/b.mp4')
+  (tmp_path / 'empty').mkdir()
   (tmp_path / 'disk').symlink_to(tmp_path / 'not mounted')
   scandir = os.scandir
 
@@ -73,7 +74,24 @@ def test_what_cannot_be_read_is_named(tmp_path, monkeypatch):
   monkeypatch.setattr(os, 'scandir', refuse)
   listing = list_videos([tmp_path, tmp_path / 'nowhere'])
   assert below(listing) == ['a.mp4']
-  assert [path.name for path in listing.unread] == ['disk', 'nowhere', 'shut']
+  assert [path.name for path in listing.unread] == ['shut']
+  assert [path.name for path in listing.away] == ['disk', 'empty', 'nowhere']
+
+
+def test_a_file_of_which_nothing_can_be_told_is_named(tmp_path, monkeypatch):
+  touch(tmp_path, 'a.mp4', 'b.mp4')
+  stat = os.stat
+
+  def refuse(path, *args, **options):
+    if os.fspath(path).endswith('b.mp4'):
+      raise OSError(5, 'Input/output error')
+    return stat(path, *args, **options)
+
+  monkeypatch.setattr(os, 'stat', refuse)
+  monkeypatch.setattr(os.path, 'isfile', lambda path: 'a.mp4' in str(path))
+  listing = list_videos([tmp_path])
+  assert below(listing) == ['a.mp4']
+  assert listing.unread == [tmp_path / 'b.mp4']
 
 
 @pytest.mark.parametrize(
