@@ -7,6 +7,7 @@ ends its own row of a table and no other, and its memory is its own.
 import importlib
 import multiprocessing
 import pathlib
+import threading
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -16,6 +17,8 @@ from dreamprvr_jax.errors import UserError
 
 # Bytes of a kB of the kernel.
 _KB = 1024
+# Seconds after which a watch looks again.
+_EVERY = 0.2
 
 
 class LeftOutError(Exception):
@@ -32,6 +35,41 @@ def memory() -> dict[str, float]:
   return {
     name: int(fields[key].split()[0]) * _KB for key, name in names.items()
   }
+
+
+class Watch:
+  """The most memory that this process has inside a `with` block.
+
+  Attributes:
+    most: As `memory`, the most of each; `peak` is that of the whole process.
+  """
+
+  def __enter__(self) -> 'Watch':
+    self.most = memory()
+    self._ended = threading.Event()
+    self._thread = threading.Thread(target=self._look, daemon=True)
+    self._thread.start()
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self._ended.set()
+    self._thread.join()
+    self._compare()
+
+  def _look(self) -> None:
+    while not self._ended.wait(_EVERY):
+      self._compare()
+
+  def _compare(self) -> None:
+    found = memory()
+    self.most = {name: max(self.most[name], found[name]) for name in found}
+
+
+def read_from_disk() -> int:
+  """Returns the bytes that this process has read from disks so far; pages that
+  the kernel still had do not count."""
+  lines = pathlib.Path('/proc/self/io').read_text().splitlines()
+  return int(dict(line.split(': ') for line in lines)['read_bytes'])
 
 
 def stream(

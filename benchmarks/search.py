@@ -102,6 +102,7 @@ def rows(name: str, job: Job, seconds: float) -> Iterator[dict[str, Any]]:
 def parsed() -> argparse.Namespace:
   """Returns the options of the command line."""
   numbers = lambda text: tuple(int(x) for x in text.split(',') if x)
+  shares = lambda text: tuple(float(x) for x in text.split(',') if x)
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -117,6 +118,7 @@ def parsed() -> argparse.Namespace:
   add('--text_videos', type=int, default=2000, help='of the text archive')
   add('--model', default='dreamprvr', help='that is trained')
   add('--rows', default=','.join(NAMES), help='ways to search')
+  add('--recall', type=shares, default=(0.98, 0.99), help='of the lists')
   add('--probes', type=numbers, default=(32, 128), help='lists of FAISS')
   add('--found', type=int, default=1000, help='tokens of a branch, by FAISS')
   add('--depth', type=int, default=100, help='videos scored exactly after it')
@@ -165,6 +167,7 @@ def main() -> None:
         place=place,
         memory=options.memory * 2**30,
         bandwidth=peak,
+        recalls=options.recall,
         probes=options.probes,
         found=options.found,
         depth=options.depth,

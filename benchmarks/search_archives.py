@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from configs import common
 from dreamprvr_jax.archive.index import writer
 from dreamprvr_jax.archive.index.layout import BRANCHES
+from dreamprvr_jax.archive.index.manifest import Manifest
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.models.base import RetrievalModel
@@ -143,6 +144,41 @@ def write_index(
       segment.ids += [f'v{i}' for i in range(first, first + count)]
   written = time.perf_counter() - began - made
   return {'made_seconds': round(made, 1), 'write_seconds': round(written, 1)}
+
+
+def drop_lists(place: pathlib.Path) -> None:
+  """Forgets the lists of an index, so that they are made again."""
+  manifest: Any = Manifest.read(place)
+  if getattr(manifest, 'lists', None) is not None:
+    dataclasses.replace(manifest, lists=None).write(place)
+
+
+def make_lists(
+  place: pathlib.Path, retriever: Retriever, recall: float, memory: float
+) -> dict[str, Any]:
+  """Makes the lists of an index, a first pass; returns what they took.
+
+  Args:
+    place: The folder of the index. Lists that it has are used if they are up
+      to date; then only their settings are measured.
+    retriever: The retriever of the index.
+    recall: The share of the exact best ten that a search shall find.
+    memory: Bytes that this may take.
+  """
+  from dreamprvr_jax.archive.search.list_keeping import keep_lists
+
+  began = time.perf_counter()
+  manifest = keep_lists(place, retriever, recall=recall, memory=memory)
+  seconds = time.perf_counter() - began
+  record: Any = manifest.lists
+  files = [p for p in (place / 'lists').rglob('*') if p.is_file()]
+  return {
+    'lists_seconds': round(seconds, 1),
+    'lists_bytes': sum(path.stat().st_size for path in files),
+    'probes': record.probes,
+    'depth': record.depth,
+    'recall_of_own_queries': round(record.found, 4),
+  }
 
 
 def make(

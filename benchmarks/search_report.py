@@ -38,6 +38,8 @@ def label(line: dict[str, Any]) -> str:
   """Returns the name of a line's row, with the lists that are looked into, and
   after a plus the videos whose scores are then computed exactly."""
   found = line['row']
+  if 'recall' in line:
+    found += f' for {line["recall"]:g}'
   if 'probes' in line:
     found += f', {line["probes"]}'
   if 'rescored' in line:

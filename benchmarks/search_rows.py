@@ -24,9 +24,9 @@ Search = Callable[[np.ndarray, int], np.ndarray]
 BATCHES = (1, 64)
 # Timed searches of each batch size, at most and at least.
 _MOST, _LEAST = {1: 200, 64: 20}, 3
-# First passes of the product, by row.
-OWN = {'exact': None, 'int8': 'int8', 'lists': 'lists'}
-NAMES = (*OWN, *search_rivals.FAISS, *search_rivals.DATABASES)
+# First passes of the product that need nothing built, by row.
+OWN = {'exact': None, 'int8': 'int8'}
+NAMES = (*OWN, 'lists', *search_rivals.FAISS, *search_rivals.DATABASES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Job:
     place: A folder for what other programs build.
     memory: Bytes that a row may take.
     bandwidth: Bytes of memory that this machine reads per second.
+    recalls: Shares that the product's lists shall find; each is a variant.
     probes: Lists that FAISS looks into; each number is a variant.
     found: Tokens that FAISS finds in a branch.
     depth: Videos whose scores are computed exactly after another program.
@@ -48,6 +49,7 @@ class Job:
   place: pathlib.Path
   memory: float
   bandwidth: float
+  recalls: tuple[float, ...]
   probes: tuple[int, ...]
   found: int
   depth: int
@@ -84,7 +86,7 @@ def measure(name: str, job: Job) -> Iterator[dict[str, Any]]:
   before = memory()['anonymous']
   index = search_archives.opened(job.folder)
   questions = search_archives.questions(job.folder)
-  make = _own if name in OWN else _faiss if 'faiss' in name else _database
+  make = _maker(name)
   for variant in make(name, index, job):
     line: dict[str, Any] = {'row': name, **variant.settings}
     line['kinds'] = {
@@ -101,22 +103,62 @@ def measure(name: str, job: Job) -> Iterator[dict[str, Any]]:
     }
 
 
+def _maker(
+  name: str,
+) -> Callable[[str, Index, Job], Iterator[Variant]]:
+  if name in OWN:
+    return _own
+  if name in search_rivals.FAISS:
+    return _faiss
+  return _lists if name == 'lists' else _database
+
+
 def _own(name: str, index: Index, job: Job) -> Iterator[Variant]:
-  """Yields the product's own search."""
+  """Yields the product's own search without lists."""
   searcher, store, how = index.searcher, index.store, OWN[name]
   search = lambda queries, k: searcher.search(queries, k, first_pass=how)[1]
-  facts: dict[str, Any] = {
-    'build_seconds': search_archives.facts_of(job.folder)['write_seconds']
+  size = searcher.bytes_per_video(how)
+  kinds = [store.kind, *([searcher.first_passes[how]] if how else [])]
+  facts = {
+    'build_seconds': search_archives.facts_of(job.folder)['write_seconds'],
+    'memory_bytes': size,
+    'disk_bytes': sum(store.bytes_per_row(READS[k]) for k in kinds),
+    'resident': searcher.resident(how),
   }
-  reads = 0.0
-  if name != 'lists':
-    size = searcher.bytes_per_video(how)
-    kinds = [store.kind, *([searcher.first_passes[how]] if how else [])]
-    facts['memory_bytes'] = size
-    facts['disk_bytes'] = sum(store.bytes_per_row(READS[k]) for k in kinds)
-    facts['resident'] = searcher.resident(how)
-    reads = size * len(store)
-  yield Variant(search, {}, facts, reads)
+  yield Variant(search, {}, facts, size * len(store))
+
+
+def _lists(name: str, index: Index, job: Job) -> Iterator[Variant]:
+  """Yields the product's own search by lists, for each recall."""
+  seconds = search_archives.facts_of(job.folder)['write_seconds']
+  place = job.folder / search_archives.INDEX
+  search_archives.drop_lists(place)
+  for recall in job.recalls:
+    took = search_archives.make_lists(
+      place, index.retriever, recall, job.memory
+    )
+    seconds += took['lists_seconds']
+    opened = search_archives.opened(job.folder)
+    searcher, videos = opened.searcher, len(opened.store)
+    search = lambda queries, k, searcher=searcher: searcher.search(
+      queries, k, first_pass=name
+    )[1]
+    tokens = opened.store.bytes_per_row(READS[opened.store.kind])
+    size = took['lists_bytes'] // videos
+    yield Variant(
+      search,
+      {
+        'recall': recall,
+        'probes': took['probes'],
+        'rescored': took['depth'],
+        'recall_of_own_queries': took['recall_of_own_queries'],
+      },
+      {
+        'build_seconds': round(seconds, 1),
+        'memory_bytes': size,
+        'disk_bytes': tokens + size,
+      },
+    )
 
 
 def _faiss(name: str, index: Index, job: Job) -> Iterator[Variant]:
