@@ -15,7 +15,7 @@ from typing import Any
 
 from dreamprvr_jax.archive.index import checksums
 from dreamprvr_jax.archive.index.files import DamagedError
-from dreamprvr_jax.archive.index.manifest import Manifest
+from dreamprvr_jax.archive.index.manifest import MANIFEST, Manifest
 from dreamprvr_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -105,31 +105,35 @@ class Background:
     if sys.platform == 'linux':
       # There, threads have priorities of their own.
       os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+    complaint = ''
     while not self._end.is_set():
       try:
         self._look_around()
+        complaint = ''
       except _Stopped:
         return
       except (UserError, OSError) as error:
-        # Whoever opens the index again is told, too.
-        _log.warning('the files of the index cannot be checked: %s', error)
+        if str(error) != complaint:
+          complaint = str(error)
+          _log.error('the files of the index cannot be checked: %s', error)
+        if isinstance(error, DamagedError):
+          self._damaged = {**self._damaged, MANIFEST: [error]}
       self._end.wait(self._look)
 
   def _look_around(self) -> None:
     """Reads the folders that are due."""
     named = Manifest.read(self._directory).files
-    for known in (self._done, self._damaged):
-      for folder in known.keys() - named.keys():
-        del known[folder]
+    # Not changed in place: other threads read it.
+    self._damaged = {f: x for f, x in self._damaged.items() if f in named}
     for folder, files in named.items():
       last = self._done.get(folder)
       if last is not None and time.monotonic() < last + _AGAIN:
         continue
       errors = []
       for error in verify(self._directory, folder, files, self._count):
+        _log.error('%s', error)
         errors.append(error)
         self._damaged = {**self._damaged, folder: errors}
-        _log.error('%s', error)
       self._damaged = {**self._damaged, folder: errors}
       self._done[folder] = time.monotonic()
 

@@ -1,5 +1,6 @@
 """A flipped bit anywhere in an index is found and named."""
 
+import dataclasses
 import shutil
 import time
 
@@ -109,9 +110,10 @@ def test_large_files_are_not_read_by_who_opens_the_index(place, monkeypatch):
 
 def test_a_manifest_that_lacks_a_file(place, monkeypatch):
   manifest = Manifest.read(place)
-  first = manifest.segments[0]
-  del first.files['cores.npy']
-  manifest.write(place)
+  first, *others = manifest.segments
+  files = {name: x for name, x in first.files.items() if name != 'cores.npy'}
+  changed = dataclasses.replace(first, files=files), *others
+  dataclasses.replace(manifest, segments=changed).write(place)
   with pytest.raises(
     DamagedError, match=rf'has no checksum of cores\.npy of {first.name}'
   ):
@@ -154,7 +156,8 @@ def test_a_server_finds_damage(place, caplog, monkeypatch):
   background.stop()
   name = Manifest.read(place).segments[-1].name
   path = place / 'segments' / name / 'clip_tokens.npy'
-  path.write_bytes(path.read_bytes()[:-1] + b'\x7f')
+  raw = path.read_bytes()
+  path.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
   background = Background(place, pace=1e9, look=0.05)
   background.start()
   wait_for(lambda: background.damaged)
@@ -168,12 +171,19 @@ def test_a_server_finds_damage(place, caplog, monkeypatch):
 
 def test_a_server_that_cannot_read_the_manifest(place, caplog):
   background = Background(place, pace=1e9, look=0.02)
-  shutil.move(place / 'manifest.json', place / 'away')
+  path = place / 'manifest.json'
+  shutil.move(path, place / 'away')
   background.start()
   wait_for(lambda: 'cannot be checked' in caplog.text)
-  shutil.move(place / 'away', place / 'manifest.json')
-  wait_for(lambda: background.read)
+  assert background.damaged == []
+  whole = (place / 'away').read_text()
+  path.write_text(whole.replace('"clips": 3', '"clips": 2'))
+  wait_for(lambda: background.damaged == ['manifest.json'])
+  shutil.move(place / 'away', path)
+  wait_for(lambda: background.read and not background.damaged)
   background.stop()
+  # Each complaint comes once.
+  assert caplog.text.count('cannot be checked') == 2
 
 
 def test_it_is_slow_and_ends_at_once(place):

@@ -60,7 +60,8 @@ def test_damage_is_found_in_the_background(tmp_path, caplog):
   directory = index.store.directory
   name = index.store.manifest.segments[0].name
   path = directory / 'segments' / name / 'clip_tokens.npy'
-  path.write_bytes(path.read_bytes()[:-1] + b'\x7f')
+  raw = path.read_bytes()
+  path.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
   with served(index) as (client, _):
     found = lambda: client.get('/api/health').json()['damaged']
     wait_for(found)
