@@ -146,17 +146,7 @@ def _draw_sum(
     _draw_curve(axes, xs, ys, color=COLORS[0], linewidth=2, label='SumR')
     # The first of equals, as a run that keeps its best would have it.
     value, epoch = max(finite, key=lambda point: (point[0], -point[1]))
-    axes.plot(
-      [epoch],
-      [value],
-      linestyle='',
-      marker='*',
-      markersize=15,
-      markerfacecolor=COLORS[3],
-      markeredgecolor='white',
-      zorder=4,
-      label=f'best: {value:.1f} (epoch {epoch:g})',
-    )
+    mark_best(axes, epoch, value, f'epoch {epoch:g}')
   if chance is not None:
     label = f'chance: {chance:.1f}'
     axes.axhline(chance, color=FAINT, linestyle='--', label=label)
@@ -164,6 +154,28 @@ def _draw_sum(
   if finite:
     axes.margins(y=0.12)
     axes.set_ylim(bottom=max(0, axes.get_ylim()[0]))
+
+
+def mark_best(axes: 'Axes', x: float, y: float, where: str) -> None:
+  """Draws a star at the best value of a curve.
+
+  Args:
+    axes: Axes with the curve.
+    x: Its place.
+    y: The value.
+    where: The place in words, for the legend.
+  """
+  axes.plot(
+    [x],
+    [y],
+    linestyle='',
+    marker='*',
+    markersize=15,
+    markerfacecolor=COLORS[3],
+    markeredgecolor='white',
+    zorder=4,
+    label=f'best: {y:.1f} ({where})',
+  )
 
 
 def _finish(axes: 'Axes', title: str, x_label: str, has_curves: bool) -> None:

@@ -13,7 +13,7 @@ from dreamprvr_jax.report.canvas import (
   new_figure,
   save,
 )
-from dreamprvr_jax.report.curves import COLORS
+from dreamprvr_jax.report.curves import COLORS, mark_best
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -103,17 +103,7 @@ def _draw_means(
     label='mean ± standard deviation' if several else 'SumR',
   )
   best = int(means.argmax())
-  axes.plot(
-    [xs[best]],
-    [means[best]],
-    linestyle='',
-    marker='*',
-    markersize=15,
-    markerfacecolor=COLORS[3],
-    markeredgecolor='white',
-    zorder=4,
-    label=f'best: {means[best]:.1f} ({literal(str(values[best]))})',
-  )
+  mark_best(axes, xs[best], means[best], literal(str(values[best])))
 
 
 def _finish(

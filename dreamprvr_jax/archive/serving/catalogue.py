@@ -6,9 +6,8 @@ from urllib.parse import quote
 from fastapi import FastAPI, HTTPException, Query
 
 from dreamprvr_jax.archive.serving import schema
-from dreamprvr_jax.archive.serving.contents import Contents
+from dreamprvr_jax.archive.serving.contents import Contents, seekable
 from dreamprvr_jax.archive.serving.service import Service
-from dreamprvr_jax.text import normal
 
 _NOTES = {
   'registers': 'the videos whose register tokens are nearest',
@@ -71,15 +70,12 @@ def add_to(app: FastAPI, service: Service) -> None:
   ) -> schema.Listing:
     """The videos of the archive, or of a folder and those below it."""
     contents = service.contents
-    wanted = normal(name).casefold()
+    wanted = seekable(name)
 
     def fits(video: str) -> bool:
       about = contents.about(video)
       inside = not folder or f'{about.folder}/'.startswith(f'{folder}/')
-      return inside and (
-        not wanted
-        or wanted in normal(f'{about.folder}/{about.title}').casefold()
-      )
+      return inside and wanted in about.sought
 
     found = [video for video in contents.ordered(order) if fits(video)]
     return schema.Listing(

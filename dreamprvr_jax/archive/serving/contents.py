@@ -24,12 +24,20 @@ class About:
     date: The day when its file was last changed, as '2024-05-31'; '' if
       unknown.
     seconds: Its length, NaN if unknown.
+    sought: Folder and title in the form in which names are looked for, see
+      `seekable`.
   """
 
   title: str
   folder: str
   date: str
   seconds: float
+  sought: str
+
+
+def seekable(name: str) -> str:
+  """Returns a name in the form in which names are compared."""
+  return normal(name).casefold()
 
 
 class Contents:
@@ -98,7 +106,8 @@ class Contents:
         changed = file.path.stat().st_mtime
         day = datetime.date.fromtimestamp(changed).isoformat()
         title, folder = file.title, file.folder
-      found[video] = About(title, folder, day, seconds)
+      sought = seekable(f'{folder}/{title}')
+      found[video] = About(title, folder, day, seconds, sought)
     return found
 
   @functools.cached_property
