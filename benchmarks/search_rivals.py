@@ -3,7 +3,7 @@
 FAISS stores vectors, not videos: one index has all clip tokens, another all
 frame tokens. The best token of a video is taken from the best tokens of all
 videos; if a branch finds none of a video, its lowest found score is used.
-This needs the extra `bench`, and LanceDB the extra `database`.
+This needs the extra `bench`, and Qdrant the extra `database`.
 """
 
 import pathlib
@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from lancedb_rival import LanceRival
 
-from dreamprvr_jax.archive.index import database
+from dreamprvr_jax.archive.database.database import Database
+from dreamprvr_jax.archive.database.export import export
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 
-NAMES = ('faiss_flat', 'faiss_ivf', 'faiss_hnsw', 'lancedb')
+NAMES = ('faiss_flat', 'faiss_ivf', 'faiss_hnsw', 'lancedb', 'qdrant')
 # Number of rows that are read at a time.
 _ROWS = 512
 _WEIGHTS = {'clip': 0.7, 'frame': 0.3}
@@ -38,9 +40,12 @@ def build(
     options: `probes` and `tokens_found` of FAISS.
   """
   began, store = time.perf_counter(), opened.store
-  if name == 'lancedb':
-    database.export(str(place), store)
-    found = database.Database(str(place), store)
+  if name in ('lancedb', 'qdrant'):
+    if name == 'qdrant':
+      export(str(place), store)
+      found = Database(str(place), store)
+    else:
+      found = LanceRival(place, store)
     search = lambda queries, k: opened.searcher.search(
       queries, k, first_pass=found
     )[1]

@@ -98,6 +98,7 @@ ARCHIVE = {
   'index': set(),
   'folder': {'encoders', 'extraction', 'index', 'jobs', 'videos'},
   'search': {'index', 'encoders', 'videos', 'jobs'},
+  'database': {'index', 'search'},
   'serving': {'search', 'index', 'videos'},
   'jobs': {'extraction', 'index'},
 }
@@ -144,6 +145,7 @@ FORBIDDEN = {
   },
   'dreamprvr_jax/archive/index': _NO_DATA,
   'dreamprvr_jax/archive/search': _NO_DATA,
+  'dreamprvr_jax/archive/database': _NO_DATA,
   'dreamprvr_jax/archive/serving': _NO_DATA,
   'dreamprvr_jax/archive/jobs': {'tensorflow', 'ml_collections', 'configs'},
   'dreamprvr_jax/cli': {'tensorflow', 'tensorflow_datasets', 'torch', 'clu'},
