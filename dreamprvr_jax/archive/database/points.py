@@ -160,8 +160,8 @@ class Videos:
     for start, stop in zip(self._ends[:-1], self._ends[1:], strict=True):
       digest = hashlib.blake2b(digest_size=12)
       for branch in BRANCHES:
-        digest.update(np.ascontiguousarray(self._masks[branch][start:stop]))
-        digest.update(np.ascontiguousarray(self._tokens[branch][start:stop]))
+        digest.update(self._masks[branch][start:stop].tobytes())
+        digest.update(self._tokens[branch][start:stop].tobytes())
       found.append(digest.hexdigest())
     return found
 

@@ -63,15 +63,17 @@ class Exact:
   def recall(self, database: Database) -> Recall:
     """Returns what a database finds of the best videos, as a search uses it."""
     n, k = self._best.shape
-    found = self._videos(k, first_pass=database)
+    found = self._videos(k, database)
     hits = sum(
       len(np.intersect1d(a, b)) for a, b in zip(self._best, found, strict=True)
     )
     return Recall(hits / max(n * k, 1), k, n)
 
-  def _videos(self, k: int, **options: Database) -> Int[np.ndarray, 'n k']:
-    rows = self._searcher.search(self._queries, k, **options)[1]
-    return self._groups[rows]
+  def _videos(
+    self, k: int, database: Database | None = None
+  ) -> Int[np.ndarray, 'n k']:
+    found = self._searcher.search(self._queries, k, first_pass=database)
+    return self._groups[found[1]]
 
 
 def choose_depth(database: Database, exact: Exact) -> Recall:
