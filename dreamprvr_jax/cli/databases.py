@@ -20,7 +20,7 @@ from dreamprvr_jax.cli import console, search_queries
 from dreamprvr_jax.errors import UserError
 
 # Videos of a query, and queries, with which a database is tried.
-_K, _QUERIES = 10, 64
+_K, _QUERIES = 10, 256
 
 
 @dataclasses.dataclass(frozen=True)

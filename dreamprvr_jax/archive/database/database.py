@@ -78,6 +78,11 @@ class Database:
     """Lets other processes use the folder."""
     self._engine.close()
 
+  @property
+  def vectors(self) -> int:
+    """About how many vectors the database has: the number of its points."""
+    return self._engine.count()
+
   def keep(self, depth: int) -> None:
     """Makes a search keep this many neighbours, now and later.
 

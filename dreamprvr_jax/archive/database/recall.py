@@ -16,9 +16,11 @@ from dreamprvr_jax.archive.search.searcher import Searcher
 
 # Lengths of the gap and of the noise, where the token has length 1.
 GAP, NOISE = 1.5, 3.0
-# Neighbours that are kept, tried in this order; 0: all vectors are compared.
-DEPTHS = (200, 400, 800, 1600, 3200, 0)
-# The share of the best videos that a depth has to find.
+# Neighbours that are kept, tried in this order; 0: all vectors are compared,
+# if there are no more than `COMPARED`.
+DEPTHS = (200, 400, 800, 1600, 3200, 6400, 0)
+COMPARED = 2_000_000
+# The share of the best videos that a depth has to find, less its error.
 TARGET = 0.99
 _SEED = 0
 
@@ -31,11 +33,13 @@ class Recall:
     value: Share of the best k videos of the exact search.
     k: Videos of a query.
     queries: How many queries.
+    error: Standard error of the share.
   """
 
   value: float
   k: int
   queries: int
+  error: float
 
 
 class Exact:
@@ -64,10 +68,13 @@ class Exact:
     """Returns what a database finds of the best videos, as a search uses it."""
     n, k = self._best.shape
     found = self._videos(k, database)
-    hits = sum(
-      len(np.intersect1d(a, b)) for a, b in zip(self._best, found, strict=True)
+    shares = [
+      len(np.intersect1d(a, b)) / k
+      for a, b in zip(self._best, found, strict=True)
+    ]
+    return Recall(
+      float(np.mean(shares)), k, n, float(np.std(shares) / np.sqrt(n))
     )
-    return Recall(hits / max(n * k, 1), k, n)
 
   def _videos(
     self, k: int, database: Database | None = None
@@ -79,15 +86,18 @@ class Exact:
 def choose_depth(database: Database, exact: Exact) -> Recall:
   """Makes a database search as deep as the target needs; returns its recall.
 
+  If no depth reaches the target, the last one is kept.
+
   Args:
     database: The database, which keeps the depth.
     exact: The best videos of the queries that are tried.
   """
+  depths = [x for x in DEPTHS if x or database.vectors <= COMPARED]
   found = None
-  for depth in DEPTHS:
+  for depth in depths:
     database.keep(depth)
     found = exact.recall(database)
-    if found.value >= TARGET:
+    if found.value - found.error >= TARGET:
       break
   assert found is not None
   return found

@@ -33,9 +33,7 @@ def test_an_export_is_tried_and_searched(trained, index, capsys, tmp_path):
   assert call(*exported, f'--queries={queries}') == 0
   out = capsys.readouterr().out
   assert '6 videos (6 sent, 0 removed), ' in out
-  assert (
-    '@6 1.0000 of the exact search, over 64 queries far from ' in out
-  )
+  assert '@6 1.0000 of the exact search, over 256 queries far from ' in out
   assert f'over 5 queries of {queries}; ' in out
   assert call(*exported) == 0
   assert '6 videos (0 sent, 0 removed), ' in capsys.readouterr().out

@@ -56,8 +56,18 @@ def test_the_depth_is_the_first_that_reaches_the_target(
     assert database.about.depth == 400
     assert found.value >= recall.TARGET
     assert (found.k, found.queries) == (10, 12)
+    # The last depth is kept if none reaches the target, and a large database
+    # is never compared as a whole.
+    shares.update(dict.fromkeys(recall.DEPTHS, 0.3))
+    choose_depth(database, exact)
+    assert database.about.depth == 0
+    monkeypatch.setattr(recall, 'COMPARED', 10)
+    assert choose_depth(database, exact).value < recall.TARGET
+    assert database.about.depth == recall.DEPTHS[-2]
+    shares.clear()
+    choose_depth(database, exact)
   with Database(place, index.store) as database:
-    assert database.about.depth == 400
+    assert database.about.depth == recall.DEPTHS[0]
 
 
 @needs_edge
@@ -68,4 +78,4 @@ def test_an_index_with_few_videos(tmp_path):
   queries = own_queries(index.store, 4)
   with Database(str(tmp_path / 'db'), index.store) as database:
     exact = Exact(index.searcher, index.store, queries, 10)
-    assert exact.recall(database) == recall.Recall(1.0, 3, 4)
+    assert exact.recall(database) == recall.Recall(1.0, 3, 4, 0.0)
