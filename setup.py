@@ -118,9 +118,16 @@ setup(
     # Runs notebooks/ without Jupyter.
     'notebook': NOTEBOOK,
     # Export of an index to a vector database, `dreamprvr export --index`.
-    'database': ['lancedb>=0.36', 'pyarrow>=16'],
+    # The engine in the process is young and changes between versions.
+    'database': ['qdrant-client>=1.20', 'qdrant-edge-py>=0.9,<0.10'],
     # Other programs that benchmarks/search.py compares.
-    'bench': [*LISTS, 'torch>=2.2', 'transformers>=4.49'],
+    'bench': [
+      *LISTS,
+      'lancedb>=0.36',
+      'pyarrow>=16',
+      'torch>=2.2',
+      'transformers>=4.49',
+    ],
     # The TPU compiler, for benchmarks/ahead_of_time.py; it works without a TPU.
     'tpu-aot': ['jax[tpu]>=0.10.2'],
     # The site of docs/: mkdocs build.

@@ -4,7 +4,7 @@ FAISS stores vectors, not videos: one index has all clip tokens, another all
 frame tokens. A query takes the best tokens of each, and of each video the best
 of these; where a branch finds none of a video, its lowest found score is used.
 The weighted sum of both branches ranks the videos. That is what a user of FAISS
-would write. This needs the extra `bench`, and LanceDB the extra `database`.
+would write. This needs the extra `bench`, and Qdrant the extra `database`.
 """
 
 import dataclasses
@@ -18,8 +18,11 @@ from typing import Any
 import numpy as np
 from hard_queries import unit
 from jaxtyping import Float, Int
+from lancedb_rival import LanceRival
 from processes import LeftOutError
 
+from dreamprvr_jax.archive.database.database import Database
+from dreamprvr_jax.archive.database.export import export
 from dreamprvr_jax.archive.index.layout import BRANCHES
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
@@ -210,18 +213,17 @@ def _ranked(
   return every[np.argsort(-total, kind='stable')]
 
 
-def lancedb(place: pathlib.Path, index: Index) -> Candidates:
-  """Exports an index to LanceDB; returns its candidates."""
-  from dreamprvr_jax.archive.index import database
-
-  database.export(str(place), index.store)
-  return database.Database(str(place), index.store)
+def qdrant(place: pathlib.Path, index: Index) -> Candidates:
+  """Exports an index to Qdrant in this process; returns its candidates."""
+  export(str(place), index.store)
+  return Database(str(place), index.store)
 
 
-# Each exports an archive to a folder and returns its candidates, whose scores
+# Each writes an archive to a folder and returns its candidates, whose scores
 # the index then computes exactly.
 DATABASES: dict[str, Callable[[pathlib.Path, Index], Candidates]] = {
-  'lancedb': lancedb
+  'lancedb': lambda place, index: LanceRival(place, index.store),
+  'qdrant': qdrant,
 }
 
 

@@ -99,6 +99,7 @@ ARCHIVE = {
   'folder': {'encoders', 'extraction', 'index', 'jobs', 'videos'},
   'lists': {'index'},
   'search': {'index', 'lists', 'encoders', 'videos', 'jobs'},
+  'database': {'index', 'search'},
   'serving': {'search', 'index', 'videos'},
   'jobs': {'extraction', 'index'},
 }
@@ -145,6 +146,7 @@ FORBIDDEN = {
   },
   'dreamprvr_jax/archive/index': _NO_DATA,
   'dreamprvr_jax/archive/search': _NO_DATA,
+  'dreamprvr_jax/archive/database': _NO_DATA,
   'dreamprvr_jax/archive/serving': _NO_DATA,
   'dreamprvr_jax/archive/jobs': {'tensorflow', 'ml_collections', 'configs'},
   'dreamprvr_jax/cli': {'tensorflow', 'tensorflow_datasets', 'torch', 'clu'},

@@ -136,10 +136,14 @@ _ALL = (
     'export',
     'Writes the inference weights alone, or an index to a database. Weights '
     'are written for orbax and as safetensors, with config.json. With --index, '
-    'the tokens of an index go to a vector database.',
-    ('--checkpoint=DIR --out=DIR2', '--index=INDEX --out=DATABASE'),
+    'the videos of an index go to a vector database: a folder, or a collection '
+    'of a server. The same command later sends only what changed.',
     (
-      Form('databases:run', given='', when=('index',), needs=('out',)),
+      '--checkpoint=DIR --out=DIR2',
+      '--index=INDEX --database=DIR_OR_ADDRESS [--queries=FILE]',
+    ),
+    (
+      Form('databases:run', given='', when=('index',), needs=('database',)),
       Form(
         'conversion:run_export', 'ExportArguments', needs=('checkpoint', 'out')
       ),

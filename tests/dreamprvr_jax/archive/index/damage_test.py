@@ -1,7 +1,6 @@
 """An index with changed files, or files of another program."""
 
 import copy
-import importlib.util
 import json
 import os
 import pickle
@@ -11,7 +10,8 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax import folders
-from dreamprvr_jax.archive.index import database, layout, store, writer
+from dreamprvr_jax.archive.database.export import export
+from dreamprvr_jax.archive.index import layout, store, writer
 from dreamprvr_jax.archive.index.compaction import compact, remove
 from dreamprvr_jax.archive.index.files import DamagedError
 from dreamprvr_jax.archive.index.manifest import sealed
@@ -19,6 +19,7 @@ from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.archive.search.neighbours import Neighbours
 from dreamprvr_jax.errors import UserError
+from tests.helpers.databases import needs_edge
 from tests.helpers.searching import made, retriever, seal, videos_of
 
 VIDEOS = 12
@@ -333,10 +334,7 @@ def test_a_query_that_is_not_finite(place):
     searcher.search(np.full((1, 16), np.nan, np.float32), 3)
 
 
-@pytest.mark.skipif(
-  importlib.util.find_spec('lancedb') is None,
-  reason='needs LanceDB (extra database)',
-)
+@needs_edge
 def test_a_database_gets_no_damaged_tokens(place, tmp_path):
   path = segments(place)[0] / 'clip_tokens.npy'
   tokens = np.load(path)
@@ -344,7 +342,7 @@ def test_a_database_gets_no_damaged_tokens(place, tmp_path):
   np.save(path, tokens)
   seal(place)
   with pytest.raises(UserError, match='that are not finite'):
-    database.export(str(tmp_path / 'db'), Store(place))
+    export(str(tmp_path / 'db'), Store(place))
 
 
 def test_damage_comes_back_from_another_process():

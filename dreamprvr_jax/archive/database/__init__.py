@@ -1,0 +1,1 @@
+"""The videos of an index in a vector database, Qdrant."""
