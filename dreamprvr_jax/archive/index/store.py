@@ -193,6 +193,10 @@ class Store:
     the rows."""
     return dict(self._rows_of)
 
+  def rows_of_video(self, name: str) -> range:
+    """Returns the rows of a video that was not removed."""
+    return self._rows_of[name]
+
   def sources(
     self, segments: Iterable[int] | None = None
   ) -> list[dict[str, Any]]:

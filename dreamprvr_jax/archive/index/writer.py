@@ -142,7 +142,7 @@ def open_segment(
 
   When the block ends, the videos become part of the index, all in one step. A
   video that the index has already is replaced. Small segments are joined, see
-  `compaction.joined`. If the block fails, the index is as it was.
+  `compaction.join`. If the block fails, the index is as it was.
 
   Args:
     directory: The folder of the index.

@@ -75,13 +75,16 @@ def typical(looks: Sequence[Look]) -> float:
   return float(np.quantile(found, 0.75)) if found else 1.0
 
 
-def are_copies(one: Look, other: Look, scale: float) -> bool:
+def are_copies(
+  one: Look, other: Look, scale: float, far: float | None = None
+) -> bool:
   """Returns whether two videos are copies; see the module.
 
   Args:
     one: A video.
     other: Another.
     scale: B.
+    far: Their distance, if it is known.
   """
   if one.content and one.content == other.content:
     return True
@@ -91,32 +94,42 @@ def are_copies(one: Look, other: Look, scale: float) -> bool:
       return False
   elif np.ptp(lengths) > _SECONDS + _SHARE * lengths.max():
     return False
-  far = distance(one, other)
+  if far is None:
+    far = distance(one, other)
   changes = min(one.change, other.change)
   return far <= _NEAR * scale and (
     far <= _OF_CHANGE * changes or far <= _NEARER * scale
   )
 
 
+def _distances(looks: Sequence[Look]) -> Float[np.ndarray, 'n n']:
+  """Returns the distances between all videos of a list."""
+  flat = np.stack([look.tokens.reshape(-1) for look in looks])
+  flat = flat.astype(np.float64)
+  squares = np.einsum('nd,nd->n', flat, flat)
+  found = squares[:, None] + squares - 2 * flat @ flat.T
+  return np.maximum(found, 0) / len(looks[0].tokens)
+
+
 def folded(
-  count: int, look: Callable[[int], Look], scale: Callable[[], float]
+  looks: Sequence[Look], scale: Callable[[], float]
 ) -> list[list[int]]:
   """Returns the hits of a list as groups of copies.
 
   Args:
-    count: Hits of the list, best first.
-    look: Returns the look of the i-th.
+    looks: The looks of the hits, best first.
     scale: Returns B; only called if there is something to compare.
 
   Returns:
     The places of each group, best first, in the order of their first hits.
   """
   groups: list[list[int]] = []
-  for i in range(count):
-    own = look(i)
+  far = _distances(looks).tolist() if len(looks) > 1 else []
+  for i, own in enumerate(looks):
     for group in groups:
       # The first hit of a group stands for it.
-      if are_copies(look(group[0]), own, scale()):
+      first = group[0]
+      if are_copies(looks[first], own, scale(), far[first][i]):
         group.append(i)
         break
     else:

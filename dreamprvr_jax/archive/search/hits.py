@@ -102,11 +102,9 @@ def found_folded(
   depth = 1 << (2 * k - 1).bit_length() if k > 0 else k
   while True:
     scores, rows = search(depth)
-    groups = []
-    for row in rows:
-      names = [ids[i] for i in row]
-      look = lambda i, names=names: looks(names[i])
-      groups.append(folded(len(names), look, lambda: looks.scale))
+    groups = [
+      folded(looks([ids[i] for i in row]), lambda: looks.scale) for row in rows
+    ]
     least = min(map(len, groups), default=k)
     if least >= k or depth >= min(count, _DEEPEST * k):
       return Found(scores, rows, groups)

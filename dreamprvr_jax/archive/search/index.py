@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from dreamprvr_jax.archive.encoders import Encoder
 from dreamprvr_jax.archive.index.manifest import Manifest
+from dreamprvr_jax.archive.index.picked import Picked
 from dreamprvr_jax.archive.index.store import Store, open_index
 from dreamprvr_jax.archive.search.calibration import (
   STRENGTHS,
@@ -309,17 +310,16 @@ class Index:
     queries = np.asarray(model.pooled(queries))
     found = {}
     groups = self._store.groups[rows]
-    rows_of = self._store.rows_of()
     # A video's tokens are read once for all queries that found it.
-    for group in np.unique(groups):
+    different, first = np.unique(groups, return_index=True)
+    videos = [
+      self._store.rows_of_video(self._store.ids[row])
+      for row in rows.reshape(-1)[first]
+    ]
+    picked = Picked(self._store, np.concatenate([[], *videos]).astype(int))
+    for group, own in zip(different, videos, strict=True):
       of_query, place = np.nonzero(groups == group)
-      first = rows[of_query[0], place[0]]
-      lines = video_timelines(
-        self._store,
-        model,
-        queries[of_query],
-        rows_of[self._store.ids[first]],
-      )
+      lines = video_timelines(picked, model, queries[of_query], own)
       for i, j, line in zip(of_query, place, lines.values, strict=True):
         found[int(i), int(j)] = line, lines.seconds
     return found

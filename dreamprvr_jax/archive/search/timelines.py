@@ -27,6 +27,7 @@ import math
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from dreamprvr_jax.archive.index.picked import Picked
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.numerics import NORM_FLOOR
@@ -140,7 +141,7 @@ class Timelines:
 
 
 def video_timelines(
-  store: Store,
+  store: Store | Picked,
   model: Model,
   queries: Float[np.ndarray, 'q d'],
   rows: range,
@@ -148,7 +149,7 @@ def video_timelines(
   """Returns the timelines of some queries in a video of an index.
 
   Args:
-    store: The index.
+    store: The index, or the rows of the video.
     model: Has the weights of both branches and `token_score`.
     queries: One vector per query.
     rows: The rows of the video.
@@ -186,21 +187,24 @@ def video_timelines(
   return Timelines(found, stretches.end if stretches.known else math.nan)
 
 
-def _count(store: Store, row: int, edges: np.ndarray | None) -> int:
+def _count(store: Store | Picked, row: int, edges: np.ndarray | None) -> int:
   """Returns the positions of a row's own timeline."""
   if edges is not None:
     return min(round(1 / float(np.diff(edges).min())), _POSITIONS)
-  real = int(store.read('frame_mask', row, row + 1).sum())
+  real = int(store.take('frame_mask', np.array([row])).sum())
   return max(store.manifest.clips, real)
 
 
-def _frame_edges(store: Store, row: int) -> Float[np.ndarray, ' f+1'] | None:
+def _frame_edges(
+  store: Store | Picked, row: int
+) -> Float[np.ndarray, ' f+1'] | None:
   """Returns the borders of a row's real frames; None if they share it
   evenly."""
   if not store.has('frame_edges'):
     return None
-  real = int(store.read('frame_mask', row, row + 1).sum())
-  edges = store.read('frame_edges', row, row + 1)[0][: real + 1]
+  one = np.array([row])
+  real = int(store.take('frame_mask', one).sum())
+  edges = store.take('frame_edges', one)[0][: real + 1]
   lengths = np.diff(edges)
   if not real or np.ptp(lengths) < _EVEN * lengths.mean():
     return None
@@ -239,7 +243,9 @@ class _Stretches:
     return real[order][np.maximum(found, 0)]
 
 
-def _stretches(store: Store, rows: Int[np.ndarray, ' r']) -> _Stretches:
+def _stretches(
+  store: Store | Picked, rows: Int[np.ndarray, ' r']
+) -> _Stretches:
   """Returns where some rows lie in their video."""
   lengths = store.take('durations', rows)
   known = bool((np.isfinite(lengths) & (lengths > 0)).all())

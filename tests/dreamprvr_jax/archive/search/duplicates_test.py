@@ -82,6 +82,6 @@ def test_identical_files_are_copies_whatever_is_known():
 
 def test_hits_fold_into_the_first_of_their_group():
   looks = [look(film(seed, still=0.3)) for seed in (0, 1, 0, 2, 1, 0)]
-  groups = folded(len(looks), looks.__getitem__, lambda: SCALE)
+  groups = folded(looks, lambda: SCALE)
   assert groups == [[0, 2, 5], [1, 4], [3]]
-  assert folded(0, looks.__getitem__, lambda: SCALE) == []
+  assert folded([], lambda: SCALE) == []
