@@ -34,6 +34,8 @@ def import_faiss() -> Any:
   Raises:
     UserError: If it is not installed.
   """
+  # Threads that wait for work would else take time from NumPy's and XLA's.
+  os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
   try:
     import faiss  # pyright: ignore[reportMissingImports]
   except ModuleNotFoundError:

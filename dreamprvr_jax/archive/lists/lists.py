@@ -6,12 +6,14 @@ Layout of their folder, lists/NAME in an index:
   names.json                id of each of these videos; '' for none
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -37,6 +39,8 @@ from dreamprvr_jax.progress import bar
 
 # Rows whose representatives are made at a time: they fit in a CPU's caches.
 _ROWS = 64
+# Representatives that FAISS takes at a time.
+_ADDED = 8192
 # Rows from which the number of representatives is estimated.
 _PILOT = 1024
 # Share of the memory for the sample of k-means.
@@ -139,15 +143,24 @@ class Lists:
     with bar([], 'lists', total=total, show=show) as progress:
       for branch, lists in self.branches.items():
         reader, new, fit = _Reader(store, model, branch), [], []
-        for part in _batches(np.arange(len(rows))):
-          vectors, places = reader.read_with_places(rows[part])
-          lists.add(vectors)
+        parts = list(_batches(np.arange(len(rows))))
+        read = lambda part, reader=reader: reader.read_with_places(rows[part])
+        waiting = []
+        for part, (vectors, places) in zip(
+          parts, _ahead(read, parts), strict=True
+        ):
+          waiting.append(vectors)
           new.append(owners[part][places].astype(np.int32))
-          if len(fit) < _PILOT // _ROWS:
-            fit.append(lists.fit(vectors))
+          is_last = part is parts[-1]
+          if is_last or sum(map(len, waiting)) >= _ADDED:
+            some = np.concatenate(waiting)
+            waiting = []
+            lists.add(some)
+            if sum(map(len, fit)) < _PILOT:
+              fit.append(some)
           progress.update()
         self.owners[branch] = np.concatenate([self.owners[branch], *new])
-        fits[branch] = float(np.mean(fit)) if fit else self.fit[branch]
+        fits[branch] = lists.fit(np.concatenate(fit)) if fit else 1.0
     return fits
 
   def forget(self, ids: Iterable[str]) -> None:
@@ -217,6 +230,21 @@ class _Reader:
     else:
       real = self._store.take('frame_mask', rows)
     return representatives(tokens, real)
+
+
+def _ahead(
+  work: Callable[[np.ndarray], Any], parts: Sequence[np.ndarray]
+) -> Iterator[Any]:
+  """Yields what work makes of each part; the next one is begun before."""
+  with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    coming = [pool.submit(work, part) for part in parts[:1]]
+    for part in parts[1:]:
+      done = coming.pop()
+      found = done.result()
+      coming.append(pool.submit(work, part))
+      yield found
+    for done in coming:
+      yield done.result()
 
 
 def _counting(model: Model) -> Iterator[str]:

@@ -7,6 +7,7 @@ import pathlib
 
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float, Int
 
 from dreamprvr_jax.archive.index import checksums
 from dreamprvr_jax.archive.index.lists_record import ListsRecord
@@ -17,10 +18,12 @@ from dreamprvr_jax.archive.lists.branch_lists import import_faiss
 from dreamprvr_jax.archive.lists.lists import Lists
 from dreamprvr_jax.archive.search import list_settings
 from dreamprvr_jax.archive.search.first_pass import FirstPass
-from dreamprvr_jax.archive.search.list_search import MEASURED
+from dreamprvr_jax.archive.search.list_search import MEASURED, best_videos
+from dreamprvr_jax.archive.search.program import best_of
 from dreamprvr_jax.archive.search.searcher import Searcher
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.progress import bar
 from dreamprvr_jax.trained.retriever import Retriever
 
 # Videos that each search scores exactly beside the lists, at most.
@@ -32,8 +35,8 @@ _GONE = 0.5
 # New videos are of another kind if their representatives fit the centres so
 # much less, and they are this share of all.
 _WORSE, _MANY = 0.8, 0.1
-# Share of the memory for the tokens of an exact search.
-_EXACT_SHARE = 0.25
+# Rows that are scored exactly at a time.
+_ROWS = 2048
 
 _log = logging.getLogger(__name__)
 
@@ -135,7 +138,7 @@ def _kept(
       found=0.0,
       queries=list_settings.QUERIES,
     )
-    return _measured(store, retriever, lists, record, memory, mesh)
+    return _measured(store, retriever, lists, record, mesh, show)
 
 
 def _is_worn(first: FirstPass, store: Store) -> bool:
@@ -183,20 +186,15 @@ def _measured(
   retriever: Retriever,
   lists: Lists,
   record: ListsRecord,
-  memory: float,
   mesh: Mesh | None,
+  show: bool,
 ) -> ListsRecord:
   """Returns the record with probes and depth for its recall."""
   first = FirstPass(store, retriever.model, lists, record)
-  searcher = Searcher(
-    retriever,
-    store,
-    mesh or meshes.make_mesh(),
-    device_bytes=_EXACT_SHARE * memory,
-  )
+  searcher = Searcher(retriever, store, mesh or meshes.make_mesh())
   queries = list_settings.own_queries(store, retriever.model)
-  _, rows = searcher.search(queries, MEASURED)
   alive = np.flatnonzero(store.items >= 0).astype(np.int32)
+  rows = _exact_rows(searcher, store, queries, alive, show)
   probes, depth, found = list_settings.settings(
     first,
     queries,
@@ -215,3 +213,42 @@ def _measured(
       record.recall,
     )
   return dataclasses.replace(record, probes=probes, depth=depth, found=found)
+
+
+def _exact_rows(
+  searcher: Searcher,
+  store: Store,
+  queries: Float[np.ndarray, 'n d'],
+  alive: Int[np.ndarray, ' r'],
+  show: bool,
+) -> Int[np.ndarray, 'n k']:
+  """Returns the best row of each of the best videos of some queries.
+
+  Unlike `Searcher.search`, it keeps no tokens in memory, and scores all queries
+  at once.
+
+  Args:
+    searcher: Scores rows.
+    store: The index.
+    queries: Encoded queries.
+    alive: The rows that were not removed.
+    show: Whether a progress bar is shown.
+  """
+  # So many rows are of k videos or more.
+  most = int(np.bincount(store.groups[alive]).max()) * MEASURED
+  scores = np.full((len(queries), 0), -np.inf, np.float32)
+  rows = np.full((len(queries), 0), -1, np.int32)
+  with bar([], 'exact search', total=len(alive), show=show) as progress:
+    for start in range(0, len(alive), _ROWS):
+      few = alive[start : start + _ROWS]
+      few = np.broadcast_to(few, (len(queries), len(few)))
+      found = searcher.exact(queries, few)
+      scores, rows = best_of(
+        np.concatenate([scores, found], axis=1),
+        np.concatenate([rows, few], axis=1),
+        most,
+      )
+      progress.update(few.shape[1])
+  best = best_videos(scores, rows, store.groups, min(MEASURED, store.videos))
+  assert best is not None
+  return best[1]

@@ -4,7 +4,7 @@ It is measured with queries that are made from the index: sentences lie apart
 from tokens, and so do they. A query is a token, plus 1.5 times one direction
 that all queries share (the gap between sentences and pictures), plus 3 times
 noise that spreads as the tokens do; each of the three has about unit length.
-`benchmarks/hard_archives.py` has archives and queries of this kind.
+`benchmarks/hard_queries.py` has archives and queries of this kind.
 """
 
 import time
