@@ -10,6 +10,7 @@ import main
 from dreamprvr_jax.archive.folder.update import sources_of
 from dreamprvr_jax.archive.index.manifest import Manifest
 from dreamprvr_jax.archive.index.store import Store
+from tests.helpers.searching import seal
 from tests.helpers.videos import make_video
 
 pytest.importorskip('av', reason='videos are decoded with PyAV')
@@ -54,6 +55,7 @@ def both(disk, made, tmp_path):
   shutil.copytree(made, index)
   for path in index.rglob('*.json'):
     path.write_text(path.read_text().replace(str(disk), str(folder)))
+  seal(index)
   return folder, index
 
 
