@@ -147,6 +147,21 @@ def test_a_file_that_cannot_be_read_any_more_leaves_the_index(both, capsys):
   assert set(Store(index).rows_of()) == {'2024/a.mp4', 'a.mp4', 'bad.avi'}
 
 
+def test_all_files_are_checked_before_one_is_opened(both, capsys):
+  index = both[1]
+  flags = 'main.py', '--mode=inspect', f'--index={index}', '--verify'
+  assert main.main([*flags]) == 0
+  assert 'are as they were written' in capsys.readouterr().out
+  segment = next((index / 'segments').iterdir())
+  for name in ('ids.json', 'clip_tokens.npy'):
+    raw = (segment / name).read_bytes()
+    (segment / name).write_bytes(raw[:-1] + bytes([raw[-1] ^ 2]))
+  assert main.main([*flags]) == 2
+  shown = capsys.readouterr()
+  assert shown.out.count('damaged: ') == 2
+  assert '2 of ' in shown.err
+
+
 def test_removed_on_purpose_until_it_is_restored(both, capsys):
   folder, index = both
   assert not call(f'--index={index}', '--remove=a.mov')
