@@ -1,5 +1,6 @@
 """The index command on folders of videos, from the first run to the last."""
 
+import json
 import os
 import shutil
 
@@ -8,6 +9,7 @@ import pytest
 
 import main
 from dreamprvr_jax.archive.folder.update import sources_of
+from dreamprvr_jax.archive.index.checksums import sealed
 from dreamprvr_jax.archive.index.manifest import Manifest
 from dreamprvr_jax.archive.index.store import Store
 from tests.helpers.searching import seal
@@ -56,6 +58,8 @@ def both(disk, made, tmp_path):
   for path in index.rglob('*.json'):
     path.write_text(path.read_text().replace(str(disk), str(folder)))
   seal(index)
+  memory = index / 'archive' / 'files.json'
+  memory.write_text(sealed(json.loads(memory.read_text())))
   return folder, index
 
 
