@@ -35,6 +35,9 @@ def run(arguments: Arguments) -> int:
     UserError: If there is no index, or a file of it is damaged.
   """
   manifest = Manifest.read(arguments.index)
+  if arguments.verify:
+    # First: what follows opens some of these files.
+    _verify(arguments.index, manifest, show=arguments.progress)
   print(aligned(describe(arguments.index, manifest)))
   if follows_folders(manifest):
     memory = Memory.read(arguments.index)
@@ -44,8 +47,6 @@ def run(arguments: Arguments) -> int:
       print('removed on purpose (--restore=ID takes one in again):')
       for source in memory.removed.values():
         print(f'  {source.id}  {shown(source.file)}')
-  if arguments.verify:
-    _verify(arguments.index, manifest, show=arguments.progress)
   return 0
 
 

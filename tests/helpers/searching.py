@@ -6,8 +6,8 @@ import pathlib
 import numpy as np
 
 from dreamprvr_jax.archive.index import checksums
+from dreamprvr_jax.archive.index.checksums import sealed
 from dreamprvr_jax.archive.index.encoding import Videos
-from dreamprvr_jax.archive.index.manifest import sealed
 from dreamprvr_jax.models.base import RetrievalModel
 from dreamprvr_jax.trained.retriever import Retriever
 from dreamprvr_jax.types import VideoEncoding

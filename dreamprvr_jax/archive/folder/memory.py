@@ -12,11 +12,13 @@ from typing import Any
 
 from dreamprvr_jax import folders, text
 from dreamprvr_jax.archive.folder.sources import Source, Stamp, content_hash
+from dreamprvr_jax.archive.index import checksums
 from dreamprvr_jax.archive.videos.files import shown
 from dreamprvr_jax.errors import UserError
 
 NAME = 'archive/files.json'
-_VERSION = 1
+# Version 1 had no checksum.
+_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +60,17 @@ class Memory:
     """
     path = pathlib.Path(directory) / NAME
     try:
-      content = text.parse_json(text.read(path), str(path))
+      written = text.read(path)
+      content = text.parse_json(written, str(path))
     except FileNotFoundError:
       return cls()
     try:
-      if content['version'] != _VERSION:
+      if content['version'] not in (1, _VERSION):
         raise ValueError('it is of another version')
+      is_sealed = content['version'] == _VERSION
+      damage = is_sealed and checksums.seal_damage(written, content)
+      if damage:
+        raise ValueError(f'it {damage}')
       removed = [Source.of_row(row) for row in content['removed']]
       unreadable = [
         Unreadable(
@@ -101,7 +108,8 @@ class Memory:
         for bad in self.unreadable.values()
       ],
     }
-    folders.write_json(pathlib.Path(directory) / NAME, content, indent=1)
+    path = pathlib.Path(directory) / NAME
+    folders.write_text(path, checksums.sealed(content))
 
   def with_limits(self, limits: Mapping[str, Any]) -> 'Memory':
     """Returns the memory for these limits; if they are others than before, all

@@ -2,10 +2,12 @@
 
 The manifest has the size of each file and its crc32c (Castagnoli, as in RFC
 3720), as eight hexadecimal digits. It finds every flipped bit, and every run of
-flipped bits that is no longer than 32.
+flipped bits that is no longer than 32. The manifest itself, and a JSON file
+that is not in it, have a checksum of their own values.
 """
 
 import functools
+import json
 import os
 import pathlib
 import re
@@ -26,6 +28,8 @@ Files = Mapping[str, Facts]
 SMALL = 2**20
 # Bytes read at a time.
 _BLOCK = 2**20
+# The name of the checksum in a JSON file that has its own.
+SEAL = 'crc32c'
 _DIGITS = re.compile('[0-9a-f]{8}')
 
 
@@ -217,3 +221,37 @@ def is_valid(files: Any) -> bool:
     and _DIGITS.fullmatch(known['crc32c']) is not None
     for name, known in files.items()
   )
+
+
+def sealed(content: Mapping[str, Any]) -> str:
+  """Returns the text of a JSON file with a checksum of its values.
+
+  Args:
+    content: The values, `version` among them; a checksum is replaced.
+  """
+  first = {'version': content['version'], SEAL: ''}
+  ordered = {**first, **content, SEAL: _seal(content)}
+  return json.dumps(ordered, indent=2) + '\n'
+
+
+def seal_damage(written: str, content: Mapping[str, Any]) -> str:
+  """Returns what is wrong with a file that `sealed` wrote, '' if nothing is.
+
+  Args:
+    written: Its text.
+    content: The values in it.
+  """
+  found, expected = _seal(content), content.get(SEAL)
+  if found != expected:
+    return f'has the checksum {found} where {expected!r:.40} was written'
+  # The same values may be written in other ways.
+  if written != sealed(content):
+    return 'differs in white space or signs from what was written'
+  return ''
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+  """Returns the checksum of the values of a file, as canonical JSON."""
+  values = {name: x for name, x in content.items() if name != SEAL}
+  canonical = json.dumps(values, sort_keys=True, separators=(',', ':'))
+  return of_bytes(canonical.encode())['crc32c']

@@ -14,11 +14,9 @@ stopped.
 import collections
 import dataclasses
 import itertools
-import json
 import os
 import pathlib
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from dreamprvr_jax import folders, text
@@ -38,8 +36,6 @@ SEGMENTS = 'segments'
 # retriever was a checkpoint. Versions 2 and 3 could have product codes, alone
 # or beside float16 tokens. Up to version 3, there were no checksums.
 VERSION = 4
-# The checksum of a manifest, of all other values.
-_CHECKSUM = 'crc32c'
 # How tokens are stored: as float16, as int8 with a scale per token, or both.
 TOKENS = ('float16', 'int8', 'float16+int8')
 # Tokens of earlier versions: product codes. Beside float16, they are ignored.
@@ -131,7 +127,8 @@ class Manifest:
   def write(self, directory: os.PathLike[str] | str) -> None:
     """Replaces the manifest of an index in one step."""
     content = {'version': VERSION, **dataclasses.asdict(self)}
-    folders.write_text(pathlib.Path(directory) / MANIFEST, sealed(content))
+    written = checksums.sealed(content)
+    folders.write_text(pathlib.Path(directory) / MANIFEST, written)
 
   @classmethod
   def read(cls, directory: os.PathLike[str] | str) -> 'Manifest':
@@ -159,8 +156,9 @@ class Manifest:
       _require(isinstance(content, dict), 'it is no JSON object')
       version = content.get('version')
       if _is_count(version, 1) and version <= VERSION:
-        if version > 3:
-          _check_seal(path, written, content)
+        damage = version > 3 and checksums.seal_damage(written, content)
+        if damage:
+          raise DamagedError(path, damage)
         content = _current(content, version)
         if content.get('tokens') == _PRODUCTS:
           raise UserError(
@@ -181,40 +179,6 @@ class Manifest:
     )
 
 
-def sealed(content: Mapping[str, Any]) -> str:
-  """Returns the text of a manifest, with its checksum.
-
-  Args:
-    content: The values; a checksum among them is replaced.
-  """
-  values = {name: x for name, x in content.items() if name != _CHECKSUM}
-  crc = _crc(values)
-  ordered = {'version': values['version'], _CHECKSUM: crc, **values}
-  return json.dumps(ordered, indent=2) + '\n'
-
-
-def _crc(values: Mapping[str, Any]) -> str:
-  """Returns the checksum of the values of a manifest, as canonical JSON."""
-  canonical = json.dumps(values, sort_keys=True, separators=(',', ':'))
-  return checksums.of_bytes(canonical.encode())['crc32c']
-
-
-def _check_seal(
-  path: pathlib.Path, written: str, content: dict[str, Any]
-) -> None:
-  """Raises DamagedError unless a manifest is as it was written."""
-  values = {name: x for name, x in content.items() if name != _CHECKSUM}
-  found, expected = _crc(values), content.get(_CHECKSUM)
-  if found != expected:
-    raise DamagedError(
-      path,
-      f'has the checksum {found} where {expected!r:.40} was written',
-    )
-  # The same values may be written in other ways.
-  if written != sealed(content):
-    raise DamagedError(path, 'differs in white space or signs from what it was')
-
-
 class _WrongError(ValueError):
   """A manifest has an impossible value."""
 
@@ -232,9 +196,8 @@ def _is_count(value: Any, least: int) -> bool:
 def _current(content: dict[str, Any], version: int) -> dict[str, Any]:
   """Returns the content of a manifest of an earlier version in the form of this
   one, as far as it is well-formed."""
-  content = {
-    name: x for name, x in content.items() if name not in ('version', _CHECKSUM)
-  }
+  others = 'version', checksums.SEAL
+  content = {name: x for name, x in content.items() if name not in others}
   if version < 4:
     content.pop('sub_vectors', None)
     if content.get('tokens') == f'float16+{_PRODUCTS}':

@@ -1,6 +1,7 @@
 """The index command on folders of videos, from the first run to the last."""
 
 import dataclasses
+import json
 import os
 import shutil
 
@@ -10,9 +11,11 @@ import pytest
 import main
 from dreamprvr_jax.archive.folder.memory import Memory
 from dreamprvr_jax.archive.folder.update import sources_of
+from dreamprvr_jax.archive.index.checksums import sealed
 from dreamprvr_jax.archive.index.manifest import Manifest
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.videos import frames
+from tests.helpers.searching import seal
 from tests.helpers.videos import make_video
 
 pytest.importorskip('av', reason='videos are decoded with PyAV')
@@ -57,6 +60,9 @@ def both(disk, made, tmp_path):
   shutil.copytree(made, index)
   for path in index.rglob('*.json'):
     path.write_text(path.read_text().replace(str(disk), str(folder)))
+  seal(index)
+  memory = index / 'archive' / 'files.json'
+  memory.write_text(sealed(json.loads(memory.read_text())))
   return folder, index
 
 
@@ -146,6 +152,21 @@ def test_a_file_that_cannot_be_read_any_more_leaves_the_index(both, capsys):
   assert not again(index)
   assert last(capsys) == counts(new=1, unreadable=1, unchanged=2)
   assert set(Store(index).rows_of()) == {'2024/a.mp4', 'a.mp4', 'bad.avi'}
+
+
+def test_all_files_are_checked_before_one_is_opened(both, capsys):
+  index = both[1]
+  flags = 'main.py', '--mode=inspect', f'--index={index}', '--verify'
+  assert main.main([*flags]) == 0
+  assert 'are as they were written' in capsys.readouterr().out
+  segment = next((index / 'segments').iterdir())
+  for name in ('ids.json', 'clip_tokens.npy'):
+    raw = (segment / name).read_bytes()
+    (segment / name).write_bytes(raw[:-1] + bytes([raw[-1] ^ 2]))
+  assert main.main([*flags]) == 2
+  shown = capsys.readouterr()
+  assert shown.out.count('damaged: ') == 2
+  assert '2 of ' in shown.err
 
 
 def test_removed_on_purpose_until_it_is_restored(both, capsys):

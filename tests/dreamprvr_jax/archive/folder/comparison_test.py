@@ -1,6 +1,7 @@
 """What differs between an index and its folders."""
 
 import dataclasses
+import json
 import os
 import pathlib
 
@@ -236,6 +237,26 @@ def test_a_damaged_memory_is_named(tmp_path):
   (tmp_path / 'archive' / 'files.json').write_text('{"version": 1}')
   with pytest.raises(UserError, match=r'files\.json'):
     Memory.read(tmp_path)
+
+
+def test_flipped_bits_of_the_memory_are_found(disk, tmp_path):
+  folder, _ = disk
+  path, file = str(folder / 'a.mp4'), tmp_path / 'archive' / 'files.json'
+  memory = Memory(limits={'seconds': 9.0})
+  memory.unreadable[path] = Unreadable(path, Stamp.of(path), 'is no video')
+  memory.write(tmp_path)
+  whole = file.read_bytes()
+  for at in range(0, 8 * len(whole), 3):
+    flipped = bytearray(whole)
+    flipped[at // 8] ^= 1 << at % 8
+    file.write_bytes(flipped)
+    with pytest.raises(UserError, match=r'files\.json'):
+      Memory.read(tmp_path)
+  # Version 1 had no checksum.
+  content = {**json.loads(whole), 'version': 1}
+  del content['crc32c']
+  file.write_text(json.dumps(content))
+  assert Memory.read(tmp_path) == memory
 
 
 def test_ids_are_paths_with_the_root_in_front_where_they_clash(tmp_path):

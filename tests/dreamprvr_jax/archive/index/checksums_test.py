@@ -1,5 +1,6 @@
 """Checksums of files, and of pieces of them."""
 
+import json
 import os
 
 import numpy as np
@@ -64,6 +65,23 @@ def test_a_folder(tmp_path, monkeypatch):
       checksums.check(tmp_path, files, small_only=True)
     path.unlink()
     path.write_bytes(whole)
+
+
+def test_a_file_with_its_own_checksum():
+  content = {'version': 3, 'names': ['\u00e9'], 'half': 0.1}
+  written = checksums.sealed(content)
+  again = json.loads(written)
+  assert list(again) == ['version', 'crc32c', 'names', 'half']
+  assert checksums.seal_damage(written, again) == ''
+  assert checksums.sealed(again) == written
+  found = checksums.seal_damage(written, {**again, 'half': 0.2})
+  assert f"where '{again['crc32c']}' was written" in found
+  assert 'where None was written' in checksums.seal_damage(written, content)
+  # The same values, written otherwise.
+  other = written.replace('\\u00e9', '\\u00E9')
+  assert 'white space or signs' in checksums.seal_damage(
+    other, json.loads(other)
+  )
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import pytest
 from dreamprvr_jax import folders
 from dreamprvr_jax.archive.database.export import export
 from dreamprvr_jax.archive.index import layout, store, writer
+from dreamprvr_jax.archive.index.checksums import sealed
 from dreamprvr_jax.archive.index.compaction import compact, remove
 from dreamprvr_jax.archive.index.files import DamagedError
-from dreamprvr_jax.archive.index.manifest import sealed
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.archive.search.neighbours import Neighbours

@@ -11,8 +11,9 @@ import pytest
 
 from dreamprvr_jax import folders
 from dreamprvr_jax.archive.index import writer
+from dreamprvr_jax.archive.index.checksums import sealed
 from dreamprvr_jax.archive.index.compaction import compact, remove
-from dreamprvr_jax.archive.index.manifest import Manifest, sealed
+from dreamprvr_jax.archive.index.manifest import Manifest
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.errors import UserError
