@@ -12,7 +12,8 @@ two and 25 GB of disk. Four parts, each in a process of its own:
 - answer: the exact best ten of each query, by plain NumPy over the stored
   tokens, block by block.
 - search: recall@10 against these, the median and the 99th percentile of one
-  query at a time, with and without the moments of the hits; memory.
+  query at a time: without moments, with the moments of the hits, and with
+  moments where copies of a video are put together, as the command does; memory.
 
 Prints one JSON line, or adds it to --out. Memory is that of the process: the
 most that it had (`peak`), the most of its own (`anonymous`) and of mapped files
@@ -121,14 +122,19 @@ def search(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     before = read_from_disk()
     alone = timings(find, queries, 1, _TIMED)
     read = (read_from_disk() - before) / alone['timed']
-    hits = lambda few, k: index.search_encoded(few, k, first_pass=how)
-    moments = timings(hits, queries, 1, _TIMED)
+    hits = lambda few, k, duplicates=False: index.search_encoded(
+      few, k, first_pass=how, duplicates=duplicates
+    )
+    copies = lambda few, k: hits(few, k, duplicates=True)
+    moments = timings(copies, queries, 1, _TIMED)
+    whole = timings(hits, queries, 1, _TIMED)
   shown = hits(queries[:1], search_archives.BEST)[0]
   yield {
     'first_second_hit': opened,
     'recall_at_10': recall(exact, np.concatenate(found)),
     'batch_1': alone,
     'batch_1_with_moments': moments,
+    'batch_1_without_copies': whole,
     'moments_of_a_hit': float(np.mean([len(hit.moments) for hit in shown])),
     'read_from_disk_kb_per_query': round(read / 1000, 1),
     'ready_gib': _gib(ready),

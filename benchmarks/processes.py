@@ -17,6 +17,8 @@ from dreamprvr_jax.errors import UserError
 
 # Bytes of a kB of the kernel.
 _KB = 1024
+# Seconds that a process has to end when all is done.
+_GRACE = 30
 # Seconds after which a watch looks again.
 _EVERY = 0.2
 
@@ -104,6 +106,8 @@ def stream(
         child.join()
         raise LeftOutError(_ended(child.exitcode)) from None
       if kind == 'end':
+        # It may tidy up first.
+        child.join(_GRACE)
         return
       if kind == 'left out':
         raise LeftOutError(content)

@@ -171,7 +171,7 @@ def make_lists(
   manifest = keep_lists(place, retriever, recall=recall, memory=memory)
   seconds = time.perf_counter() - began
   record: Any = manifest.lists
-  files = [p for p in (place / 'lists').rglob('*') if p.is_file()]
+  files = (place / 'lists' / record.name).iterdir()
   return {
     'lists_seconds': round(seconds, 1),
     'lists_bytes': sum(path.stat().st_size for path in files),
@@ -213,7 +213,7 @@ def answer(
     Store(folder / INDEX), np.concatenate(list(asked.values())), model
   )
   ends = np.cumsum([len(few) for few in asked.values()])[:-1]
-  arrays = {f'queries/{kind}': few for kind, few in asked.items()}
+  arrays: dict[str, Any] = {f'queries/{k}': few for k, few in asked.items()}
   for kind, rows in zip(asked, np.split(found, ends), strict=True):
     arrays[f'exact/{kind}'] = rows
   np.savez(folder / QUERIES, **arrays)

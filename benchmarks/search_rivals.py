@@ -114,7 +114,9 @@ class Branch:
     form = f'IVF{lists},{kind.form}' if kind.lists else kind.form
     if kind.rotated:
       form = f'RR{width},{form}'
-    self.index = faiss.index_factory(width, form, faiss.METRIC_INNER_PRODUCT)
+    self.index: Any = faiss.index_factory(
+      width, form, faiss.METRIC_INNER_PRODUCT
+    )
     if kind.lists:
       centres, before = _centres(store, branch, lists, count, cache)
       # What reading the centres took is no part of building.
@@ -138,7 +140,7 @@ class Branch:
     if hasattr(self, 'ivf'):
       self.ivf.nprobe = probes
     else:
-      index = faiss.downcast_index(self.index)
+      index: Any = faiss.downcast_index(self.index)
       if hasattr(index, 'hnsw'):
         index.hnsw.efSearch = found
 
@@ -276,7 +278,7 @@ def _centres(
       store.manifest.width, lists, niter=_ROUNDS, spherical=True, seed=0
     )
     kmeans.train(_sample(store, branch, count, _PER_LIST * lists))
-    np.save(path, kmeans.centroids)
+    np.save(path, np.asarray(kmeans.centroids))
     facts.write_text(json.dumps(time.perf_counter() - began))
   return np.load(path), json.loads(facts.read_text())
 

@@ -72,7 +72,7 @@ class Variant:
   settings: dict[str, Any]
   facts: dict[str, Any]
   reads: float = 0
-  alone: Search | None = None
+  alone: Callable[..., Any] | None = None
 
 
 def measure(name: str, job: Job) -> Iterator[dict[str, Any]]:
@@ -243,7 +243,10 @@ def recall(exact: np.ndarray, found: np.ndarray) -> float:
 
 
 def timings(
-  search: Search, queries: np.ndarray, batch: int, seconds: float
+  search: Callable[[np.ndarray, int], Any],
+  queries: np.ndarray,
+  batch: int,
+  seconds: float,
 ) -> dict[str, float]:
   """Returns queries per second and percentiles of a batch.
 
@@ -269,7 +272,7 @@ def timings(
       break
   middle, last = np.percentile(took, [50, 99])
   return {
-    'queries_per_second': round(len(few) / float(middle), 1),
+    'queries_per_second': round(min(batch, len(queries)) / float(middle), 1),
     'p50_ms': round(1000 * float(middle), 2),
     'p99_ms': round(1000 * float(last), 2),
     'timed': len(took),

@@ -48,6 +48,7 @@ def test_a_few_videos(tmp_path):
   assert 0.05 < line['build_peak_gib'] < 4
   assert line['search']['moments_of_a_hit'] >= 1
   assert line['search']['batch_1_with_moments']['p50_ms'] > line['p50_ms'] > 0
+  assert line['search']['batch_1_without_copies']['p50_ms'] > line['p50_ms']
   assert '(at least 0.98)' in done.stderr
   assert str(tmp_path) not in line['command']
 
