@@ -14,6 +14,7 @@ from configs.models import (
   holmes,
   ms_sl,
   msc,
+  ral,
   tf_prvr,
 )
 
@@ -28,6 +29,7 @@ MODELS = {
   'holmes_multi': holmes.multi_settings,
   'ms_sl': ms_sl.settings,
   'msc': msc.settings,
+  'ral': ral.settings,
   'tf_prvr': tf_prvr.settings,
 }
 # Those that have neither parameters nor losses; the others are trained.

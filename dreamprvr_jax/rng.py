@@ -17,6 +17,7 @@ STREAMS = (
   'negatives',  # negatives of the triplet losses
   'perturbation',  # text perturbation sampler
   'registers',  # starting registers and noise, if they are random
+  'proxies',  # draws from the Gaussians of videos and captions
   'rerank',  # steps and noise of a re-ranker
 )
 

@@ -127,6 +127,12 @@ def loss_keys() -> Keys:
   loss.interaction = key(
     0.0, "Factor of the two-way cross-entropy of DiffusionRet's retriever"
   )
+  loss.proxy_matching = key(
+    0.0, 'Factor of the matching of proxies of videos and captions (RAL)'
+  )
+  loss.proxy_divergence = key(
+    0.0, 'Factor of the divergences of their Gaussians (RAL)'
+  )
   _parameter_keys(loss)
   return loss
 
@@ -158,6 +164,17 @@ def _parameter_keys(loss: Keys) -> None:
   )
   loss.transport_scale = key(0.1, 'Softness of the transport (pot_scale)')
   loss.transport_iterations = key(50, 'Rounds of the transport')
+  loss.sampled_means = key(
+    True,
+    'proxy_divergence takes the mean of the proxies, which is random, for the '
+    "mean of a Gaussian (released); False: the Gaussian's own",
+  )
+  loss.spread_as_variance = key(
+    True,
+    'The divergence from N(0, 1) in proxy_divergence reads the spread as the '
+    'logarithm of the variance (released); False: of the deviation, as the '
+    'proxies do',
+  )
 
 
 def with_numbers(

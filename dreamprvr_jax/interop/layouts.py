@@ -107,12 +107,20 @@ def _hlformer(counts: Counts) -> list[Rule]:
   return found
 
 
-def _holmes_multi(counts: Counts) -> list[Rule]:
+def _words(counts: Counts) -> list[Rule]:
   found = _consolidated(counts)
   found += projection('frame_branch_query_proj', ('query', 'frame_projection'))
   found += block('frame_branch_query_encoder', ('query', 'frame_block'))
   for i, name in ((0, 'hidden'), (2, 'score')):
     found += linear(f'text_weight_fc.{i}', ('word_weights', name))
+  return found
+
+
+def _ral(counts: Counts) -> list[Rule]:
+  token = Rule('weight_token', ('params', 'token'), leading=2)
+  found = [*_words(counts), token]
+  for side in ('text', 'video'):
+    found += _gaussian('', side, (f'{side}_head',))
   return found
 
 
@@ -156,18 +164,21 @@ def _variational_sampler() -> Iterator[Rule]:
       )
       yield Rule(f'{gru}.bias_{short}_l0{suffix}', (*recurrent, f'bias_{full}'))
   yield weight(f'{theirs}.gpo.linear', (*ours, 'pooling', 'score'))
-  nets = {'pie_net_video': 'mean', 'uncertain_net_video': 'logvar'}
-  for net, kind in nets.items():
+  yield from _gaussian(f'{theirs}.', 'video', ours)
+
+
+def _gaussian(prefix: str, side: str, ours: Path) -> Iterator[Rule]:
+  mean, spread = f'{prefix}pie_net_{side}', f'{prefix}uncertain_net_{side}'
+  for net, kind in ((mean, 'mean'), (spread, 'logvar')):
     for theirs_name, ours_name in (('w_1', 'hidden'), ('w_2', 'score')):
       yield weight(
-        f'{theirs}.{net}.attention.{theirs_name}',
+        f'{net}.attention.{theirs_name}',
         (*ours, f'{kind}_attention', ours_name),
       )
-  yield from linear(f'{theirs}.pie_net_video.fc', (*ours, 'mean_gate'))
-  yield from norm(f'{theirs}.pie_net_video.layer_norm', (*ours, 'mean_norm'))
-  uncertain = f'{theirs}.uncertain_net_video'
-  yield from linear(f'{uncertain}.fc', (*ours, 'logvar_attended'))
-  yield from linear(f'{uncertain}.fc2', (*ours, 'logvar_pooled'))
+  yield from linear(f'{mean}.fc', (*ours, 'mean_gate'))
+  yield from norm(f'{mean}.layer_norm', (*ours, 'mean_norm'))
+  yield from linear(f'{spread}.fc', (*ours, 'logvar_attended'))
+  yield from linear(f'{spread}.fc2', (*ours, 'logvar_pooled'))
 
 
 def _estimator(num_layers: int) -> Iterator[Rule]:
@@ -261,8 +272,9 @@ LAYOUTS = {
     ('manifold.k',),
   ),
   'msc': Layout(_msc, {'clip_encoder.attn': _stacked()}, 'vproj_clip.'),
+  'ral': Layout(_ral, {'clip_encoder.attn': _stacked()}, 'pie_net_text.'),
   'holmes_multi': Layout(
-    _holmes_multi,
+    _words,
     {'clip_encoder.e_attns.': _stacked()},
     'frame_branch_query_encoder.',
     ('weight_token',),

@@ -106,6 +106,7 @@ LOSS_FACTORS = {
     'intra_evidence',
     'inter_evidence',
   ),
+  'ral': ('clip_nce', 'frame_nce', 'diversity', 'matching'),
   # The others are written there and not used.
   'msc': ('clip_nce', 'frame_nce'),
 }

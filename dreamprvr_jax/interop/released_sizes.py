@@ -44,6 +44,7 @@ BLOCKS = {
   'holmes': {'clip_encoder.e_attns.': ('block_widths', _HOLMES)},
   'holmes_multi': {'clip_encoder.e_attns.': ('block_widths', _HOLMES)},
   'msc': {'clip_encoder.attn': ('block_widths', _V2)},
+  'ral': {'clip_encoder.attn': ('block_widths', _V2)},
 }
 # Size -> (tensor that shows it, its axes, the axis).
 SIZES = {
@@ -88,6 +89,7 @@ MORE_SIZES = {
   'holmes': CLIPS,
   'holmes_multi': CLIPS,
   'msc': CLIPS,
+  'ral': CLIPS,
 }
 
 

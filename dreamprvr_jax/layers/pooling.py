@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from dreamprvr_jax.layers.linear import linear
 from dreamprvr_jax.layers.sinusoids import sinusoid_table
@@ -43,6 +43,55 @@ class TokenAttention(nn.Module):
     scores = linear(1, self.dtype, 'score', use_bias=False)(hidden)[..., 0]
     weights = jax.nn.softmax(scores.astype(jnp.float32), axis=-1)
     return jnp.einsum('bs,bsd->bd', weights.astype(self.dtype), x)
+
+
+class SupportAttention(nn.Module):
+  """`TokenAttention` over the tokens of a video, which may be spread over
+  several rows, and over a number of zero vectors.
+
+  A zero vector has score 0: it takes weight and adds nothing to the sum.
+  """
+
+  dtype: DType = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, 'n s d'],
+    *,
+    mask: Bool[Array, 'n s'],
+    video: Int[Array, ' n'],
+    zeros: Float[Array, ' b'],
+  ) -> Float[Array, 'b d']:
+    """Returns one vector per video, float32; zero without any token.
+
+    Args:
+      x: Tokens.
+      mask: Which of them take part.
+      video: The video of each row.
+      zeros: Number of zero vectors that take part, for each video.
+    """
+    hidden = jnp.tanh(
+      linear(x.shape[-1] // 2, self.dtype, 'hidden', use_bias=False)(x)
+    )
+    scores = linear(1, self.dtype, 'score', use_bias=False)(hidden)[..., 0]
+    scores = jnp.where(mask, scores.astype(jnp.float32), MASKED)
+    by_video = lambda reduce, rows: reduce(rows, video, len(zeros))
+    # Any number per video gives the same weights; the greatest score keeps
+    # the exponentials within range.
+    some = zeros > 0
+    greatest = by_video(jax.ops.segment_max, jnp.max(scores, axis=1))
+    greatest = jnp.maximum(greatest, jnp.where(some, 0.0, MASKED))
+    greatest = jax.lax.stop_gradient(greatest)
+    shares = jnp.exp(scores - greatest[video][:, None])
+    shares = jnp.where(mask, shares, 0.0)
+    rows = jnp.einsum(
+      'ns,nsd->nd', shares, x, preferred_element_type=jnp.float32
+    )
+    total = by_video(jax.ops.segment_sum, jnp.sum(shares, axis=1))
+    total += zeros * jnp.exp(jnp.where(some, -greatest, 0.0))
+    found = by_video(jax.ops.segment_sum, rows)
+    return found / jnp.where(total > 0, total, 1.0)[:, None]
 
 
 class RecurrentPass(nn.Module):

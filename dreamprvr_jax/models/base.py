@@ -181,14 +181,32 @@ class RetrievalModel(nn.Module, kw_only=True):
     independent dropout: once for the text losses, once for the scores
     (`query_encodings` = 2).
     """
-    queries = self.encode_query(
+    encode = lambda: self.encode_query(
       batch.word_features, batch.word_mask, train=train
     )
-    text_queries = queries
-    if train and self.query_encodings == 2:
-      text_queries = self.encode_query(
-        batch.word_features, batch.word_mask, train=train
-      )
+    queries = encode()
+    twice = train and self.query_encodings == 2
+    text_queries = encode() if twice else queries
+    return self.compare_batch(
+      queries, self.pooled(text_queries), batch, train=train
+    )
+
+  def compare_batch(
+    self,
+    queries: Float[Array, 'n q'],
+    text_queries: Float[Array, 'n d'],
+    batch: Batch,
+    *,
+    train: bool,
+  ) -> tuple[RetrievalOutput, Any]:
+    """Returns what `encode_batch` does, from encoded queries.
+
+    Args:
+      queries: Those that scores see.
+      text_queries: Those that text losses see.
+      batch: The batch.
+      train: Whether dropout is on.
+    """
     videos, kept = self.encode_branches(
       batch.clip_features,
       batch.frame_features,
@@ -198,7 +216,7 @@ class RetrievalModel(nn.Module, kw_only=True):
     )
     found = self.compare(queries, videos)
     output = RetrievalOutput(
-      text_queries=self.pooled(text_queries),
+      text_queries=text_queries,
       videos=videos,
       clip_scores=ScorePair(found.cosine.clip, found.raw.clip),
       frame_scores=ScorePair(found.cosine.frame, found.raw.frame),

@@ -70,11 +70,18 @@ class ConsolidatedModel(base.RetrievalModel, kw_only=True):
     without any."""
     return {}
 
-  def encode_batch(
-    self, batch: Batch, *, train: bool
+  def compare_batch(
+    self,
+    queries: Float[Array, 'n q'],
+    text_queries: Float[Array, 'n d'],
+    batch: Batch,
+    *,
+    train: bool,
   ) -> tuple[RetrievalOutput, Any]:
     """See `base.RetrievalModel`."""
-    output, kept = super().encode_batch(batch, train=train)
+    output, kept = super().compare_batch(
+      queries, text_queries, batch, train=train
+    )
     if self.alignment:
       videos = output.videos
       project = lambda tokens: self.aligner(tokens).astype(jnp.float32)

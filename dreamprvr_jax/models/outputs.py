@@ -55,6 +55,23 @@ class AlignedTokens:
 
 
 @struct.dataclass
+class ProxySet:
+  """A Gaussian of each video on one side, and draws from it (RAL)."""
+
+  mu: Float[Array, 'b d']
+  spread: Float[Array, 'b d']  # the logarithm of the standard deviation
+  proxies: Float[Array, 'b k d']
+
+
+@struct.dataclass
+class ProxyPair:
+  """Both sides of RAL's alignment of videos with their captions."""
+
+  text: ProxySet
+  video: ProxySet
+
+
+@struct.dataclass
 class RetrievalOutput:
   """The output of a retrieval model on a training batch.
 
@@ -73,3 +90,4 @@ class RetrievalOutput:
   estimator: NoisePrediction | None = None
   cone: ConePoints | None = None
   alignment: AlignedTokens | None = None
+  proxies: ProxyPair | None = None

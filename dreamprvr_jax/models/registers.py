@@ -16,11 +16,9 @@ from dreamprvr_jax.diffusion.denoiser import RegisterEstimator
 from dreamprvr_jax.diffusion.schedule import cosine_schedule
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers.blocks import AttentionBlock, CrossAttentionBlock
-from dreamprvr_jax.layers.linear import linear
-from dreamprvr_jax.layers.normalization import layer_norm
 from dreamprvr_jax.layers.pooling import GeneralizedPooling, TokenAttention
+from dreamprvr_jax.models.gaussians import gaussian
 from dreamprvr_jax.models.outputs import VideoGaussian
-from dreamprvr_jax.numerics import l2_normalize
 from dreamprvr_jax.types import DType
 
 # Where the registers come from: the system, and the rows of its ablation.
@@ -57,15 +55,9 @@ class VariationalSampler(nn.Module):
   @nn.compact
   def __call__(self, tokens: Float[Array, 'b c d']) -> VideoGaussian:
     """Returns the Gaussians, float32; mu has norm 1."""
-    width = tokens.shape[-1]
-    to_width = lambda name: linear(width, jnp.float32, name)
     pooled = GeneralizedPooling(name='pooling')(tokens)
-    attended = TokenAttention(self.dtype, name='mean_attention')(tokens)
-    gate = jax.nn.sigmoid(to_width('mean_gate')(attended))
-    mu = l2_normalize(layer_norm('mean_norm', jnp.float32)(pooled + gate))
-    spread = TokenAttention(self.dtype, name='logvar_attention')(tokens)
-    logvar = to_width('logvar_attended')(spread) + to_width('logvar_pooled')(
-      pooled
+    mu, logvar = gaussian(
+      pooled, lambda name: TokenAttention(self.dtype, name=name)(tokens)
     )
     return VideoGaussian(mu, logvar)
 

@@ -10,9 +10,10 @@ from dreamprvr_jax.models.diffusionret import DiffusionRet
 from dreamprvr_jax.models.dreamprvr import DreamPRVR
 from dreamprvr_jax.models.gmmformer import GMMFormer
 from dreamprvr_jax.models.hlformer import HLFormer
-from dreamprvr_jax.models.holmes_multi import HolmesMulti
 from dreamprvr_jax.models.ms_sl import MSSL
+from dreamprvr_jax.models.ral import RAL
 from dreamprvr_jax.models.training_free import TFPRVR, BestFrame
+from dreamprvr_jax.models.word_model import HolmesMulti
 from dreamprvr_jax.types import dtype_of
 
 MODELS: dict[str, Any] = {
@@ -26,6 +27,7 @@ MODELS: dict[str, Any] = {
   'holmes_multi': HolmesMulti,
   'ms_sl': MSSL,
   'msc': MSC,
+  'ral': RAL,
   'tf_prvr': TFPRVR,
 }
 

@@ -45,7 +45,7 @@ def blank_batch(
 
 def variable_shapes(model: Model, batch: Batch) -> dict[str, Any]:
   """Returns the tree of `jax.ShapeDtypeStruct`s of a model's variables."""
-  streams = ('params', 'dropout', 'perturbation', 'registers')
+  streams = ('params', 'dropout', 'perturbation', 'registers', 'proxies')
   rngs: Any = dict.fromkeys(streams, jax.random.key(0))
   shapes = jax.eval_shape(lambda: model.init(rngs, batch))
   return {k: v for k, v in shapes.items() if k != 'intermediates'}

@@ -43,6 +43,8 @@ class RetrievalObjective:
   angles: float
   alignment: float
   interaction: float
+  proxy_matching: float
+  proxy_divergence: float
   # Constants of the terms
   margin: float
   hard_pool: int
@@ -59,6 +61,8 @@ class RetrievalObjective:
   transport_quantile: float
   transport_scale: float
   transport_iterations: int
+  sampled_means: bool
+  spread_as_variance: bool
 
   def used(self) -> list[str]:
     """Returns the names of the terms whose factor is not 0."""

@@ -23,6 +23,7 @@ from dreamprvr_jax.losses.evidential import (
 )
 from dreamprvr_jax.losses.grouping import captions_by_video
 from dreamprvr_jax.losses.matching import matched_cosines
+from dreamprvr_jax.losses.proxies import cross_divergence, proxy_matching
 from dreamprvr_jax.losses.ranking import paired_triplet, triplet
 from dreamprvr_jax.losses.reduction import masked_mean, same_video
 from dreamprvr_jax.losses.relational import angle_error, distance_error
@@ -267,6 +268,31 @@ def _interaction(objective, output, batch, ranks):
   return 0.5 * _two_way(nce(scores, **_where(batch)), batch)
 
 
+def _proxy_matching(objective, output, batch, ranks):
+  del objective, ranks
+  pair = _given(output.proxies)
+  losses = proxy_matching(
+    pair.text.proxies, pair.video.proxies, batch.video_mask
+  )
+  return masked_mean(losses, batch.video_mask)
+
+
+def _proxy_divergence(objective, output, batch, ranks):
+  del ranks
+  pair = _given(output.proxies)
+  sides = []
+  total = jnp.zeros(batch.video_mask.shape)
+  for side in (pair.text, pair.video):
+    mean = side.mu
+    if objective.sampled_means:
+      mean = jnp.mean(side.proxies, axis=1)
+    logvar = side.spread if objective.spread_as_variance else 2 * side.spread
+    total += gaussian_kl(mean, logvar)
+    sides += [mean, side.spread]
+  total += cross_divergence(*sides)
+  return masked_mean(total, batch.video_mask)
+
+
 def _term(value: Value, *needs: str) -> Term:
   return Term(value, frozenset(needs))
 
@@ -298,4 +324,6 @@ TERMS = {
   'angles': _term(_relation(angle_error), 'queries'),
   'alignment': _term(_alignment, 'alignment'),
   'interaction': _term(_interaction, 'interaction'),
+  'proxy_matching': _term(_proxy_matching, 'proxies'),
+  'proxy_divergence': _term(_proxy_divergence, 'proxies'),
 }

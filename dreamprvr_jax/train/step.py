@@ -60,7 +60,7 @@ def init_variables(model: Model, batch: Batch, seed: int) -> dict[str, Any]:
     batch: Only the shapes of its arrays matter.
     seed: The run's.
   """
-  streams = ('dropout', 'perturbation', 'registers')
+  streams = ('dropout', 'perturbation', 'registers', 'proxies')
   rngs = {name: rng.stream_key(seed, name) for name in streams}
   rngs['params'] = rng.stream_key(seed, 'init')
   variables = jax.jit(model.init, compiler_options=meshes.compiler_options())(

@@ -54,6 +54,14 @@ def test_tvr_fits_16_gb_with_128_videos_per_chip(topology, dtype):
   assert code == 0
 
 
+def test_words_and_gaussians_of_ral_fit():
+  code, facts = compiled(
+    '--dataset=tvr', '--dtype=bfloat16', '--topology=v5e:2x4', '--name=ral'
+  )
+  assert 1 < facts['step']['gib'] <= 15.75
+  assert code == 0
+
+
 def test_what_does_not_fit_is_refused():
   # The same program gets a limit that it exceeds, to check that the limit is
   # read.

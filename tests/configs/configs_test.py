@@ -107,6 +107,19 @@ FAMILY = {
     },
     34_345_121 - 384,
   ),
+  ('activitynet', 'ral'): (
+    {
+      'loss.proxy_matching': 4e-3,
+      'loss.proxy_divergence': 2.5e-4,
+      'loss.matching': 0.11,
+      'model.clip_weight': 0.6,
+    },
+    34_145_953,
+  ),
+  ('tvr', 'ral'): (
+    {'train.epochs': 150, 'train.patience': 15, 'model.frame_weight': 0.5},
+    35_529_377,
+  ),
   ('tvr', 'msc'): (
     {'data.max_words': 77, 'loss.distances': 15.0, 'loss.clip_nce': 0.05},
     30_660_640,
@@ -231,6 +244,8 @@ ONLY = {
   'variational': 'dreamprvr',
   'diffusion': 'dreamprvr',
   'cone': 'hlformer',
+  'proxy_matching': 'ral',
+  'proxy_divergence': 'ral',
 }
 
 

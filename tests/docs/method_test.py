@@ -22,6 +22,7 @@ CONSOLIDATED = {
   'holmes',
   'holmes_multi',
   'msc',
+  'ral',
   'dreamprvr',
 }
 

@@ -81,6 +81,33 @@ CASES = {
       ),
     ),
     Case(
+      'ral_tiny',
+      'ral',
+      models.make('ral', width=32),
+      models.objective(
+        **NCE,
+        diversity=0.003,
+        matching=0.11,
+        proxy_matching=0.004,
+        proxy_divergence=2.5e-4,
+      ),
+      (
+        *NCE_TERMS,
+        ('diversity', 'div_raw'),
+        ('matching', 'matching_raw'),
+        ('proxy_matching', 'mil_raw'),
+        ('proxy_divergence', 'vib_raw'),
+      ),
+      (
+        'query_encoder.self.key.bias',
+        'attn0.self.key.bias',
+        'ca.self.key.bias',
+        'encoder.layer2.bias',
+        'encoder_1.layer2.bias',
+        'text_weight_fc.2.bias',
+      ),
+    ),
+    Case(
       'hlformer_tiny',
       'hlformer',
       models.make('hlformer', width=32, lorentz_dim=27),

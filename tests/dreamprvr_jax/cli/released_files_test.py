@@ -107,7 +107,14 @@ def expected(path, clip, frame):
 
 
 WEIGHTS = {'ms_sl': (0.5, 0.5), 'diffusionret': (0.5, 0.5)}
-SLOW = ('dreamprvr', 'gmmformer_v2', 'hlformer', 'holmes', 'holmes_multi')
+SLOW = (
+  'dreamprvr',
+  'gmmformer_v2',
+  'hlformer',
+  'holmes',
+  'holmes_multi',
+  'ral',
+)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ FILES = {
   'holmes_multi': 'holmes_multi_tiny',
   'ms_sl': 'ms_sl_tiny',
   'msc': 'msc_tiny',
+  'ral': 'ral_tiny',
 }
 # DiffusionRet does not project the features of CLIP.
 WIDTHS = {'diffusionret': (32, 32)}

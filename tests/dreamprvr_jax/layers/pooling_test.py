@@ -10,6 +10,7 @@ import pytest
 from dreamprvr_jax.layers.pooling import (
   GeneralizedPooling,
   ScoredPooling,
+  SupportAttention,
   TokenAttention,
 )
 from dreamprvr_jax.layers.sinusoids import sinusoid_table
@@ -72,6 +73,40 @@ def test_token_attention_by_hand():
   np.testing.assert_allclose(
     got, (weights * x).sum(axis=1), rtol=1e-4, atol=1e-5
   )
+
+
+@pytest.mark.parametrize('scale', [1.0, 300.0])
+def test_support_attention_equals_a_built_support(scale):
+  """Videos 0 and 2 have three rows and one; video 1 has only zero vectors."""
+  x = scale * normal(1, 4, 5, 4)
+  mask = np.arange(5) < np.asarray([5, 2, 3, 4])[:, None]
+  video, zeros = np.asarray([0, 0, 0, 2]), np.asarray([2.0, 3.0, 0.0])
+  given = {'mask': mask, 'video': video, 'zeros': zeros}
+  variables = init(SupportAttention(), x, **given)
+  got = SupportAttention().apply(variables, x, **given)
+  for v in range(3):
+    rows = [x[n][mask[n]] for n in range(4) if video[n] == v]
+    support = np.concatenate([*rows, np.zeros((int(zeros[v]), 4), np.float32)])
+    expected = TokenAttention().apply(variables, support[None])
+    np.testing.assert_allclose(got[v], expected[0], rtol=1e-4, atol=1e-6)
+
+
+def test_support_attention_of_nothing_is_zero():
+  x = normal(1, 2, 4, 6)
+  given = {
+    'mask': np.asarray([[True] * 4, [False] * 4]),
+    'video': np.asarray([0, 1]),
+    'zeros': np.zeros(3, np.float32),
+  }
+  variables = init(SupportAttention(), x, **given)
+
+  def run(x):
+    return SupportAttention().apply(variables, x, **given)
+
+  np.testing.assert_array_equal(run(x)[1:], 0)
+  gradient = jax.grad(lambda x: run(x).sum())(x)
+  assert np.isfinite(gradient).all()
+  np.testing.assert_array_equal(gradient[1], 0)
 
 
 def test_sinusoid_table():

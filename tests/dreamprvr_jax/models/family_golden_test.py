@@ -50,9 +50,13 @@ def ranks_of(golden, prefix='draws', hard=True):
 def step(case):
   golden = files.load(case.file)
   batch, ranks = files.batch_of(golden), ranks_of(golden)
+  draws = {}
+  if case.name == 'ral':
+    sides = [golden[f'draws/eps_{side}'] for side in ('text', 'video')]
+    draws = {'proxy_draws': np.stack(sides)}
 
   def loss(params):
-    output = case.model.apply({'params': params}, batch)
+    output = case.model.apply({'params': params}, batch, **draws)
     total, terms = case.objective(output, batch, ranks)
     return total, (terms, output)
 
@@ -90,6 +94,10 @@ def test_inference(case):
   if case.name == 'holmes_multi':
     words = queries.reshape(len(queries), -1, 32)[:, 1:]
     assert files.distance(words, expected['query_tokens']) < 1e-5
+  if case.name == 'ral':
+    words = queries.reshape(len(queries), -1, 32)[:, 1:]
+    theirs = expected['frame_query_tokens'] * batch.word_mask[..., None]
+    assert files.distance(words, theirs) < 1e-5
   ours = {
     'query': case.model.pooled(queries),
     'frame_feat': frames,

@@ -20,6 +20,7 @@ def test_known_models():
     'holmes_multi',
     'ms_sl',
     'msc',
+    'ral',
   }
 
 

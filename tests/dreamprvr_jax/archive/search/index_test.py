@@ -173,7 +173,7 @@ def test_merged_clips_have_their_own_stretches(data, tmp_path):
   np.testing.assert_allclose(np.load(file)[7], [0, 0.6, 0.8, 1], atol=1e-6)
 
 
-FAMILY = ('ms_sl', 'holmes_multi', 'diffusionret', 'gmmformer')
+FAMILY = ('ms_sl', 'holmes_multi', 'ral', 'diffusionret', 'gmmformer')
 
 
 @pytest.mark.parametrize('name', FAMILY)

@@ -1,7 +1,9 @@
-"""Holmes with one query token per word for the frames.
+"""Models that compare frames with each word of a query.
 
-Source: docs/method.md, "Multi-query Holmes".
+Source: docs/method.md, "Words and frames".
 """
+
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -13,7 +15,7 @@ from dreamprvr_jax.layers.linear import linear
 from dreamprvr_jax.layers.pooling import ScoredPooling
 from dreamprvr_jax.layers.projection import InputProjection, TokenInput
 from dreamprvr_jax.models import base
-from dreamprvr_jax.models.consolidated import Holmes
+from dreamprvr_jax.models.consolidated import ConsolidatedModel
 from dreamprvr_jax.numerics import MASKED, l2_normalize
 from dreamprvr_jax.types import (
   BranchScores,
@@ -23,7 +25,7 @@ from dreamprvr_jax.types import (
 )
 
 
-class HolmesMulti(Holmes):
+class WordModel(ConsolidatedModel, kw_only=True):
   """Frames are compared with each word, clips with the pooled query.
 
   A query is one row of (1 + l) d numbers: the pooled vector, then the vectors
@@ -56,8 +58,7 @@ class HolmesMulti(Holmes):
     """Returns the pooled query and its words' vectors, float32."""
     pooled = self.query(words, word_mask, train=train)
     tokens = self.query.tokens(words, word_mask, train=train)
-    found = jnp.concatenate([pooled[:, None], tokens], axis=1)
-    return found.reshape(len(found), -1).astype(jnp.float32)
+    return joined(pooled, tokens, word_mask)
 
   def pooled(self, queries: Float[Array, '... q']) -> Float[Array, '... d']:
     """Returns the pooled vector of each query."""
@@ -97,6 +98,23 @@ class HolmesMulti(Holmes):
       return jnp.einsum('nl,nl->n', weights, jnp.max(products, axis=2))
 
     return jax.lax.map(one, frames).T
+
+
+class HolmesMulti(WordModel):
+  """Holmes with words; the variant that was published for TVR."""
+
+  learned_token: ClassVar[bool] = False
+
+
+def joined(
+  pooled: Float[Array, 'n d'],
+  words: Float[Array, 'n l d'],
+  word_mask: Bool[Array, 'n l'],
+) -> Float[Array, 'n q']:
+  """Returns the encoded queries of `WordModel`, float32."""
+  words = jnp.where(word_mask[..., None], words, 0)
+  found = jnp.concatenate([pooled[:, None], words], axis=1)
+  return found.reshape(len(found), -1).astype(jnp.float32)
 
 
 class TokenQueryEncoder(nn.Module):
@@ -140,12 +158,12 @@ class TokenQueryEncoder(nn.Module):
     *,
     train: bool,
   ) -> Float[Array, 'n l d']:
-    """Returns one un-normalised vector per word, zero for padding."""
+    """Returns one un-normalised vector per word; those of padding are not
+    zero."""
     words = jnp.asarray(words, self.dtype)
     x = self.frame_projection(words, train=train)
     x = self.input.position(x, train=train)
-    x = self.frame_block(x, None, word_mask[:, None], train=train)
-    return jnp.where(word_mask[..., None], x, 0)
+    return self.frame_block(x, None, word_mask[:, None], train=train)
 
 
 class WordWeights(nn.Module):
