@@ -51,6 +51,8 @@ HUB = [
   'tokenizers>=0.20',
 ]
 BATCH = ['apache-beam>=2.69']
+# The engine in the process is young and changes between versions.
+DATABASE = ['qdrant-client>=1.20', 'qdrant-edge-py>=0.9,<0.10']
 NOTEBOOK = ['ipykernel>=6.29', 'nbclient>=0.10', 'nbformat>=5.10']
 TESTS = [
   'pytest>=8.0',
@@ -60,6 +62,7 @@ TESTS = [
   *VIDEOS,
   *SERVE,
   *HUB,
+  *DATABASE,
   *NOTEBOOK,
 ]
 
@@ -114,8 +117,7 @@ setup(
     # Runs notebooks/ without Jupyter.
     'notebook': NOTEBOOK,
     # Export of an index to a vector database, `dreamprvr export --index`.
-    # The engine in the process is young and changes between versions.
-    'database': ['qdrant-client>=1.20', 'qdrant-edge-py>=0.9,<0.10'],
+    'database': DATABASE,
     # Other programs that benchmarks/search.py compares.
     'bench': [
       'faiss-cpu>=1.9',
