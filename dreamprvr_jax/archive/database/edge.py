@@ -17,6 +17,7 @@ from dreamprvr_jax.errors import UserError
 
 _LIBRARY = 'qdrant_edge'
 _SHARD, _CONFIG = 'shard', 'edge_config.json'
+_PANIC = 'PanicException'
 # Kilobytes of vectors. Below the first there is no graph: all are compared;
 # above the second, finished parts are not merged.
 _GRAPH_KILOBYTES, _PART_KILOBYTES = 10_000, 400_000
@@ -121,8 +122,8 @@ class Edge:
       if start is None:
         return
 
-  def put(self, points: Sequence[Point], *, wait: bool = False) -> None:
-    """See `Engine`; a point can be searched at once."""
+  def put(self, points: Sequence[Point]) -> None:
+    """See `Engine`."""
     made = [
       self._edge.Point(point.id, dict(point.vectors), dict(point.payload))
       for point in points
@@ -203,9 +204,10 @@ class Edge:
     """Turns an error of the engine into UserError."""
     try:
       yield
-    except Exception as error:
-      # The engine raises nothing narrower, and Python nothing as broad.
-      if type(error) is not Exception:
+    except BaseException as error:
+      # The engine raises nothing narrower than Exception itself, which Python
+      # never does, and PanicException where a file is damaged.
+      if type(error) is not Exception and type(error).__name__ != _PANIC:
         raise
       raise UserError(
         f'the database {self._place} {how} ({error}); export the index again, '
