@@ -14,6 +14,7 @@ from dreamprvr_jax.archive.database.engine import BUILD_DEPTH, EDGES, library
 from dreamprvr_jax.archive.database.points import KIND, OF_VIDEO, VIDEO, Point
 from dreamprvr_jax.archive.index.layout import BRANCHES
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.progress import bar
 
 _LIBRARY = 'qdrant_edge'
 _SHARD, _CONFIG = 'shard', 'edge_config.json'
@@ -139,10 +140,15 @@ class Edge:
 
   def build(self, *, show: bool = False, final: bool = True) -> None:
     """See `Engine`; the engine does not say how far it is."""
-    with self._failing('cannot be written'):
+    total = self.count()
+    with (
+      bar((), 'building the graph', total=total, show=show) as shown,
+      self._failing('cannot be written'),
+    ):
       self._opened.flush()
       self._opened.optimize()
       self._opened.flush()
+      shown.update(total)
 
   def count(self) -> int:
     """See `Engine`."""

@@ -140,7 +140,7 @@ class Server:
     if not final:
       return
     models = self._models
-    with bar((), 'graph', total=self.count(), show=show) as shown:
+    with bar((), 'building the graph', total=self.count(), show=show) as shown:
       while True:
         with self._failing():
           found = self._client.get_collection(self._name)
