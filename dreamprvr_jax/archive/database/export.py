@@ -80,7 +80,8 @@ def _export(
     engine.create(store.manifest.width, product=product)
   about = about_of(engine, place, store, product=product)
   former = {x[VIDEO]: Entry.read(x) for x in engine.videos()}
-  if about.state and engine.count() != about.points:
+  is_whole = all(entry.digest for entry in former.values())
+  if former and is_whole and engine.count() != _points(former):
     # Points were lost: nobody knows of which videos.
     former = {
       video: dataclasses.replace(entry, digest='')
@@ -113,9 +114,21 @@ def _export(
       shown.update(len(few))
   engine.build(show=show)
   state, points = state_of(store), engine.count()
+  if points != vectors + len(videos) + 1:
+    raise UserError(
+      f'the database {place} has {points:,} points where '
+      f'{vectors + len(videos) + 1:,} were written; export again, and if that '
+      'does not help, name another --database'
+    )
   done = dataclasses.replace(about, state=state, points=points)
   engine.put([done.point()])
   return Exported(len(videos), sent, len(gone), vectors)
+
+
+def _points(entries: Mapping[str, Entry]) -> int:
+  """Returns how many points there are with these videos, and with that of the
+  index."""
+  return sum(1 + sum(entry.counts.values()) for entry in entries.values()) + 1
 
 
 def _write(
