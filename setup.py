@@ -52,6 +52,8 @@ HUB = [
 ]
 BATCH = ['apache-beam>=2.69']
 LISTS = ['faiss-cpu>=1.11']
+# The engine in the process is young and changes between versions.
+DATABASE = ['qdrant-client>=1.20', 'qdrant-edge-py>=0.9,<0.10']
 NOTEBOOK = ['ipykernel>=6.29', 'nbclient>=0.10', 'nbformat>=5.10']
 TESTS = [
   'pytest>=8.0',
@@ -62,6 +64,7 @@ TESTS = [
   *SERVE,
   *HUB,
   *LISTS,
+  *DATABASE,
   *NOTEBOOK,
 ]
 
@@ -118,8 +121,7 @@ setup(
     # Runs notebooks/ without Jupyter.
     'notebook': NOTEBOOK,
     # Export of an index to a vector database, `dreamprvr export --index`.
-    # The engine in the process is young and changes between versions.
-    'database': ['qdrant-client>=1.20', 'qdrant-edge-py>=0.9,<0.10'],
+    'database': DATABASE,
     # Other programs that benchmarks/search.py compares.
     'bench': [
       *LISTS,

@@ -37,6 +37,8 @@ def pretended(monkeypatch):
   monkeypatch.setattr(qdrant_client, 'QdrantClient', lambda **_: client)
   monkeypatch.setattr(client, 'close', lambda: None)
   monkeypatch.setattr(server, '_OLDEST', (0, 0))
+  # It answers one request at a time.
+  monkeypatch.setattr(server, '_REQUESTS', 1)
   return ADDRESS
 
 

@@ -61,6 +61,12 @@ class Database:
         f'the index {store.directory} {what} when the database {self.place} '
         f'was written; {again}: only what changed is sent'
       )
+    points = self._engine.count()
+    if points != about.points:
+      raise UserError(
+        f'the database {self.place} has {points:,} points where '
+        f'{about.points:,} were written; {again}'
+      )
     return about
 
   def __enter__(self) -> 'Database':
@@ -90,7 +96,7 @@ class Database:
       depth: The neighbours; 0 if all vectors are compared.
     """
     self.about = dataclasses.replace(self.about, depth=depth)
-    self._engine.put([self.about.point()], wait=True)
+    self._engine.put([self.about.point()])
 
   def __call__(
     self, queries: Float[np.ndarray, 'n q'], count: int

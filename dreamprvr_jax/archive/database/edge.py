@@ -14,9 +14,11 @@ from dreamprvr_jax.archive.database.engine import BUILD_DEPTH, EDGES, library
 from dreamprvr_jax.archive.database.points import KIND, OF_VIDEO, VIDEO, Point
 from dreamprvr_jax.archive.index.layout import BRANCHES
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.progress import bar
 
 _LIBRARY = 'qdrant_edge'
 _SHARD, _CONFIG = 'shard', 'edge_config.json'
+_PANIC = 'PanicException'
 # Kilobytes of vectors. Below the first there is no graph: all are compared;
 # above the second, finished parts are not merged.
 _GRAPH_KILOBYTES, _PART_KILOBYTES = 10_000, 400_000
@@ -121,8 +123,8 @@ class Edge:
       if start is None:
         return
 
-  def put(self, points: Sequence[Point], *, wait: bool = False) -> None:
-    """See `Engine`; a point can be searched at once."""
+  def put(self, points: Sequence[Point]) -> None:
+    """See `Engine`."""
     made = [
       self._edge.Point(point.id, dict(point.vectors), dict(point.payload))
       for point in points
@@ -138,10 +140,15 @@ class Edge:
 
   def build(self, *, show: bool = False, final: bool = True) -> None:
     """See `Engine`; the engine does not say how far it is."""
-    with self._failing('cannot be written'):
+    total = self.count()
+    with (
+      bar((), 'building the graph', total=total, show=show) as shown,
+      self._failing('cannot be written'),
+    ):
       self._opened.flush()
       self._opened.optimize()
       self._opened.flush()
+      shown.update(total)
 
   def count(self) -> int:
     """See `Engine`."""
@@ -203,9 +210,10 @@ class Edge:
     """Turns an error of the engine into UserError."""
     try:
       yield
-    except Exception as error:
-      # The engine raises nothing narrower, and Python nothing as broad.
-      if type(error) is not Exception:
+    except BaseException as error:
+      # The engine raises nothing narrower than Exception itself, which Python
+      # never does, and PanicException where a file is damaged.
+      if type(error) is not Exception and type(error).__name__ != _PANIC:
         raise
       raise UserError(
         f'the database {self._place} {how} ({error}); export the index again, '

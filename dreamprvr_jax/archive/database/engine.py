@@ -34,13 +34,9 @@ class Engine(Protocol):
     """Yields what the points of all videos say."""
     ...
 
-  def put(self, points: Sequence[Point], *, wait: bool = False) -> None:
-    """Writes points; those with the same ids are replaced.
-
-    Args:
-      points: The points.
-      wait: Whether to return only when they can be searched.
-    """
+  def put(self, points: Sequence[Point]) -> None:
+    """Writes points, which can then be searched; those with the same ids are
+    replaced."""
     ...
 
   def delete(self, ids: Sequence[str]) -> None:

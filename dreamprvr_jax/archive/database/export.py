@@ -80,17 +80,25 @@ def _export(
     engine.create(store.manifest.width, product=product)
   about = about_of(engine, place, store, product=product)
   former = {x[VIDEO]: Entry.read(x) for x in engine.videos()}
+  is_whole = all(entry.digest for entry in former.values())
+  if former and is_whole and engine.count() != _points(former):
+    # Points were lost: nobody knows of which videos.
+    former = {
+      video: dataclasses.replace(entry, digest='')
+      for video, entry in former.items()
+    }
   gone = [video for video in former if video not in videos]
   if former and len(gone) == len(former):
     raise UserError(
       f'the database {place} has {len(former):,} videos, {min(gone)!r} among '
       f'them, and none of the index {store.directory}; name another --database'
     )
-  engine.put([dataclasses.replace(about, state='').point()], wait=True)
-  for video in bar(gone, 'removing', show=show):
-    # The entry last: a stopped export goes on.
-    engine.delete(former[video].ids(video))
-    engine.delete([id_of(video)])
+  engine.put([dataclasses.replace(about, state='').point()])
+  for start in bar(range(0, len(gone), _BATCH), 'removing', show=show):
+    few = gone[start : start + _BATCH]
+    # The entries last: a stopped export goes on.
+    engine.delete([x for video in few for x in former[video].ids(video)])
+    engine.delete([id_of(video) for video in few])
   sent = vectors = waiting = 0
   rows = list(videos.items())
   with bar((), 'exporting', total=len(rows), unit='video', show=show) as shown:
@@ -105,9 +113,22 @@ def _export(
         waiting = 0
       shown.update(len(few))
   engine.build(show=show)
-  done = dataclasses.replace(about, state=state_of(store))
-  engine.put([done.point()], wait=True)
+  state, points = state_of(store), engine.count()
+  if points != vectors + len(videos) + 1:
+    raise UserError(
+      f'the database {place} has {points:,} points where '
+      f'{vectors + len(videos) + 1:,} were written; export again, and if that '
+      'does not help, name another --database'
+    )
+  done = dataclasses.replace(about, state=state, points=points)
+  engine.put([done.point()])
   return Exported(len(videos), sent, len(gone), vectors)
+
+
+def _points(entries: Mapping[str, Entry]) -> int:
+  """Returns how many points there are with these videos, and with that of the
+  index."""
+  return sum(1 + sum(entry.counts.values()) for entry in entries.values()) + 1
 
 
 def _write(
@@ -141,9 +162,9 @@ def _write(
     entries[name] = Entry(digests[i], counts)
   written = [names[i] for i in changed]
   if written:
-    engine.put(announced, wait=True)
+    engine.put(announced)
     engine.put(points)
     if spare:
       engine.delete(spare)
-    engine.put([entries[name].point(name) for name in written], wait=True)
+    engine.put([entries[name].point(name) for name in written])
   return entries, written

@@ -51,6 +51,7 @@ class About:
     width: Numbers of a token.
     product: Whether a score is a product with a token; else it is a cosine.
     state: `state_of` the index; '' while an export has not finished.
+    points: How many points there are, with this one.
     depth: How many neighbours a search keeps in the graph; 0: all vectors are
       compared.
     version: `FORMAT` of the program that wrote it.
@@ -60,6 +61,7 @@ class About:
   width: int
   product: bool
   state: str = ''
+  points: int = 0
   depth: int = 0
   version: int = FORMAT
 

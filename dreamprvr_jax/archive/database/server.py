@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import os
+import re
 import time
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
@@ -109,9 +110,10 @@ class Server:
       if start is None:
         return
 
-  def put(self, points: Sequence[Point], *, wait: bool = False) -> None:
-    """See `Engine`."""
-    for start in range(0, len(points), _WRITTEN):
+  def put(self, points: Sequence[Point]) -> None:
+    """See `Engine`; several requests at a time."""
+
+    def write(start: int) -> None:
       made = [
         self._models.PointStruct(
           id=point.id,
@@ -121,7 +123,10 @@ class Server:
         for point in points[start : start + _WRITTEN]
       ]
       with self._failing():
-        self._client.upsert(self._name, made, wait=wait)
+        self._client.upsert(self._name, made, wait=True)
+
+    with concurrent.futures.ThreadPoolExecutor(_REQUESTS) as pool:
+      list(pool.map(write, range(0, len(points), _WRITTEN)))
 
   def delete(self, ids: Sequence[str]) -> None:
     """See `Engine`."""
@@ -135,7 +140,7 @@ class Server:
     if not final:
       return
     models = self._models
-    with bar((), 'graph', total=self.count(), show=show) as shown:
+    with bar((), 'building the graph', total=self.count(), show=show) as shown:
       while True:
         with self._failing():
           found = self._client.get_collection(self._name)
@@ -234,8 +239,8 @@ def _parts(address: str) -> tuple[str, str]:
 
 def _check_version(address: str, version: str) -> None:
   """Raises UserError if the server of an address is too old."""
-  numbers = tuple(map(int, version.split('-')[0].split('.')[:2]))
-  if numbers < _OLDEST:
+  numbers = re.match(r'(\d+)\.(\d+)', version)
+  if numbers is None or tuple(map(int, numbers.groups())) < _OLDEST:
     oldest = '.'.join(map(str, _OLDEST))
     raise UserError(
       f'the server of {address} has version {version}; Qdrant {oldest} or '

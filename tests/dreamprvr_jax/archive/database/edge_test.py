@@ -41,6 +41,16 @@ def test_a_damaged_database(store, tmp_path):
 
 
 @needs_edge
+def test_a_panic_of_the_engine_is_a_damaged_database(store, tmp_path):
+  place = tmp_path / 'db'
+  export(str(place), store)
+  (status,) = place.glob('shard/segments/*/vector_storage-clip/vectors/status*')
+  status.write_bytes(b'')
+  with pytest.raises(UserError, match='cannot be opened'):
+    Database(str(place), store)
+
+
+@needs_edge
 def test_a_mistake_of_the_program_is_none_of_the_user(store, tmp_path):
   engine = edge.Edge(str(tmp_path / 'db'))
   with pytest.raises(RuntimeError, match='has no database yet'):
@@ -48,6 +58,8 @@ def test_a_mistake_of_the_program_is_none_of_the_user(store, tmp_path):
   engine.create(16, product=False)
   with pytest.raises(TypeError), engine._failing('cannot be read'):
     raise TypeError
+  with pytest.raises(KeyboardInterrupt), engine._failing('cannot be read'):
+    raise KeyboardInterrupt
   engine.close()
 
 

@@ -115,6 +115,29 @@ def test_a_stopped_export_goes_on(place, folder, data, monkeypatch):
   assert count == fresh.vectors + fresh.videos + 1
 
 
+def test_lost_points_are_found_and_sent_again(place, folder, data, monkeypatch):
+  sent(place, folder)
+  engine = database.open_engine(place)
+  entry = next(
+    export.Entry.read(x) for x in engine.videos() if x['video'] == 'v4'
+  )
+  engine.delete(entry.ids('v4')[:1])
+  engine.close()
+  with pytest.raises(UserError, match=r'has \d+ points where \d+ were written'):
+    Database(place, Store(folder))
+  assert sent(place, folder) == (VIDEOS, 0)
+  Database(place, Store(folder)).close()
+  # Points that are lost while the export runs.
+  writer.append(folder, retriever(), videos_of(data, [35]))
+  with monkeypatch.context() as lost:
+    lost.setattr(export, 'points_of', lambda *_: [])
+    with pytest.raises(UserError, match=r'points where .* export again'):
+      export.export(place, Store(folder))
+  with pytest.raises(UserError, match='was not exported to its end'):
+    Database(place, Store(folder))
+  assert sent(place, folder) == (VIDEOS + 1, 0)
+
+
 def test_another_index_is_not_overwritten(place, folder, data, tmp_path):
   sent(place, folder)
   other = tmp_path / 'other'

@@ -24,7 +24,7 @@ def store(tmp_path):
 
 
 def test_what_is_said_is_read_back():
-  about = About('weights', 16, True, 'state', 400)
+  about = About('weights', 16, True, 'state', 7, 400)
   assert About.read(about.point().payload) == about
   assert About.read(None) is None
   assert About.read({'kind': 'index', 'weights': 'x'}) is None

@@ -86,6 +86,8 @@ def test_a_server_that_cannot_be_reached():
     (403, {}, 'wants another key'),
     (500, {}, 'refuses what is asked .*500.*; see the server'),
     (429, {}, 'refuses what is asked'),
+    (200, {}, 'cannot be reached'),
+    (200, info('none'), 'has version none; Qdrant 1.19 or newer is needed'),
     (200, info('1.12.4'), 'has version 1.12.4; Qdrant 1.19 or newer is'),
   ],
 )
