@@ -13,9 +13,9 @@ from dreamprvr_jax.archive.database.recall import (
   Exact,
   Recall,
   choose_depth,
-  own_queries,
 )
 from dreamprvr_jax.archive.search.index import Index
+from dreamprvr_jax.archive.search.list_settings import own_queries
 from dreamprvr_jax.cli import console, search_queries
 from dreamprvr_jax.errors import UserError
 
@@ -57,7 +57,7 @@ def run(arguments: Arguments) -> int:
     f'removed), {done.vectors:,} vectors'
   )
   with Database(place, index.store) as database:
-    tried = own_queries(index.store, _QUERIES)
+    tried = own_queries(index.store, index.retriever.model, _QUERIES)
     found = choose_depth(database, _exact(index, tried))
     console.say(
       _line(found, "far from the archive's own tokens", database.about.depth)

@@ -67,12 +67,12 @@ def implied_config(
       place, collection or peek(argv, 'config.data.collection'), given
     )
   only_named = command.name == 'index' and named == ['index']
-  only_named = only_named and not _is_changed(argv)
+  only_named = only_named and not (_is_changed(argv) or peek(argv, 'recall'))
   if only_named and folder_config.manifest_of(place) is not None:
     raise UserError(
       f'{place} is an index of features, which has no folder to follow; to '
-      'change it, give --append, --remove=ID,ID or --compact; to make it '
-      'again, --checkpoint=DIR or --config=configs/NAME.py:tf_prvr'
+      'change it, give --append, --remove=ID,ID, --compact or --recall; to '
+      'make it again, --checkpoint=DIR or --config=configs/NAME.py:tf_prvr'
     )
   if named[0] == 'index':
     config = base_config.from_index(place, given)

@@ -78,7 +78,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     raise UserError(
       '--mode=index makes a new index with --checkpoint=DIR, or without '
       'training with --config=configs/NAME.py:tf_prvr; to change the one in '
-      f'{place}, give --append, --remove=ID,ID or --compact'
+      f'{place}, give --append, --remove=ID,ID, --compact or --recall'
     )
   mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
   store = retriever = None

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from dreamprvr_jax.archive.database.representatives import representatives
 from dreamprvr_jax.archive.index.layout import BRANCHES
+from dreamprvr_jax.archive.index.representatives import representatives
 from dreamprvr_jax.archive.index.store import Store
 
 # What a point without a vector is about: a video or the index.

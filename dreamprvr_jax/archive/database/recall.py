@@ -1,8 +1,7 @@
 """How many of the best videos a database finds, and how deep it searches.
 
-A query near a stored token is found by any first pass. Text lies elsewhere:
-apart from all tokens by a gap that all queries share, and far from the token
-that it describes. The queries made here have both.
+It is measured with queries such as `search.list_settings.own_queries` makes:
+what lies near a stored token is found by any first pass.
 """
 
 import dataclasses
@@ -14,15 +13,12 @@ from dreamprvr_jax.archive.database.database import Database
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.searcher import Searcher
 
-# Lengths of the gap and of the noise, where the token has length 1.
-GAP, NOISE = 1.5, 3.0
 # Neighbours that are kept, tried in this order; 0: all vectors are compared,
 # if there are no more than `COMPARED`.
 DEPTHS = (200, 400, 800, 1600, 3200, 6400, 0)
 COMPARED = 2_000_000
 # The share of the best videos that a depth has to find, less its error.
 TARGET = 0.99
-_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,33 +97,3 @@ def choose_depth(database: Database, exact: Exact) -> Recall:
       break
   assert found is not None
   return found
-
-
-def own_queries(store: Store, count: int) -> Float[np.ndarray, 'n d']:
-  """Returns queries of length 1 that lie as hard for an index as text does.
-
-  Args:
-    store: The index, with videos.
-    count: How many queries.
-  """
-  draw = np.random.default_rng(_SEED)
-  spans = list(store.rows_of().values())
-  rows = np.array(
-    [
-      draw.choice(np.asarray(spans[i]))
-      for i in draw.integers(len(spans), size=count)
-    ]
-  )
-  tokens = store.tokens('frame', rows)
-  mask = store.take('frame_mask', rows)
-  places = [draw.choice(np.flatnonzero(m)) if m.any() else 0 for m in mask]
-  near = _unit(tokens[np.arange(count), places])
-  width = near.shape[-1]
-  gap = _unit(draw.standard_normal(width))
-  noise = draw.standard_normal((count, width)) / np.sqrt(width)
-  return _unit(near + GAP * gap + NOISE * noise).astype(np.float32)
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-  norms = np.linalg.norm(x, axis=-1, keepdims=True)
-  return x / np.maximum(norms, np.finfo(np.float32).tiny)

@@ -22,15 +22,12 @@ from dreamprvr_jax.archive.index.array_files import ArrayFile, Rows
 from dreamprvr_jax.archive.index.files import DamagedError
 from dreamprvr_jax.archive.index.layout import BRANCHES, read_ids
 from dreamprvr_jax.archive.index.lists_record import NAMES
+from dreamprvr_jax.archive.index.representatives import representatives
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.lists.branch_lists import (
   PER_CENTRE,
   BranchLists,
   centres_for,
-)
-from dreamprvr_jax.archive.lists.representatives import (
-  representatives,
-  unit_tokens,
 )
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.host_memory import size_text
@@ -223,13 +220,11 @@ class _Reader:
     tokens = self._store.tokens(self._branch, rows)
     norms = np.einsum('bsd->bs', np.abs(tokens))
     self._store.check_finite(norms, rows, 'tokens')
-    if self._scaled:
-      tokens = unit_tokens(tokens)
     if self._branch == 'clip':
       real = np.ones(tokens.shape[:2], bool)
     else:
       real = self._store.take('frame_mask', rows)
-    return representatives(tokens, real)
+    return representatives(tokens, real, unit=self._scaled)
 
 
 def _ahead(

@@ -11,7 +11,7 @@ import main
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.cli import searching
-from tests.helpers.commands import call, untrained
+from tests.helpers.commands import answer, call, untrained
 from tests.helpers.databases import needs_edge
 
 
@@ -298,6 +298,38 @@ def test_a_database(index, capsys, tmp_path):
   assert 'two first passes' in capsys.readouterr().err
   assert call(*flags[:2], f'--database={tmp_path}/none', '--caption=0') == 2
   assert 'has no database' in capsys.readouterr().err
+
+
+def test_lists(trained, capsys, tmp_path):
+  place = tmp_path / 'index'
+  new = ('--mode=index', f'--checkpoint={trained[0]}', f'--index={place}')
+  assert call(*new, '--recall=0.9') == 0
+  assert 'lists: a search looks into 1 and scores' in capsys.readouterr().out
+  search = ('--mode=search', f'--index={place}', '--k=3')
+  for how in ('auto', 'none'):
+    out = tmp_path / f'{how}.json'
+    assert call(*search, f'--out={out}', f'--first_pass={how}') == 0
+  lists, exact = read(tmp_path / 'auto.json'), read(tmp_path / 'none.json')
+  assert (lists['first_pass'], exact['first_pass']) == ('lists', None)
+  assert lists['recall']['value'] >= 0.9
+  for one, other in zip(lists['queries'], exact['queries'], strict=True):
+    assert [h['video'] for h in one['hits']] == [
+      h['video'] for h in other['hits']
+    ]
+  # They are made for an index that there is, too, and `inspect` reads them.
+  capsys.readouterr()
+  assert call('--mode=index', f'--index={place}', '--recall=0.5') == 0
+  assert 'recall@10' in capsys.readouterr().out
+  verify = ('inspect', f'--index={place}', '--verify')
+  assert answer(*verify)[0] == 0
+  file = next((place / 'lists').glob('*/names.json'))
+  raw = file.read_bytes()
+  file.write_bytes(raw[:4] + bytes([raw[4] ^ 1]) + raw[5:])
+  code, _, sentence = answer(*verify)
+  assert code == 2
+  assert 'names.json has the checksum' in sentence
+  assert call(*new, '--recall=2') == 2
+  assert '--recall=2.0 is no share' in capsys.readouterr().err
 
 
 def test_compaction(trained, index, capsys):

@@ -10,9 +10,9 @@ from dreamprvr_jax.archive.database.points import (
   points_of,
   state_of,
 )
-from dreamprvr_jax.archive.database.representatives import representatives
 from dreamprvr_jax.archive.index import writer
 from dreamprvr_jax.archive.index.compaction import compact, remove
+from dreamprvr_jax.archive.index.representatives import representatives
 from dreamprvr_jax.archive.index.store import Store
 from tests.helpers.searching import made, retriever, videos_of
 
@@ -58,7 +58,7 @@ def test_vectors_are_the_representatives(store):
   for number, found in zip((1, 4), few, strict=True):
     rows = np.array([number])
     mask = store.take('frame_mask', rows)
-    expected, _ = representatives(store.tokens('frame', rows), mask)
+    expected, _ = representatives(store.tokens('frame', rows), mask, unit=True)
     np.testing.assert_allclose(found['frame'], expected, atol=1e-6)
   assert Videos(store, videos).vectors([], product=False) == []
 

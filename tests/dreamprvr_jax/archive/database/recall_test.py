@@ -9,10 +9,10 @@ from dreamprvr_jax.archive.database.export import export
 from dreamprvr_jax.archive.database.recall import (
   Exact,
   choose_depth,
-  own_queries,
 )
 from dreamprvr_jax.archive.index import writer
 from dreamprvr_jax.archive.search.index import Index
+from dreamprvr_jax.archive.search.list_settings import own_queries
 from tests.helpers.databases import needs_edge
 from tests.helpers.searching import made, retriever, videos_of
 
@@ -23,22 +23,13 @@ def index(tmp_path):
   return Index.open(tmp_path / 'index', retriever())
 
 
-def test_queries_lie_far_from_the_tokens(index):
-  found = own_queries(index.store, 50)
-  assert found.shape == (50, 16)
-  np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
-  np.testing.assert_array_equal(found, own_queries(index.store, 50))
-  # They share a gap.
-  assert 0.2 < np.linalg.norm(found.mean(axis=0)) < 0.8
-
-
 @needs_edge
 def test_the_depth_is_the_first_that_reaches_the_target(
   index, monkeypatch, tmp_path
 ):
   place = str(tmp_path / 'db')
   export(place, index.store)
-  queries = own_queries(index.store, 12)
+  queries = own_queries(index.store, index.retriever.model, 12)
   exact = Exact(index.searcher, index.store, queries, 10)
   shares = {200: 0.3, 400: 1.0}
   honest = Database.__call__
@@ -75,7 +66,7 @@ def test_an_index_with_few_videos(tmp_path):
   writer.create(tmp_path / 'index', retriever(), videos_of(made(3, 1)))
   index = Index.open(tmp_path / 'index', retriever())
   export(str(tmp_path / 'db'), index.store)
-  queries = own_queries(index.store, 4)
+  queries = own_queries(index.store, index.retriever.model, 4)
   with Database(str(tmp_path / 'db'), index.store) as database:
     exact = Exact(index.searcher, index.store, queries, 10)
     assert exact.recall(database) == recall.Recall(1.0, 3, 4, 0.0)

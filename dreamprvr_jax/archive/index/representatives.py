@@ -17,18 +17,25 @@ ALIKE = 0.9
 
 
 def representatives(
-  tokens: Float[np.ndarray, 'b s d'], real: Bool[np.ndarray, 'b s']
+  tokens: Float[np.ndarray, 'b s d'],
+  real: Bool[np.ndarray, 'b s'],
+  *,
+  unit: bool,
 ) -> tuple[Float[np.ndarray, 'm d'], Int[np.ndarray, ' m']]:
   """Returns the representatives of some rows, and the row of each.
 
   Args:
     tokens: Tokens of one branch, float32.
     real: Which of them are real.
+    unit: Whether tokens count at length 1, as for a score that is a cosine.
 
   Returns:
     The representatives, float32, in the order of the tokens; the number of each
     one's row, from 0, int64.
   """
+  if unit:
+    norms = np.sqrt(np.einsum('bsd,bsd->bs', tokens, tokens))
+    tokens = tokens / np.maximum(norms, NORM_FLOOR)[..., None]
   begins = _begins(tokens, real)
   flat, places = tokens[real], np.flatnonzero(real)
   if not len(flat):
@@ -37,14 +44,6 @@ def representatives(
   counts = np.diff(starts, append=len(flat))
   found = np.add.reduceat(flat, starts, axis=0) / counts[:, None]
   return found.astype(np.float32), places[starts] // tokens.shape[1]
-
-
-def unit_tokens(
-  tokens: Float[np.ndarray, 'b s d'],
-) -> Float[np.ndarray, 'b s d']:
-  """Returns tokens at length 1, as cosines compare them; zero stays zero."""
-  norms = np.sqrt(np.einsum('bsd,bsd->bs', tokens, tokens))
-  return tokens / np.maximum(norms, NORM_FLOOR)[..., None]
 
 
 def _begins(
