@@ -95,6 +95,14 @@ def describe(place: str, manifest: Manifest) -> list[tuple[Any, ...]]:
     ('size', folder_report.size(stored_bytes(manifest))),
     ('retriever', manifest.retriever.get('name', manifest.checkpoint)),
   ]
+  if lists := manifest.lists:
+    rows.append(
+      (
+        'lists',
+        f'{lists.probes:,} are looked into, and {lists.depth:,} videos scored; '
+        f'recall@10 {lists.found:.4f} (wanted: {lists.recall:g})',
+      )
+    )
   if not follows_folders(manifest):
     return rows
   settings, sources = Settings.of(manifest.archive), sources_of(place)

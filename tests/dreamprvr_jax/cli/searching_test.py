@@ -322,7 +322,7 @@ def test_lists(trained, capsys, tmp_path):
   assert 'recall@10' in capsys.readouterr().out
   verify = ('inspect', f'--index={place}', '--verify')
   assert answer(*verify)[0] == 0
-  file = next((place / 'lists').glob('*/names.json'))
+  file = place / 'lists' / Store(place).manifest.lists.name / 'names.json'
   raw = file.read_bytes()
   file.write_bytes(raw[:4] + bytes([raw[4] ^ 1]) + raw[5:])
   code, _, sentence = answer(*verify)
