@@ -325,9 +325,9 @@ def test_lists(trained, capsys, tmp_path):
   file = place / 'lists' / Store(place).manifest.lists.name / 'names.json'
   raw = file.read_bytes()
   file.write_bytes(raw[:4] + bytes([raw[4] ^ 1]) + raw[5:])
-  code, _, sentence = answer(*verify)
+  code, told, _ = answer(*verify)
   assert code == 2
-  assert 'names.json has the checksum' in sentence
+  assert 'names.json has the checksum' in told
   assert call(*new, '--recall=2') == 2
   assert '--recall=2.0 is no share' in capsys.readouterr().err
 
