@@ -2,11 +2,13 @@
 
 import json
 import logging
+import multiprocessing
+import random
 
 import numpy as np
 import pytest
 
-from dreamprvr_jax.archive.index import compaction, writer
+from dreamprvr_jax.archive.index import checksums, compaction, writer
 from dreamprvr_jax.archive.index.files import DamagedError
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search import list_keeping
@@ -222,6 +224,30 @@ def test_a_failure_leaves_the_index_as_it_was(tmp_path, monkeypatch):
     keep(place, 0.9)
   assert (place / 'manifest.json').read_bytes() == before
   assert not list((place / 'lists').iterdir())
+
+
+@pytest.mark.slow
+def test_a_killed_command_leaves_the_index_as_before_or_after(tmp_path):
+  place = tmp_path / 'x'
+  fill(place, range(300))
+  keep(place, 0.9)
+  fill(place, range(200, 400), seed=2)
+  expected = same(place)
+  draw, context = random.Random(0), multiprocessing.get_context('spawn')
+  for _ in range(12):
+    # Another recall each time, so that there is always something to do.
+    process = context.Process(target=keep, args=(place, draw.uniform(0.5, 0.9)))
+    process.start()
+    process.join(draw.uniform(1, 12))
+    process.kill()
+    process.join()
+    assert same(place) == expected
+    checked = Store(place).manifest.files
+    for folder, files in checked.items():
+      checksums.check(place / folder, files)
+  # The next change removes what was left over.
+  first, second = keep(place, 0.95).lists.name, keep(place, 0.8).lists.name
+  assert {path.name for path in (place / 'lists').iterdir()} == {first, second}
 
 
 def test_refusals(tmp_path):
