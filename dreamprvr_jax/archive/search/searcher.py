@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from dreamprvr_jax.archive.index.files import DamagedError
+from dreamprvr_jax.archive.index.manifest import Manifest
 from dreamprvr_jax.archive.search.first_pass import FirstPass
 from dreamprvr_jax.archive.search.list_search import ListSearch, best_videos
 from dreamprvr_jax.archive.search.program import best_of
@@ -116,13 +118,24 @@ class Searcher(RowScores):
 
   @functools.cached_property
   def lists(self) -> ListSearch | None:
-    """Searches by the lists of the index; None if it has none. They are read
-    here.
+    """Searches by the lists of the index, which are read here; None if it has
+    none, or if another command has removed them since the index was opened.
 
     Raises:
       UserError: If FAISS is missing, or a file of them is damaged.
     """
-    first = FirstPass.open(self._store, self._retriever.model)
+    store = self._store
+    try:
+      first = FirstPass.open(store, self._retriever.model)
+    except DamagedError:
+      if Manifest.read(store.directory).lists == store.manifest.lists:
+        raise
+      _log.warning(
+        'the lists of %s were made again and again since it was opened; all '
+        'videos are scored until it is opened again',
+        store.directory,
+      )
+      return None
     return first and ListSearch(self, self._store, first)
 
   def chosen(self, first_pass: str) -> str | None:
@@ -143,7 +156,7 @@ class Searcher(RowScores):
         self._store.directory,
       )
       return None
-    return 'lists'
+    return 'lists' if self.lists else None
 
   def _ranked(
     self,

@@ -186,6 +186,19 @@ def test_lists_are_made_again(tmp_path, caplog):
   assert keep(place).lists is None
 
 
+def test_lists_that_were_removed_meanwhile(tmp_path, caplog):
+  place = tmp_path / 'x'
+  fill(place, range(30))
+  keep(place, 0.9)
+  index = opened(place)
+  exact = index.searcher.search(queries(), 3)
+  keep(place, 0.8)
+  keep(place, 0.7)
+  found = index.searcher.search(queries(), 3, first_pass='auto')
+  np.testing.assert_array_equal(found[1], exact[1])
+  assert 'made again and again since it was opened' in caplog.text
+
+
 def test_conditions_on_videos(tmp_path, monkeypatch):
   place = tmp_path / 'x'
   fill(place, range(60))
