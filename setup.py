@@ -124,7 +124,7 @@ setup(
     'database': DATABASE,
     # Other programs that benchmarks/search.py compares.
     'bench': [
-      *LISTS,
+      'faiss-cpu>=1.15',
       'lancedb>=0.36',
       'pyarrow>=16',
       'torch>=2.2',
