@@ -15,6 +15,7 @@ from dreamprvr_jax.archive.index.layout import BRANCHES
 from dreamprvr_jax.archive.index.lists_record import LISTS, ListsRecord
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.lists.lists import Lists
+from dreamprvr_jax.archive.search.threads import spread
 from dreamprvr_jax.archive.search.timelines import unit
 from dreamprvr_jax.models.contract import Model
 
@@ -95,10 +96,12 @@ class FirstPass:
     if allowed is not None:
       # Those that are not allowed take places, too.
       count = int(count / max(allowed.mean(), 1 / len(allowed)))
-    branches = [
-      (weight, *self._best(branch, queries, count, probes, allowed))
-      for branch, weight in self._weights.items()
-    ]
+    best = spread(
+      lambda branch: self._best(branch, queries, count, probes, allowed),
+      list(self._weights),
+    )
+    weights = self._weights.values()
+    branches = [(w, *found) for w, found in zip(weights, best, strict=True)]
     found = np.full((len(queries), depth), -1, np.int32)
     for i in range(len(queries)):
       groups, estimates = _estimates(

@@ -19,6 +19,7 @@ from dreamprvr_jax.archive.search.program import (
   compile_scores,
   compile_search,
 )
+from dreamprvr_jax.archive.search.threads import THREADS, spread
 from dreamprvr_jax.archive.search.timelines import unit
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
@@ -212,16 +213,19 @@ class RowScores:
     files, it is several times faster on a CPU than a compiled program, which
     converts float16 slowly."""
     different, place = np.unique(np.maximum(rows, 0), return_inverse=True)
-    queries, scores = unit(queries), []
-    size = self._parts.layout(UNITS).block
-    for start in range(0, len(different), size):
+    queries = unit(queries)
+    size = -(-len(different) // THREADS)
+    size = min(size, self._parts.layout(UNITS).block)
+
+    def score(start: int) -> Float[np.ndarray, 'n b']:
       few = different[start : start + size]
       clip, frame = (
         self._best_on_host(branch, queries, few) for branch in BRANCHES
       )
-      scores.append(
-        np.asarray(fused(self._retriever.model, BranchScores(clip, frame)))
-      )
+      found = fused(self._retriever.model, BranchScores(clip, frame))
+      return np.asarray(found)
+
+    scores = spread(score, range(0, len(different), size))
     whole = np.concatenate(scores, axis=1)
     found = np.take_along_axis(whole, place.reshape(rows.shape), axis=1)
     self._check(found, rows)

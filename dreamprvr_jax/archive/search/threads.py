@@ -1,0 +1,30 @@
+"""Work on the host in several threads.
+
+NumPy, FAISS and reading files let other threads run meanwhile.
+"""
+
+import concurrent.futures
+import functools
+import os
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+T, R = TypeVar('T'), TypeVar('R')
+
+# More threads would wait for the memory.
+_MOST = 8
+# The processors of this machine, at most `_MOST`.
+THREADS = min(os.cpu_count() or 1, _MOST)
+
+
+def spread(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+  """Returns what work makes of each item, all at the same time. The work must
+  not call this function."""
+  if len(items) < 2 or THREADS < 2:
+    return [work(item) for item in items]
+  return list(_pool().map(work, items))
+
+
+@functools.cache
+def _pool() -> concurrent.futures.ThreadPoolExecutor:
+  return concurrent.futures.ThreadPoolExecutor(THREADS, 'search')
