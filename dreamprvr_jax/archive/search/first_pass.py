@@ -96,12 +96,12 @@ class FirstPass:
     if allowed is not None:
       # Those that are not allowed take places, too.
       count = int(count / max(allowed.mean(), 1 / len(allowed)))
-    best = spread(
+    by_branch = spread(
       lambda branch: self._best(branch, queries, count, probes, allowed),
       list(self._weights),
     )
     weights = self._weights.values()
-    branches = [(w, *found) for w, found in zip(weights, best, strict=True)]
+    branches = [(w, *few) for w, few in zip(weights, by_branch, strict=True)]
     found = np.full((len(queries), depth), -1, np.int32)
     for i in range(len(queries)):
       groups, estimates = _estimates(
