@@ -49,8 +49,11 @@ class FirstPass:
     record: What its manifest says of them.
     """
     self.lists, self.record, self.videos = lists, record, store.videos
-    weights = dict(zip(BRANCHES, _weights(model), strict=True))
-    self._weights = {name: weights[name] for name in lists.branches}
+    self._weights = {
+      branch: weight
+      for branch, weight in zip(BRANCHES, _weights(model), strict=True)
+      if branch in lists.branches
+    }
     self._groups = _groups(store, lists, record)
     known = np.zeros(store.videos, bool)
     known[self._groups[self._groups >= 0]] = True

@@ -103,7 +103,8 @@ def found_folded(
   while True:
     scores, rows = search(depth)
     groups = [
-      folded(looks([ids[i] for i in row]), lambda: looks.scale) for row in rows
+      folded(looks([ids[int(i)] for i in row]), lambda: looks.scale)
+      for row in rows
     ]
     least = min(map(len, groups), default=k)
     if least >= k or depth >= min(count, _DEEPEST * k):

@@ -23,11 +23,9 @@ from dreamprvr_jax.archive.search.threads import THREADS, spread
 from dreamprvr_jax.archive.search.timelines import unit
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.evaluation.ranking import fused
 from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.numerics import NORM_FLOOR
 from dreamprvr_jax.trained.retriever import Retriever
-from dreamprvr_jax.types import BranchScores
 
 Best = tuple[Float[np.ndarray, 'n k'], Int[np.ndarray, 'n k']]
 
@@ -219,11 +217,13 @@ class RowScores:
 
     def score(start: int) -> Float[np.ndarray, 'n b']:
       few = different[start : start + size]
-      clip, frame = (
-        self._best_on_host(branch, queries, few) for branch in BRANCHES
-      )
-      found = fused(self._retriever.model, BranchScores(clip, frame))
-      return np.asarray(found)
+      model = self._retriever.model
+      weights = model.clip_weight, model.frame_weight
+      found = np.zeros((len(queries), len(few)), np.float32)
+      for branch, weight in zip(BRANCHES, weights, strict=True):
+        if weight:
+          found += weight * self._best_on_host(branch, queries, few)
+      return found
 
     scores = spread(score, range(0, len(different), size))
     whole = np.concatenate(scores, axis=1)

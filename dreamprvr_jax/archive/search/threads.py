@@ -9,7 +9,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-T, R = TypeVar('T'), TypeVar('R')
+T = TypeVar('T')
+R = TypeVar('R')
 
 # More threads would wait for the memory.
 _MOST = 8
