@@ -80,6 +80,6 @@ SEARCH_OPTIONS = (
     },
   ),
   option(
-    'rescore', 4, 'M', 'a first pass gives the M * K best videos', 'search'
+    'rescore', 4, 'M', 'int8 or a database gives M * K candidates', 'search'
   ),
 )
