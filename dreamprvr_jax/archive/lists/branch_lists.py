@@ -3,8 +3,8 @@
 A representative is in the list of the nearest centre. There it is stored as
 product codes of four bits, of two numbers each, which FAISS scans in registers
 of the CPU, and once more with eight bits a number, to rank the best again:
-docs/benchmarks.md compares this with other codes. Few representatives are not worth
-the training, and are stored as they are.
+docs/benchmarks.md compares this with other codes. Few representatives are not
+worth the training, and are stored as they are.
 """
 
 import os
