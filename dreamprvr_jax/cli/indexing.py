@@ -62,15 +62,15 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     if not arguments.append:
       _keep_lists(config, arguments)
       return 0
-  manifest = folder_config.manifest_of(place)
-  if folder_config.follows_folders(manifest):
+  former = folder_config.manifest_of(place)
+  if folder_config.follows_folders(former):
     folder_indexing.run(
       config, dataclasses.replace(arguments, remove='', compact=False)
     )
     _keep_lists(config, arguments)
     return 0
   is_new = arguments.checkpoint or arguments.append
-  if manifest is not None and arguments.recall and not is_new:
+  if former is not None and arguments.recall and not is_new:
     _keep_lists(config, arguments)
     return 0
   is_free = config.get('model', {}).get('name') in FREE
@@ -115,9 +115,9 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     )
     options['elsewhere'] = elsewhere(engine, plan, rows.tolist())
   if arguments.append:
-    manifest = writer.append(place, retriever, videos, **options)
+    made = writer.append(place, retriever, videos, **options)
   else:
-    manifest = writer.create(
+    made = writer.create(
       place,
       retriever,
       videos,
@@ -125,7 +125,10 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
       archive=origin_of(config, all_videos=arguments.all_videos),
       **options,
     )
-  show(place, manifest)
+  show(place, made)
+  if former is not None and former.lists and not arguments.recall:
+    # A new index in place of one with lists has some, too.
+    arguments = dataclasses.replace(arguments, recall=former.lists.recall)
   _keep_lists(config, arguments, retriever)
   return 0
 

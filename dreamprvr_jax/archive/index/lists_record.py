@@ -65,7 +65,7 @@ def fault(content: Any) -> str:
   checks = {
     'name': isinstance(content['name'], str),
     'files': checksums.is_valid(content['files'])
-    and set(content['files']) <= FILES,
+    and {NAMES} < set(content['files']) <= FILES,
     'fit': isinstance(fit, dict)
     and set(fit) <= {'clip', 'frame'}
     and all(type(x) is float and math.isfinite(x) for x in fit.values()),

@@ -239,20 +239,24 @@ def _new_folder(place: pathlib.Path) -> Iterator[pathlib.Path]:
 def unlisted(
   root: pathlib.Path, manifest: Manifest, ids: Iterable[str]
 ) -> Manifest:
-  """Returns a manifest whose lists no longer speak for some videos.
+  """Returns a manifest whose lists no longer speak for some videos; one without
+  lists if theirs are damaged.
 
   Args:
     root: The index.
     manifest: Its manifest, perhaps without lists.
     ids: Ids of videos that were added, replaced or renamed.
-
-  Raises:
-    UserError: If the names of the lists cannot be read.
   """
-  lists = manifest.lists
+  lists, name = manifest.lists, lists_record.NAMES
   if lists is None:
     return manifest
-  named = set(read_ids(root / LISTS / lists.name / lists_record.NAMES))
+  folder = root / LISTS / lists.name
+  try:
+    checksums.check(folder, {name: lists.files[name]})
+    named = set(read_ids(folder / name))
+  except DamagedError as error:
+    _log.warning('%s; the lists are dropped, --recall makes new ones', error)
+    return dataclasses.replace(manifest, lists=None)
   gone = {*lists.dropped, *named.intersection(ids)}
   lists = dataclasses.replace(lists, dropped=tuple(sorted(gone)))
   return dataclasses.replace(manifest, lists=lists)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from dreamprvr_jax.archive.index.files import DamagedError
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.numerics import NORM_FLOOR
 
@@ -101,10 +102,27 @@ class BranchLists:
     return cls(index)
 
   @classmethod
-  def read(cls, path: pathlib.Path) -> 'BranchLists':
+  def read(cls, path: pathlib.Path, width: int) -> 'BranchLists':
     """Returns lists from a file that `write` wrote. Its checksum has to be
-    checked before: FAISS trusts what it reads."""
-    return cls(import_faiss().read_index(str(path)))
+    checked before: FAISS trusts what it reads.
+
+    Args:
+      path: The file.
+      width: Numbers of a token.
+
+    Raises:
+      DamagedError: If FAISS cannot read it, or its vectors have another width.
+    """
+    try:
+      index = import_faiss().read_index(str(path))
+    except RuntimeError as error:
+      # What FAISS raises, for a file that is gone, too.
+      raise DamagedError(path, 'cannot be read by FAISS') from error
+    if index.d != width:
+      raise DamagedError(
+        path, f'has vectors of width {index.d} where {width} was expected'
+      )
+    return cls(index)
 
   def write(self, path: pathlib.Path) -> None:
     """Writes the lists to a new file, and syncs it to disk."""

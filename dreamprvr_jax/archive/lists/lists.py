@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from dreamprvr_jax.archive.index.array_files import ArrayFile, Rows
 from dreamprvr_jax.archive.index.files import DamagedError
 from dreamprvr_jax.archive.index.layout import BRANCHES, read_ids
-from dreamprvr_jax.archive.index.lists_record import NAMES
+from dreamprvr_jax.archive.index.lists_record import NAMES, ListsRecord
 from dreamprvr_jax.archive.index.representatives import representatives
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.lists.branch_lists import (
@@ -160,25 +160,38 @@ class Lists:
         fits[branch] = lists.fit(np.concatenate(fit)) if fit else 1.0
     return fits
 
+  def check_memory(self, store: Store, videos: int, memory: float) -> None:
+    """Raises UserError unless so many more videos fit."""
+    here = sum(map(len, self.branches.values()))
+    count = here * (1 + videos / max(len(self.names), 1))
+    _check_memory(count / 2, store.manifest.width, memory, store.directory)
+
   def forget(self, ids: Iterable[str]) -> None:
     """Drops what is known of some ids, if anything."""
     gone = set(ids)
     self.names = ['' if name in gone else name for name in self.names]
 
   @classmethod
-  def read(cls, folder: pathlib.Path, fit: dict[str, float]) -> 'Lists':
+  def read(
+    cls, folder: pathlib.Path, record: ListsRecord, width: int
+  ) -> 'Lists':
     """Returns lists from their folder, whose checksums were checked.
+
+    Args:
+      folder: The folder.
+      record: What the manifest says of them.
+      width: Numbers of a token.
 
     Raises:
       DamagedError: If the files do not belong together.
     """
     names = read_ids(folder / NAMES)
-    found = cls({}, {}, names, fit)
+    found = cls({}, {}, names, dict(record.fit))
     for branch in BRANCHES:
       path = folder / f'{branch}.faiss'
-      if not path.exists():
+      if path.name not in record.files:
         continue
-      lists = BranchLists.read(path)
+      lists = BranchLists.read(path, width)
       rows = Rows(folder / f'{branch}_owners.npy')
       rows.require((len(lists),), np.dtype(np.int32))
       owners = rows.read(0, len(rows))

@@ -7,12 +7,18 @@ counts as the least that it found. The videos with the largest estimates are the
 candidates. Videos that the lists do not name are scored exactly, all of them.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from dreamprvr_jax.archive.index import checksums
-from dreamprvr_jax.archive.index.layout import BRANCHES
-from dreamprvr_jax.archive.index.lists_record import LISTS, ListsRecord
+from dreamprvr_jax.archive.index.layout import BRANCHES, read_ids
+from dreamprvr_jax.archive.index.lists_record import (
+  LISTS,
+  NAMES,
+  ListsRecord,
+)
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.lists.lists import Lists
 from dreamprvr_jax.archive.search.threads import spread
@@ -33,7 +39,6 @@ class FirstPass:
     lists: The lists.
     record: How they are searched.
     videos: Number of videos of the index.
-    gone: Share of the videos named by the lists that no longer count.
     late: (v,) int32, numbers of the videos that the lists do not name.
     most_probes: The largest number of lists of a branch; 1 if representatives
       are compared one by one.
@@ -54,11 +59,8 @@ class FirstPass:
       for branch, weight in zip(BRANCHES, _weights(model), strict=True)
       if branch in lists.branches
     }
-    self._groups = _groups(store, lists, record)
-    known = np.zeros(store.videos, bool)
-    known[self._groups[self._groups >= 0]] = True
-    self.gone = float(np.mean(self._groups < 0)) if lists.names else 0.0
-    self.late = np.flatnonzero(~known).astype(np.int32)
+    self._groups = _groups(store, lists.names, record)
+    self.late = _late(store, self._groups)
     self.most_probes = max(
       [1, *(one.centres for one in lists.branches.values())]
     )
@@ -76,7 +78,9 @@ class FirstPass:
     folder = store.directory / LISTS / record.name
     # FAISS trusts its files, so all of them are checked.
     checksums.check(folder, record.files)
-    return cls(store, model, Lists.read(folder, record.fit), record)
+    return cls(
+      store, model, Lists.read(folder, record, store.manifest.width), record
+    )
 
   def candidates(
     self,
@@ -108,7 +112,7 @@ class FirstPass:
     found = np.full((len(queries), depth), -1, np.int32)
     for i in range(len(queries)):
       groups, estimates = _estimates(
-        [(weight, s[i], g[i]) for weight, s, g in branches]
+        [(weight, s[i], g[i], least[i]) for weight, s, g, least in branches]
       )
       best = np.argsort(-estimates, kind='stable')[:depth]
       found[i, : len(best)] = groups[best]
@@ -121,9 +125,11 @@ class FirstPass:
     count: int,
     probes: int,
     allowed: Bool[np.ndarray, ' v'] | None,
-  ) -> tuple[Float[np.ndarray, 'n k'], Int[np.ndarray, 'n k']]:
-    """Returns the products and the videos of a branch's best representatives,
-    by falling product; -1 where there is no video."""
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the products (n, k) and the videos (n, k) of a branch's best
+    representatives, by falling product; -1 where there is no video. And the
+    least of each query's products (n,), of representatives of any video: what
+    was not found has no larger one."""
     scores, places = self.lists.branches[branch].search(queries, count, probes)
     owners = self.lists.owners[branch]
     groups = np.full(places.shape, -1, np.int32)
@@ -131,7 +137,31 @@ class FirstPass:
     groups[real] = self._groups[owners[places[real]]]
     if allowed is not None:
       groups[(groups >= 0) & ~allowed[groups]] = -1
-    return scores, groups
+    least = np.where(real, scores, np.inf).min(axis=1, initial=np.inf)
+    return scores, groups, np.where(np.isfinite(least), least, 0)
+
+
+def standing(store: Store, record: ListsRecord) -> tuple[int, float]:
+  """Returns how many videos of an index its lists do not name, and the share of
+  those named that no longer count. Reads the names alone.
+
+  Raises:
+    DamagedError: If their file is damaged.
+  """
+  folder = store.directory / LISTS / record.name
+  checks = {NAMES: record.files[NAMES]}
+  checksums.check(folder, checks)
+  names = read_ids(folder / NAMES)
+  groups = _groups(store, names, record)
+  gone = float(np.mean(groups < 0)) if names else 0.0
+  return len(_late(store, groups)), gone
+
+
+def _late(store: Store, groups: Int[np.ndarray, ' n']) -> Int[np.ndarray, ' v']:
+  """Returns the numbers of the videos that are not among those listed."""
+  known = np.zeros(store.videos, bool)
+  known[groups[groups >= 0]] = True
+  return np.flatnonzero(~known).astype(np.int32)
 
 
 def _weights(model: Model) -> tuple[float, float]:
@@ -139,7 +169,7 @@ def _weights(model: Model) -> tuple[float, float]:
 
 
 def _groups(
-  store: Store, lists: Lists, record: ListsRecord
+  store: Store, names: Sequence[str], record: ListsRecord
 ) -> Int[np.ndarray, ' n']:
   """Returns the number of each listed video in the store; -1 for those that it
   does not have, or that no longer count."""
@@ -147,27 +177,28 @@ def _groups(
   for name in record.dropped:
     numbers.pop(name, None)
   return np.fromiter(
-    (numbers.get(name, -1) for name in lists.names), np.int32, len(lists.names)
+    (numbers.get(name, -1) for name in names), np.int32, len(names)
   )
 
 
 def _estimates(
-  branches: list[tuple[float, np.ndarray, np.ndarray]],
+  branches: list[tuple[float, np.ndarray, np.ndarray, float]],
 ) -> tuple[Int[np.ndarray, ' m'], Float[np.ndarray, ' m']]:
   """Returns the videos that any branch found, and the estimate of each.
 
   Args:
-    branches: Weight, products and videos of a branch, by falling product.
+    branches: Weight, products and videos of a branch, by falling product, and
+      what a video counts for that it did not find.
   """
   best = []
-  for weight, scores, groups in branches:
+  for weight, scores, groups, least in branches:
     real = groups >= 0
     videos, first = np.unique(groups[real], return_index=True)
-    best.append((weight, videos, scores[real][first]))
-  groups = np.unique(np.concatenate([videos for _, videos, _ in best]))
+    best.append((weight, videos, scores[real][first], least))
+  groups = np.unique(np.concatenate([one[1] for one in best]))
   found = np.zeros(len(groups))
-  for weight, videos, scores in best:
-    values = np.full(len(groups), scores.min() if len(scores) else 0.0)
+  for weight, videos, scores, least in best:
+    values = np.full(len(groups), least, np.float64)
     values[np.searchsorted(groups, videos)] = scores
     found += weight * values
   return groups, found

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from dreamprvr_jax.archive.index import checksums
+from dreamprvr_jax.archive.index.files import DamagedError
 from dreamprvr_jax.archive.index.lists_record import ListsRecord
 from dreamprvr_jax.archive.index.manifest import Manifest
 from dreamprvr_jax.archive.index.segments import clean, locked, new_lists
@@ -17,8 +18,8 @@ from dreamprvr_jax.archive.index.store import Store, check_retriever
 from dreamprvr_jax.archive.lists.branch_lists import import_faiss
 from dreamprvr_jax.archive.lists.lists import Lists
 from dreamprvr_jax.archive.search import list_settings
-from dreamprvr_jax.archive.search.first_pass import FirstPass
-from dreamprvr_jax.archive.search.list_search import MEASURED, best_videos
+from dreamprvr_jax.archive.search.first_pass import FirstPass, standing
+from dreamprvr_jax.archive.search.list_search import MEASURED
 from dreamprvr_jax.archive.search.program import best_of
 from dreamprvr_jax.archive.search.searcher import Searcher
 from dreamprvr_jax.devices import meshes
@@ -114,13 +115,19 @@ def _kept(
   lists = None
   if former is not None:
     recall = recall or former.recall
-    first = FirstPass.open(store, model)
-    assert first is not None
-    if not _is_worn(first, store):
-      if len(first.late) <= _LATE and recall == former.recall:
+    try:
+      late, gone = standing(store, former)
+      is_worn = _is_worn(former, store, gone)
+      if not is_worn and late <= _LATE and recall == former.recall:
         return former
+      first = None if is_worn else FirstPass.open(store, model)
+    except DamagedError as error:
+      _log.warning('%s; the lists are made again', error)
+      first = None
+    if first is not None:
       lists = first.lists
       if len(first.late):
+        lists.check_memory(store, len(first.late), memory)
         lists = _extended(first, store, retriever, show)
   trained = former.trained if former and lists else store.videos
   if lists is None:
@@ -141,9 +148,9 @@ def _kept(
     return _measured(store, retriever, lists, record, mesh, show)
 
 
-def _is_worn(first: FirstPass, store: Store) -> bool:
+def _is_worn(record: ListsRecord, store: Store, gone: float) -> bool:
   """Returns whether lists should be made again, and logs why."""
-  trained, gone = first.record.trained, first.gone
+  trained = record.trained
   if not trained / _GROWTH <= store.videos <= trained * _GROWTH:
     _log.info(
       'the lists are made again: there were %s videos when they were made, and '
@@ -194,14 +201,14 @@ def _measured(
   searcher = Searcher(retriever, store, mesh or meshes.make_mesh())
   queries = list_settings.own_queries(store, retriever.model)
   alive = np.flatnonzero(store.items >= 0).astype(np.int32)
-  rows = _exact_rows(searcher, store, queries, alive, show)
+  best = _exact_videos(searcher, store, queries, alive, show)
   probes, depth, found = list_settings.settings(
     first,
     queries,
-    store.groups[rows],
+    best,
     record.recall,
     lambda query, count: searcher.exact(
-      query, alive[np.linspace(0, len(alive) - 1, count).astype(int)][None]
+      query, _spaced(alive, count * len(alive) // store.videos)[None]
     ),
   )
   if found < record.recall:
@@ -215,14 +222,19 @@ def _measured(
   return dataclasses.replace(record, probes=probes, depth=depth, found=found)
 
 
-def _exact_rows(
+def _spaced(rows: Int[np.ndarray, ' r'], count: int) -> Int[np.ndarray, ' c']:
+  """Returns about so many of the rows, evenly spaced."""
+  return rows[np.linspace(0, len(rows) - 1, count).astype(int)]
+
+
+def _exact_videos(
   searcher: Searcher,
   store: Store,
   queries: Float[np.ndarray, 'n d'],
   alive: Int[np.ndarray, ' r'],
   show: bool,
 ) -> Int[np.ndarray, 'n k']:
-  """Returns the best row of each of the best videos of some queries.
+  """Returns the numbers of the best videos of some queries.
 
   Unlike `Searcher.search`, it keeps no tokens in memory, and scores all queries
   at once.
@@ -234,21 +246,30 @@ def _exact_rows(
     alive: The rows that were not removed.
     show: Whether a progress bar is shown.
   """
-  # So many rows are of k videos or more.
-  most = int(np.bincount(store.groups[alive]).max()) * MEASURED
   scores = np.full((len(queries), 0), -np.inf, np.float32)
-  rows = np.full((len(queries), 0), -1, np.int32)
+  videos = np.full((len(queries), 0), -1, np.int32)
+  begins = np.flatnonzero(np.diff(store.groups[alive], prepend=-1))
+  start = 0
   with bar([], 'exact search', total=len(alive), show=show) as progress:
-    for start in range(0, len(alive), _ROWS):
-      few = alive[start : start + _ROWS]
-      few = np.broadcast_to(few, (len(queries), len(few)))
-      found = searcher.exact(queries, few)
-      scores, rows = best_of(
-        np.concatenate([scores, found], axis=1),
-        np.concatenate([rows, few], axis=1),
-        most,
+    while start < len(alive):
+      # Whole videos, one at least.
+      next_ = np.searchsorted(begins, start, side='right')
+      last = np.searchsorted(begins, start + _ROWS, side='right') - 1
+      stop = len(alive)
+      if max(next_, last) < len(begins) and start + _ROWS < len(alive):
+        stop = int(begins[max(next_, last)])
+      few = alive[start:stop]
+      own = begins[(begins >= start) & (begins < stop)] - start
+      found = searcher.exact(
+        queries, np.broadcast_to(few, (len(queries), len(few)))
       )
-      progress.update(few.shape[1])
-  best = best_videos(scores, rows, store.groups, min(MEASURED, store.videos))
-  assert best is not None
-  return best[1]
+      best = np.maximum.reduceat(found, own, axis=1)
+      named = np.broadcast_to(store.groups[few[own]], best.shape)
+      scores, videos = best_of(
+        np.concatenate([scores, best], axis=1),
+        np.concatenate([videos, named], axis=1),
+        MEASURED,
+      )
+      progress.update(len(few))
+      start = stop
+  return videos

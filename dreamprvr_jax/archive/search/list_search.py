@@ -1,6 +1,8 @@
 """Search by the lists of an index: candidates, scored exactly."""
 
 import functools
+import math
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -17,6 +19,9 @@ _DEEPER = 4
 # If conditions leave no more than so many times the rows that would be scored
 # exactly, all of these are.
 _FEW = 8
+# All videos are scored rather than more than one of so many, unless there are
+# few.
+_SHARE, _LEAST = 8, 4096
 
 
 class ListSearch:
@@ -51,23 +56,57 @@ class ListSearch:
       k: Videos to find; as many have an allowed row.
       allowed: Which rows may be found.
     """
-    record = self.first.record
-    depth = -(-record.depth * max(k, MEASURED) // MEASURED)
-    probes, rows = record.probes, np.flatnonzero(allowed)
+    record, rows = self.first.record, np.flatnonzero(allowed)
+    more = max(k, MEASURED) / MEASURED
+    depth = math.ceil(record.depth * more)
     if len(rows) <= _FEW * depth:
       rows = np.broadcast_to(rows, (len(queries), len(rows)))
-      return self._best(queries, rows, k)
+      found = [self._best(queries[c], rows[c], k) for c in slices(len(queries))]
+      scores, places = zip(*filter(None, found), strict=True)
+      return np.concatenate(scores), np.concatenate(places)
     videos = None
     if len(rows) < self._counts.sum():
       videos = np.zeros(self._store.videos, bool)
       videos[self._store.groups[rows]] = True
-    while True:
+      more /= videos.mean()
+    probes = math.ceil(record.probes * more)
+    found = [
+      self._deepening(queries[c], k, depth, probes, allowed, videos)
+      for c in slices(len(queries))
+    ]
+    if any(best is None for best in found):
+      return None
+    scores, places = zip(*filter(None, found), strict=True)
+    return np.concatenate(scores), np.concatenate(places)
+
+  def _deepening(
+    self,
+    queries: Float[np.ndarray, 'n q'],
+    k: int,
+    depth: int,
+    probes: int,
+    allowed: Bool[np.ndarray, ' rows'],
+    videos: Bool[np.ndarray, ' v'] | None,
+  ) -> Best | None:
+    """Searches deeper until there are k videos; None if the exact search is
+    faster.
+
+    Args:
+      queries: Some encoded queries.
+      k: Videos to find.
+      depth: Candidates at first.
+      probes: Lists that are looked into at first.
+      allowed: Which rows may be found.
+      videos: Which videos have such a row; None for all.
+    """
+    while depth <= max(self._store.videos // _SHARE, _LEAST):
+      probes = min(probes, self.first.most_probes)
       found = self.first.candidates(queries, depth, probes, videos)
       best = self._best(queries, self._rows(found, allowed), k, allowed)
-      if best is not None or depth >= self._store.videos:
+      if best is not None:
         return best
-      depth = min(_DEEPER * depth, self._store.videos)
-      probes = min(_DEEPER * probes, self.first.most_probes)
+      depth, probes = _DEEPER * depth, _DEEPER * probes
+    return None
 
   def _rows(
     self, videos: Int[np.ndarray, 'n m'], allowed: Bool[np.ndarray, ' rows']
@@ -102,9 +141,9 @@ class ListSearch:
       late: Which rows of the videos that the lists do not name may be found,
         too; None for none.
     """
-    scores = np.concatenate(
-      [self._exact.exact(queries[c], rows[c]) for c in slices(len(queries))]
-    )
+    scores = np.full(rows.shape, -np.inf, np.float32)
+    if rows.shape[1]:
+      scores = self._exact.exact(queries, rows)
     if late is not None and len(self.first.late):
       rows = np.concatenate(
         [rows, np.broadcast_to(self._late, (len(rows), len(self._late)))],
@@ -124,7 +163,7 @@ class ListSearch:
     )
 
   @functools.cached_property
-  def _score_late(self):
+  def _score_late(self) -> Callable[[np.ndarray], np.ndarray]:
     return self._exact.scorer(self._late)
 
 

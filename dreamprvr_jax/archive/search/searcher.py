@@ -3,14 +3,17 @@
 import functools
 import importlib.util
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Bool, Float
 
 from dreamprvr_jax.archive.index.files import DamagedError
 from dreamprvr_jax.archive.index.manifest import Manifest
+from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.first_pass import FirstPass
 from dreamprvr_jax.archive.search.list_search import ListSearch, best_videos
 from dreamprvr_jax.archive.search.program import best_of
@@ -21,10 +24,13 @@ from dreamprvr_jax.archive.search.row_scores import (
   slices,
 )
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.trained.retriever import Retriever
 
 # How many times more rows than videos are looked at, and how many times more
 # again if that was too few.
 _DEPTH = 4
+# Rows that each search scores beside the lists, at most.
+_MOST_LATE = 2**14
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +41,13 @@ Candidates = Callable[[np.ndarray, int], np.ndarray]
 
 class Searcher(RowScores):
   """Finds the best videos of a store."""
+
+  def __init__(
+    self, retriever: Retriever, store: Store, mesh: Mesh, **options: Any
+  ):
+    """Takes what `RowScores` takes."""
+    super().__init__(retriever, store, mesh, **options)
+    self._lock = threading.Lock()
 
   def search(
     self,
@@ -116,14 +129,21 @@ class Searcher(RowScores):
         raise RuntimeError(f'{rows} rows of {count} videos gave fewer than {k}')
       depth = min(_DEPTH * depth, rows)
 
-  @functools.cached_property
+  @property
   def lists(self) -> ListSearch | None:
     """Searches by the lists of the index, which are read here; None if it has
-    none, or if another command has removed them since the index was opened.
+    none, if too many videos are not in them, or if another command has removed
+    them since the index was opened.
 
     Raises:
       UserError: If FAISS is missing, or a file of them is damaged.
     """
+    # Several threads may search first.
+    with self._lock:
+      return self._opened_lists
+
+  @functools.cached_property
+  def _opened_lists(self) -> ListSearch | None:
     store = self._store
     try:
       first = FirstPass.open(store, self._retriever.model)
@@ -131,8 +151,18 @@ class Searcher(RowScores):
       if Manifest.read(store.directory).lists == store.manifest.lists:
         raise
       _log.warning(
-        'the lists of %s were made again and again since it was opened; all '
-        'videos are scored until it is opened again',
+        'the lists of %s were made again since it was opened; all videos are '
+        'scored until it is opened again',
+        store.directory,
+      )
+      return None
+    late = np.isin(store.groups, first.late).sum() if first else 0
+    if late > _MOST_LATE:
+      _log.warning(
+        '%s rows of %s are not in its lists; all videos are scored. Bring the '
+        'lists up to date with --mode=index --index=%s --recall=SHARE',
+        f'{late:,}',
+        store.directory,
         store.directory,
       )
       return None

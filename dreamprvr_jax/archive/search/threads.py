@@ -14,8 +14,11 @@ R = TypeVar('R')
 
 # More threads would wait for the memory.
 _MOST = 8
-# The processors of this machine, at most `_MOST`.
-THREADS = min(os.cpu_count() or 1, _MOST)
+# The processors that this process may use, at most `_MOST`.
+if hasattr(os, 'sched_getaffinity'):
+  THREADS = min(len(os.sched_getaffinity(0)), _MOST)
+else:  # macOS and Windows.
+  THREADS = min(os.cpu_count() or 1, _MOST)
 
 
 def spread(work: Callable[[T], R], items: Sequence[T]) -> list[R]:

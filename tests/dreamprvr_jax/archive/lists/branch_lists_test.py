@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from dreamprvr_jax.archive.index.files import DamagedError
 from dreamprvr_jax.archive.lists.branch_lists import (
   BranchLists,
   centres_for,
@@ -55,12 +56,24 @@ def test_many_are_in_lists(width, tmp_path):
   assert recall(128) > 0.97
   assert 0.5 < lists.fit(found) < 1
   lists.write(tmp_path / 'x.faiss')
-  again = BranchLists.read(tmp_path / 'x.faiss')
+  again = BranchLists.read(tmp_path / 'x.faiss', width)
   assert again.centres == 128
   for one, other in zip(
     again.search(queries, 20, 8), lists.search(queries, 20, 8), strict=True
   ):
     np.testing.assert_array_equal(one, other)
+
+
+def test_a_file_that_faiss_cannot_read(tmp_path):
+  path = tmp_path / 'x.faiss'
+  path.write_bytes(b'no index')
+  with pytest.raises(DamagedError, match='cannot be read by FAISS'):
+    BranchLists.read(path, 8)
+  with pytest.raises(DamagedError, match='cannot be read by FAISS'):
+    BranchLists.read(tmp_path / 'gone.faiss', 8)
+  BranchLists.trained(np.zeros((1, 8), np.float32), 0).write(path)
+  with pytest.raises(DamagedError, match='width 8 where 9 was expected'):
+    BranchLists.read(path, 9)
 
 
 def test_lists_without_vectors():

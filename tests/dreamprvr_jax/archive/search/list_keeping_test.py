@@ -12,6 +12,7 @@ from dreamprvr_jax.archive.index import checksums, compaction, writer
 from dreamprvr_jax.archive.index.files import DamagedError
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search import list_keeping
+from dreamprvr_jax.archive.search.first_pass import FirstPass, standing
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.archive.search.list_keeping import keep_lists
 from dreamprvr_jax.devices import meshes
@@ -160,7 +161,8 @@ def test_lists_are_extended(tmp_path, monkeypatch):
   assert (lists.trained, lists.dropped) == (40, ())
   first = opened(place).searcher.lists.first
   assert len(first.late) == 0
-  assert first.gone == pytest.approx(10 / 70)
+  late, gone = standing(Store(place), lists)
+  assert (late, gone) == (0, pytest.approx(10 / 70))
   same(place)
   # Another recall needs no new ones. Those before the last are removed.
   again = keep(place, 0.5).lists
@@ -196,7 +198,7 @@ def test_lists_that_were_removed_meanwhile(tmp_path, caplog):
   keep(place, 0.7)
   found = index.searcher.search(queries(), 3, first_pass='auto')
   np.testing.assert_array_equal(found[1], exact[1])
-  assert 'made again and again since it was opened' in caplog.text
+  assert 'were made again since it was opened' in caplog.text
 
 
 def test_conditions_on_videos(tmp_path, monkeypatch):
@@ -222,6 +224,47 @@ def test_a_damaged_file_is_named(tmp_path):
       opened(place).searcher.search(queries(), 3, first_pass='lists')
     file.write_bytes(content)
   same(place)
+
+
+def test_damaged_lists_are_made_again(tmp_path, caplog):
+  place = tmp_path / 'x'
+  fill(place, range(30))
+  name = keep(place, 0.9).lists.name
+  for file, change in (
+    ('frame.faiss', lambda: keep(place, 0.8)),
+    ('names.json', lambda: fill(place, [3], seed=5)),
+  ):
+    path = place / 'lists' / name / file
+    path.write_bytes(b'[]' + path.read_bytes()[2:])
+    change()
+    assert f'{file} has the checksum' in caplog.text
+    lists = Store(place).manifest.lists
+    name = lists and lists.name
+  # The lists that could not follow a change are dropped.
+  assert lists is None
+  keep(place, 0.9)
+  same(place)
+
+
+def test_too_many_videos_beside_the_lists(tmp_path, monkeypatch, caplog):
+  place = tmp_path / 'x'
+  fill(place, range(30))
+  keep(place, 0.9)
+  fill(place, range(30, 40))
+  monkeypatch.setattr('dreamprvr_jax.archive.search.searcher._MOST_LATE', 5)
+  index = opened(place)
+  assert index.searcher.chosen('auto') is None
+  assert 'are not in its lists; all videos are scored' in caplog.text
+
+
+def test_lists_that_find_no_allowed_video(tmp_path, monkeypatch):
+  monkeypatch.setattr('dreamprvr_jax.archive.search.list_search._FEW', 0)
+  place = tmp_path / 'x'
+  fill(place, range(60))
+  keep(place, 0.9)
+  empty = lambda self, queries, depth, *_: np.full((len(queries), depth), -1)
+  monkeypatch.setattr(FirstPass, 'candidates', empty)
+  same(place, k=2)
 
 
 def test_a_failure_leaves_the_index_as_it_was(tmp_path, monkeypatch):
