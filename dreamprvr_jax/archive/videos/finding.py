@@ -234,14 +234,14 @@ class _Walk:
     try:
       path.stat()
       return
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except (FileNotFoundError, NotADirectoryError):
       self._away.append(path)
-      why = error.strerror
+      why = 'it leads nowhere'
     except OSError as error:
       self._unread.append(path)
-      why = error.strerror
+      why = f'{error.strerror}'
     if path.suffix.lower() in ENDINGS:
-      _log.warning('%s is passed over (%s)', shown(path), why)
+      _log.warning('%s is passed over: %s', shown(path), why)
 
   def _entries(self, path: pathlib.Path) -> list[os.DirEntry[str]]:
     try:
