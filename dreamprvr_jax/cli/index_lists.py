@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from dreamprvr_jax.archive.index.manifest import Manifest
 from dreamprvr_jax.archive.index.store import retriever_of
+from dreamprvr_jax.archive.lists.branch_lists import import_faiss
 from dreamprvr_jax.archive.search.list_keeping import keep_lists
 from dreamprvr_jax.cli import console
 from dreamprvr_jax.cli.folder_indexing import Arguments
@@ -23,12 +24,15 @@ _log = logging.getLogger(__name__)
 
 
 def check(arguments: Arguments) -> None:
-  """Raises UserError if a flag is out of its range."""
+  """Raises UserError if a flag is out of its range, or needs what is missing:
+  before any video is encoded."""
   if not 0 <= arguments.recall < 1:
     raise UserError(
       f'--recall={arguments.recall} is no share of the best ten videos; give '
       'one above 0 and below 1, such as 0.98'
     )
+  if arguments.recall:
+    import_faiss()
   if not arguments.memory >= 0:
     raise UserError(
       f'--memory={arguments.memory} is no size; give GB, or 0 for half of the '
