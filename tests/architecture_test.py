@@ -99,7 +99,7 @@ ARCHIVE = {
   'folder': {'encoders', 'extraction', 'index', 'jobs', 'videos'},
   'lists': {'index'},
   'search': {'index', 'lists', 'encoders', 'videos', 'jobs'},
-  'database': {'index', 'search'},
+  'database': {'index', 'lists', 'search'},
   'serving': {'search', 'index', 'videos'},
   'jobs': {'extraction', 'index'},
 }

@@ -10,7 +10,7 @@ from dreamprvr_jax.archive.folder.settings import Settings
 from dreamprvr_jax.archive.folder.update import sources_of
 from dreamprvr_jax.archive.index.layout import stored_bytes
 from dreamprvr_jax.archive.index.manifest import Manifest
-from dreamprvr_jax.archive.index.verification import verify
+from dreamprvr_jax.archive.index.segments import verify
 from dreamprvr_jax.archive.videos.files import shown
 from dreamprvr_jax.cli import console, folder_report
 from dreamprvr_jax.cli.columns import aligned

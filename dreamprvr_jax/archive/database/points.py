@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from dreamprvr_jax.archive.index.layout import BRANCHES
-from dreamprvr_jax.archive.index.representatives import representatives
 from dreamprvr_jax.archive.index.store import Store
+from dreamprvr_jax.archive.lists.representatives import representatives
 
 # What a point without a vector is about: a video or the index.
 KIND, OF_VIDEO, OF_INDEX = 'kind', 'video', 'index'

@@ -9,7 +9,7 @@ import pathlib
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from dreamprvr_jax import folders, text
@@ -285,6 +285,28 @@ def write_names(
     if arrays:
       files[name] = known
   return Segment(folder.name, len(ids), len(set(ids)), files=files)
+
+
+def verify(
+  directory: os.PathLike[str] | str,
+  folder: str,
+  files: checksums.Files,
+  read: Callable[[int], Any] = lambda count: None,
+) -> Iterator[DamagedError]:
+  """Yields an error for each damaged file of a folder of an index.
+
+  Args:
+    directory: The index.
+    folder: The folder, as `Manifest.files` names it.
+    files: What the manifest says of its files.
+    read: See `checksums.of_file`.
+  """
+  for error in checksums.damage(
+    pathlib.Path(directory) / folder, files, read=read
+  ):
+    # Another command may have removed the folder meanwhile.
+    if folder in Manifest.read(directory).files:
+      yield error
 
 
 def write_checksums(folder: pathlib.Path, segment: Segment) -> None:

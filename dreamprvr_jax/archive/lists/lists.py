@@ -22,13 +22,13 @@ from dreamprvr_jax.archive.index.array_files import ArrayFile, Rows
 from dreamprvr_jax.archive.index.files import DamagedError
 from dreamprvr_jax.archive.index.layout import BRANCHES, read_ids
 from dreamprvr_jax.archive.index.lists_record import NAMES, ListsRecord
-from dreamprvr_jax.archive.index.representatives import representatives
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.lists.branch_lists import (
   PER_CENTRE,
   BranchLists,
   centres_for,
 )
+from dreamprvr_jax.archive.lists.representatives import representatives
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.host_memory import size_text
 from dreamprvr_jax.models.contract import Model

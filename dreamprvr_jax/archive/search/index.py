@@ -13,7 +13,6 @@ from jaxtyping import Float, Int
 
 from dreamprvr_jax.archive.encoders import Encoder
 from dreamprvr_jax.archive.index.manifest import Manifest
-from dreamprvr_jax.archive.index.picked import Picked
 from dreamprvr_jax.archive.index.store import Store, open_index
 from dreamprvr_jax.archive.search.calibration import (
   STRENGTHS,
@@ -32,6 +31,7 @@ from dreamprvr_jax.archive.search.hits import (
 )
 from dreamprvr_jax.archive.search.looks import Looks
 from dreamprvr_jax.archive.search.moments import find_moments
+from dreamprvr_jax.archive.search.picked import Picked
 from dreamprvr_jax.archive.search.picture_queries import PictureQueries
 from dreamprvr_jax.archive.search.searcher import Candidates, Searcher
 from dreamprvr_jax.archive.search.text_queries import TextQueries, open_encoder

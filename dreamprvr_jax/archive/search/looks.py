@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from dreamprvr_jax.archive.index.picked import Picked
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.catalogue import Catalogue
 from dreamprvr_jax.archive.search.duplicates import TIMES, Look, typical
+from dreamprvr_jax.archive.search.picked import Picked
 from dreamprvr_jax.archive.search.timelines import unit
 
 # Looks that are kept, and videos that the scale is measured on.

@@ -27,8 +27,8 @@ import math
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from dreamprvr_jax.archive.index.picked import Picked
 from dreamprvr_jax.archive.index.store import Store
+from dreamprvr_jax.archive.search.picked import Picked
 from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.numerics import NORM_FLOOR
 

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from dreamprvr_jax.archive.index.manifest import Manifest
-from dreamprvr_jax.archive.index.verification import Background
 from dreamprvr_jax.archive.serving.answers import (
   SIZES,
   Answer,
@@ -22,6 +21,7 @@ from dreamprvr_jax.archive.serving.conversions import Conversions, cache_folder
 from dreamprvr_jax.archive.serving.limits import Busy, Late, Limits
 from dreamprvr_jax.archive.serving.metrics import Metrics
 from dreamprvr_jax.archive.serving.thumbnails import Thumbnails
+from dreamprvr_jax.archive.serving.verification import Background
 from dreamprvr_jax.archive.serving.watch import Watch
 from dreamprvr_jax.errors import UserError
 

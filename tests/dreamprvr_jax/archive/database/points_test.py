@@ -12,8 +12,8 @@ from dreamprvr_jax.archive.database.points import (
 )
 from dreamprvr_jax.archive.index import writer
 from dreamprvr_jax.archive.index.compaction import compact, remove
-from dreamprvr_jax.archive.index.representatives import representatives
 from dreamprvr_jax.archive.index.store import Store
+from dreamprvr_jax.archive.lists.representatives import representatives
 from tests.helpers.searching import made, retriever, videos_of
 
 

@@ -1,21 +1,14 @@
-"""Reading all files of an index to find damaged ones.
-
-It may take hours where a file is large, so a server does it in the background,
-and slowly.
-"""
+"""A server reads all files of its index, slowly, to find damaged ones."""
 
 import logging
 import os
-import pathlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
 
-from dreamprvr_jax.archive.index import checksums
 from dreamprvr_jax.archive.index.files import DamagedError
 from dreamprvr_jax.archive.index.manifest import MANIFEST, Manifest
+from dreamprvr_jax.archive.index.segments import verify
 from dreamprvr_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -24,28 +17,6 @@ _log = logging.getLogger(__name__)
 _PACE = 32 * 2**20
 # Seconds between two looks for new files, and between two readings of a file.
 _LOOK, _AGAIN = 60.0, 7 * 24 * 3600.0
-
-
-def verify(
-  directory: os.PathLike[str] | str,
-  folder: str,
-  files: checksums.Files,
-  read: Callable[[int], Any] = lambda count: None,
-) -> Iterator[DamagedError]:
-  """Yields an error for each damaged file of a folder of an index.
-
-  Args:
-    directory: The index.
-    folder: The folder, as `Manifest.files` names it.
-    files: What the manifest says of its files.
-    read: See `checksums.of_file`.
-  """
-  for error in checksums.damage(
-    pathlib.Path(directory) / folder, files, read=read
-  ):
-    # Another command may have removed the folder meanwhile.
-    if folder in Manifest.read(directory).files:
-      yield error
 
 
 class _Stopped(Exception):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dreamprvr_jax.archive.index.representatives import representatives
+from dreamprvr_jax.archive.lists.representatives import representatives
 from dreamprvr_jax.archive.search.timelines import unit
 
 
