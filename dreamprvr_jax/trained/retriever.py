@@ -257,6 +257,8 @@ class Retriever:
     width = self.stored['text_width']
     length = self.stored['config']['data']['max_words']
     found = np.asarray(features, np.float32)
+    if found.shape == (0,) or (found.ndim == 3 and not len(found)):
+      raise UserError('no query was given; give at least one')
     sentence = self.model.reads == 'sentence'
     found = found[None] if found.ndim == 1 and sentence else found
     found = found[None] if found.ndim == 2 else found
@@ -272,8 +274,6 @@ class Retriever:
         f'(queries, words, {width}) or (words, {width}), as {self.checkpoint} '
         'was trained with'
       )
-    if not len(found):
-      raise UserError('no query was given; give at least one')
     real = np.ones(found.shape[:2], bool)
     if mask is not None:
       real = np.atleast_2d(np.asarray(mask, bool))

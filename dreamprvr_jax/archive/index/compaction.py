@@ -175,6 +175,8 @@ def _link(path: pathlib.Path, target: pathlib.Path) -> None:
     os.link(path, target)
     return
   shutil.copyfile(path, target)
+  with target.open('rb') as file:
+    os.fsync(file.fileno())
 
 
 def compact(

@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from jaxtyping import Float, Int8
 
 from dreamprvr_jax import text
 from dreamprvr_jax.archive.index.files import DamagedError, open_regular
-from dreamprvr_jax.archive.index.manifest import Manifest
+from dreamprvr_jax.archive.index.manifest import SIZES, Manifest
 
 IDS = 'ids.json'
 SOURCES = 'sources.json'
@@ -69,6 +70,14 @@ def dequantize(
 
 
 def array_specs(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], Any]]:
+  """Returns {name: (shape of a row, dtype)} of the arrays of an index's
+  segments; see `row_specs`."""
+  return row_specs(manifest.tokens, manifest.sizes, parts=manifest.parts)
+
+
+def row_specs(
+  tokens: str, sizes: Mapping[str, int], *, parts: bool
+) -> dict[str, tuple[tuple[int, ...], Any]]:
   """Returns {name: (shape of a row, dtype)} of the arrays of a segment.
 
   A row stands for a stretch of its video. It begins at `starts`, in seconds of
@@ -81,24 +90,30 @@ def array_specs(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], Any]]:
   Padded frames change no maximum: their tokens are zero, or repeat another one.
   `_codes` times `_scales` are tokens, too. `registers` exist if the model has
   them.
+
+  Args:
+    tokens: One of `manifest.TOKENS`.
+    sizes: See `Manifest.sizes`.
+    parts: See `Manifest`.
   """
+  clips, frames, width, registers = (sizes[name] for name in SIZES)
   specs: dict[str, tuple[tuple[int, ...], Any]] = {
     'durations': ((), np.float64),
-    'clip_edges': ((manifest.clips + 1,), np.float32),
-    'frame_mask': ((manifest.frames,), np.bool_),
+    'clip_edges': ((clips + 1,), np.float32),
+    'frame_mask': ((frames,), np.bool_),
   }
-  if manifest.parts:
+  if parts:
     specs['starts'] = ((), np.float64)
-    specs['frame_edges'] = ((manifest.frames + 1,), np.float32)
+    specs['frame_edges'] = ((frames + 1,), np.float32)
     specs['cores'] = ((2,), np.float32)
-  for branch, count in (('clip', manifest.clips), ('frame', manifest.frames)):
-    if 'float16' in manifest.tokens:
-      specs[f'{branch}_tokens'] = ((count, manifest.width), np.float16)
-    if 'int8' in manifest.tokens:
-      specs[f'{branch}_codes'] = ((count, manifest.width), np.int8)
+  for branch, count in (('clip', clips), ('frame', frames)):
+    if 'float16' in tokens:
+      specs[f'{branch}_tokens'] = ((count, width), np.float16)
+    if 'int8' in tokens:
+      specs[f'{branch}_codes'] = ((count, width), np.int8)
       specs[f'{branch}_scales'] = ((count,), np.float32)
-  if manifest.registers:
-    specs['registers'] = ((manifest.registers, manifest.width), np.float16)
+  if registers:
+    specs['registers'] = ((registers, width), np.float16)
   return specs
 
 

@@ -38,6 +38,8 @@ SEGMENTS = 'segments'
 VERSION = 4
 # How tokens are stored: as float16, as int8 with a scale per token, or both.
 TOKENS = ('float16', 'int8', 'float16+int8')
+# The sizes of a row, see `Manifest`.
+SIZES = ('clips', 'frames', 'width', 'registers')
 # Tokens of earlier versions: product codes. Beside float16, they are ignored.
 _PRODUCTS = 'pq'
 # Names of segments; those with a number are parts of a batch job.
@@ -114,6 +116,11 @@ class Manifest:
   def num_rows(self) -> int:
     """How many rows are searched."""
     return sum(segment.rows - len(segment.removed) for segment in self.segments)
+
+  @property
+  def sizes(self) -> dict[str, int]:
+    """The sizes of a row, by the names in `SIZES`."""
+    return {name: getattr(self, name) for name in SIZES}
 
   @property
   def files(self) -> dict[str, checksums.Files]:

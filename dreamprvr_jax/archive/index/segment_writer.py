@@ -11,7 +11,7 @@ import numpy as np
 from dreamprvr_jax import text
 from dreamprvr_jax.archive.index.array_files import ArrayFile
 from dreamprvr_jax.archive.index.encoding import finite
-from dreamprvr_jax.archive.index.layout import BRANCHES, array_specs, quantize
+from dreamprvr_jax.archive.index.layout import BRANCHES, quantize, row_specs
 from dreamprvr_jax.archive.index.manifest import Manifest, Segment
 from dreamprvr_jax.archive.index.segments import write_names
 from dreamprvr_jax.errors import UserError
@@ -41,11 +41,8 @@ class Form:
       manifest.tokens,
       manifest.registers > 0,
       manifest.parts,
-      {name: getattr(manifest, name) for name in SIZES},
+      manifest.sizes,
     )
-
-
-SIZES = ('clips', 'frames', 'width', 'registers')
 
 
 class SegmentWriter:
@@ -79,13 +76,14 @@ class SegmentWriter:
 
     Args:
       video: Its id.
-      rows: Arrays of one row or more, by name, see `layout.array_specs`;
+      rows: Arrays of one row or more, by name, see `layout.row_specs`;
         tokens as float32.
       source: What is known of its file; `id` is added.
 
     Raises:
-      UserError: If tokens are not finite as float16, rows have other sizes than
-        those of the index, there is no row, or the video came before.
+      UserError: If tokens or registers are not finite as float16, rows have
+        other sizes than those of the index, there is no row, or the video came
+        before.
     """
     name = text.check(video, f'the id {video!r} of a video')
     if name in self._known:
@@ -126,13 +124,16 @@ class SegmentWriter:
         'them with the config of the index'
       )
     self.sizes = sizes
-    specs = self._specs()
+    form = self._form
+    specs = row_specs(form.tokens, sizes, parts=form.parts)
     for branch in BRANCHES:
       values = finite(found[f'{branch}_tokens'], branch, where)
       found[f'{branch}_tokens'] = values
       if 'int8' in self._form.tokens:
         pair = quantize(values)
         found[f'{branch}_codes'], found[f'{branch}_scales'] = pair
+    if 'registers' in found:
+      found['registers'] = finite(found['registers'], 'register', where)
     for name, (shape, dtype) in specs.items():
       if name not in self._files:
         path = self._folder / f'{name}.npy'
@@ -161,19 +162,3 @@ class SegmentWriter:
       'width': width,
       'registers': rows['registers'].shape[1] if 'registers' in rows else 0,
     }
-
-  def _specs(self) -> dict[str, tuple[tuple[int, ...], Any]]:
-    sizes, form = self.sizes, self._form
-    return array_specs(
-      Manifest(
-        '',
-        '',
-        form.tokens,
-        segments=(),
-        clips=sizes['clips'],
-        frames=sizes['frames'],
-        width=sizes['width'],
-        registers=sizes['registers'],
-        parts=form.parts,
-      )
-    )

@@ -185,6 +185,8 @@ def gathered(
       f'the videos in the new segments of {root} are not the expected ones; '
       'the features changed meanwhile, or differ between machines: index again'
     )
+  # Their folders were renamed after they were written.
+  folders.sync(root / SEGMENTS)
   return tuple(segments), sizes[0]
 
 
@@ -236,6 +238,19 @@ def _new_folder(place: pathlib.Path) -> Iterator[pathlib.Path]:
     raise
 
 
+def settle(folder: pathlib.Path) -> None:
+  """Makes the names of a new segment or of new lists outlast a power cut, so
+  that a manifest may name them. Their files have been synced.
+
+  Args:
+    folder: The folder, two levels below that of the index.
+  """
+  place, root = folder.parent, folder.parent.parent
+  # The index may be new, too.
+  for one in (folder, place, root, root.absolute().parent):
+    folders.sync(one)
+
+
 def unlisted(
   root: pathlib.Path, manifest: Manifest, ids: Iterable[str]
 ) -> Manifest:
@@ -268,7 +283,8 @@ def write_names(
   sources: Sequence[dict[str, Any]],
   arrays: checksums.Files,
 ) -> Segment:
-  """Writes the ids and sources of a new segment; returns it.
+  """Writes the ids and sources of a new segment, when its arrays are there, and
+  syncs its folder; returns it.
 
   Args:
     folder: Its folder.
@@ -284,6 +300,7 @@ def write_names(
     known = _write_json(folder / name, content)
     if arrays:
       files[name] = known
+  settle(folder)
   return Segment(folder.name, len(ids), len(set(ids)), files=files)
 
 

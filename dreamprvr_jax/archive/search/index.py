@@ -160,11 +160,12 @@ class Index:
       **options: See `search_encoded`.
 
     Raises:
-      UserError: If a sentence, the features or options do not fit.
+      UserError: If a sentence, the features or options do not fit, or there is
+        no query.
     """
     if isinstance(words, str):
       words = [words]
-    if isinstance(words, Sequence) and all(isinstance(w, str) for w in words):
+    if _is_sentences(words):
       found = [self._read(sentence) for sentence in words]
       words, word_mask = map(np.concatenate, zip(*found, strict=True))
     queries = self._searcher.encode(*self._retriever.words(words, word_mask))
@@ -323,3 +324,12 @@ class Index:
       for i, j, line in zip(of_query, place, lines.values, strict=True):
         found[int(i), int(j)] = line, lines.seconds
     return found
+
+
+def _is_sentences(words: Any) -> bool:
+  """Returns whether queries are sentences, one or more, and not features."""
+  return (
+    isinstance(words, Sequence)
+    and len(words) > 0
+    and all(isinstance(one, str) for one in words)
+  )

@@ -13,7 +13,12 @@ from dreamprvr_jax.archive.index import checksums
 from dreamprvr_jax.archive.index.files import DamagedError
 from dreamprvr_jax.archive.index.lists_record import ListsRecord
 from dreamprvr_jax.archive.index.manifest import Manifest
-from dreamprvr_jax.archive.index.segments import clean, locked, new_lists
+from dreamprvr_jax.archive.index.segments import (
+  clean,
+  locked,
+  new_lists,
+  settle,
+)
 from dreamprvr_jax.archive.index.store import Store, check_retriever
 from dreamprvr_jax.archive.lists.branch_lists import import_faiss
 from dreamprvr_jax.archive.lists.lists import Lists
@@ -90,13 +95,13 @@ def keep_lists(
     store = Store(root)
     check_retriever(store, retriever)
     clean(root, store.manifest)
-    former = store.manifest
+    manifest = store.manifest
     record = _kept(root, store, retriever, recall, memory, mesh, show)
-    if record != former.lists:
-      former = dataclasses.replace(former, lists=record)
-      former.write(root)
-      clean(root, former, store.manifest)
-  return former
+    if record != manifest.lists:
+      manifest = dataclasses.replace(manifest, lists=record)
+      manifest.write(root)
+      clean(root, manifest, store.manifest)
+  return manifest
 
 
 def _kept(
@@ -134,6 +139,7 @@ def _kept(
     lists = Lists.built(store, model, memory, show=show)
   with new_lists(root) as folder:
     lists.write(folder)
+    settle(folder)
     record = ListsRecord(
       folder.name,
       checksums.record(folder),

@@ -15,7 +15,6 @@ from dreamprvr_jax.archive.serving.files import VideoFile
 from dreamprvr_jax.archive.serving.middleware import HEAD
 from dreamprvr_jax.archive.serving.playable import playing_of
 from dreamprvr_jax.archive.serving.service import Service
-from dreamprvr_jax.archive.serving.thumbnails import start_of_file
 from dreamprvr_jax.errors import UserError
 
 T = TypeVar('T')
@@ -70,13 +69,6 @@ def _no_file(video: str) -> HTTPException:
 
 
 def _add_playing(app: FastAPI, service: Service) -> None:
-  @app.get('/api/videos/{video:path}/start', responses=schema.ERRORS)
-  async def start(video: str, request: Request) -> schema.Start:
-    """Where the clock of a video's file begins."""
-    found = playable(service.contents, video)
-    with service.thumbnails.turn():
-      return schema.Start(start=await decoded(request, start_of_file, found))
-
   @app.get('/api/videos/{video:path}/playing', responses=schema.ERRORS)
   async def playing(video: str, request: Request) -> schema.Playing:
     """How a video's file can be played in a browser."""

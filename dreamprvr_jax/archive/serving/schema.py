@@ -166,14 +166,6 @@ class Listing(BaseModel):
   videos: list[Entry]
 
 
-class Start(BaseModel):
-  """Where the clock of a video's file begins."""
-
-  start: float = Field(
-    description="Time of the file's own clock, and most browsers, at second 0."
-  )
-
-
 class Playing(BaseModel):
   """How a file can be played in a browser."""
 

@@ -13,7 +13,7 @@ from PIL import Image
 from dreamprvr_jax.archive.serving.files import VideoFile
 from dreamprvr_jax.archive.serving.limits import Busy
 from dreamprvr_jax.archive.videos.files import VideoError, shown
-from dreamprvr_jax.archive.videos.presentation import picture_at, start_of
+from dreamprvr_jax.archive.videos.presentation import picture_at
 from dreamprvr_jax.archive.videos.strips import pictures_at
 from dreamprvr_jax.errors import UserError
 
@@ -109,18 +109,6 @@ def _state(file: VideoFile) -> tuple[Any, ...]:
     # Decoding says what is wrong.
     return (file.path,)
   return file.path, facts.st_size, facts.st_mtime_ns
-
-
-def start_of_file(file: VideoFile) -> float:
-  """Returns the time that a file's own clock shows at second 0.
-
-  Raises:
-    UserError: If the package av is missing, or the file is no video.
-  """
-  try:
-    return start_of(str(file.path))
-  except VideoError as error:
-    raise UserError(f'{shown(file.path.name)} {error.reason}') from error
 
 
 def picture_of(file: VideoFile, seconds: float) -> np.ndarray:

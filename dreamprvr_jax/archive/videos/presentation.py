@@ -274,18 +274,6 @@ class _Watched:
       self.end = max(self.end, float(ticks * packet.time_base))
 
 
-def start_of(path: str) -> float:
-  """Returns the time of a file's own clock at second 0, which most browsers
-  show.
-
-  Raises:
-    UserError: If PyAV is not installed.
-    VideoError: If the file is no video.
-  """
-  with opened(path) as (container, stream):
-    return Presentation(path, container, stream).start()
-
-
 def picture_at(path: str, seconds: float, size: Resize) -> np.ndarray:
   """Returns the picture that is shown at a time, (h, w, 3) uint8, RGB, upright.
 

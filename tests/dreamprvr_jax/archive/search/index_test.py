@@ -235,6 +235,7 @@ def test_scores_are_those_of_the_model(name, tmp_path):
     (np.zeros((1, 2, WIDTH)), np.zeros((1, 2), bool), 'has no word'),
     (np.zeros((1, 2, WIDTH)), np.ones((1, 3), bool), 'mask of the words'),
     (np.zeros((0, 2, WIDTH)), None, 'no query'),
+    ([], None, 'no query was given; give at least one'),
   ],
 )
 def test_bad_queries(words, mask, sentence, place):

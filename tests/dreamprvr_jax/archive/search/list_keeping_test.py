@@ -18,6 +18,7 @@ from dreamprvr_jax.archive.search.list_keeping import keep_lists
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from tests.helpers.models import shared_fields
+from tests.helpers.power_cuts import Order
 from tests.helpers.searching import WIDTH, Plain, retriever
 
 CLIPS, FRAMES = 3, 6
@@ -322,3 +323,11 @@ def test_refusals(tmp_path):
   assert keep(place).lists is None
   content = json.loads((place / 'manifest.json').read_text())
   assert content['lists'] is None
+
+
+def test_what_a_power_cut_leaves(tmp_path, monkeypatch):
+  order = Order(monkeypatch)
+  place = tmp_path / 'index'
+  order.check(place, lambda: fill(place, range(20)))
+  order.check(place, lambda: keep(place, 0.9))
+  order.check(place, lambda: keep(place, 0.95))

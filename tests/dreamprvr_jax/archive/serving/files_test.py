@@ -295,10 +295,10 @@ def test_files_that_lie_or_start_late(tmp_path):
     picture = np.asarray(Image.open(io.BytesIO(answer.content)))
     assert picture[:, :150].mean() == pytest.approx(10 + 8 * 12, abs=5)
     for video, start in (('v1', 0.0), ('v2', 10.0), ('v3', 0.0)):
-      path = f'/api/videos/{video}/start'
-      assert client.get(path).json() == {'start': start}
+      path = f'/api/videos/{video}/playing'
+      assert client.get(path).json()['start'] == start
     for video in ('v5', 'v6', 'v99'):
-      answer = client.get(f'/api/videos/{video}/start')
+      answer = client.get(f'/api/videos/{video}/playing')
       assert answer.status_code == 404
       assert str(tmp_path) not in answer.json()['error']
     page = client.get('/page/player.js').text

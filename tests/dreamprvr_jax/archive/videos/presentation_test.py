@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax.archive.videos import presentation
-from dreamprvr_jax.archive.videos.files import VideoError
+from dreamprvr_jax.archive.videos.files import VideoError, opened
 from dreamprvr_jax.archive.videos.frames import Video
-from dreamprvr_jax.archive.videos.presentation import picture_at, start_of
+from dreamprvr_jax.archive.videos.presentation import Presentation, picture_at
 from tests.helpers.videos import CODECS, make_video
 
 pytest.importorskip('av', reason='videos are decoded with PyAV')
@@ -22,6 +22,11 @@ def same(height, width):
 def decode(path, fps=2.0):
   video = Video(path, fps, same)
   return list(video.samples()), video.duration
+
+
+def start_of(path):
+  with opened(path) as (container, stream):
+    return Presentation(path, container, stream).start()
 
 
 def level(image):
