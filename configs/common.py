@@ -52,8 +52,9 @@ def base_config() -> ConfigDict:
     'split the queries',
   )
   config.compilation_cache = key(
-    '',
-    'Folder where compiled programs are kept for the next start; empty: none',
+    'auto',
+    "Folder where compiled programs are kept for the next start: 'auto' (one "
+    'in your cache folder), a path, or empty for none',
   )
   config.data = _data_keys()
   config.simulated = _simulated_keys()

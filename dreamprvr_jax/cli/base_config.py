@@ -158,6 +158,8 @@ def _filled(sections: Mapping[str, Any]) -> ConfigDict:
   config = common.base_config()
   data, model = sections.get('data', {}), sections.get('model', {})
   config.data.collection = data.get('collection', config.data.collection)
+  # A folder of the machine that trained.
+  sections = {k: v for k, v in sections.items() if k != 'compilation_cache'}
   config = common.with_model(config, model.get('name', '')).unlock()
   return _put(config, sections).lock()
 

@@ -44,11 +44,10 @@ def _start_devices(values: FlagValues) -> None:
   # This must come before JAX starts its threads: a thread keeps the heap it
   # started with.
   keep_freed_pages()
-  from dreamprvr_jax.cli import provenance
-  from dreamprvr_jax.devices import processes
+  from dreamprvr_jax.devices import processes, programs
 
   processes.join(values.coordinator, values.num_processes, values.process_id)
-  provenance.keep_programs(values.config)
+  programs.keep(values.config.compilation_cache)
 
 
 def _others(
@@ -137,6 +136,8 @@ def main(argv: list[str]) -> int:
 
 def run() -> NoReturn:
   """Runs the command line of this process and ends it."""
-  # XLA's own start-up messages do not help users.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  # XLA's own messages do not help users: failures are raised as well, and what
+  # is only logged as an error are slow compilations, or kept programs that
+  # name a preference of the CPU (not an instruction) which XLA does not find.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   sys.exit(main(sys.argv))

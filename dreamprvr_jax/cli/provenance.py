@@ -1,4 +1,4 @@
-"""The facts that a run stores: config, versions, device; compiled programs."""
+"""The facts that a run stores: config, versions, device."""
 
 import importlib.metadata
 import platform
@@ -14,12 +14,6 @@ from data_pipeline.corpus import Corpus
 from dreamprvr_jax.cli import encoder_identity
 
 LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
-
-
-def keep_programs(config: ConfigDict) -> None:
-  """Caches compiled programs in a folder, if the config names one."""
-  if config.compilation_cache:
-    jax.config.update('jax_compilation_cache_dir', config.compilation_cache)
 
 
 def stored_config(config: ConfigDict, corpus: Corpus) -> dict[str, Any]:

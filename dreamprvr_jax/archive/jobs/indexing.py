@@ -7,7 +7,6 @@ import pathlib
 import uuid
 from collections.abc import Iterator, Sequence
 
-import jax
 import numpy as np
 
 from data_pipeline.archive import open_archive
@@ -18,7 +17,7 @@ from data_pipeline.prefetch import Prefetcher
 from dreamprvr_jax.archive.index.encoding import Videos
 from dreamprvr_jax.archive.index.writer import Elsewhere, write_part
 from dreamprvr_jax.archive.jobs.engine import Engine
-from dreamprvr_jax.devices import meshes
+from dreamprvr_jax.devices import meshes, programs
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
 from dreamprvr_jax.training_free.rows import ROW_TOKENS
@@ -42,7 +41,7 @@ class Plan:
     batch: Videos encoded at a time.
     num_devices: Devices of a worker's mesh, see `meshes.make_mesh`.
     corpus_devices: See `meshes.make_mesh`.
-    programs: Folder of compiled programs; '' for none.
+    programs: Where compiled programs are kept, see `devices.programs.keep`.
     facts: `Retriever.facts` as JSON; '' for a checkpoint.
     frames: Frame tokens of a row of the index; 0 for a new one.
   """
@@ -132,8 +131,7 @@ def _cut(
 def work(part: Part) -> None:
   """Encodes and writes one part."""
   plan = part.plan
-  if plan.programs:
-    jax.config.update('jax_compilation_cache_dir', plan.programs)
+  programs.keep(plan.programs)
   retriever = _retriever(plan.checkpoint, plan.facts)
   if retriever.digest != plan.digest:
     raise UserError(
