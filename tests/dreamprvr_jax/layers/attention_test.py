@@ -26,8 +26,8 @@ def with_random_values(variables, seed=0):
 def make_attention(dropout=0.0):
   layer = Attention(HEADS, dropout)
   x = jnp.zeros((1, 2, WIDTH))
-  variables = layer.init(jax.random.key(0), x, x, train=False)
-  return layer, with_random_values(variables)
+  start = lambda: layer.init(jax.random.key(0), x, x, train=False)
+  return layer, with_random_values(jax.eval_shape(start))
 
 
 def reference(params, queries, keys, mask=None, table=None):

@@ -1,5 +1,7 @@
 """The Lorentz model against values of the released functions."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,7 +68,8 @@ def block(**options):
   options = {'window': 'distances', **options}
   layer = lorentz.LorentzBlock(2, 0.0, jnp.float32, dim=7, **options)
   x = np.random.default_rng(0).normal(size=(1, 12, 8)).astype(np.float32)
-  variables = layer.init(jax.random.key(0), x, train=False)
+  init = jax.jit(functools.partial(layer.init, train=False))
+  variables = init(jax.random.key(0), x)
   return layer, variables, x
 
 
@@ -79,7 +82,7 @@ def test_what_the_window_does():
     far = lambda x, layer=layer, variables=variables: layer.apply(
       variables, x, table.astype(np.float32), train=False
     )[0, 0]
-    seen[window] = np.abs(jax.jacobian(far)(x)[:, 0, 6:]).sum()
+    seen[window] = np.abs(jax.jit(jax.jacobian(far))(x)[:, 0, 6:]).sum()
   assert seen['weights'] < 1e-3 * seen['distances']
 
 

@@ -18,10 +18,11 @@ def stacks():
 
 def make(stacks, temperature=0.6, dropout=0.0):
   layer = LearnedAggregation(2, dropout, temperature)
-  variables = layer.init(jax.random.key(0), stacks, train=False)
+  start = lambda: layer.init(jax.random.key(0), stacks, train=False)
   rng = np.random.default_rng(1)
   return layer, jax.tree.map(
-    lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), variables
+    lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32),
+    jax.eval_shape(start),
   )
 
 

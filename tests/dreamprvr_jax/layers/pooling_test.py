@@ -21,10 +21,11 @@ def normal(seed, *shape):
 
 
 def init(layer, *args, **options):
-  variables = layer.init(jax.random.key(0), *args, **options)
+  start = lambda: layer.init(jax.random.key(0), *args, **options)
   rng = np.random.default_rng(0)
   return jax.tree.map(
-    lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), variables
+    lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32),
+    jax.eval_shape(start),
   )
 
 

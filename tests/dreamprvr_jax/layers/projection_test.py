@@ -18,10 +18,11 @@ def normal(seed, *shape):
 
 
 def init(layer, x):
-  variables = layer.init(jax.random.key(0), x, train=False)
+  start = lambda: layer.init(jax.random.key(0), x, train=False)
   rng = np.random.default_rng(0)
   return jax.tree.map(
-    lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), variables
+    lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32),
+    jax.eval_shape(start),
   )
 
 
