@@ -293,6 +293,13 @@ def _proxy_divergence(objective, output, batch, ranks):
   return masked_mean(total, batch.video_mask)
 
 
+def _trace_nce(objective, output, batch, ranks):
+  del ranks
+  scores = _given(output.trace_scores) / objective.trace_temperature
+  per_caption, _ = nce(scores, **_where(batch))
+  return masked_mean(per_caption, batch.caption_mask)
+
+
 def _term(value: Value, *needs: str) -> Term:
   return Term(value, frozenset(needs))
 
@@ -303,6 +310,11 @@ def _clip(output: RetrievalOutput) -> ScorePair | None:
 
 def _frame(output: RetrievalOutput) -> ScorePair | None:
   return output.frame_scores
+
+
+def _trace(output: RetrievalOutput) -> ScorePair | None:
+  scores = _given(output.trace_scores)
+  return ScorePair(scores, scores)
 
 
 TERMS = {
@@ -326,4 +338,7 @@ TERMS = {
   'interaction': _term(_interaction, 'interaction'),
   'proxy_matching': _term(_proxy_matching, 'proxies'),
   'proxy_divergence': _term(_proxy_divergence, 'proxies'),
+  'trace_nce': _term(_trace_nce, 'trace_scores'),
+  # Its negatives have the ranks of the frame branch.
+  'trace_triplet': _term(_triplet('frame', _trace), 'trace_scores'),
 }
