@@ -14,6 +14,8 @@ from dreamprvr_jax.types import Batch, BranchScores, VideoEncoding
 
 # Value of `trace` for a model without it.
 OFF = 'none'
+# The name of the maps' module.
+HEAD = 'trace_head'
 # The collection of variables that a schedule sets during training.
 SCHEDULE = 'schedule'
 # Its variable: the share of the weight with which TRACE's score counts.
