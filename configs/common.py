@@ -94,6 +94,12 @@ def _file_keys(data: Keys) -> None:
     'Word-feature file in TextData; empty: '
     'roberta_<collection>_query_feat.hdf5, or the only one',
   )
+  data.sentence = key(
+    'auto',
+    "Where the vector of a whole sentence is: 'file' (sentence_feats.hdf5), "
+    "'last' (the last row of the word features) or 'auto' (the file if there "
+    "is one, else the last row if the word features' file is of CLIP)",
+  )
   data.moments = key(
     '',
     'Files with time spans of the captions, comma separated; empty: look '

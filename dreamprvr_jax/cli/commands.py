@@ -58,7 +58,7 @@ _ALL = (
     (
       '--checkpoint=DIR [--config.data.root=DIR] '
       '[--config.data.eval_split=val] [--scores=FILE.npz] '
-      '[--labels=FILE.jsonl] [--workdir=DIR]',
+      '[--labels=FILE.jsonl] [--trace=temporal-4] [--workdir=DIR]',
       '--config=configs/activitynet.py:tf_prvr --config.data.root=DIR',
     ),
     (Form('evaluation:run', needs_one=('checkpoint', 'config')),),

@@ -108,6 +108,7 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   workdir = pathlib.Path(arguments.workdir)
   check_same_run(workdir, config)
   corpus = data.open_data(config, show=arguments.progress)
+  data.check_sentences(config, corpus)
   train = data.get_split(corpus, 'train')
   val = data.get_split(corpus, config.data.val_split)
   final = data.get_split(corpus, data.final_split(config, corpus))

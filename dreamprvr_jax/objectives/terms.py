@@ -30,7 +30,7 @@ from dreamprvr_jax.losses.relational import angle_error, distance_error
 from dreamprvr_jax.losses.transport import stretched, transport_labels
 from dreamprvr_jax.losses.variational import gaussian_kl, noise_error
 from dreamprvr_jax.models.outputs import RetrievalOutput, ScorePair
-from dreamprvr_jax.numerics import l2_normalize
+from dreamprvr_jax.numerics import l2_normalize, last_real
 from dreamprvr_jax.types import Batch
 
 # (objective, output, batch, ranks) -> the term before its factor, or None if an
@@ -235,11 +235,8 @@ def _intra_evidence(objective, output, batch, ranks):
 
 
 def _teacher(batch: Batch) -> Float[Array, 'n e']:
-  """Returns the last word vector of each caption: CLIP's end of text."""
-  last = jnp.maximum(jnp.sum(batch.word_mask, axis=1) - 1, 0)
-  return jnp.take_along_axis(
-    jnp.asarray(batch.word_features), last[:, None, None], axis=1
-  )[:, 0]
+  """Returns the vector of each sentence, which its words end with."""
+  return last_real(jnp.asarray(batch.word_features), batch.word_mask)
 
 
 def _relation(error: Callable[..., Array]) -> Value:
