@@ -16,6 +16,7 @@ from configs.models import (
   msc,
   ral,
   tf_prvr,
+  trace,
 )
 
 MODELS = {
@@ -32,6 +33,8 @@ MODELS = {
   'ral': ral.settings,
   'tf_prvr': tf_prvr.settings,
 }
+# Further settings of a model, which is not named like them.
+VARIANTS = {'trace': trace.settings}
 # Those that have neither parameters nor losses; the others are trained.
 FREE = ('tf_prvr', 'best_frame')
 TRAINED = tuple(name for name in MODELS if name not in FREE)
@@ -67,6 +70,7 @@ def base_config() -> ConfigDict:
   )
   config.optimizer = _optimizer_keys()
   config.report = _report_keys()
+  config.trace = _trace_keys()
   config.rerank = rerank.rerank_keys()
   config.archive = archive.archive_keys()
   config.model, config.loss = Keys('model'), Keys('loss')
@@ -90,6 +94,12 @@ def _file_keys(data: Keys) -> None:
     '',
     'Word-feature file in TextData; empty: '
     'roberta_<collection>_query_feat.hdf5, or the only one',
+  )
+  data.sentence = key(
+    'auto',
+    "Where the vector of a whole sentence is: 'file' (sentence_feats.hdf5), "
+    "'last' (the last row of the word features) or 'auto' (the file if there "
+    "is one, else the last row if the word features' file is of CLIP)",
   )
   data.moments = key(
     '',
@@ -192,6 +202,20 @@ def _train_keys() -> Keys:
   train.hard_negative_epoch = key(
     20, 'First epoch (from 0) with hard negatives'
   )
+  train.start = key(
+    '',
+    'Checkpoint whose weights training starts from; {seed} in it stands for '
+    'config.seed. Parts that it lacks start by the seed. Empty: all do',
+  )
+  train.held_epochs = key(
+    0, "First epochs in which only TRACE's maps learn, and nothing else changes"
+  )
+  train.fusion_start = key(
+    0, "Epoch (from 0) after which TRACE's score begins to count"
+  )
+  train.fusion_rise = key(
+    0, 'Epochs until it counts in full, rising linearly; 0: at once'
+  )
   train.log_every = key(10, 'Steps between two logged rows')
   train.checkpoint_every = key(
     200, 'Steps between two checkpoints within an epoch, 0 for none'
@@ -206,16 +230,43 @@ def _train_keys() -> Keys:
   return train
 
 
+def _trace_keys() -> Keys:
+  """Returns the keys of `config.trace`, TRACE's score without training."""
+  trace = Keys('trace')
+  trace.routing = key(
+    'query',
+    "'query' (the method), or a control: 'uniform', 'shuffled', "
+    "'shuffled_frames', 'best_frame'",
+  )
+  trace.weights = key(
+    (0.01, 0.02, 0.03, 0.05, 0.1, 0.2),
+    "Weights of TRACE's score, of which evaluate --trace chooses one",
+  )
+  trace.temperature = key(0.07, 'Tau of this score, at least 0.05')
+  trace.route = key(
+    0.3, "Gamma, weight of the pooled tokens in a frame's score"
+  )
+  trace.soft = key(0.2, 'Eta, weight of the pooled evidence')
+  return trace
+
+
 def _optimizer_keys() -> Keys:
   """Returns the keys of `config.optimizer`."""
   optimizer = Keys('optimizer')
+  optimizer.kind = key(
+    'bert_adam',
+    "'bert_adam' (released: linear fall, each tensor clipped on its own) or "
+    "'adamw' (TRACE's second phase: cosine to a tenth, all clipped together)",
+  )
   optimizer.lr = key(2.5e-4, 'Peak learning rate')
   optimizer.warmup = key(0.01, 'Share of all steps over which the rate rises')
   optimizer.weight_decay = key(
     0.01, 'Weight decay, added to the direction, not to the gradient'
   )
   optimizer.max_norm = key(
-    1.0, "Norm that each tensor's gradient is clipped to"
+    1.0,
+    "Norm that each tensor's gradient is clipped to; with 'adamw', that of all "
+    'together',
   )
   return optimizer
 
@@ -242,16 +293,17 @@ def with_model(config: ConfigDict, model: str) -> ConfigDict:
     ValueError: If there is no such model.
   """
   name = model or 'dreamprvr'
-  if name not in MODELS:
+  known = {**MODELS, **VARIANTS}
+  if name not in known:
     raise ValueError(
-      f'the config asks for the model {name!r}; the models are {sorted(MODELS)}'
+      f'the config asks for the model {name!r}; the models are {sorted(known)}'
     )
-  for section, values in MODELS[name](config.data.collection).items():
+  for section, values in known[name](config.data.collection).items():
     config[section].update(values)
   return config.lock()
 
 
 def declare_all() -> None:
   """Makes every config once, so that `keys.DESCRIPTIONS` is complete."""
-  for model in MODELS:
+  for model in (*MODELS, *VARIANTS):
     with_model(base_config(), model)

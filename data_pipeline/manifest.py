@@ -26,6 +26,7 @@ _OPTIONS = (
   'max_words',
   'skip_bad',
   'retriever',
+  'sentence',
   'wavelet',
   'beta',
 )
@@ -121,7 +122,7 @@ def dependent_options(options: DataOptions) -> dict[str, Any]:
   if options.retriever != 'tf_prvr':
     unused += ('wavelet', 'beta')
   if not options.retriever:
-    unused += ('retriever',)
+    unused += ('retriever', 'sentence')
   return {n: getattr(options, n) for n in _OPTIONS if n not in unused}
 
 

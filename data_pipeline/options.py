@@ -18,8 +18,9 @@ _CHOICES = {
   'storage': ('auto', 'records', 'release'),
   'verify': ('fast', 'full'),
   'retriever': ('', 'best_frame', 'tf_prvr'),
+  'sentence': ('auto', 'file', 'last'),
 }
-# Sentence vectors, which retrievers without training compare with frames.
+# Vectors of whole sentences, if they have a file of their own; see `sentences`.
 SENTENCES = 'sentence_feats.hdf5'
 _POSITIVE = ('num_clips', 'max_frames', 'max_words', 'shard_videos')
 
@@ -59,6 +60,8 @@ class DataOptions:
       are its tokens, as many as a video has, the clip is their mean, and a
       caption's only word is its sentence vector; '' for models that are
       trained.
+    sentence: Where the vector of a whole sentence is: in its own 'file', in the
+      'last' row of the word features, or 'auto', see `sentences`.
     wavelet: Wavelet of tf_prvr, see `dreamprvr_jax.training_free`.
     beta: Weight of the graph of tf_prvr.
   """
@@ -81,6 +84,7 @@ class DataOptions:
   moments: str = ''
   verify: str = 'fast'
   retriever: str = ''
+  sentence: str = 'auto'
   wavelet: str = WAVELET
   beta: float = BETA
 
@@ -153,9 +157,7 @@ class DataOptions:
 
   @property
   def text_file(self) -> str:
-    """The name of the word-feature file, or of that of sentence vectors."""
-    if self.retriever:
-      return SENTENCES
+    """The name of the word-feature file."""
     return self.text_feature.format(collection=self.collection)
 
   @property

@@ -6,7 +6,7 @@ import logging
 import pathlib
 from collections.abc import Iterable
 
-from data_pipeline import stored_moments
+from data_pipeline import sentences, stored_moments
 from data_pipeline.bigfile import BigFileStore
 from data_pipeline.captions import (
   read_captions,
@@ -113,22 +113,31 @@ def find_visual(options: DataOptions) -> pathlib.Path:
 
 
 def find_text(options: DataOptions) -> pathlib.Path:
-  """Returns the file of the word features.
+  """Returns the file of the word features; for a retriever without training
+  the one that has sentence vectors.
 
   Raises:
     DataError: If it is missing and there is not exactly one other candidate.
   """
+  if options.retriever:
+    return sentences.find(options, lambda: _find_words(options))
+  return _find_words(options)
+
+
+def ends_in_sentences(options: DataOptions) -> bool:
+  """Returns whether the last row of a caption's word features is the vector of
+  the sentence; see `sentences`."""
+  name = options.text_file
+  if release_exists(options):
+    name = _find_words(options).name
+  return sentences.are_last_rows(options, name)
+
+
+def _find_words(options: DataOptions) -> pathlib.Path:
   parent = pathlib.Path(options.folder) / 'TextData'
   path = parent / options.text_file
   if path.is_file():
     return path
-  if options.retriever:
-    raise DataError(
-      f'{path} is missing: {options.retriever} compares the vector of a whole '
-      'sentence with frames, and the corpus has none; extract it with an '
-      'encoder of pictures and sentences (--mode=extract --encoder=clip or '
-      'siglip), or import its sentence vectors (--mode=import --sentences=FILE)'
-    )
   others = sorted(
     p.name
     for p in parent.glob('*')
@@ -196,7 +205,7 @@ def open_release(options: DataOptions) -> Release:
     text_path,
     dict.fromkeys(c.id for c in everything),
     limits=limits_of(options),
-    vectors=bool(options.retriever),
+    vectors=bool(options.retriever) and text_path.name == SENTENCES,
   )
   checker = Checker(visual, text, options.skip_bad)
   splits = {

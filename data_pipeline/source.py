@@ -197,7 +197,8 @@ class ReleaseSource:
     require_finite(words, where, str(self._text.path))
     if self._options.retriever:
       try:
-        return unit_rows(words).astype(np.float32)
+        # The vector of the sentence; see `sentences`.
+        return unit_rows(words[-1:]).astype(np.float32)
       except FeaturesError as error:
         raise BadItemError(where, f'{error} ({self._text.path})') from None
     return pooling.word_features(words, self._options.max_words)

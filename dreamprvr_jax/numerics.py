@@ -6,7 +6,7 @@ one has a weight of exactly 0 in float32.
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 NORM_FLOOR = 1e-12
 
@@ -35,3 +35,12 @@ def inverse_norm(x: Float[Array, '... d']) -> Float[Array, '... 1']:
 def l2_normalize(x: Float[Array, '... d']) -> Float[Array, '... d']:
   """Returns x / max(|x|, 1e-12) over the last axis, in x's dtype."""
   return (x * inverse_norm(x)).astype(x.dtype)
+
+
+def last_real(
+  rows: Float[Array, 'n l e'], mask: Bool[Array, 'n l']
+) -> Float[Array, 'n e']:
+  """Returns the last real row of each matrix, the first if none is real: of
+  CLIP's words the end of text, which is the vector of the sentence."""
+  last = jnp.maximum(jnp.sum(mask, axis=1) - 1, 0)
+  return jnp.take_along_axis(rows, last[:, None, None], axis=1)[:, 0]

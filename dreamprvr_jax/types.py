@@ -55,6 +55,8 @@ class VideoEncoding:
   # zero at padded frames, or the last real token (`Model.repeats_padding`)
   frame_tokens: Float[Array, 'b f d']
   frame_mask: Bool[Array, 'b f']
+  # Only of models whose score reads them (`Model.reads_registers`)
+  registers: Float[Array, 'b r d'] | None = None
 
 
 @struct.dataclass
@@ -63,6 +65,8 @@ class BranchScores:
 
   clip: Float[Array, 'n b']
   frame: Float[Array, 'n b']
+  # What the fused score has besides, already weighted (TRACE)
+  addition: Float[Array, 'n b'] | None = None
 
 
 @struct.dataclass

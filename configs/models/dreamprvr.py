@@ -66,6 +66,7 @@ def settings(collection: str) -> dict[str, ConfigDict]:
     0, "Steps visited when sampling_method is 'ddim'; 0: all T"
   )
   model.perturbation_scale = key(0.1, 'Gamma of the text perturbation sampler')
+  family.trace_keys(model)
 
   loss.diversity = 0.003
   loss.structure = 0.01

@@ -74,6 +74,25 @@ def lorentz_keys(model: Keys) -> None:
   )
 
 
+def trace_keys(model: Keys) -> None:
+  """Adds the keys of models with registers that may add TRACE's score."""
+  model.trace = key(
+    'none',
+    "TRACE, a score that is added: 'query' (the method), 'none', or one of its "
+    "controls: 'uniform', 'shuffled', 'shuffled_frames', 'best_frame'",
+  )
+  model.trace_weight = key(0.03, "Lambda, weight of TRACE's score")
+  model.trace_temperature = key(0.07, 'Tau of TRACE, at least 0.05')
+  model.trace_route = key(
+    0.3, "Gamma of TRACE, weight of the registers in a frame's score"
+  )
+  model.trace_soft = key(0.2, 'Eta of TRACE, weight of the pooled evidence')
+  model.trace_bias = key(False, "Whether TRACE's four maps have biases")
+  model.trace_start = key(
+    'identity', "Initial values of its maps: 'identity', or 'normal', N(0, .02)"
+  )
+
+
 def loss_keys() -> Keys:
   """Returns `config.loss`: factors of all losses of the family, 0 for those
   that a model does not use, and their constants."""
@@ -133,6 +152,12 @@ def loss_keys() -> Keys:
   loss.proxy_divergence = key(
     0.0, 'Factor of the divergences of their Gaussians (RAL)'
   )
+  loss.trace_nce = key(
+    0.0, "Factor of the InfoNCE from captions to videos on TRACE's scores"
+  )
+  loss.trace_triplet = key(
+    0.0, "Factor of the triplet loss on TRACE's scores, both directions"
+  )
   _parameter_keys(loss)
   return loss
 
@@ -175,6 +200,7 @@ def _parameter_keys(loss: Keys) -> None:
     'logarithm of the variance (released); False: of the deviation, as the '
     'proxies do',
   )
+  loss.trace_temperature = key(0.07, 'Temperature of trace_nce')
 
 
 def with_numbers(

@@ -53,17 +53,26 @@ _ALL = (
     'Computes the metrics of a checkpoint, or of a retriever without training. '
     'They go to WORKDIR/eval_<split>.json; --scores writes the score matrix as '
     'well, --labels counts several right videos per query, --moments also asks '
-    'when in the video. best_frame and tf_prvr need no checkpoint, but '
-    'sentence vectors.',
+    'when in the video, --trace adds TRACE without training. best_frame and '
+    'tf_prvr need no checkpoint, but sentence vectors.',
     (
       '--checkpoint=DIR [--config.data.root=DIR] '
       '[--config.data.eval_split=val] [--scores=FILE.npz] '
-      '[--labels=FILE.jsonl] [--workdir=DIR]',
+      '[--labels=FILE.jsonl] [--trace=temporal-4] [--workdir=DIR]',
       '--config=configs/activitynet.py:tf_prvr --config.data.root=DIR',
     ),
     (Form('evaluation:run', needs_one=('checkpoint', 'config')),),
     ('checkpoint',),
-    ('dtype', *MACHINE, 'data', 'simulated', 'eval', 'rerank', 'model'),
+    (
+      'dtype',
+      *MACHINE,
+      'data',
+      'simulated',
+      'eval',
+      'rerank',
+      'trace',
+      'model',
+    ),
   ),
   Command(
     'prepare',

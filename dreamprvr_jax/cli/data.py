@@ -16,6 +16,7 @@ from data_pipeline.manifest import Manifest
 from data_pipeline.opening import open_corpus
 from data_pipeline.options import DataOptions
 from data_pipeline.paths import manifest_path
+from data_pipeline.release import ends_in_sentences
 from dreamprvr_jax import folders
 from dreamprvr_jax.cli import encoder_identity
 from dreamprvr_jax.devices import leader
@@ -48,6 +49,7 @@ def data_options(config: ConfigDict) -> DataOptions:
     'max_frames': data.max_frames,
     'max_words': data.max_words,
     'moments': data.moments,
+    'sentence': data.sentence,
     'verify': data.verify,
   }
   if config.model.get('name') in FREE:
@@ -135,6 +137,20 @@ def _prepare(options: DataOptions, show: bool) -> Manifest | None:
       '%s cannot be written: reading the release as it is', options.prepared
     )
     return None
+
+
+def check_sentences(config: ConfigDict, corpus: Corpus) -> None:
+  """Raises UserError if a loss learns from vectors of whole sentences, and the
+  word features are not known to end in them."""
+  losses = [name for name in ('distances', 'angles') if config.loss[name]]
+  if losses and not ends_in_sentences(corpus.options):
+    raise UserError(
+      f'config.loss.{losses[0]} is {config.loss[losses[0]]}, which learns from '
+      'the vector of a whole sentence, but the word features of '
+      f'{config.data.collection} are not known to end in one; give those of '
+      "CLIP (config.data.text_feature), set config.data.sentence='last' if "
+      f'their last row is one, or set {" and ".join(losses)} to 0'
+    )
 
 
 def get_split(corpus: Corpus, name: str) -> Split:

@@ -21,13 +21,16 @@ from dreamprvr_jax.cli import (
   provenance,
   rerank_evaluation,
   residency,
+  trace_evaluation,
   workdirs,
 )
 from dreamprvr_jax.cli.label_sets import LabelSets
 from dreamprvr_jax.cli.retriever import free_of, load_placed, require_free
 from dreamprvr_jax.cli.training import make_evaluator
 from dreamprvr_jax.devices import leader, meshes
+from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.metrics import retrieval
+from dreamprvr_jax.metrics.ranks import ranks_of
 from dreamprvr_jax.trained.retriever import Retriever
 
 
@@ -42,6 +45,7 @@ class Arguments:
   labelled_only: bool
   moments: bool
   rerank: str
+  trace: str
   progress: bool
 
 
@@ -91,6 +95,10 @@ def _opened(
 def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   retriever, corpus = _opened(config, arguments, mesh)
   split = data.get_split(corpus, data.final_split(config, corpus))
+  if arguments.trace:
+    if arguments.rerank:
+      raise UserError('--trace and --rerank exclude each other; give one')
+    trace_evaluation.check(config, arguments.trace, retriever)
   labels, place = None, arguments.labels or _labels_of(corpus)
   if place:
     labels = LabelSets(place, split, labelled_only=arguments.labelled_only)
@@ -101,7 +109,7 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   wanted = bool(arguments.scores or labels) and not arguments.rerank
   metrics, ranking = evaluator.run(
     retriever.variables,
-    keep_scores=wanted or arguments.moments,
+    keep_scores=bool(wanted or arguments.moments or arguments.trace),
     show=arguments.progress,
   )
   best = None
@@ -113,18 +121,31 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
     result['parameters'] = 0
   if best:
     result |= {'epoch': best['epoch'], 'chosen_on': best['split']}
+  scores, ranks = ranking.scores, ranking.by_branch['fused']
+  if arguments.trace:
+    result['trace'], scores = trace_evaluation.evaluate(
+      config,
+      mesh,
+      retriever,
+      corpus,
+      split,
+      scores,
+      arguments.trace,
+      show=arguments.progress,
+    )
+    ranks = ranks_of(scores, split.caption_video)
+    trace_evaluation.show_table(result['trace'])
   if arguments.moments:
     result['moments'] = moment_metrics.evaluate(
       evaluator,
       retriever.model,
       retriever.variables,
       split,
-      ranking.scores,
-      ranking.by_branch['fused'],
+      scores,
+      ranks,
       progress=arguments.progress,
     )
     moment_metrics.show(result['moments'])
-  scores = ranking.scores
   if arguments.rerank:
     result['rerank'], scores = rerank_evaluation.evaluate(
       config,

@@ -79,7 +79,9 @@ class Tools:
   def _loaded_retriever(self) -> Retriever:
     if self._checkpoint:
       self._check_encoder(self._identity())
-      return Retriever.load(self._checkpoint)
+      retriever = Retriever.load(self._checkpoint)
+      retriever.require_tokens_alone()
+      return retriever
     if self._manifest is not None:
       return Retriever.from_facts(self._manifest.retriever)
     model = self._config.model.to_dict()

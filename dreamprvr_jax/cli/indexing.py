@@ -88,6 +88,7 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
       arguments = dataclasses.replace(arguments, all_videos=True)
   elif arguments.checkpoint:
     retriever = Retriever.load(arguments.checkpoint)
+    retriever.require_tokens_alone()
   split = _split(config, arguments, retriever)
   retriever = retriever or free_of(config, split)
   rows = np.arange(len(split.video_ids))

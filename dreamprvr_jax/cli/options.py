@@ -86,6 +86,14 @@ _ALL = (
     'evaluate',
   ),
   option('moments', False, '', 'evaluate also when in the videos', 'evaluate'),
+  option(
+    'trace',
+    '',
+    'FORM,...',
+    "add TRACE's score without training: temporal-N or global-N, N pooled "
+    'tokens; form and weight are chosen on config.data.val_split',
+    'evaluate',
+  ),
   path_option(
     'rerank', 'DIR', 'a re-ranker, the workdir of rerank-train', 'evaluate'
   ),

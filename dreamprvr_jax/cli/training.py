@@ -18,9 +18,11 @@ from dreamprvr_jax.cli import (
   console,
   data,
   feeding,
+  optimizers,
   pictures,
   provenance,
   residency,
+  starting,
   workdirs,
 )
 from dreamprvr_jax.cli.commands import spelled
@@ -30,7 +32,6 @@ from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.metrics import retrieval
 from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.objectives.registry import build_objective
-from dreamprvr_jax.train.bert_adam import bert_adam, warmup_linear
 from dreamprvr_jax.train.loop import Loop, LoopOptions, Outcome
 from dreamprvr_jax.train.metric_log import MetricLog
 from dreamprvr_jax.train.signals import StopRequest
@@ -107,6 +108,7 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   workdir = pathlib.Path(arguments.workdir)
   check_same_run(workdir, config)
   corpus = data.open_data(config, show=arguments.progress)
+  data.check_sentences(config, corpus)
   train = data.get_split(corpus, 'train')
   val = data.get_split(corpus, config.data.val_split)
   final = data.get_split(corpus, data.final_split(config, corpus))
@@ -117,6 +119,7 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   # These are kept on the host: the training state is donated, and they are
   # used again.
   initial = jax.device_get(init_variables(model, blank, config.seed))
+  initial = starting.started(config, initial)
   stored = provenance.stored_config(config, corpus)
   leader.alone(
     lambda: folders.write_json(workdir / checkpoints.CONFIG_FILE, stored)
@@ -146,14 +149,7 @@ def _train(
   stop: StopRequest,
 ) -> Outcome:
   steps = steps_per_epoch(len(train.video_ids), config.data.batch_size)
-  rate = warmup_linear(
-    config.optimizer.lr, steps * config.train.epochs, config.optimizer.warmup
-  )
-  optimizer = bert_adam(
-    rate,
-    weight_decay=config.optimizer.weight_decay,
-    max_norm=config.optimizer.max_norm,
-  )
+  rate, optimizer = optimizers.make_optimizer(config, steps)
   feeder = feeding.make_feeder(
     config,
     train,
@@ -164,6 +160,7 @@ def _train(
     optimizer=optimizer,
     seed=config.seed,
     hard_from_step=config.train.hard_negative_epoch * steps,
+    **optimizers.schedule_of(config, steps),
   )
   _log.info(
     '%s on %d videos, %d captions: %d steps an epoch, %d %s (%s)',
@@ -243,8 +240,9 @@ def _report(
   weights = checkpoints.load_weights(workdir, template)
   metrics, _ = evaluator.run(weights, show=arguments.progress)
   rows = {'chance': metrics['chance']}
+  before = 'start' if config.train.start else 'untrained'
   if config.report.untrained:
-    rows['untrained'] = evaluator.run(template, show=arguments.progress)[0]
+    rows[before] = evaluator.run(template, show=arguments.progress)[0]
   rows[config.model.name] = metrics
   chosen = (
     f'epoch {best["epoch"]} of {outcome.position.evaluated_epochs}, chosen on '
@@ -260,8 +258,8 @@ def _report(
   if jax.process_index() == 0:
     result = {**metrics, 'epoch': best['epoch'], 'chosen_on': best['split']}
     result['parameters'] = parameter_count(initial)
-    if 'untrained' in rows:
-      result['untrained'] = rows['untrained']
+    if before in rows:
+      result[before] = rows[before]
     folders.write_json(
       workdir / f'eval_{split.name}.json', provenance.finite(result)
     )

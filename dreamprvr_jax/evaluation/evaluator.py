@@ -1,6 +1,6 @@
 """Text-to-video retrieval: encodes, ranks every query, and computes metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -60,6 +60,7 @@ class Evaluator:
     """
     pace = pace or Pace.of(mesh)
     self._model, self._task = model, task
+    self._mesh, self._pace = mesh, pace
     self._encoder = Encoder(model, mesh, task, corpus_share, pace)
     self._ranker = Ranker(model, mesh, task.name, pace)
     whole = meshes.replicated(mesh)
@@ -155,6 +156,32 @@ class Evaluator:
     )
     assert tally.scores is not None
     return tally.scores[:count]
+
+  def matrices(
+    self, variables: Any, scorers: Sequence[Any], watch: Watch
+  ) -> Iterator[Float[np.ndarray, 'n v']]:
+    """Yields the fused scores of all queries: the model's own, then those of
+    each scorer on the same encodings.
+
+    Args:
+      variables: The model's variables, replicated over the mesh.
+      scorers: Modules without parameters that have `score` and both weights,
+        see `models.contract.Model`.
+      watch: Progress bars, and whether to stop.
+    """
+    queries, corpus = self.encode(variables, watch)
+    target = np.full(queries.shape[:2], -1, np.int32)
+    given = [(self._ranker, variables)]
+    given += [
+      (Ranker(scorer, self._mesh, self._task.name, self._pace), {})
+      for scorer in scorers
+    ]
+    for ranker, values in given:
+      tally = ranker.videos(
+        values, queries, target, corpus, watch, keep_scores=True
+      )
+      assert tally.scores is not None
+      yield tally.scores[: len(self._task.caption_ids)]
 
   def metrics(self, ranking: Ranking) -> dict[str, Any]:
     """Returns the metrics of a ranking, ready for JSON."""

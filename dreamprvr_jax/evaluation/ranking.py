@@ -44,8 +44,10 @@ def score_videos(
 
 
 def fused(model: Any, scores: BranchScores) -> Float[Array, 'n v']:
-  """Returns the scores by which videos are ranked: both branches, weighted."""
-  return model.clip_weight * scores.clip + model.frame_weight * scores.frame
+  """Returns the scores by which videos are ranked: both branches, weighted, and
+  what the model adds to them."""
+  both = model.clip_weight * scores.clip + model.frame_weight * scores.frame
+  return both if scores.addition is None else both + scores.addition
 
 
 def compile_ranking(

@@ -1,6 +1,7 @@
 """Linear maps; docs/method.md, "Initial values"."""
 
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -24,11 +25,12 @@ class Linear(nn.Module):
   features: tuple[int, ...]
   dtype: DType = jnp.float32
   use_bias: bool = True
+  start: Callable[..., Array] = initializers.WEIGHT
 
   @nn.compact
   def __call__(self, x: Float[Array, '*rows d']) -> Float[Array, '*out']:
     width = x.shape[-1]
-    kernel = self.param('kernel', initializers.WEIGHT, (width, *self.features))
+    kernel = self.param('kernel', self.start, (width, *self.features))
     size = math.prod(self.features)
     leading = x.shape[:-3]
     rows = x.astype(self.dtype).reshape(*leading, -1, width)

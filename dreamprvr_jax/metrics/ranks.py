@@ -6,6 +6,7 @@ Columns may be split over a mesh axis. The functions then run inside
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 
@@ -52,6 +53,22 @@ def count_ahead(
   behind = jnp.where(items < target[..., None], scores < own, scores <= own)
   ahead = jnp.sum((items >= 0) & ~behind, axis=-1, dtype=jnp.int32)
   return ahead if axis is None else jax.lax.psum(ahead, axis)
+
+
+def ranks_of(
+  scores: Float[np.ndarray, 'n v'], right: Int[np.ndarray, ' n']
+) -> Int[np.ndarray, ' n']:
+  """Returns the rank of each row's right column, from 1, on the host: 1 +
+  #{greater} + #{equal with a lower index}."""
+  columns = np.arange(scores.shape[1])
+  own = np.take_along_axis(scores, right[:, None], axis=1)
+  return np.array(
+    [
+      1 + np.sum(np.where(columns < r, row >= mine, row > mine))
+      for row, mine, r in zip(scores, own[:, 0], right, strict=True)
+    ],
+    np.int64,
+  )
 
 
 def rank_of_best_sibling(

@@ -105,6 +105,16 @@ class RetrievalModel(nn.Module, kw_only=True):
     return 'words'
 
   @property
+  def reads_registers(self) -> bool:
+    """Whether the score reads registers; here it does not."""
+    return False
+
+  @property
+  def token_branch(self) -> str:
+    """The tokens that the pooled query is compared with one by one."""
+    return 'frame'
+
+  @property
   def repeats_padding(self) -> bool:
     """Whether padded frame tokens repeat the last real one: they are zero."""
     return False

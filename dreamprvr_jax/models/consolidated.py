@@ -65,6 +65,11 @@ class ConsolidatedModel(base.RetrievalModel, kw_only=True):
     if self.alignment:
       self.aligner = linear(self.width, self.dtype)
 
+  @property
+  def keeps_registers(self) -> bool:
+    """Whether the encoding of a video has its registers."""
+    return self.reads_registers
+
   def lorentz_blocks(self) -> dict[str, Any]:
     """Returns the options of `ConsolidationLayer` for Lorentz blocks; empty
     without any."""
@@ -128,6 +133,7 @@ class ConsolidatedModel(base.RetrievalModel, kw_only=True):
       clip_tokens=self.clip_encoder(clips, None, key_bias=key_bias, **shared),
       frame_tokens=self.frame_encoder(frames, frame_mask, **shared),
       frame_mask=frame_mask,
+      registers=registers if self.keeps_registers else None,
     )
     return videos, kept
 

@@ -51,6 +51,18 @@ class Model(Protocol):
     ...
 
   @property
+  def reads_registers(self) -> bool:
+    """Whether the score reads the registers of videos, which their encoding
+    then has."""
+    ...
+
+  @property
+  def token_branch(self) -> str:
+    """The tokens that the pooled query is compared with one by one: 'frame', or
+    'clip' where a video's frames are one vector or are compared with words."""
+    ...
+
+  @property
   def repeats_padding(self) -> bool:
     """Whether padded frame tokens repeat the last real one. Otherwise they are
     zero, and so is their score."""

@@ -16,7 +16,7 @@ from dreamprvr_jax.layers.linear import linear
 from dreamprvr_jax.layers.temporal import TemporalTransformer
 from dreamprvr_jax.models import base
 from dreamprvr_jax.models.outputs import RetrievalOutput
-from dreamprvr_jax.numerics import MASKED, l2_normalize
+from dreamprvr_jax.numerics import MASKED, l2_normalize, last_real
 from dreamprvr_jax.types import (
   Batch,
   BranchScores,
@@ -82,9 +82,8 @@ class DiffusionRet(base.RetrievalModel, kw_only=True):
     del train
     tokens = self.text_input(words).astype(jnp.float32)
     tokens = jnp.where(word_mask[..., None], tokens, 0)
-    last = jnp.maximum(jnp.sum(word_mask, axis=1) - 1, 0)
-    pooled = jnp.take_along_axis(tokens, last[:, None, None], axis=1)
-    found = jnp.concatenate([pooled, tokens], axis=1)
+    pooled = last_real(tokens, word_mask)
+    found = jnp.concatenate([pooled[:, None], tokens], axis=1)
     return found.reshape(len(found), -1)
 
   def pooled(self, queries: Float[Array, '... q']) -> Float[Array, '... d']:

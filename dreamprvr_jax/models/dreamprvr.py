@@ -14,10 +14,11 @@ from dreamprvr_jax.models.outputs import (
 )
 from dreamprvr_jax.models.perturbation import perturb_queries
 from dreamprvr_jax.models.registers import RegisterGenerator, Registers
+from dreamprvr_jax.models.traced import Traced
 from dreamprvr_jax.types import Batch, VideoEncoding
 
 
-class DreamPRVR(LorentzModel, kw_only=True):
+class DreamPRVR(Traced, LorentzModel, kw_only=True):
   """The model; sizes are plain fields, their names the paper's terms."""
 
   num_registers: int
@@ -54,6 +55,7 @@ class DreamPRVR(LorentzModel, kw_only=True):
         self.dtype,
       )
     self.add_encoders()
+    self.add_trace()
 
   def __call__(
     self,

@@ -60,6 +60,11 @@ class GMMFormer(base.RetrievalModel, kw_only=True):
   parallel_execution: str
   remat: bool
 
+  @property
+  def token_branch(self) -> str:
+    """The clips: a video's frames are one vector."""
+    return 'clip'
+
   def setup(self):
     if self.frame_length not in LENGTHS:
       raise UserError(

@@ -91,3 +91,4 @@ class RetrievalOutput:
   cone: ConePoints | None = None
   alignment: AlignedTokens | None = None
   proxies: ProxyPair | None = None
+  trace_scores: Float[Array, 'n b'] | None = None

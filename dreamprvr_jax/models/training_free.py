@@ -33,6 +33,8 @@ class TrainingFree(nn.Module, kw_only=True):
 
   token_score: ClassVar[str] = 'product'
   reads: ClassVar[str] = 'sentence'
+  reads_registers: ClassVar[bool] = False
+  token_branch: ClassVar[str] = 'frame'
   repeats_padding: ClassVar[bool] = True
 
   def provided(self) -> set[str]:

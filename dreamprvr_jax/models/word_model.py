@@ -36,6 +36,11 @@ class WordModel(ConsolidatedModel, kw_only=True):
     super().setup()
     self.word_weights = WordWeights(self.dtype)
 
+  @property
+  def token_branch(self) -> str:
+    """The clips: frames are compared with words."""
+    return 'clip'
+
   def new_query_encoder(self, block: str) -> nn.Module:
     """Returns the query encoder."""
     del block

@@ -45,6 +45,8 @@ class RetrievalObjective:
   interaction: float
   proxy_matching: float
   proxy_divergence: float
+  trace_nce: float
+  trace_triplet: float
   # Constants of the terms
   margin: float
   hard_pool: int
@@ -63,6 +65,7 @@ class RetrievalObjective:
   transport_iterations: int
   sampled_means: bool
   spread_as_variance: bool
+  trace_temperature: float
 
   def used(self) -> list[str]:
     """Returns the names of the terms whose factor is not 0."""

@@ -30,7 +30,7 @@ from dreamprvr_jax.losses.relational import angle_error, distance_error
 from dreamprvr_jax.losses.transport import stretched, transport_labels
 from dreamprvr_jax.losses.variational import gaussian_kl, noise_error
 from dreamprvr_jax.models.outputs import RetrievalOutput, ScorePair
-from dreamprvr_jax.numerics import l2_normalize
+from dreamprvr_jax.numerics import l2_normalize, last_real
 from dreamprvr_jax.types import Batch
 
 # (objective, output, batch, ranks) -> the term before its factor, or None if an
@@ -235,11 +235,8 @@ def _intra_evidence(objective, output, batch, ranks):
 
 
 def _teacher(batch: Batch) -> Float[Array, 'n e']:
-  """Returns the last word vector of each caption: CLIP's end of text."""
-  last = jnp.maximum(jnp.sum(batch.word_mask, axis=1) - 1, 0)
-  return jnp.take_along_axis(
-    jnp.asarray(batch.word_features), last[:, None, None], axis=1
-  )[:, 0]
+  """Returns the vector of each sentence, which its words end with."""
+  return last_real(jnp.asarray(batch.word_features), batch.word_mask)
 
 
 def _relation(error: Callable[..., Array]) -> Value:
@@ -293,6 +290,13 @@ def _proxy_divergence(objective, output, batch, ranks):
   return masked_mean(total, batch.video_mask)
 
 
+def _trace_nce(objective, output, batch, ranks):
+  del ranks
+  scores = _given(output.trace_scores) / objective.trace_temperature
+  per_caption, _ = nce(scores, **_where(batch))
+  return masked_mean(per_caption, batch.caption_mask)
+
+
 def _term(value: Value, *needs: str) -> Term:
   return Term(value, frozenset(needs))
 
@@ -303,6 +307,11 @@ def _clip(output: RetrievalOutput) -> ScorePair | None:
 
 def _frame(output: RetrievalOutput) -> ScorePair | None:
   return output.frame_scores
+
+
+def _trace(output: RetrievalOutput) -> ScorePair | None:
+  scores = _given(output.trace_scores)
+  return ScorePair(scores, scores)
 
 
 TERMS = {
@@ -326,4 +335,7 @@ TERMS = {
   'interaction': _term(_interaction, 'interaction'),
   'proxy_matching': _term(_proxy_matching, 'proxies'),
   'proxy_divergence': _term(_proxy_divergence, 'proxies'),
+  'trace_nce': _term(_trace_nce, 'trace_scores'),
+  # Its negatives have the ranks of the frame branch.
+  'trace_triplet': _term(_triplet('frame', _trace), 'trace_scores'),
 }

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from dreamprvr_jax.metrics.ranks import ranks_of
+
 # Rows of scores on the device at a time.
 _BLOCK = 1024
 
@@ -39,13 +41,7 @@ def best_candidates(
 ) -> Candidates:
   """Returns the best `count` videos, or all if there are fewer."""
   videos, best = _top(scores, count)
-  own = np.take_along_axis(scores, right[:, None], axis=1)
-  columns = np.arange(scores.shape[1])
-  ahead = [
-    np.sum(np.where(columns < r, row >= mine, row > mine))
-    for row, mine, r in zip(scores, own[:, 0], right, strict=True)
-  ]
-  return Candidates(videos, best, right, 1 + np.asarray(ahead, np.int64))
+  return Candidates(videos, best, right, ranks_of(scores, right))
 
 
 def training_lists(

@@ -138,8 +138,21 @@ def update(
   optimizer: optax.GradientTransformation,
   seed: int,
   hard_from_step: int,
+  constants: Callable[[Any, Any], Any] | None = None,
 ) -> tuple[TrainState, Scalars]:
-  """Returns the next state and the scalars of one update; see `guarded`."""
+  """Returns the next state and the scalars of one update; see `guarded`.
+
+  Args:
+    state: The state.
+    batch: The batch.
+    model: The model.
+    objective: The losses.
+    optimizer: From gradients to updates.
+    seed: The run's.
+    hard_from_step: Update from which on the objective is in its later regime.
+    constants: From the state's constants and the updates made to the next
+      constants; None if they never change.
+  """
   keys = rng.step_keys(seed, state.step)
   hard = state.step >= hard_from_step
   former = model.constrain(state.params)
@@ -155,7 +168,11 @@ def update(
     return objective(output, batch, ranks)
 
   (total, terms), gradients = jax.value_and_grad(loss, has_aux=True)(former)
-  state, scalars = guarded(state, optimizer, former, total, gradients)
+  follow: dict[str, Any] = {}
+  if constants is not None:
+    scheduled = constants(state.constants, state.step + 1)
+    follow['follow'] = lambda params: {'constants': scheduled}
+  state, scalars = guarded(state, optimizer, former, total, gradients, **follow)
   return state, {
     **scalars,
     **{f'loss/{name}': value for name, value in terms.items()},

@@ -199,6 +199,17 @@ class Retriever:
     the best product of the unit query with a token."""
     return self.model.token_score != 'other'
 
+  def require_tokens_alone(self) -> None:
+    """Raises UserError unless an index stores all that the score reads of a
+    video: its tokens."""
+    if self.model.reads_registers:
+      raise UserError(
+        f'{self.checkpoint} scores with TRACE, which reads registers, but a '
+        'search reads clip and frame tokens alone; write a checkpoint that '
+        f'scores without it (--mode=export --checkpoint={self.checkpoint} '
+        '--out=DIR --config.model.trace_weight=0) and index with that'
+      )
+
   def rows(
     self,
     features: Float[np.ndarray, 'n d'],

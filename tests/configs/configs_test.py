@@ -7,7 +7,7 @@ import pathlib
 import jax
 import pytest
 
-from configs.common import MODELS, TRAINED, declare_all
+from configs.common import MODELS, TRAINED, VARIANTS, declare_all
 from configs.keys import DESCRIPTIONS, Keys
 from configs.keys import key as declared
 from dreamprvr_jax import rng
@@ -220,6 +220,8 @@ def with_all_inputs(model):
   config.data.clips = 'merged'
   if 'alignment' in config.model:
     config.model.alignment = True
+  if 'trace' in config.model:
+    config.model.trace = 'query'
   return config
 
 
@@ -246,6 +248,8 @@ ONLY = {
   'cone': 'hlformer',
   'proxy_matching': 'ral',
   'proxy_divergence': 'ral',
+  'trace_nce': 'dreamprvr',
+  'trace_triplet': 'dreamprvr',
 }
 
 
@@ -333,7 +337,7 @@ def test_misspelt_key_is_refused():
 def test_every_key_is_described():
   declare_all()
   there = set()
-  for model in MODELS:
+  for model in (*MODELS, *VARIANTS):
     there |= set(keys(plain_config(config_of('tvr', model))))
   assert there == set(DESCRIPTIONS)
 

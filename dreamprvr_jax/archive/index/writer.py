@@ -73,8 +73,9 @@ def create(
 
   Raises:
     UserError: If there is no video, an id comes twice, tokens are not finite,
-      or another process writes to the index.
+      the score reads more than tokens, or another process writes to the index.
   """
+  retriever.require_tokens_alone()
   form = Form(_known(tokens))
   videos = videos.named()
   with locked(directory) as root:

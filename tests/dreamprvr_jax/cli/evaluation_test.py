@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+from data_pipeline.options import SENTENCES
 from dreamprvr_jax.cli import moment_metrics
 from dreamprvr_jax.trained.retriever import Retriever
 from dreamprvr_jax.training_free.moments import moments
@@ -97,6 +98,46 @@ def test_frames_of_unequal_length(monkeypatch, tmp_path):
   widths = np.diff(seen['edges'][0])
   assert widths.max() > widths.min()
   np.testing.assert_allclose(widths.sum(), 1)
+
+
+def test_sentences_as_the_last_row_of_words(tmp_path, capsys):
+  """A corpus like CLIP's, without a file of sentence vectors."""
+  assert evaluate(tmp_path, 'best_frame') == 0
+  result = tmp_path / 'best_frame/eval_test.json'
+  expected = json.loads(result.read_text())
+  texts = tmp_path / 'data/simulated/TextData'
+  sentences, (words,) = texts / SENTENCES, texts.glob('*query_feat.hdf5')
+  noise = np.random.default_rng(0)
+  with (
+    h5py.File(sentences) as source,
+    h5py.File(texts / 'clip_simulated_query_feat.hdf5', 'w') as target,
+  ):
+    for name, vector in source.items():
+      rows = noise.normal(size=(noise.integers(1, 5), len(vector)))
+      target[name] = np.vstack([rows, vector[()]]).astype(np.float32)
+  sentences.unlink()
+  # The words of another encoder are not taken for sentences.
+  clip = '--config.data.text_feature=clip_simulated_query_feat.hdf5'
+  assert evaluate(tmp_path, 'best_frame') == 2
+  assert 'the corpus has none; extract it' in capsys.readouterr().err
+  assert evaluate(tmp_path, 'best_frame', clip) == 0
+  found = json.loads(result.read_text())
+  assert found['by_branch'] == expected['by_branch']
+  words.unlink()
+  assert evaluate(tmp_path, 'best_frame') == 0
+
+
+def test_a_loss_that_needs_sentences(tmp_path, capsys):
+  train = (
+    f'--config={CONFIG}:msc',
+    f'--config.data.root={tmp_path}/data',
+    f'--workdir={tmp_path}/run',
+    *SPLIT,
+  )
+  assert commands.call(*train) == 2
+  error = capsys.readouterr().err
+  assert 'config.loss.distances is 15.0, which learns from the vector' in error
+  assert "set config.data.sentence='last' if" in error
 
 
 def test_without_a_checkpoint(tmp_path, capsys):

@@ -1,0 +1,114 @@
+"""config.train.start: TRACE's second phase from a checkpoint."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from dreamprvr_jax.models.traced import HEAD, SCHEDULE, SHARE
+from dreamprvr_jax.trained.inference import load
+from tests.helpers import commands, runs
+
+VIDEOS = (9, 4, 5)
+SMALL = (
+  '--config.model.num_registers=2',
+  '--config.model.diffusion_steps=2',
+  '--config.model.diffusion_layers=1',
+  '--config.model.block_widths=(0.0, 1.0)',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+  """A folder, and the checkpoint of seed 0 in it."""
+
+  folder: object
+  checkpoint: object
+
+
+@pytest.fixture(scope='module')
+def base(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('start')
+  place, _ = commands.untrained(folder, 'dreamprvr', VIDEOS, *SMALL)
+  return Base(folder, place.rename(folder / 'seed-0'))
+
+
+def train(base, name, *flags):
+  return commands.answer(
+    'train',
+    f'--config={runs.ROOT}/configs/quickstart.py:trace',
+    f'--config.data.root={base.folder}/data',
+    f'--config.simulated.videos={VIDEOS}',
+    f'--workdir={base.folder}/{name}',
+    f'--config.train.start={base.folder}/seed-{{seed}}',
+    '--config.data.workers=1',
+    '--config.num_devices=1',
+    '--config.data.batch_size=8',
+    '--config.model.width=16',
+    '--config.model.num_heads=2',
+    '--config.report.pictures=False',
+    *SMALL,
+    *flags,
+  )
+
+
+def test_second_phase(base):
+  """In the held epoch only the maps move; the share rises epoch by epoch."""
+  code, out, err = train(
+    base,
+    'held',
+    '--config.train.epochs=2',
+    '--config.train.held_epochs=2',
+    '--config.train.fusion_start=0',
+    '--config.train.fusion_rise=2',
+    '--config.optimizer.lr=0.01',
+    '--config.report.untrained=True',
+  )
+  assert code == 0, err
+  assert 'start' in out
+  before = load(base.checkpoint)[1]
+  after = jax.device_get(load(base.folder / 'held')[1])
+  maps = after['params'].pop(HEAD)
+  jax.tree.map(np.testing.assert_array_equal, before['params'], after['params'])
+  assert all(
+    np.any(x['kernel'] != np.eye(16, dtype=np.float32)) for x in maps.values()
+  )
+  found = json.loads((base.folder / 'held/eval_test.json').read_text())
+  assert 'SumR' in found['start']
+  # The share of the epoch that was kept: 0, then one half.
+  assert after[SCHEDULE][SHARE] == (found['epoch'] - 1) / 2
+
+
+@pytest.mark.parametrize(
+  ('flags', 'sentence'),
+  [
+    (('--config.seed=1',), 'seed-1 does not exist'),
+    (
+      ('--config.model.num_registers=3',),
+      'registers.queries has the shape (2, 16) there and (3, 16) in the model',
+    ),
+    (
+      (
+        '--config.model.trace=none',
+        '--config.loss.trace_nce=0.0',
+        '--config.loss.trace_triplet=0.0',
+      ),
+      'config.train.held_epochs is 5, but without TRACE there is no new part',
+    ),
+    (
+      ('--config.optimizer.kind=adam',),
+      "config.optimizer.kind is 'adam'; choose from bert_adam, adamw",
+    ),
+    (
+      ('--config.model.num_registers=0',),
+      'but the model makes no registers',
+    ),
+  ],
+)
+def test_refused(base, flags, sentence, tmp_path):
+  code, _, err = train(base, f'refused-{tmp_path.name}', *flags)
+  assert code == 2
+  assert sentence in err
+  assert 'Traceback' not in err

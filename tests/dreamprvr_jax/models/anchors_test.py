@@ -1,0 +1,90 @@
+"""Pooled tokens as registers, against plain loops."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.models.anchors import AnchoredTrace, Anchors
+from dreamprvr_jax.models.trace import Evidence, TraceSettings, trace_scores
+from dreamprvr_jax.models.training_free import TFPRVR
+from dreamprvr_jax.types import VideoEncoding
+from tests.helpers import models
+
+LENGTHS = (11, 8, 3, 1)
+WIDTH = 5
+MASK = np.arange(12) < np.array(LENGTHS)[:, None]
+SETTINGS = TraceSettings('query', 0.07, 0.3, 0.2)
+
+
+def tokens(seed=0, count=12):
+  rng = np.random.default_rng(seed)
+  return rng.normal(size=(len(LENGTHS), count, WIDTH)).astype(np.float32)
+
+
+def test_forms():
+  assert Anchors.parse('temporal-4') == Anchors('temporal', 4)
+  assert str(Anchors.parse('global-16')) == 'global-16'
+
+
+@pytest.mark.parametrize(
+  'form', ['temporal', 'temporal-0', 'local-4', 'temporal-100', 'Temporal-4']
+)
+def test_unknown_forms(form):
+  with pytest.raises(UserError, match=f'TRACE has no form {form!r}; give temp'):
+    Anchors.parse(form)
+
+
+@pytest.mark.parametrize('kind', ['temporal', 'global'])
+@pytest.mark.parametrize('count', [1, 4, 6])
+def test_pooling(kind, count):
+  given = tokens()
+  found, real = Anchors(kind, count).pool(given, jnp.asarray(MASK))
+  for v, length in enumerate(LENGTHS):
+    groups = [
+      i * count // length if kind == 'temporal' else i % count
+      for i in range(length)
+    ]
+    for k in range(count):
+      mine = [given[v, i] for i, group in enumerate(groups) if group == k]
+      assert real[v, k] == bool(mine)
+      if mine:
+        np.testing.assert_allclose(found[v, k], np.mean(mine, 0), atol=1e-6)
+  other = np.where(MASK[..., None], given, 7.0)
+  again, _ = Anchors(kind, count).pool(other, jnp.asarray(MASK))
+  np.testing.assert_array_equal(found, again)
+
+
+@pytest.mark.parametrize('branch', ['frame', 'clip'])
+def test_scores(branch):
+  """Padded frames take no part, and neither do words behind the pooled
+  query."""
+  clips, frames = tokens(1, 4), tokens(2)
+  rng = np.random.default_rng(3)
+  queries = rng.normal(size=(6, 3 * WIDTH)).astype(np.float32)
+  scorer = AnchoredTrace(
+    Anchors('temporal', 2), SETTINGS, branch, lambda x: x[..., :WIDTH]
+  )
+  found = scorer.apply(
+    {}, queries, VideoEncoding(clips, frames, MASK), method='score'
+  )
+  used = clips if branch == 'clip' else frames
+  mask = np.ones((4, 4), bool) if branch == 'clip' else MASK
+  anchors, real = Anchors('temporal', 2).pool(used, jnp.asarray(mask))
+  expected = trace_scores(
+    queries[:, :WIDTH], Evidence(anchors, real, used, used, mask), SETTINGS
+  )
+  np.testing.assert_allclose(found.frame, expected, rtol=1e-6)
+  other = np.where(MASK[..., None], frames, 9.0)
+  again = scorer.apply(
+    {}, queries, VideoEncoding(clips, other, MASK), method='score'
+  )
+  np.testing.assert_array_equal(found.frame, again.frame)
+
+
+def test_the_tokens_of_models():
+  assert models.make('ms_sl').token_branch == 'frame'
+  assert models.make('dreamprvr').token_branch == 'frame'
+  assert models.make('gmmformer').token_branch == 'clip'
+  assert models.make('ral').token_branch == 'clip'
+  assert TFPRVR.token_branch == 'frame'
