@@ -11,7 +11,10 @@ products and their share of a product's peak measured in the same run; memory
 of the ranking and, compiled but not run, of that of --corpus videos.
 """
 
+import argparse
+import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import harness
@@ -33,12 +36,14 @@ from dreamprvr_jax.progress import Watch
 from dreamprvr_jax.train.step import init_variables
 from dreamprvr_jax.types import VideoEncoding, dtype_of
 
+# Numbers of a kind of features that are random.
+_DIFFERENT = 2**26
 STAGES = ('encode_videos', 'encode_queries', 'rank', 'rank_text', 'evaluation')
 
 
-def main() -> None:
-  """Builds a random task, times its stages, prints the result."""
-  parser = harness.parser(__doc__)
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+  """Returns the options; those of the command line if none are given."""
+  parser = harness.parser(__doc__ or '')
   for name, default, text in (
     ('queries', 0, "0: the dataset's"),
     ('videos', 0, "0: the dataset's"),
@@ -48,7 +53,11 @@ def main() -> None:
     ('corpus-devices', 1, 'devices that share the corpus'),
   ):
     parser.add_argument(f'--{name}', type=int, default=default, help=text)
-  options = parser.parse_args()
+  return parser.parse_args(arguments)
+
+
+def figures(options: argparse.Namespace) -> dict[str, Any]:
+  """Builds a random task, times its stages, returns the results."""
   config = harness.config_of(options)
   sizes = harness.DATASETS[options.dataset]
   if options.width:
@@ -95,29 +104,36 @@ def main() -> None:
     'rank': 2 * n * v * tokens * config.model.width,
     'rank_text': 2 * n * n * config.model.width,
   }
-  peak = harness.matmul_peak(options.dtype)
+  # The products that measure the peak take memory, too.
+  used = harness.memory_gib()
+  peak = harness.peak_of(options)
   for name, count in flops.items():
     results |= {
       f'{name}_tflop': round(count / 1e12, 4),
       f'{name}_tflop_per_second': round(count / medians[name] / 1e12, 4),
       f'{name}_share_of_peak': round(count / medians[name] / peak, 3),
     }
-  harness.report(
-    options,
+  return {
     **results,
-    videos_per_second=round(v / medians['encode_videos'], 1),
-    queries_per_second=round(n / medians['encode_queries'], 1),
-    query_videos_per_second=round(n * v / medians['rank']),
-    peak_tflop_per_second=round(peak / 1e12, 4),
-    ranking_gib={
+    'videos_per_second': round(v / medians['encode_videos'], 1),
+    'queries_per_second': round(n / medians['encode_queries'], 1),
+    'query_videos_per_second': round(n * v / medians['rank']),
+    'peak_tflop_per_second': round(peak / 1e12, 4),
+    'ranking_gib': {
       f'{videos} videos, {dtype}': ranking_memory(
         config, model, mesh, task.query_batch, videos, dtype
       )
-      for videos in {v, options.corpus or v}
+      for videos in sorted({v, options.corpus} if options.corpus else ())
       for dtype in ('float32', 'bfloat16')
     },
-    **harness.memory_gib(),
-  )
+    **used,
+  }
+
+
+def main() -> None:
+  """Prints the results."""
+  options = parsed()
+  harness.report(options, **figures(options))
 
 
 def time_stages(
@@ -149,7 +165,8 @@ def time_stages(
 def made_task(
   config: Any, mesh: Any, *, videos: int, queries: int, visual: int, text: int
 ) -> RetrievalTask:
-  """Returns a task of normal numbers in device memory, without padding."""
+  """Returns a task of normal numbers in device memory, without padding; from
+  some number on they repeat."""
   data, dtype = config.data, dtype_of(config.dtype)
   frames, words = data.max_frames, data.max_words
 
@@ -161,8 +178,13 @@ def made_task(
       (videos * frames, visual),
       (queries * words, text),
     )
+    # Random bits of all rows would take more memory than what is measured.
+    few = lambda shape: max(_DIFFERENT // math.prod(shape[1:]), 1)
     return [
-      jax.random.normal(key, shape, dtype)
+      harness.repeated(
+        jax.random.normal(key, (min(few(shape), shape[0]), *shape[1:]), dtype),
+        shape[0],
+      )
       for key, shape in zip(keys, shapes, strict=True)
     ]
 

@@ -12,7 +12,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -28,6 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamprvr_jax.cli import provenance
+from dreamprvr_jax.devices import meshes
+from dreamprvr_jax.devices.memory import free_memory
 from dreamprvr_jax.objectives.registry import build_objective
 from dreamprvr_jax.train.bert_adam import bert_adam, warmup_linear
 from dreamprvr_jax.trained.inference import model_of
@@ -79,6 +81,12 @@ def parser(about: str, steps: int = 5) -> argparse.ArgumentParser:
     metavar='KEY=VALUE',
     help='sets a key of config.model, for example width=96; may be repeated',
   )
+  made.add_argument(
+    '--peak',
+    type=float,
+    help='TFLOP/s of a product on one device, for the share of the peak; '
+    'measured if it is not given',
+  )
   return made
 
 
@@ -92,6 +100,8 @@ def config_of(options: argparse.Namespace) -> Any:
     former = config.model[key]
     if isinstance(former, bool):
       config.model[key] = text in ('True', 'true', '1')
+    elif isinstance(former, tuple):
+      config.model[key] = tuple(float(part) for part in text.split(','))
     else:
       config.model[key] = type(former)(text)
   return config
@@ -163,16 +173,57 @@ def spread(name: str, seconds: list[float]) -> dict[str, float]:
   }
 
 
-def matmul_peak(dtype: str) -> float:
-  """Returns the FLOP/s of the best of three matrix products, measured now."""
+def repeated(block: jax.Array, rows: int) -> jax.Array:
+  """Returns the rows of a block, repeated until there are so many; a program
+  that does this needs no memory beside block and result."""
+  return block[jnp.arange(rows) % len(block)]
+
+
+def matmul_peak(dtype: str, sizes: Sequence[int] | None = None) -> float:
+  """Returns the FLOP/s of the best of some matrix products, measured now.
+
+  The numbers are random: a device that is limited by its power multiplies ones
+  faster.
+
+  Args:
+    dtype: Type of the numbers.
+    sizes: Sizes of the square matrices; None for three that suit the device.
+  """
   small = jax.default_backend() == 'cpu'
   best = 0.0
-  for size in (1024, 2048, 3072) if small else (4096, 8192, 16384):
-    x = jnp.ones((size, size), dtype_of(dtype))
+  for size in sizes or ((1024, 2048, 3072) if small else (4096, 8192, 16384)):
+    x = jax.random.normal(jax.random.key(0), (size, size), dtype_of(dtype))
     product = jax.jit(lambda a, b: a @ b)
     _, seconds = timed(lambda p=product, x=x: p(x, x), 5)
     best = max(best, 2 * size**3 / min(seconds))
   return best
+
+
+def peak_of(options: argparse.Namespace) -> float:
+  """Returns the FLOP/s of products on all devices: what --peak says of one, or
+  measured now."""
+  devices = 1 if jax.default_backend() == 'cpu' else jax.device_count()
+  one = options.peak * 1e12 if options.peak else matmul_peak(options.dtype)
+  return devices * one
+
+
+def bandwidth(numbers: int = 0) -> float:
+  """Returns the bytes per second of the fastest of five sums over an array that
+  is spread over all devices.
+
+  Args:
+    numbers: float32 numbers on a device; 0 for more than its caches hold.
+  """
+  mesh = meshes.make_mesh()
+  # An accelerator reads the smaller array in the time of a launch.
+  most = 2**27 if jax.default_backend() == 'cpu' else 2**30
+  count = numbers or int(min(most, free_memory(mesh) / 16))
+  count *= mesh.size
+  by_row = meshes.by_row(mesh)
+  array = jax.jit(lambda: jnp.ones(count, jnp.float32), out_shardings=by_row)()
+  total = jax.jit(jnp.sum)
+  _, seconds = timed(lambda: total(array), 5)
+  return 4 * count / min(seconds)
 
 
 def product_flops(function: Any, *args: Any) -> int:

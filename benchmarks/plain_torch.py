@@ -3,10 +3,12 @@
 python benchmarks/plain_torch.py --batch=128 --captions=320 --registers=6
 
 The yardstick for benchmarks/train_step.py: the same batch, losses and update,
-float32 on the CPU with all its threads. Each part is computed as the method
-describes it: the parallel blocks and the diffusion steps one after the
-other, all keys and values projected, the pooling weights computed for every
-video, a loop over the videos in the losses. Prints one JSON line.
+on a GPU if PyTorch has one, else on the CPU with all its threads; with
+--dtype=bfloat16 under autocast. On a GPU products of float32 may use TF32, as
+in JAX by default. Each part is computed as the method describes it: the
+parallel blocks and the diffusion steps one after the other, all keys and values
+projected, the pooling weights computed for every video, a loop over the videos
+in the losses. Prints one JSON line.
 `--check=tests/golden` compares it with numbers of the released program instead.
 Needs PyTorch, which this project does not: pip install torch
 """
@@ -31,155 +33,22 @@ except ImportError:
   )
   raise SystemExit(2) from None
 from plain_torch_model import HEADS, MAX_FRAMES, MAX_WORDS, DreamPRVR
-from torch.nn import functional
+from plain_torch_step import BertAdam, backward, random_draws
 
-# Sizes and settings for ActivityNet Captions.
-FACTORS = {
-  'clip_nce': 0.02,
-  'clip_triplet': 1.0,
-  'frame_nce': 0.04,
-  'frame_triplet': 1.0,
-  'div': 0.003,
-  'qsp': 0.01,
-  'kl': 1e-4,
-  'dre': 1e-3,
-}
-MARGIN, HARD_POOL, TEMPERATURE = 0.2, 20, 0.08
-DELTA, ALPHA, LAMBDA = 0.2, 32.0, 1.0
-LEARNING_RATE = 2.5e-4
+# Steps to warm up, by device.
+_WARM = {'cpu': 1, 'cuda': 3}
 GOLDEN = ('dreamprvr_tiny', 'dreamprvr_tiny_hard')
 # Tolerances as relative Frobenius norms, as in the tests of the JAX program.
 TOLERANCES = {'outputs': 1e-5, 'losses': 1e-5, 'gradients': 1e-4, 'moves': 1e-2}
-
-
-def nce(scores, labels):
-  """Returns the NCE of (N, B) products, in both directions."""
-  own = scores[torch.arange(len(labels)), labels]
-  by_caption = (scores.logsumexp(1) - own).mean()
-  by_video = [
-    column.logsumexp(0) - column[labels == video].logsumexp(0)
-    for video, column in enumerate(scores.unbind(1))
-  ]
-  return by_caption + torch.stack(by_video).mean()
-
-
-def triplet(scores, labels, video_ranks, caption_ranks):
-  """Returns the hinge loss of cosines (N, B), with negatives of these ranks."""
-  rows = torch.arange(len(labels))
-  own = scores[rows, labels]
-  with torch.no_grad():
-    own_first = scores.clone()
-    own_first[rows, labels] = torch.inf
-    order = own_first.argsort(1, descending=True)
-  negatives = scores[rows, order[rows, video_ranks]]
-  by_caption = (MARGIN + negatives - own).clamp(min=0).mean()
-  by_video = []
-  for video, column in enumerate(scores.unbind(1)):
-    others = column[labels != video].sort(descending=True).values
-    negative = others[caption_ranks[video]]
-    by_video.append(MARGIN + negative - column[labels == video].mean())
-  return by_caption + torch.stack(by_video).clamp(min=0).mean()
-
-
-def text_structure(queries, labels):
-  """Returns the diversity and the contrastive loss of (N, D) queries."""
-  unit = functional.normalize(queries, dim=-1)
-  cosine = unit @ unit.T
-  itself = torch.eye(len(labels), dtype=torch.bool)
-  siblings = (labels[:, None] == labels) & ~itself
-  crowding = (1 + (ALPHA * (cosine + DELTA)).exp()).log()
-  crowding = (1 + cosine) ** LAMBDA * crowding
-  logits = cosine / TEMPERATURE
-  among = logits.masked_fill(itself, -torch.inf).logsumexp(1, keepdim=True)
-  count = siblings.sum(1)
-  likelihood = ((logits - among) * siblings).sum(1)[count > 0]
-  contrast = -likelihood / count[count > 0]
-  return (
-    crowding[siblings].sum() / len(labels),
-    contrast.mean() if len(contrast) else cosine.new_zeros(()),
-  )
-
-
-def losses(output, labels, draws):
-  """Returns the total and its terms before their factors."""
-  terms = {}
-  for branch, scores in output.scores.items():
-    terms[f'{branch}_nce'] = nce(output.raw_scores[branch], labels)
-    terms[f'{branch}_triplet'] = triplet(
-      scores, labels, draws[f'{branch}_t2v_rank'], draws[f'{branch}_v2t_rank']
-    )
-  terms['div'], terms['qsp'] = text_structure(output.queries, labels)
-  mu, logvar = output.mu, output.logvar
-  terms['kl'] = -(1 + logvar - mu**2 - logvar.exp()).sum() / 2 / len(mu)
-  noise = mu[:, None].expand_as(output.predicted_noise)
-  terms['dre'] = functional.mse_loss(output.predicted_noise, noise)
-  weighted = [FACTORS[name] * term for name, term in terms.items()]
-  return torch.stack(weighted).sum(), terms
-
-
-class BertAdam(torch.optim.Optimizer):
-  """BERT's Adam: clips each tensor, no bias correction, warms up."""
-
-  def __init__(self, model, total_steps):
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    free = lambda name: 'bias' in name or 'LayerNorm.weight' in name
-    super().__init__(
-      [
-        {'params': [p for n, p in named if not free(n)], 'decay': 0.01},
-        {'params': [p for n, p in named if free(n)], 'decay': 0.0},
-      ],
-      {},
-    )
-    self.done, self.total_steps = 0, total_steps
-
-  @torch.no_grad()
-  def step(self):
-    x = self.done / self.total_steps
-    rate = LEARNING_RATE * (x / 0.01 if x < 0.01 else max(1 - x, 0) / 0.99)
-    self.done += 1
-    for group in self.param_groups:
-      for parameter in group['params']:
-        torch.nn.utils.clip_grad_norm_(parameter, 1.0)
-        gradient, state = parameter.grad, self.state[parameter]
-        if not state:
-          state['first'] = torch.zeros_like(parameter)
-          state['second'] = torch.zeros_like(parameter)
-        first, second = state['first'], state['second']
-        first.mul_(0.9).add_(gradient, alpha=0.1)
-        second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-        update = first / (second.sqrt() + 1e-6)
-        if group['decay']:
-          update += group['decay'] * parameter
-        parameter.add_(update, alpha=-rate)
-
-
-def random_draws(videos, captions, registers, width):
-  """Returns the random draws of one step, with hard negatives."""
-  draws = {
-    f'perturb_{name}': torch.randn(videos, registers, width)
-    for name in ('alpha', 'beta')
-  }
-  for branch in ('clip', 'frame'):
-    last = min(HARD_POOL + 1, videos)
-    draws[f'{branch}_t2v_rank'] = torch.randint(1, last, (captions,))
-    draws[f'{branch}_v2t_rank'] = torch.zeros(videos, dtype=torch.long)
-  return draws
-
-
-def backward(model, batch, draws):
-  """Fills the gradients; returns (output, total loss, terms)."""
-  model.zero_grad()
-  output = model(batch, draws)
-  total, terms = losses(output, batch['text_labels'], draws)
-  total.backward()
-  return output, total.item(), terms
 
 
 def synthetic_batch(chosen):
   """Returns the batch of benchmarks/train_step.py, with the golden names."""
   rng = np.random.default_rng(0)
   videos, captions = chosen.batch, chosen.captions
-  made = lambda *shape: torch.from_numpy(rng.standard_normal(shape, np.float32))
+  made = lambda *shape: torch.from_numpy(
+    rng.standard_normal(shape, np.float32)
+  ).to(chosen.device)
   return {
     'clip_video_features': made(videos, chosen.clips, chosen.visual),
     'frame_video_features': made(videos, chosen.frames, chosen.visual),
@@ -196,8 +65,13 @@ def used_cpu_seconds():
   return usage.ru_utime + usage.ru_stime
 
 
-def measure(chosen):
-  """Returns seconds and memory of training steps, after one warm-up step."""
+def figures(chosen):
+  """Returns seconds and memory of training steps, after those of a warm-up."""
+  on_gpu = chosen.device == 'cuda'
+  # Tensors that the model makes are there, too.
+  torch.set_default_device(chosen.device)
+  if on_gpu:
+    torch.set_float32_matmul_precision('high')
   torch.manual_seed(0)
   batch = synthetic_batch(chosen)
   names = ('visual', 'text', 'width', 'clips', 'registers', 'dropout')
@@ -205,19 +79,26 @@ def measure(chosen):
   optimizer = BertAdam(model, total_steps=1000)
   sizes = (chosen.batch, chosen.captions, chosen.registers, chosen.width)
   wall, cpu = [], []
-  for _ in range(chosen.steps + 1):
+  autocast = torch.autocast(
+    chosen.device, torch.bfloat16, enabled=chosen.dtype == 'bfloat16'
+  )
+  for _ in range(chosen.steps + _WARM[chosen.device]):
     began, used = time.perf_counter(), used_cpu_seconds()
-    backward(model, batch, random_draws(*sizes))
+    backward(model, batch, random_draws(*sizes), autocast)
     optimizer.step()
+    if on_gpu:
+      torch.cuda.synchronize()
     wall.append(time.perf_counter() - began)
     cpu.append(used_cpu_seconds() - used)
-  wall, cpu = wall[1:], cpu[1:]
+  wall, cpu = wall[-chosen.steps :], cpu[-chosen.steps :]
   # Kibibytes on Linux.
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return {
     'python': platform.python_version(),
     'torch': torch.__version__,
-    'device': f'cpu {platform.machine()}',
+    'device': torch.cuda.get_device_name()
+    if on_gpu
+    else f'cpu {platform.machine()}',
     'threads': torch.get_num_threads(),
     'parameters': sum(p.numel() for p in model.parameters()),
     'step_seconds_median': round(statistics.median(wall), 4),
@@ -226,6 +107,11 @@ def measure(chosen):
     'step_cpu_seconds_median': round(statistics.median(cpu), 4),
     'videos_per_second': round(chosen.batch / statistics.median(wall), 2),
     'host_peak_gib': round(peak / 2**20, 2),
+    **(
+      {'device_peak_gib': round(torch.cuda.max_memory_allocated() / 2**30, 2)}
+      if on_gpu
+      else {}
+    ),
   }
 
 
@@ -296,8 +182,8 @@ def check(folder):
   return worst
 
 
-def options():
-  """Returns the parsed command line."""
+def parsed(arguments=None):
+  """Returns the options; those of the command line if none are given."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -311,13 +197,23 @@ def options():
     ('frames', MAX_FRAMES, f'frames of a video, at most {MAX_FRAMES}'),
     ('clips', 32, f'clips of a video, at most {MAX_FRAMES}'),
     ('words', MAX_WORDS, f'words of a caption, at most {MAX_WORDS}'),
-    ('steps', 3, 'timed steps, after one to warm up'),
+    ('steps', 3, 'timed steps, after one or three to warm up'),
   ):
     parser.add_argument(f'--{name}', type=int, default=default, help=text)
   parser.add_argument('--dropout', type=float, default=0.25)
+  has_gpu = torch.cuda.is_available()
+  parser.add_argument(
+    '--device',
+    default='cuda' if has_gpu else 'cpu',
+    choices=_WARM,
+    help='by default a GPU if there is one',
+  )
+  parser.add_argument(
+    '--dtype', default='float32', choices=('float32', 'bfloat16')
+  )
   text = 'folder of golden numbers to compare with'
   parser.add_argument('--check', type=pathlib.Path, help=text)
-  chosen = parser.parse_args()
+  chosen = parser.parse_args(arguments)
   longest = {'frames': MAX_FRAMES, 'clips': MAX_FRAMES, 'words': MAX_WORDS}
   for name, value in vars(chosen).items():
     if isinstance(value, int) and not 1 <= value <= longest.get(name, value):
@@ -329,16 +225,18 @@ def options():
     parser.error(f'--width is {chosen.width}, no multiple of {HEADS} heads')
   if chosen.check and not (chosen.check / f'{GOLDEN[1]}.npz').is_file():
     parser.error(f'--check: no {GOLDEN[1]}.npz in {chosen.check}')
+  if chosen.device == 'cuda' and not has_gpu:
+    parser.error('--device=cuda: this PyTorch has no CUDA')
   return chosen
 
 
 def main():
   """Prints one JSON line; fails if a golden number does not match."""
-  chosen = options()
+  chosen = parsed()
   folder = vars(chosen).pop('check')
   if not folder:
     command = ' '.join(sys.argv)
-    print(json.dumps({**vars(chosen), **measure(chosen), 'command': command}))
+    print(json.dumps({**vars(chosen), **figures(chosen), 'command': command}))
     return
   worst = check(folder)
   print(json.dumps({kind: f'{gap:.1e}' for kind, gap in worst.items()}))

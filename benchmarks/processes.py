@@ -7,11 +7,15 @@ ends its own row of a table and no other, and its memory is its own.
 import importlib
 import multiprocessing
 import pathlib
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any
+
+ROOT = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
 
 from dreamprvr_jax.errors import UserError
 
@@ -110,6 +114,8 @@ def stream(
         child.join(_GRACE)
         return
       if kind == 'left out':
+        # What it prints about that comes first.
+        child.join(_GRACE)
         raise LeftOutError(content)
       yield content
   finally:

@@ -30,8 +30,6 @@ from typing import Any
 
 import hard_queries
 import harness
-import jax
-import jax.numpy as jnp
 import search_archives
 import search_report
 import search_text
@@ -39,7 +37,6 @@ from processes import LeftOutError, stream
 from search_rows import NAMES, Job
 
 from dreamprvr_jax.cli import provenance
-from dreamprvr_jax.devices import meshes
 
 # One clip token comes to so many tokens.
 _OF_A_CLIP = 5
@@ -47,16 +44,6 @@ _OF_A_CLIP = 5
 _MANY = 100_000
 # Flags that only say where files are.
 _PLACES = ('folder', 'out', 'plot')
-
-
-def bandwidth() -> float:
-  """Returns the bytes per second of the fastest of five sums over an array
-  that is spread over all devices and larger than the caches."""
-  mesh = meshes.make_mesh()
-  count = 2**27 * mesh.size
-  array = jax.device_put(jnp.ones(count, jnp.float32), meshes.by_row(mesh))
-  _, seconds = harness.timed(lambda: jax.jit(jnp.sum)(array), 5)
-  return 4 * count / min(seconds)
 
 
 def archives(
@@ -139,7 +126,7 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
   """Makes archives, measures the rows, prints the results."""
   options = parsed()
-  peak = bandwidth()
+  peak = harness.bandwidth()
   # Without what only says where files are.
   flags = [
     item

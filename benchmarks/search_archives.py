@@ -28,7 +28,7 @@ from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.models.base import RetrievalModel
 from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.trained.retriever import Retriever
-from dreamprvr_jax.types import VideoEncoding
+from dreamprvr_jax.types import DType, VideoEncoding
 
 TOKENS = 'float16+int8'
 # Videos of an exact answer.
@@ -55,8 +55,13 @@ class Made(RetrievalModel):
     return VideoEncoding(clip_features, frame_features, frame_mask)
 
 
-def retriever_of_made(width: int) -> Retriever:
-  """Returns a retriever whose queries are vectors of the tokens' space."""
+def retriever_of_made(width: int, dtype: DType = jnp.float32) -> Retriever:
+  """Returns a retriever whose queries are vectors of the tokens' space.
+
+  Args:
+    width: Numbers of a token.
+    dtype: What tokens are scored in.
+  """
   config: Any = common.with_model(common.base_config(), 'ms_sl')
   keys = config.model.to_dict()
   del keys['name']
@@ -65,7 +70,7 @@ def retriever_of_made(width: int) -> Retriever:
     num_clips=1,
     max_frames=1,
     max_words=1,
-    dtype=jnp.float32,
+    dtype=dtype,
   )
   return Retriever('made', model, {}, 'made', {})
 

@@ -8,8 +8,11 @@ and spread of the step after warm-up, videos/s, FLOP/s of its matrix products
 and their share of a product's peak measured in the same run, peak memory.
 """
 
+import argparse
 import sys
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import harness
 import jax
@@ -23,54 +26,80 @@ from dreamprvr_jax.train.step import (
 )
 
 
-def main() -> None:
-  """Builds a random batch, times the update, prints the result."""
-  parser = harness.parser(__doc__)
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+  """Returns the options; those of the command line if none are given."""
+  parser = harness.parser(__doc__ or '')
   parser.add_argument('--batch', type=int, default=128, help='videos')
   parser.add_argument(
     '--captions', type=int, default=0, help='0: as many as the dataset has'
   )
-  options = parser.parse_args()
+  return parser.parse_args(arguments)
+
+
+def prepared(options: argparse.Namespace) -> Callable[[], dict[str, Any]]:
+  """Compiles the update; returns the function that times it.
+
+  Nothing is in device memory before that function is called, so that several
+  updates can be compiled at the same time and timed one after the other.
+  """
   config = harness.config_of(options)
   sizes = harness.DATASETS[options.dataset]
   captions = options.captions or harness.caption_slots(sizes, options.batch)
   batch = harness.made_batch(config, sizes, options.batch, captions)
   parts = harness.training_parts(config)
   mesh = meshes.make_mesh()
-  state = create_state(
+  fresh = lambda: create_state(
     init_variables(parts['model'], batch, 0), parts['optimizer']
   )
-  state = meshes.replicate(state, mesh)
+  shapes = jax.eval_shape(fresh), jax.eval_shape(lambda: batch)
   update = compile_update(mesh, **parts)
-  batch = jax.device_put(batch, meshes.by_row(mesh))
-  flops = harness.product_flops(update, state, batch)
+  flops = harness.product_flops(update, *shapes)
   began = time.perf_counter()
-  compiled = update.lower(state, batch).compile()
+  compiled = update.lower(*shapes).compile()
   compilation = time.perf_counter() - began
-  holder = {'state': state}
-
-  def step():
-    holder['state'], scalars = compiled(holder['state'], batch)
-    return scalars
-
-  _, seconds = harness.timed(step, options.steps)
-  median = float(np.median(seconds))
-  peak = harness.matmul_peak(options.dtype)
-  harness.report(
-    options,
-    captions_used=captions,
-    compilation_seconds=round(compilation, 1),
-    **harness.spread('step', seconds),
-    videos_per_second=round(options.batch / median, 2),
-    product_tflop=round(flops / 1e12, 4),
-    tflop_per_second=round(flops / median / 1e12, 4),
-    peak_tflop_per_second=round(peak / 1e12, 4),
-    share_of_peak=round(flops / median / peak, 3),
-    temporary_gib=round(
-      compiled.memory_analysis().temp_size_in_bytes / 2**30, 3
-    ),
-    **harness.memory_gib(),
+  memory = compiled.memory_analysis()
+  # Of one device; the next state takes the place of the former one.
+  taken = (
+    memory.argument_size_in_bytes
+    + memory.temp_size_in_bytes
+    + memory.output_size_in_bytes
+    - memory.alias_size_in_bytes
   )
+
+  def measured() -> dict[str, Any]:
+    holder = {'state': meshes.replicate(fresh(), mesh)}
+    rows = jax.device_put(batch, meshes.by_row(mesh))
+
+    def step():
+      holder['state'], scalars = compiled(holder['state'], rows)
+      return scalars
+
+    _, seconds = harness.timed(step, options.steps)
+    median = float(np.median(seconds))
+    # The products that measure the peak take memory, too.
+    used = harness.memory_gib()
+    peak = harness.peak_of(options)
+    return {
+      'captions_used': captions,
+      'compilation_seconds': round(compilation, 1),
+      **harness.spread('step', seconds),
+      'videos_per_second': round(options.batch / median, 2),
+      'product_tflop': round(flops / 1e12, 4),
+      'tflop_per_second': round(flops / median / 1e12, 4),
+      'peak_tflop_per_second': round(peak / 1e12, 4),
+      'share_of_peak': round(flops / median / peak, 3),
+      'temporary_gib': round(memory.temp_size_in_bytes / 2**30, 3),
+      'step_gib': round(taken / 2**30, 3),
+      **used,
+    }
+
+  return measured
+
+
+def main() -> None:
+  """Builds a random batch, times the update, prints the result."""
+  options = parsed()
+  harness.report(options, **prepared(options)())
 
 
 if __name__ == '__main__':

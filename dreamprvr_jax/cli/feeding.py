@@ -10,7 +10,7 @@ from data_pipeline import iterators
 from data_pipeline.batching import TrainPlan
 from data_pipeline.corpus import Split
 from dreamprvr_jax.cli import residency
-from dreamprvr_jax.devices.resident import compile_gather
+from dreamprvr_jax.devices.resident import ResidentSplit, compile_gather
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.train.feeders import (
   BatchFeeder,
@@ -65,6 +65,25 @@ def make_feeder(
     seed=config.seed,
     multiple=config.data.caption_multiple,
   )
+  return resident_feeder(config, placed, plan, mesh, **parts)
+
+
+def resident_feeder(
+  config: ConfigDict,
+  placed: ResidentSplit,
+  plan: TrainPlan,
+  mesh: Mesh,
+  **parts: Any,
+) -> Feeder:
+  """Returns the feeder of a split in device memory; see `make_feeder`.
+
+  Args:
+    config: The run's config.
+    placed: The training split.
+    plan: Its batches.
+    mesh: The device mesh.
+    **parts: Keyword arguments of `train.step.update`.
+  """
   sizes = {
     'batch_size': plan.batch_size,
     'steps_per_epoch': plan.steps_per_epoch,
