@@ -37,6 +37,7 @@ import search_archives
 from processes import LeftOutError, Watch, memory, read_from_disk, stream
 from search_rows import recall, timings
 
+from dreamprvr_jax import folders
 from dreamprvr_jax.archive.index.layout import stored_bytes
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.cli import provenance
@@ -165,7 +166,7 @@ def parts(options: argparse.Namespace) -> dict[str, Any]:
       continue
     print(f'{name} ...', file=sys.stderr, flush=True)
     (done[name],) = stream('million', name, options, seconds=_PATIENCE)
-    path.write_text(json.dumps(done))
+    folders.write_json(path, done)
   return {name: done[name] for name in names}
 
 

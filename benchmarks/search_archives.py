@@ -25,6 +25,7 @@ from dreamprvr_jax.archive.index.layout import BRANCHES
 from dreamprvr_jax.archive.index.manifest import Manifest
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.index import Index
+from dreamprvr_jax.archive.search.list_keeping import keep_lists
 from dreamprvr_jax.models.base import RetrievalModel
 from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.trained.retriever import Retriever
@@ -153,8 +154,8 @@ def write_index(
 
 def drop_lists(place: pathlib.Path) -> None:
   """Forgets the lists of an index, so that they are made again."""
-  manifest: Any = Manifest.read(place)
-  if getattr(manifest, 'lists', None) is not None:
+  manifest = Manifest.read(place)
+  if manifest.lists is not None:
     dataclasses.replace(manifest, lists=None).write(place)
 
 
@@ -170,12 +171,11 @@ def make_lists(
     recall: The share of the exact best ten that a search shall find.
     memory: Bytes that this may take.
   """
-  from dreamprvr_jax.archive.search.list_keeping import keep_lists
-
   began = time.perf_counter()
   manifest = keep_lists(place, retriever, recall=recall, memory=memory)
   seconds = time.perf_counter() - began
-  record: Any = manifest.lists
+  record = manifest.lists
+  assert record is not None
   files = (place / 'lists' / record.name).iterdir()
   return {
     'lists_seconds': round(seconds, 1),

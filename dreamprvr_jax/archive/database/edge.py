@@ -18,6 +18,7 @@ from dreamprvr_jax.progress import bar
 
 _LIBRARY = 'qdrant_edge'
 _SHARD, _CONFIG = 'shard', 'edge_config.json'
+_KIND = 'database'
 _PANIC = 'PanicException'
 # Kilobytes of vectors. Below the first there is no graph: all are compared;
 # above the second, finished parts are not merged.
@@ -50,7 +51,7 @@ class Edge:
     self._path = pathlib.Path(place) / _SHARD
     _check_folder(pathlib.Path(place))
     with contextlib.ExitStack() as stack:
-      stack.enter_context(folders.held(place, 'database'))
+      stack.enter_context(folders.held(place, _KIND))
       if (self._path / _CONFIG).is_file():
         with self._failing('cannot be opened'):
           self._shard = self._edge.EdgeShard.load(str(self._path))
@@ -85,7 +86,9 @@ class Edge:
         max_segment_size=_PART_KILOBYTES,
       ),
     )
-    # A creation that was stopped leaves files without the last, its config.
+    # What is removed is ours: a creation that was stopped leaves files without
+    # the last, its config.
+    folders.claim(self._place, _KIND)
     shutil.rmtree(self._path, ignore_errors=True)
     self._path.mkdir()
     with self._failing('cannot be made'):
@@ -226,7 +229,7 @@ def _check_folder(folder: pathlib.Path) -> None:
   if folder.exists() and not folder.is_dir():
     raise UserError(f'--database={folder} is a file; give a folder')
   names = {path.name for path in folder.iterdir()} if folder.exists() else set()
-  ours = {_SHARD, folders.LOCK}
+  ours = {_SHARD, folders.LOCK, folders.MARKER}
   foreign = {x for x in names - ours if not folders.is_of_system(x)}
   if foreign:
     raise UserError(

@@ -222,18 +222,25 @@ class Server:
 
 def _parts(address: str) -> tuple[str, str]:
   """Returns the address of the server, and the name of the collection."""
-  found = urllib.parse.urlsplit(address)
+  if '@' in address or '?' in address:
+    scheme, _, _ = address.partition('://')
+    raise UserError(
+      f'--database={scheme}://... has a password or a key; put the key into '
+      f'the environment variable {API_KEY} instead'
+    )
+  wrong = UserError(
+    f'--database={address} is no address of a collection; give '
+    'http://HOST:PORT/COLLECTION'
+  )
+  try:
+    found = urllib.parse.urlsplit(address)
+    # Only reading the port finds one that is no number.
+    has_server = found.hostname and found.port != 0
+  except ValueError as error:
+    raise wrong from error
   path, _, name = found.path.rstrip('/').rpartition('/')
-  if found.scheme not in ('http', 'https') or not found.hostname or not name:
-    raise UserError(
-      f'--database={address} is no address of a collection; give '
-      'http://HOST:PORT/COLLECTION'
-    )
-  if found.username or found.password or found.query:
-    raise UserError(
-      f'--database={found.scheme}://{found.hostname}/... has a password or a '
-      f'key; put the key into the environment variable {API_KEY} instead'
-    )
+  if found.scheme not in ('http', 'https') or not has_server or not name:
+    raise wrong
   return f'{found.scheme}://{found.netloc}{path}', name
 
 

@@ -169,6 +169,7 @@ class _Feed:
     except Exception as error:
       self._put(error)
     finally:
+      # After an error it has been ended already, which does no harm.
       if process is not None:
         self._end(process)
       with self._lock:
@@ -200,6 +201,9 @@ class _Feed:
         process = None
         if self.stop.is_set():
           return None
+      except Exception:
+        self._end(process)
+        raise
     self._put((path, DEADLY))
     return None
 
@@ -239,6 +243,7 @@ class _Process:
     try:
       self._connection.recv()
     except (EOFError, ConnectionError):
+      self.end()
       # That is not the fault of a file.
       raise RuntimeError(
         'a process that decodes videos ended while it started'

@@ -14,6 +14,7 @@ from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.trained.retriever import Retriever
+from dreamprvr_jax.types import VideoEncoding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ def encoded_rows(
   batches: Callable[[], Iterable[Mapping[str, np.ndarray]]],
   mesh: Mesh | None,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Yields the arrays of some videos, by name; see `layout.array_specs`.
+  """Yields the arrays of some videos, by name; see `layout.row_specs`.
 
   Padding is left out, and `durations` are missing. Each row is a whole video.
 
@@ -65,60 +66,83 @@ def encoded_rows(
     retriever: Encodes the videos.
     batches: See `Videos`.
     mesh: Devices that encode; all if None.
-
-  Raises:
-    UserError: If tokens are not finite as float16.
   """
   mesh = mesh or meshes.make_mesh()
   variables = meshes.replicate(retriever.variables, mesh)
-  program = _program(retriever.model, mesh)
+  encode = program(retriever.model, mesh)
   names = ('clip_features', 'frame_features', 'frame_mask', 'clip_sizes')
-  start = 0
   for batch in batches():
     real = np.asarray(batch['video_mask'])
     # The devices share a batch evenly.
     short = -len(real) % mesh.size
-    arrays = [
-      np.pad(x, ((0, short), *((0, 0),) * (x.ndim - 1)))
-      for x in (batch[name] for name in names if name in batch)
-    ]
+    inputs = {
+      name: np.pad(
+        batch[name], ((0, short), *((0, 0),) * (batch[name].ndim - 1))
+      )
+      for name in names
+      if name in batch
+    }
     encoding, registers = jax.tree.map(
       lambda x, real=real: np.asarray(x)[: len(real)][real],
-      program(variables, arrays),
+      encode(variables, inputs),
     )
-    stop = start + int(real.sum())
-    where = f'the videos {start} to {stop - 1} (counted from 0)'
-    start = stop
-    clips = finite(encoding.clip_tokens, 'clip', where)
-    frames = finite(encoding.frame_tokens, 'frame', where)
-    sizes = batch.get('clip_sizes', np.ones((len(real), clips.shape[1])))
-    rows = {
-      'clip_edges': clip_edges(np.asarray(sizes)[real]).astype(np.float32),
-      'frame_mask': encoding.frame_mask,
-      'frame_edges': (
-        np.asarray(batch['frame_edges'])[real]
-        if 'frame_edges' in batch
-        else frame_edges(encoding.frame_mask)
-      ),
-      'starts': np.zeros(len(clips)),
-      'cores': np.tile(np.array([0, 1], np.float32), (len(clips), 1)),
-    }
-    if registers is not None:
-      rows['registers'] = finite(registers, 'register', where)
-    rows['clip_tokens'], rows['frame_tokens'] = clips, frames
+    sizes = batch.get('clip_sizes')
+    rows = arrays_of(
+      encoding, registers, None if sizes is None else np.asarray(sizes)[real]
+    )
+    if 'frame_edges' in batch:
+      rows['frame_edges'] = np.asarray(batch['frame_edges'])[real]
+    count = int(real.sum())
+    rows['starts'] = np.zeros(count)
+    rows['cores'] = np.tile(np.array([0, 1], np.float32), (count, 1))
     yield rows
 
 
-def _program(model: Model, mesh: Mesh) -> Callable[..., Any]:
-  """Returns the jitted program from (variables, features) to the encoding of
-  videos and their registers, None where the model has none."""
+def program(model: Model, mesh: Mesh | None = None) -> Callable[..., Any]:
+  """Returns the jitted program from (variables, features by name) to the
+  encoding of videos and their registers, None where the model has none.
 
-  def encode(variables, arrays):
-    return model.apply(variables, *arrays, method='encode_video_and_registers')
+  Args:
+    model: The model.
+    mesh: Devices that share the videos; None for one device.
+  """
 
+  def encode(variables, inputs):
+    return model.apply(variables, **inputs, method='encode_video_and_registers')
+
+  if mesh is None:
+    return jax.jit(encode)
   return jax.jit(
     encode, in_shardings=(meshes.replicated(mesh), meshes.by_row(mesh))
   )
+
+
+def arrays_of(
+  encoding: VideoEncoding,
+  registers: Float[np.ndarray, 'r k d'] | None,
+  sizes: Float[np.ndarray, 'r c'] | None,
+) -> dict[str, np.ndarray]:
+  """Returns what a program made of r stretches as rows of an index, without
+  their times; see `layout.row_specs`.
+
+  Args:
+    encoding: Their tokens and masks.
+    registers: Their registers; None if the model has none.
+    sizes: Frames in each clip; None if the clips are of equal length.
+  """
+  mask = np.asarray(encoding.frame_mask)
+  if sizes is None:
+    sizes = np.ones(encoding.clip_tokens.shape[:2])
+  found = {
+    'clip_tokens': np.asarray(encoding.clip_tokens, np.float32),
+    'frame_tokens': np.asarray(encoding.frame_tokens, np.float32),
+    'frame_mask': mask,
+    'clip_edges': clip_edges(sizes).astype(np.float32),
+    'frame_edges': frame_edges(mask),
+  }
+  if registers is not None:
+    found['registers'] = np.asarray(registers, np.float32)
+  return found
 
 
 def frame_edges(mask: Bool[np.ndarray, 'b f']) -> Float[np.ndarray, 'b f+1']:

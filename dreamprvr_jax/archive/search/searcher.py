@@ -259,8 +259,9 @@ class Searcher(RowScores):
     if first_pass == 'lists':
       if self.lists is None:
         raise UserError(
-          f'the index {self._store.directory} has no lists; make them with '
-          '--mode=index --recall=0.98, or search without a first pass'
+          f'the index {self._store.directory} has no lists, or none that '
+          'name most videos; make them with --mode=index --recall=0.98, or '
+          'search without a first pass'
         )
       return
     if first_pass not in self.first_passes:

@@ -96,6 +96,7 @@ class Background:
     named = Manifest.read(self._directory).files
     # Not changed in place: other threads read it.
     self._damaged = {f: x for f, x in self._damaged.items() if f in named}
+    self._done = {f: x for f, x in self._done.items() if f in named}
     for folder, files in named.items():
       last = self._done.get(folder)
       if last is not None and time.monotonic() < last + _AGAIN:

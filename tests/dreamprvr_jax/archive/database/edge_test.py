@@ -31,6 +31,24 @@ def test_a_folder_with_other_things_is_left_alone(store, tmp_path):
 
 
 @needs_edge
+def test_a_shard_of_others_is_left_alone(store, tmp_path):
+  song = tmp_path / 'songs/shard/la.wav'
+  song.parent.mkdir(parents=True)
+  song.write_text('la')
+  with pytest.raises(UserError, match=r'other files \(shard\) and no database'):
+    export(str(tmp_path / 'songs'), store)
+  assert song.read_text() == 'la'
+
+
+@needs_edge
+def test_a_creation_that_was_stopped_is_made_again(store, tmp_path):
+  place = tmp_path / 'db'
+  export(str(place), store)
+  (place / 'shard/edge_config.json').unlink()
+  assert export(str(place), store).sent == 4
+
+
+@needs_edge
 def test_a_damaged_database(store, tmp_path):
   place = tmp_path / 'db'
   export(str(place), store)

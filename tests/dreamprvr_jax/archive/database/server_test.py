@@ -59,7 +59,11 @@ def info(version):
     ('http://h:1', 'is no address of a collection; give http://HOST'),
     ('s3://bucket/name', 'is no address of a collection'),
     ('http:///name', 'is no address of a collection'),
+    ('http://h:port/name', 'is no address of a collection'),
+    ('http://h:70000/name', 'is no address of a collection'),
+    ('http://[::1/name', 'is no address of a collection'),
     ('http://me:secret@h/n', 'has a password or a key; put the key into the'),
+    ('http://me:secret@h', 'has a password or a key'),
     ('http://h/n?api_key=secret', 'environment variable QDRANT_API_KEY'),
   ],
 )

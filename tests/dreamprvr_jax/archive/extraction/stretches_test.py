@@ -224,3 +224,26 @@ def test_a_process_that_starts_during_a_stop_is_ended(monkeypatch):
   feed.run()
   assert calls == ['stops', 'works', 'ends']
   assert feed.ended == 1
+
+
+def test_a_process_is_ended_after_an_error_of_the_program(monkeypatch):
+  calls = []
+
+  class Wrong:
+    def __init__(self, work):
+      del work
+
+    def work(self, path):
+      raise TypeError(path)
+      yield
+
+    def end(self):
+      calls.append('ends')
+
+  monkeypatch.setattr(decoders, '_Process', Wrong)
+  feed = decoders._Feed(iter(['a', 'b']), None, 4)
+  feed.run()
+  assert calls == ['ends']
+  assert feed.events.get() == ('a', decoders.Begun())
+  with pytest.raises(TypeError):
+    list(feed.taken())

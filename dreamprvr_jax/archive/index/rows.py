@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,9 +9,11 @@ import numpy as np
 from jaxtyping import Float
 
 from data_pipeline import merging, pooling
-from dreamprvr_jax.archive.index.encoding import clip_edges
-from dreamprvr_jax.models.contract import Model
+from dreamprvr_jax.archive.index.encoding import arrays_of, program
 from dreamprvr_jax.trained.retriever import Retriever
+
+# A stretch is a batch of one, so one device encodes it.
+_program = functools.lru_cache(maxsize=4)(program)
 
 
 def rows_of(
@@ -53,22 +54,11 @@ def rows_of(
   encoding, registers = jax.tree.map(
     np.asarray, _program(retriever.model)(retriever.variables, batch)
   )
-  mask = encoding.frame_mask
-  count = int(mask.sum())
-  edges = np.minimum(np.arange(mask.shape[1] + 1) / count, 1)
-  sizes = batch.get('clip_sizes', np.ones(encoding.clip_tokens.shape[:2]))
-  found = {
-    'clip_tokens': np.asarray(encoding.clip_tokens, np.float32),
-    'frame_tokens': np.asarray(encoding.frame_tokens, np.float32),
-    'frame_mask': mask,
-    'clip_edges': clip_edges(sizes).astype(np.float32),
-    'frame_edges': edges[None].astype(np.float32),
+  return {
+    **arrays_of(encoding, registers, batch.get('clip_sizes')),
     'starts': np.array([start]),
     'durations': np.array([duration]),
   }
-  if registers is not None:
-    found['registers'] = np.asarray(registers, np.float32)
-  return found
 
 
 def _pooled(
@@ -94,14 +84,3 @@ def _pooled(
     'frame_mask': (np.arange(most) < len(frames))[None],
     **more,
   }
-
-
-@functools.lru_cache(maxsize=4)
-def _program(model: Model) -> Callable[..., Any]:
-  """Returns the jitted program from (variables, inputs) to a video's encoding
-  and its registers, None where the model has none."""
-  return jax.jit(
-    lambda variables, batch: model.apply(
-      variables, **batch, method='encode_video_and_registers'
-    )
-  )
