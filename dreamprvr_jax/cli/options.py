@@ -90,8 +90,8 @@ _ALL = (
     'trace',
     '',
     'FORM,...',
-    "add TRACE's score without training: temporal-N or global-N, N pooled "
-    'tokens; form and weight are chosen on config.data.val_split',
+    "TRACE's score, untrained: temporal-N or global-N, N tokens; the best on "
+    'val counts',
     'evaluate',
   ),
   path_option(
