@@ -109,6 +109,9 @@ SMALL = {'errors', 'folders', 'host_memory', 'text'}
 # Mathematics on the host, which the data pipeline may use, too: it needs only
 # the standard library and NumPy.
 HOST = {'training_free'}
+# Files of the data pipeline that need only NumPy: a search pools the frames of a
+# picture as training pools those of a video.
+POOLING = {'data_pipeline.merging', 'data_pipeline.pooling'}
 # Folders that must not import models: they start quickly, in many processes.
 NO_MODELS = ('archive/videos', 'archive/encoders', 'archive/extraction')
 _NO_DATA = {
@@ -170,7 +173,7 @@ def names_of(node):
     yield from (alias.name for alias in node.names)
   elif isinstance(node, ast.ImportFrom) and node.module:
     # `from dreamprvr_jax import text` imports that file alone.
-    if node.module != 'dreamprvr_jax':
+    if node.module not in ('dreamprvr_jax', 'data_pipeline'):
       yield node.module
     yield from (f'{node.module}.{alias.name}' for alias in node.names)
 
@@ -187,6 +190,8 @@ def test_libraries(package):
 def is_small(name):
   """Returns whether an imported name is one of the small files or in one, or in
   a folder that needs no more than NumPy."""
+  if name in POOLING:
+    return True
   folder = name.removeprefix('dreamprvr_jax.').partition('.')[0]
   return name.startswith('dreamprvr_jax.') and folder in SMALL | HOST
 
@@ -206,6 +211,13 @@ def test_mathematics_on_the_host_needs_numpy_alone():
       used = {name.partition('.')[0] for name in imports(path)}
       allowed = sys.stdlib_module_names | {'dreamprvr_jax', 'numpy'}
       assert used <= allowed, path
+
+
+def test_pooling_needs_numpy_alone():
+  for name in POOLING:
+    used = set(imports(ROOT / f'{name.replace(".", "/")}.py')) - POOLING
+    used = {name.partition('.')[0] for name in used}
+    assert used <= sys.stdlib_module_names | {'numpy'}, name
 
 
 def folder_of(path):

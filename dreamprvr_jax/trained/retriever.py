@@ -219,7 +219,7 @@ class Retriever:
     duration: float = math.nan,
   ) -> dict[str, np.ndarray]:
     """Returns a stretch of a video as r rows of an index; only without
-    training. `archive.index.rows` does so for every retriever.
+    training. `archive.index.encoding` does so for every retriever.
 
     Args:
       features: Frame vectors of the stretch, in time order.

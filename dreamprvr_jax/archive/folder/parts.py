@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from dreamprvr_jax.archive.extraction.stretches import Encoded, Stretch
-from dreamprvr_jax.archive.index.rows import rows_of
+from dreamprvr_jax.archive.index.encoding import rows_of
 from dreamprvr_jax.trained.retriever import Retriever
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from dreamprvr_jax.archive.encoders import Encoder
-from dreamprvr_jax.archive.index.rows import rows_of
+from dreamprvr_jax.archive.index.encoding import rows_of
 from dreamprvr_jax.archive.search.timelines import unit
 from dreamprvr_jax.archive.videos.stills import read_still, sample_clip
 from dreamprvr_jax.errors import UserError

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dreamprvr_jax.archive.index.rows import rows_of
+from dreamprvr_jax.archive.index.encoding import rows_of
 from dreamprvr_jax.trained.retriever import Retriever
 from tests.helpers.searching import retriever
 
