@@ -87,6 +87,8 @@ setup(
   install_requires=[
     'absl-py>=2.1',
     'etils[epath]>=1.10',
+    # Stores the traced query encoder (jax.export).
+    'flatbuffers>=24.3.25',
     'flax>=0.10.7',
     'google-crc32c>=1.6',
     'h5py>=3.11',

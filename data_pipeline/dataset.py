@@ -2,18 +2,23 @@
 
 The shards are ours and the metadata is theirs: a `GeneratorBasedBuilder` would
 shuffle the examples, write in one process and start over after every stop.
+
+TensorFlow Datasets takes a while to import, so it is imported when examples are
+written.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow_datasets as tfds
-from tensorflow_datasets.core import example_serializer
 
 from data_pipeline.batching import captions_by_video
 from data_pipeline.corpus import Split
 from data_pipeline.options import DataOptions
 from data_pipeline.paths import VERSION, dataset_dir, dataset_name
+
+if TYPE_CHECKING:
+  import tensorflow_datasets as tfds
 
 _DESCRIPTION = (
   'Partially relevant video retrieval: one example is one video with all its '
@@ -23,11 +28,12 @@ _DESCRIPTION = (
 
 def features(
   visual_width: int, text_width: int, options: DataOptions
-) -> tfds.features.FeaturesDict:
+) -> 'tfds.features.FeaturesDict':
   """Returns the features of one example.
 
   Arrays are stored as raw bytes: exact, and decoded without a loop.
   """
+  import tensorflow_datasets as tfds
 
   def tensor(shape, dtype):
     return tfds.features.Tensor(shape=shape, dtype=dtype, encoding='bytes')
@@ -55,6 +61,8 @@ class Serializer:
   """Turns videos of a split into serialised examples."""
 
   def __init__(self, split: Split):
+    from tensorflow_datasets.core import example_serializer
+
     self._split = split
     self._features = features(
       split.visual_width, split.text_width, split.options
@@ -120,6 +128,8 @@ def write_metadata(
     shard_lengths: Videos in each shard, by split.
     num_bytes: Bytes of all shards, by split.
   """
+  import tensorflow_datasets as tfds
+
   folder = dataset_dir(options)
   template = tfds.core.ShardedFileTemplate(
     dataset_name=dataset_name(options),

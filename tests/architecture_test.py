@@ -59,6 +59,7 @@ ALLOWED = {
   },
   'training_free': {'errors'},
   'trained': {
+    'devices',
     'errors',
     'folders',
     'text',

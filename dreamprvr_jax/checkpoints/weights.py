@@ -1,4 +1,8 @@
-"""Weights of a run's best epoch, or in a folder of their own."""
+"""Weights of a run's best epoch, or in a folder of their own.
+
+Orbax takes a while to import, so it is imported when weights are read or
+written, not when they are only looked for.
+"""
 
 import os
 import pathlib
@@ -6,7 +10,6 @@ import shutil
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
 from etils import epath
 
 from dreamprvr_jax import folders
@@ -35,6 +38,8 @@ def best_info(workdir: os.PathLike[str] | str) -> dict[str, Any] | None:
   root = epath.Path(os.path.abspath(workdir)) / BEST
   if not root.exists():
     return None
+  import orbax.checkpoint as ocp
+
   with ocp.CheckpointManager(root) as manager:
     step = manager.latest_step()
     if step is None:
@@ -61,6 +66,8 @@ def save_weights(
     CheckpointError: If they cannot be written, in which case former weights
       are kept, or if files of another program are in their place.
   """
+  import orbax.checkpoint as ocp
+
   hush_orbax()
   root = pathlib.Path(os.path.abspath(directory))
   root.mkdir(parents=True, exist_ok=True)
@@ -136,6 +143,8 @@ def load_weights(directory: os.PathLike[str] | str, template: Any) -> Any:
   Raises:
     CheckpointError: If they are missing, damaged or do not fit.
   """
+  import orbax.checkpoint as ocp
+
   path = locate_weights(directory)
   _check_seal(pathlib.Path(path.parent), WEIGHTS)
   try:

@@ -13,8 +13,6 @@ from configs import activitynet, charades, common, qvhighlights, tvr
 from dreamprvr_jax import checkpoints
 from dreamprvr_jax.archive.index.manifest import Manifest
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.interop import released_config
-from dreamprvr_jax.interop.released_file import read_released
 
 # Collection -> function from a model's name to the config.
 _DATASETS = {
@@ -98,6 +96,10 @@ def from_released(
     WeightsError: If it is not a checkpoint of the family.
     UserError: If the dataset must be named, or --config names another model.
   """
+  # Other commands do not need all models.
+  from dreamprvr_jax.interop import released_config
+  from dreamprvr_jax.interop.released_file import read_released
+
   released = read_released(path)
   found = released_config.overrides(released.config, released.state)
   model = found['model']['name']
@@ -114,7 +116,8 @@ def from_released(
         "its branches' weights; give --collection=NAME (activitynet, charades "
         'or tvr), or --config=configs/NAME.py'
       )
-    base = _of_dataset(said or _guessed(released.state), model)
+    widths = released_config.feature_widths(released.state)
+    base = _of_dataset(said or _guessed(widths), model)
   config = base.copy_and_resolve_references().unlock()
   if collection and theirs.get('collection') not in (None, collection):
     # The user named another dataset, so the file's own names do not apply.
@@ -145,10 +148,9 @@ def _of_dataset(collection: str, model: str) -> ConfigDict:
   return common.with_model(config, model)
 
 
-def _guessed(state: Mapping[str, Any]) -> str:
-  """Returns the dataset whose features are as wide as the tensors; ActivityNet
-  if there is none, or more than one."""
-  widths = released_config.feature_widths(state)
+def _guessed(widths: tuple[int, int]) -> str:
+  """Returns the dataset whose features have the widths; ActivityNet if there is
+  none, or more than one."""
   known = {(3072, 768): 'tvr', (2816, 512): 'qvhighlight'}
   return known.get(widths, 'activitynet')
 

@@ -53,6 +53,11 @@ def run(request: Request) -> int:
     UserError: If a flag is out of its range, or no file could be read.
   """
   _check(request)
+  if not request.encoder.startswith('embedded'):
+    # The others compute with JAX.
+    from dreamprvr_jax.devices import programs
+
+    programs.keep(programs.AUTO)
   encoder = encoders.build(
     request.encoder,
     device=request.device,

@@ -39,6 +39,7 @@ from dreamprvr_jax.cli.places import ids_in
 from dreamprvr_jax.cli.retriever import free_of
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.trained import kept
 from dreamprvr_jax.trained.retriever import FREE, Retriever
 
 # Both ways to index take the same flags.
@@ -131,6 +132,8 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
     # A new index in place of one with lists has some, too.
     arguments = dataclasses.replace(arguments, recall=former.lists.recall)
   _keep_lists(config, arguments, retriever)
+  # For the first search.
+  kept.keep(retriever)
   return 0
 
 

@@ -4,21 +4,24 @@ import importlib.metadata
 import platform
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from data_pipeline.corpus import Corpus
-from dreamprvr_jax.cli import encoder_identity
+if TYPE_CHECKING:
+  from data_pipeline.corpus import Corpus
 
 LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
-def stored_config(config: ConfigDict, corpus: Corpus) -> dict[str, Any]:
+def stored_config(config: ConfigDict, corpus: 'Corpus') -> dict[str, Any]:
   """Returns the contents of `config.json`: settings, widths, versions, device,
   and the encoder of the features if it is known."""
+  # It reads features; other parts of this file are used without any.
+  from dreamprvr_jax.cli import encoder_identity
+
   identity = encoder_identity.identity_of(corpus)
   return {
     'config': plain_config(config),

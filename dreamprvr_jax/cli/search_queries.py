@@ -12,10 +12,8 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from dreamprvr_jax.archive.search.index import Index
-from dreamprvr_jax.archive.search.picture_queries import PictureQueries
 from dreamprvr_jax.archive.search.text_queries import TextQueries, open_encoder
 from dreamprvr_jax.archive.videos.files import shown
-from dreamprvr_jax.cli import data, query_files
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
 
@@ -93,6 +91,9 @@ def read(config: ConfigDict, request: Request, index: Index) -> Queries:
   if request.query is not None:
     sentences = {'query': request.query}
     return _from_sentences(request, index, '--query', sentences)
+  # Queries of the two kinds above need no file.
+  from dreamprvr_jax.cli import query_files
+
   if query_files.holds_sentences(request.queries):
     where = f'--queries={request.queries}'
     sentences = query_files.read_sentences(request.queries)
@@ -156,6 +157,8 @@ def _from_sentences(
 
 
 def _from_picture(request: Request, index: Index) -> Queries:
+  from dreamprvr_jax.archive.search.picture_queries import PictureQueries
+
   encoder = open_encoder(
     index.retriever, request.encoder, device=request.device
   )
@@ -205,6 +208,8 @@ def _seconds(text: str) -> float:
 
 def _from_split(config: ConfigDict, request: Request, index: Index) -> Queries:
   """Returns the captions of a split, or one of them."""
+  from dreamprvr_jax.cli import data
+
   retriever = index.retriever
   corpus = data.open_data(config, show=request.progress)
   data.check_widths(retriever.stored, corpus, retriever.checkpoint)

@@ -1,4 +1,8 @@
-"""--mode=search: the best videos of an index, and the moments in them."""
+"""--mode=search: the best videos of an index, and the moments in them.
+
+What only some searches need is imported by them: imports are much of the time
+of a small search.
+"""
 
 import contextlib
 import dataclasses
@@ -13,23 +17,18 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dreamprvr_jax import folders
-from dreamprvr_jax.archive.database.database import Database
 from dreamprvr_jax.archive.search.calibration import STRENGTHS
 from dreamprvr_jax.archive.search.catalogue import Catalogue
 from dreamprvr_jax.archive.search.filters import Filters
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.archive.search.list_search import MEASURED
 from dreamprvr_jax.archive.serving.files import VideoFiles
-from dreamprvr_jax.archive.serving.thumbnails import Thumbnails
 from dreamprvr_jax.archive.videos.files import import_av
-from dreamprvr_jax.archive.videos.finding import find_videos
 from dreamprvr_jax.cli import console, provenance, search_queries
-from dreamprvr_jax.cli.saved_clips import save_clips
 from dreamprvr_jax.cli.search_queries import Queries, Request
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.progress import bar
-from dreamprvr_jax.report.search_page import write_page
 
 # Queries per search; an index larger than memory is read once for all of them.
 _BATCH = 1024
@@ -102,6 +101,8 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
   }
   with contextlib.ExitStack() as stack:
     if arguments.database:
+      from dreamprvr_jax.archive.database.database import Database
+
       options['first_pass'] = stack.enter_context(
         Database(arguments.database, index.store)
       )
@@ -179,6 +180,8 @@ def _write(found: dict[str, Any], arguments: Arguments, index: Index) -> None:
   """Saves clips, writes or prints the hits, and prints what was written."""
   out = pathlib.Path(arguments.out)
   if arguments.videos:
+    from dreamprvr_jax.archive.videos.finding import find_videos
+
     files = VideoFiles(arguments.videos, find_videos(arguments.videos))
   elif arguments.save_clips or out.suffix == '.html':
     files = VideoFiles.of_sources(index.store.sources())
@@ -186,6 +189,8 @@ def _write(found: dict[str, Any], arguments: Arguments, index: Index) -> None:
     files = VideoFiles()
   saved = 0
   if arguments.save_clips:
+    from dreamprvr_jax.cli.saved_clips import save_clips
+
     saved = save_clips(
       found['queries'],
       arguments.save_clips,
@@ -197,6 +202,8 @@ def _write(found: dict[str, Any], arguments: Arguments, index: Index) -> None:
   elif out.suffix == '.html':
     if len(files):
       add_files(found['queries'], files, arguments.progress)
+    from dreamprvr_jax.report.search_page import write_page
+
     write_page(found, out)
   else:
     console.say(table(found))
@@ -240,6 +247,8 @@ def add_files(
     UserError: If PyAV is missing.
   """
   import_av()
+  from dreamprvr_jax.archive.serving.thumbnails import Thumbnails
+
   thumbnails = Thumbnails(waiting=1, kept_bytes=_KEPT_PICTURES)
   hits = [hit for query in queries for hit in query['hits']]
   for hit in bar(hits, 'pictures', total=len(hits), show=progress):

@@ -27,9 +27,10 @@ import time
 import warnings
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import jax
-import jaxlib
+from jaxlib import version as jaxlib
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +62,10 @@ _ZSTANDARD = b'\x28\xb5\x2f\xfd'
 _SAFE_ON_MACOS = (0, 10)
 
 
+# The folder that `keep` told JAX, once it has.
+_place: pathlib.Path | None = None
+
+
 class FolderError(OSError):
   """A folder for programs that cannot be used."""
 
@@ -76,10 +81,10 @@ def keep(folder: str) -> None:
       names (JAX_COMPILATION_CACHE_DIR) comes first. Several processes that work
       together keep none then: only the first would, and wait for the others.
   """
-  if not folder or not jax.config.jax_enable_compilation_cache:
+  if not folder or not _setting('jax_enable_compilation_cache'):
     return
   if folder == AUTO:
-    if jax.config.jax_compilation_cache_dir or not _is_reliable():
+    if _setting('jax_compilation_cache_dir') or not _is_reliable():
       return
     try:
       folder = str(_own_folder())
@@ -99,6 +104,18 @@ def keep(folder: str) -> None:
     if name.upper() not in os.environ:
       jax.config.update(name, value)
   jax.config.update('jax_compilation_cache_dir', folder)
+  global _place
+  _place = None if '://' in folder else pathlib.Path(folder)
+
+
+def place() -> pathlib.Path | None:
+  """Returns the folder that `keep` chose in this process, for other programs
+  that are trusted as much; None if there is none."""
+  return _place
+
+
+def _setting(name: str) -> Any:
+  return getattr(jax.config, name)
 
 
 def _is_reliable() -> bool:

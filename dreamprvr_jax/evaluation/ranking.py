@@ -20,6 +20,7 @@ from dreamprvr_jax.metrics.ranks import (
   own_score,
   rank_of_best_sibling,
 )
+from dreamprvr_jax.models.base import RetrievalModel, similarities
 from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.types import BranchScores, VideoEncoding
 
@@ -40,6 +41,9 @@ def score_videos(
   # A model that computes in bfloat16 makes bfloat16 queries: nothing is lost,
   # and the products need no wider tokens.
   queries = queries.astype(videos.frame_tokens.dtype)
+  is_trained = issubclass(type(model), RetrievalModel)
+  if is_trained and model.token_score == 'cosine':
+    return similarities(queries, videos).cosine
   return model.apply(variables, queries, videos, method='score')
 
 

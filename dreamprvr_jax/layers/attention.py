@@ -129,6 +129,8 @@ class _HeadMap(nn.Module):
     self, width: int
   ) -> tuple[Float[Array, 'd h k'], Float[Array, 'h k']]:
     shape = (self.heads, self.depth)
-    kernel = self.param('kernel', initializers.WEIGHT, (width, *shape))
-    bias = self.param('bias', nn.initializers.zeros, shape)
+    kernel = initializers.parameter(
+      self, 'kernel', initializers.WEIGHT, (width, *shape)
+    )
+    bias = initializers.parameter(self, 'bias', nn.initializers.zeros, shape)
     return kernel, bias

@@ -1,4 +1,7 @@
-"""Initial values shared by all layers; docs/method.md, "Initial values"."""
+"""Parameters and their initial values; docs/method.md, "Initial values"."""
+
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,3 +17,17 @@ def identity(
   """Returns the identity, whatever the key: a map that changes nothing yet."""
   del key
   return jnp.eye(*shape, dtype=jnp.float32)
+
+
+def parameter(
+  module: nn.Module, name: str, init: Callable[..., Any], *args: Any
+) -> Any:
+  """Returns what `module.param(name, init, *args)` does, sooner.
+
+  Flax traces the initial values of parameters that exist, to compare the
+  shapes, which was half of the time that tracing a model takes. The shapes of
+  weights are checked when they are loaded.
+  """
+  if not module.is_initializing() and module.has_variable('params', name):
+    return module.get_variable('params', name)
+  return module.param(name, init, *args)

@@ -30,13 +30,17 @@ class Linear(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, '*rows d']) -> Float[Array, '*out']:
     width = x.shape[-1]
-    kernel = self.param('kernel', self.start, (width, *self.features))
+    kernel = initializers.parameter(
+      self, 'kernel', self.start, (width, *self.features)
+    )
     size = math.prod(self.features)
     leading = x.shape[:-3]
     rows = x.astype(self.dtype).reshape(*leading, -1, width)
     y = rows @ kernel.astype(self.dtype).reshape(width, size)
     if self.use_bias:
-      bias = self.param('bias', nn.initializers.zeros, self.features)
+      bias = initializers.parameter(
+        self, 'bias', nn.initializers.zeros, self.features
+      )
       y = y + bias.astype(self.dtype).reshape(size)
     return y.reshape(*x.shape[:-1], *self.features)
 

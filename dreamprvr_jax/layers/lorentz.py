@@ -112,8 +112,10 @@ class LorentzLinear(nn.Module):
   ) -> Float[Array, 'b h s k']:
     size = x.shape[-1]
     shape = (size, self.num_heads, head_width(size, self.num_heads))
-    kernel = self.param('kernel', initializers.WEIGHT, shape)
-    scale = self.param('scale', nn.initializers.constant(2.3), ())
+    kernel = initializers.parameter(self, 'kernel', initializers.WEIGHT, shape)
+    scale = initializers.parameter(
+      self, 'scale', nn.initializers.constant(2.3), ()
+    )
     x = Dropout(self.dropout)(x, train=train)
     y = jnp.einsum('bsp,phk->bhsk', x, kernel)
     time = jax.nn.sigmoid(y[..., :1]) * jnp.exp(scale) + 1.1
@@ -145,8 +147,10 @@ class LorentzAttention(nn.Module):
     train: bool,
   ) -> Float[Array, 'b q p']:
     size = x.shape[-1]
-    scale = self.param('scale', nn.initializers.constant(math.sqrt(size)), (1,))
-    bias = self.param('bias', nn.initializers.zeros, ())
+    scale = initializers.parameter(
+      self, 'scale', nn.initializers.constant(math.sqrt(size)), (1,)
+    )
+    bias = initializers.parameter(self, 'bias', nn.initializers.zeros, ())
     project = lambda name, x: LorentzLinear(
       self.num_heads, self.dropout, name=name
     )(x, train=train)
@@ -199,7 +203,9 @@ class LorentzBlock(nn.Module):
       size, self.dropout, jnp.float32, name=name
     )
     start = -0.5 * math.log(self.dim)
-    exponent = self.param('exponent', nn.initializers.constant(start), ())
+    exponent = initializers.parameter(
+      self, 'exponent', nn.initializers.constant(start), ()
+    )
     # The released program overwrites the parameter with min(parameter, 0) in
     # every pass: the gradient is the one at that value.
     exponent = exponent + jax.lax.stop_gradient(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.layers import initializers
 from dreamprvr_jax.layers.blocks import AttentionBlock
 from dreamprvr_jax.types import DType
 
@@ -53,7 +54,8 @@ class ParallelBlocks(nn.Module):
       num_queries=tables.shape[1],
       parent=None,
     )
-    params = self.param(
+    params = initializers.parameter(
+      self,
       'block',
       lambda key: jax.vmap(
         lambda key: block.init(key, x, tables[0], mask, key_bias, train=False)[
@@ -77,17 +79,20 @@ class ParallelBlocks(nn.Module):
       run = jax.checkpoint(run, prevent_cse=self.execution != 'scan')
     parts = (params, tables, keys)
     execution = self.execution
-    if execution == 'auto':
+    if execution not in EXECUTIONS:
+      raise UserError(
+        f'parallel_execution {self.execution!r} is unknown; choose from '
+        f'{EXECUTIONS}'
+      )
+    if self.is_initializing():
+      # Nothing reads the output: the way that is traced soonest.
+      execution = 'scan'
+    elif execution == 'auto':
       execution = 'unrolled' if jax.default_backend() == 'cpu' else 'batched'
     if execution == 'scan':
       return jax.lax.map(run, parts)
     if execution == 'batched':
       return jax.vmap(run)(parts)
-    if execution != 'unrolled':
-      raise UserError(
-        f'parallel_execution {self.execution!r} is unknown; choose from '
-        f'{EXECUTIONS}'
-      )
     return jnp.stack(
       [
         run(jax.tree.map(lambda leaf, i=i: leaf[i], parts))

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from dreamprvr_jax.layers import initializers
 from dreamprvr_jax.layers.linear import linear
 from dreamprvr_jax.layers.sinusoids import sinusoid_table
 from dreamprvr_jax.numerics import MASKED
@@ -105,10 +106,18 @@ class RecurrentPass(nn.Module):
     xavier = nn.initializers.xavier_uniform()
     orthogonal = nn.initializers.orthogonal()
     gates = 3 * self.width
-    w_input = self.param('kernel_input', xavier, (x.shape[-1], gates))
-    w_hidden = self.param('kernel_hidden', orthogonal, (self.width, gates))
-    b_input = self.param('bias_input', nn.initializers.zeros, (gates,))
-    b_hidden = self.param('bias_hidden', nn.initializers.zeros, (gates,))
+    w_input = initializers.parameter(
+      self, 'kernel_input', xavier, (x.shape[-1], gates)
+    )
+    w_hidden = initializers.parameter(
+      self, 'kernel_hidden', orthogonal, (self.width, gates)
+    )
+    b_input = initializers.parameter(
+      self, 'bias_input', nn.initializers.zeros, (gates,)
+    )
+    b_hidden = initializers.parameter(
+      self, 'bias_hidden', nn.initializers.zeros, (gates,)
+    )
 
     def step(h, projected):
       recurrent = h @ w_hidden + b_hidden

@@ -47,8 +47,8 @@ class PositionEmbedding(nn.Module):
         f'a sequence of {length} tokens is longer than the position table '
         f'of {self.num_positions}'
       )
-    table = self.param(
-      'table', initializers.WEIGHT, (self.num_positions, width)
+    table = initializers.parameter(
+      self, 'table', initializers.WEIGHT, (self.num_positions, width)
     )
     x = x + table[:length].astype(self.dtype)
     x = layer_norm('input_norm', self.dtype)(x)

@@ -70,7 +70,9 @@ class TemporalTransformer(nn.Module):
     self, frames: Float[Array, 'b f d'], mask: Bool[Array, 'b f']
   ) -> Float[Array, 'b f d']:
     shape = (self.num_positions, frames.shape[-1])
-    table = self.param('positions', initializers.WEIGHT, shape)
+    table = initializers.parameter(
+      self, 'positions', initializers.WEIGHT, shape
+    )
     x = frames + table[: frames.shape[1]].astype(self.dtype)
     for i in range(self.num_layers):
       block = TemporalBlock(self.num_heads, self.dtype, name=f'block_{i}')

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.layers import initializers
 from dreamprvr_jax.layers.linear import linear
 from dreamprvr_jax.models import base
 from dreamprvr_jax.models.consolidation import ConsolidationLayer
@@ -59,8 +60,8 @@ class ConsolidatedModel(base.RetrievalModel, kw_only=True):
     self.clip_encoder = encoder()
     self.frame_encoder = encoder()
     if self.learned_token:
-      self.token = self.param(
-        'token', nn.initializers.normal(1.0), (self.width,)
+      self.token = initializers.parameter(
+        self, 'token', nn.initializers.normal(1.0), (self.width,)
       )
     if self.alignment:
       self.aligner = linear(self.width, self.dtype)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.layers import initializers
 from dreamprvr_jax.layers.linear import linear
 from dreamprvr_jax.layers.temporal import TemporalTransformer
 from dreamprvr_jax.models import base
@@ -62,8 +63,8 @@ class DiffusionRet(base.RetrievalModel, kw_only=True):
       self.num_layers, self.num_heads, self.num_positions, self.dtype
     )
     self.text_gate, self.video_gate = Gate(), Gate()
-    self.log_scale = self.param(
-      'log_scale', nn.initializers.constant(_MOST_LOGIT_SCALE), ()
+    self.log_scale = initializers.parameter(
+      self, 'log_scale', nn.initializers.constant(_MOST_LOGIT_SCALE), ()
     )
 
   def constrain(self, params):

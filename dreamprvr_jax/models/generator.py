@@ -53,10 +53,12 @@ class Map(nn.Module):
 
   def setup(self):
     shape = (self.inputs, self.outputs)
-    self.kernel = self.param('kernel', initializers.WEIGHT, shape)
+    self.kernel = initializers.parameter(
+      self, 'kernel', initializers.WEIGHT, shape
+    )
     if self.use_bias:
       zeros = nn.initializers.zeros
-      self.bias = self.param('bias', zeros, (self.outputs,))
+      self.bias = initializers.parameter(self, 'bias', zeros, (self.outputs,))
 
   def __call__(self, x: Float[Array, '*rows i']) -> Float[Array, '*rows o']:
     y = x @ self.kernel
@@ -292,4 +294,4 @@ class CrossAttentionScorer(nn.Module):
 
   def _kernel(self, name: str) -> Float[Array, 'd d']:
     shape = (self.width, self.width)
-    return self.param(name, initializers.WEIGHT, shape)
+    return initializers.parameter(self, name, initializers.WEIGHT, shape)

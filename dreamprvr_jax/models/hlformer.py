@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dreamprvr_jax.layers import initializers
 from dreamprvr_jax.layers.lorentz import curved_exponential
 from dreamprvr_jax.layers.pooling import ScoredPooling
 from dreamprvr_jax.models.consolidated import LorentzModel
@@ -74,7 +75,7 @@ class ConeHead(nn.Module):
     frame_tokens: Float[Array, 'b f d'],
   ) -> ConePoints:
     scale = nn.initializers.constant(-0.5 * math.log(self.width))
-    scalar = lambda name, init: self.param(name, init, ())
+    scalar = lambda name, init: initializers.parameter(self, name, init, ())
     log_curvature = _bounded(
       scalar('log_curvature', nn.initializers.zeros), *_CURVATURE
     )

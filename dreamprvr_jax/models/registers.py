@@ -15,6 +15,7 @@ from dreamprvr_jax.diffusion import process, sampler
 from dreamprvr_jax.diffusion.denoiser import RegisterEstimator
 from dreamprvr_jax.diffusion.schedule import cosine_schedule
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.layers import initializers
 from dreamprvr_jax.layers.blocks import AttentionBlock, CrossAttentionBlock
 from dreamprvr_jax.layers.pooling import GeneralizedPooling, TokenAttention
 from dreamprvr_jax.models.gaussians import gaussian
@@ -104,7 +105,8 @@ class RegisterGenerator(nn.Module):
       self.sampler = VariationalSampler(self.dtype)
     if self.source == 'diffusion':
       self.schedule = cosine_schedule(self.num_steps)
-      self.queries = self.param(
+      self.queries = initializers.parameter(
+        self,
         'queries',
         nn.initializers.normal(1.0),
         (self.num_registers, self.width),

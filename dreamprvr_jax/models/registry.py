@@ -1,35 +1,53 @@
-"""Models by name: what `config.model.name` may be."""
+"""Models by name: what `config.model.name` may be.
+
+A model is imported when it is asked for: a command uses one of them.
+"""
 
 import dataclasses
+import importlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.models.consolidated import MSC, GMMFormerV2, Holmes
 from dreamprvr_jax.models.contract import Model
-from dreamprvr_jax.models.diffusionret import DiffusionRet
-from dreamprvr_jax.models.dreamprvr import DreamPRVR
-from dreamprvr_jax.models.gmmformer import GMMFormer
-from dreamprvr_jax.models.hlformer import HLFormer
-from dreamprvr_jax.models.ms_sl import MSSL
-from dreamprvr_jax.models.ral import RAL
-from dreamprvr_jax.models.training_free import TFPRVR, BestFrame
-from dreamprvr_jax.models.word_model import HolmesMulti
 from dreamprvr_jax.types import dtype_of
 
-MODELS: dict[str, Any] = {
-  'best_frame': BestFrame,
-  'diffusionret': DiffusionRet,
-  'dreamprvr': DreamPRVR,
-  'gmmformer': GMMFormer,
-  'gmmformer_v2': GMMFormerV2,
-  'hlformer': HLFormer,
-  'holmes': Holmes,
-  'holmes_multi': HolmesMulti,
-  'ms_sl': MSSL,
-  'msc': MSC,
-  'ral': RAL,
-  'tf_prvr': TFPRVR,
-}
+
+class _Models(Mapping[str, Any]):
+  """Name -> class, from the place of the class, 'file:class'."""
+
+  def __init__(self, places: Mapping[str, str]):
+    self._places = places
+
+  def __getitem__(self, name: str) -> Any:
+    file, _, kind = self._places[name].partition(':')
+    return getattr(
+      importlib.import_module(f'dreamprvr_jax.models.{file}'), kind
+    )
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._places)
+
+  def __len__(self) -> int:
+    return len(self._places)
+
+
+MODELS: Mapping[str, Any] = _Models(
+  {
+    'best_frame': 'training_free:BestFrame',
+    'diffusionret': 'diffusionret:DiffusionRet',
+    'dreamprvr': 'dreamprvr:DreamPRVR',
+    'gmmformer': 'gmmformer:GMMFormer',
+    'gmmformer_v2': 'consolidated:GMMFormerV2',
+    'hlformer': 'hlformer:HLFormer',
+    'holmes': 'consolidated:Holmes',
+    'holmes_multi': 'word_model:HolmesMulti',
+    'ms_sl': 'ms_sl:MSSL',
+    'msc': 'consolidated:MSC',
+    'ral': 'ral:RAL',
+    'tf_prvr': 'training_free:TFPRVR',
+  }
+)
 
 
 def build_model(name: str, dtype: str, **sizes: Any) -> Model:

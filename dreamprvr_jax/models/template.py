@@ -3,7 +3,7 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from dreamprvr_jax.models.contract import Model
 from dreamprvr_jax.types import Batch
@@ -27,25 +27,32 @@ def blank_batch(
   plan = {}
   if merged:
     plan = {
-      'clip_sizes': jnp.full((b, num_clips), max_frames // num_clips),
-      'clip_groups': jnp.tile(jnp.arange(num_clips), (b, 1)),
+      'clip_sizes': np.full((b, num_clips), max_frames // num_clips, np.int32),
+      'clip_groups': np.tile(np.arange(num_clips, dtype=np.int32), (b, 1)),
     }
-  return Batch(
-    **plan,
-    clip_features=jnp.zeros((b, num_clips, visual_width)),
-    frame_features=jnp.zeros((b, max_frames, visual_width)),
-    frame_mask=jnp.ones((b, max_frames), bool),
-    video_mask=jnp.ones((b,), bool),
-    word_features=jnp.zeros((n, max_words, text_width)),
-    word_mask=jnp.ones((n, max_words), bool),
-    caption_mask=jnp.ones((n,), bool),
-    caption_video=jnp.arange(n, dtype=jnp.int32),
+  # Arrays of JAX would each be made by a program that is compiled first.
+  zeros = lambda *shape: np.zeros(shape, np.float32)
+  return Batch.from_dict(
+    {
+      **plan,
+      'clip_features': zeros(b, num_clips, visual_width),
+      'frame_features': zeros(b, max_frames, visual_width),
+      'frame_mask': np.ones((b, max_frames), bool),
+      'video_mask': np.ones((b,), bool),
+      'word_features': zeros(n, max_words, text_width),
+      'word_mask': np.ones((n, max_words), bool),
+      'caption_mask': np.ones((n,), bool),
+      'caption_video': np.arange(n, dtype=np.int32),
+    }
   )
 
 
 def variable_shapes(model: Model, batch: Batch) -> dict[str, Any]:
   """Returns the tree of `jax.ShapeDtypeStruct`s of a model's variables."""
   streams = ('params', 'dropout', 'perturbation', 'registers', 'proxies')
-  rngs: Any = dict.fromkeys(streams, jax.random.key(0))
-  shapes = jax.eval_shape(lambda: model.init(rngs, batch))
+
+  def init() -> Any:
+    return model.init(dict.fromkeys(streams, jax.random.key(0)), batch)
+
+  shapes = jax.eval_shape(init)
   return {k: v for k, v in shapes.items() if k != 'intermediates'}

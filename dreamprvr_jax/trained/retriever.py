@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -187,6 +187,12 @@ class Retriever:
       'width': self.stored['visual_width'],
       'encoder': self.stored.get('encoder', {}),
     }
+
+  @property
+  def encode_one(self) -> Callable[..., np.ndarray] | None:
+    """Encodes one query, from its words (1, words, e) and their mask; None
+    unless the query encoder was kept, see `trained.kept`."""
+    return None
 
   @property
   def is_free(self) -> bool:

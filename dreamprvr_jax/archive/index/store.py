@@ -26,6 +26,7 @@ from dreamprvr_jax.archive.index.manifest import (
   Segment,
 )
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.trained import kept
 from dreamprvr_jax.trained.retriever import Retriever
 
 # Files that the process opens beside those of an index, at most.
@@ -327,7 +328,9 @@ def retriever_of(manifest: Manifest, checkpoint: str = '') -> Retriever:
   """
   if manifest.retriever and not checkpoint:
     return Retriever.from_facts(manifest.retriever)
-  return Retriever.load(checkpoint or manifest.checkpoint)
+  place = checkpoint or manifest.checkpoint
+  found = kept.find(place, manifest.digest)
+  return found or kept.keep(Retriever.load(place))
 
 
 def check_retriever(store: Store, retriever: Retriever) -> None:

@@ -5,7 +5,7 @@ import functools
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jax.sharding import Mesh
@@ -32,7 +32,6 @@ from dreamprvr_jax.archive.search.hits import (
 from dreamprvr_jax.archive.search.looks import Looks
 from dreamprvr_jax.archive.search.moments import find_moments
 from dreamprvr_jax.archive.search.picked import Picked
-from dreamprvr_jax.archive.search.picture_queries import PictureQueries
 from dreamprvr_jax.archive.search.searcher import Candidates, Searcher
 from dreamprvr_jax.archive.search.text_queries import TextQueries, open_encoder
 from dreamprvr_jax.archive.search.timelines import (
@@ -42,6 +41,9 @@ from dreamprvr_jax.archive.search.timelines import (
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
+
+if TYPE_CHECKING:
+  from dreamprvr_jax.archive.search.picture_queries import PictureQueries
 
 __all__ = ['Hit', 'Index']
 
@@ -119,7 +121,7 @@ class Index:
     return TextQueries(self._retriever, self._encoder)
 
   @functools.cached_property
-  def picture_queries(self) -> PictureQueries:
+  def picture_queries(self) -> 'PictureQueries':
     """Encodes pictures and clips, likewise.
 
     Raises:
@@ -127,6 +129,9 @@ class Index:
         pictures.
       DataError: If it cannot be loaded.
     """
+    # Sentences do without it.
+    from dreamprvr_jax.archive.search.picture_queries import PictureQueries
+
     return PictureQueries(self._retriever, self._encoder)
 
   @functools.cached_property

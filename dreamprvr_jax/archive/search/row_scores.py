@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +72,6 @@ class RowScores:
       products=products,
       token_score=score if _is_float32(retriever.model) else 'other',
     )
-    self._variables = meshes.replicate(retriever.variables, mesh)
     model = retriever.model
     self._encode = jax.jit(
       lambda variables, words, mask: model.apply(
@@ -89,10 +89,22 @@ class RowScores:
       lambda kind: compile_scores(model, mesh, kind=kind)
     )
 
+  @functools.cached_property
+  def _variables(self) -> Any:
+    return meshes.replicate(self._retriever.variables, self._mesh)
+
+  @property
+  def _scoring(self) -> Any:
+    """The variables that scores need."""
+    return {} if self._retriever.is_plain else self._variables
+
   def encode(
     self, words: Float[np.ndarray, 'n l e'], mask: Bool[np.ndarray, 'n l']
   ) -> Float[np.ndarray, 'n q']:
     """Returns the encoded queries."""
+    one = self._retriever.encode_one
+    if one is not None and len(words) == self._mesh.size == 1:
+      return one(words, mask)
     found = []
     for rows in slices(len(words)):
       size = filled(len(words[rows]))
@@ -124,7 +136,7 @@ class RowScores:
       for chunk in slices(len(queries)):
         few = queries[chunk]
         source = _padded(few, filled(len(few)))
-        values = self._scores(kind)(self._variables, source, stored)
+        values = self._scores(kind)(self._scoring, source, stored)
         found.append(np.asarray(values)[: len(few), :count])
       whole = np.concatenate(found)
       self._check(whole, np.broadcast_to(rows, whole.shape))
@@ -169,7 +181,7 @@ class RowScores:
         items = np.where((items >= 0) & allowed[items], items, -1)
       before = best[-1]
       for i, source in enumerate(sources):
-        best[i] = program(self._variables, source, stored, items, *best[i])
+        best[i] = program(self._scoring, source, stored, items, *best[i])
       # The next part is read while this one is searched, not earlier.
       jax.block_until_ready(before)
     cut = lambda j: np.concatenate(
@@ -197,7 +209,7 @@ class RowScores:
       stored = {
         name: _padded(self._store.take(name, few), size) for name in READS[kind]
       }
-      found = self._scores(kind)(self._variables, padded, stored)
+      found = self._scores(kind)(self._scoring, padded, stored)
       scores.append(np.asarray(found)[: len(queries), : len(few)])
     whole = np.concatenate(scores, axis=1)
     found = np.take_along_axis(whole, place.reshape(rows.shape), axis=1)
