@@ -21,6 +21,7 @@ import argparse
 import json
 import os
 import pathlib
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -184,6 +185,8 @@ def main() -> int:
     print(accelerator_table.table(accelerator_table.read(options.table)))
     return 0
   rows, code = Rows(options.out), 0
+  # A part that nobody waits for would keep the device.
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
   print(f'rows are added to {options.out}; {len(rows.all)} are there already')
   try:
     run(options, rows)

@@ -113,7 +113,8 @@ def parts_of(*, toy: bool) -> list[Part]:
       unit(
         kind,
         f'{dataset} {dtype}',
-        dtype,
+        # The plain program is compared with the step instead.
+        '' if kind == 'torch' else dtype,
         f'--dataset={source(dataset)}',
         f'--dtype={dtype}',
       )

@@ -163,6 +163,24 @@ def test_everything_asked_for_is_a_part(parts):
   assert [unit.name for unit in toys] == [unit.name for unit in units]
 
 
+@pytest.mark.parametrize('toy', [False, True])
+def test_benchmarks_know_the_options_of_their_parts(
+  command, parts, tmp_path, toy
+):
+  rows = command.Rows(tmp_path / 'rows.jsonl')
+  rates = 'float32_tflop', 'bfloat16_tflop', 'bandwidth_gb'
+  rows.add({'row': 'peaks', **{f'{x}_per_second': 2.5 for x in rates}})
+  for part in parts.parts_of(toy=toy):
+    for unit in part.units:
+      arguments = command.given(unit, rows).arguments
+      if part.kind in ('peaks', 'torch'):
+        assert arguments == unit.arguments
+        continue
+      found = importlib.import_module(unit.benchmark).parsed(arguments)
+      given = found.bandwidth if part.kind == 'search' else found.peak
+      assert given == 2.5
+
+
 def test_the_command_starts_no_device_and_needs_no_tensorflow():
   # Only one process at a time can have a TPU.
   program = (
