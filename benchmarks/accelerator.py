@@ -27,7 +27,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-# Of the memory of a GPU, JAX takes three quarters if it is not told more.
+# JAX takes three quarters of the memory of a GPU if it is not told more.
 os.environ.setdefault('XLA_PYTHON_CLIENT_MEM_FRACTION', '0.9')
 
 # None of these imports JAX: only one process at a time can have the devices,

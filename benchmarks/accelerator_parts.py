@@ -54,7 +54,7 @@ class Unit:
   """What becomes a row.
 
   Attributes:
-    name: Of the row.
+    name: The name of the row.
     benchmark: The module that measures it, which is a command as well.
     arguments: Its command line.
     peak: The peak that its figures are compared with: 'float32', 'bfloat16',

@@ -28,8 +28,6 @@ def figures(options):
     raise RuntimeError('RESOURCE_EXHAUSTED: out of memory\\nand more')
   return {
     'float32_tflop_per_second': 3.5,
-    'given': options.given,
-    'device': {'platform': 'gpu'},
   }
 """
 
@@ -76,7 +74,7 @@ def test_a_part_that_fails_is_a_row(command, parts, tmp_path, monkeypatch):
   monkeypatch.setattr(command, '_LEAST', 1)
   monkeypatch.setattr(command, 'parts_of', lambda *, toy: made)
   out = tmp_path / 'rows.jsonl'
-  options = command.parsed([f'--out={out}', '--only=step'])
+  options = command.parsed([f'--out={out}', '--only=step', '--toy'])
   command.run(options, command.Rows(out))
   rows = {row['row']: row for row in map(json.loads, out.open())}
   reasons = {name: row.get('left_out') for name, row in rows.items()}
