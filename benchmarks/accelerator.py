@@ -21,12 +21,13 @@ import argparse
 import json
 import os
 import pathlib
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-# JAX takes three quarters of a GPU's memory if it is not told more.
+# JAX takes three quarters of the memory of a GPU if it is not told more.
 os.environ.setdefault('XLA_PYTHON_CLIENT_MEM_FRACTION', '0.9')
 
 # None of these imports JAX: only one process at a time can have the devices,
@@ -184,6 +185,8 @@ def main() -> int:
     print(accelerator_table.table(accelerator_table.read(options.table)))
     return 0
   rows, code = Rows(options.out), 0
+  # A part that nobody waits for would keep the device.
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
   print(f'rows are added to {options.out}; {len(rows.all)} are there already')
   try:
     run(options, rows)

@@ -54,7 +54,7 @@ class Unit:
   """What becomes a row.
 
   Attributes:
-    name: What the row is called.
+    name: The name of the row.
     benchmark: The module that measures it, which is a command as well.
     arguments: Its command line.
     peak: The peak that its figures are compared with: 'float32', 'bfloat16',
@@ -113,7 +113,8 @@ def parts_of(*, toy: bool) -> list[Part]:
       unit(
         kind,
         f'{dataset} {dtype}',
-        dtype,
+        # The plain program is compared with the step instead.
+        '' if kind == 'torch' else dtype,
         f'--dataset={source(dataset)}',
         f'--dtype={dtype}',
       )

@@ -66,7 +66,8 @@ class MadeParts(Parts):
     shape, dtype = self._store._specs[name]
     rows = size // self._mesh.size
     shards = [
-      _made(rows, shape, dtype, device) for device in self._mesh.local_devices
+      _made(number, rows, shape, dtype, device)
+      for number, device in enumerate(self._mesh.local_devices)
     ]
     return jax.make_array_from_single_device_arrays(
       (size, *shape), NamedSharding(self._mesh, ROWS), shards
@@ -74,13 +75,13 @@ class MadeParts(Parts):
 
 
 def _made(
-  rows: int, shape: tuple[int, ...], dtype: Any, device: Any
+  seed: int, rows: int, shape: tuple[int, ...], dtype: Any, device: Any
 ) -> jax.Array:
   """Returns rows of an array with a type that tokens, codes, scales or masks
   have, on a device."""
 
   def make():
-    key, few = jax.random.key(0), (min(rows, _DIFFERENT), *shape)
+    key, few = jax.random.key(seed), (min(rows, _DIFFERENT), *shape)
     if dtype == np.bool_:
       block = jnp.ones(few, dtype)
     elif dtype == np.int8:

@@ -58,7 +58,7 @@ def prepared(options: argparse.Namespace) -> Callable[[], dict[str, Any]]:
   compiled = update.lower(*shapes).compile()
   compilation = time.perf_counter() - began
   memory = compiled.memory_analysis()
-  # What one device takes; the next state replaces the former one.
+  # On one device; the next state takes the place of the former one.
   taken = (
     memory.argument_size_in_bytes
     + memory.temp_size_in_bytes

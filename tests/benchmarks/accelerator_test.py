@@ -28,8 +28,6 @@ def figures(options):
     raise RuntimeError('RESOURCE_EXHAUSTED: out of memory\\nand more')
   return {
     'float32_tflop_per_second': 3.5,
-    'given': options.given,
-    'device': {'platform': 'gpu'},
   }
 """
 
@@ -76,7 +74,7 @@ def test_a_part_that_fails_is_a_row(command, parts, tmp_path, monkeypatch):
   monkeypatch.setattr(command, '_LEAST', 1)
   monkeypatch.setattr(command, 'parts_of', lambda *, toy: made)
   out = tmp_path / 'rows.jsonl'
-  options = command.parsed([f'--out={out}', '--only=step'])
+  options = command.parsed([f'--out={out}', '--only=step', '--toy'])
   command.run(options, command.Rows(out))
   rows = {row['row']: row for row in map(json.loads, out.open())}
   reasons = {name: row.get('left_out') for name, row in rows.items()}
@@ -161,6 +159,24 @@ def test_everything_asked_for_is_a_part(parts):
   assert {'search float16', 'search int8', 'peaks of the device'} <= names
   toys = [unit for part in parts.parts_of(toy=True) for unit in part.units]
   assert [unit.name for unit in toys] == [unit.name for unit in units]
+
+
+@pytest.mark.parametrize('toy', [False, True])
+def test_benchmarks_know_the_options_of_their_parts(
+  command, parts, tmp_path, toy
+):
+  rows = command.Rows(tmp_path / 'rows.jsonl')
+  rates = 'float32_tflop', 'bfloat16_tflop', 'bandwidth_gb'
+  rows.add({'row': 'peaks', **{f'{x}_per_second': 2.5 for x in rates}})
+  for part in parts.parts_of(toy=toy):
+    for unit in part.units:
+      arguments = command.given(unit, rows).arguments
+      if part.kind in ('peaks', 'torch'):
+        assert arguments == unit.arguments
+        continue
+      found = importlib.import_module(unit.benchmark).parsed(arguments)
+      given = found.bandwidth if part.kind == 'search' else found.peak
+      assert given == 2.5
 
 
 def test_the_command_starts_no_device_and_needs_no_tensorflow():
