@@ -34,7 +34,7 @@ def find(
   sentence.
 
   Args:
-    options: Of a retriever without training.
+    options: Those of a retriever without training.
     find_words: Returns the file of the word features, or raises a DataError.
 
   Raises:

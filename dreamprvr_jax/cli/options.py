@@ -90,8 +90,8 @@ _ALL = (
     'trace',
     '',
     'FORM,...',
-    "add TRACE's score without training: temporal-N or global-N, N pooled "
-    'tokens; form and weight are chosen on config.data.val_split',
+    "add TRACE's score without training: temporal-N or global-N; see "
+    'docs/training.md',
     'evaluate',
   ),
   path_option(
