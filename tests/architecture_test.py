@@ -110,8 +110,8 @@ SMALL = {'errors', 'folders', 'host_memory', 'text'}
 # Mathematics on the host, which the data pipeline may use, too: it needs only
 # the standard library and NumPy.
 HOST = {'training_free'}
-# Files of the data pipeline that need only NumPy: a search pools the frames of a
-# picture as training pools those of a video.
+# Files of the data pipeline that need only NumPy: a search pools the frames of
+# a picture as training pools those of a video.
 POOLING = {'data_pipeline.merging', 'data_pipeline.pooling'}
 # Folders that must not import models: they start quickly, in many processes.
 NO_MODELS = ('archive/videos', 'archive/encoders', 'archive/extraction')

@@ -90,8 +90,8 @@ _ALL = (
     'trace',
     '',
     'FORM,...',
-    "TRACE's score, untrained: temporal-N or global-N, N tokens; the best on "
-    'val counts',
+    "add TRACE's score without training: temporal-N or global-N; see "
+    'docs/training.md',
     'evaluate',
   ),
   path_option(

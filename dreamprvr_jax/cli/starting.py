@@ -33,7 +33,8 @@ def started(config: ConfigDict, initial: Any) -> Any:
     return initial
   place = config.train.start.replace('{seed}', str(config.seed))
   _, former = load(place)
-  ours, theirs = flatten_dict(initial), flatten_dict(former)
+  ours: dict[Any, Any] = flatten_dict(initial)
+  theirs: dict[Any, Any] = flatten_dict(former)
   for path in sorted(ours.keys() | theirs.keys()):
     if path not in theirs and any(path[: len(new)] == new for new in _NEW):
       continue

@@ -87,7 +87,6 @@ def test_a_control_instead_of_the_method(checkpoint):
   ('flags', 'sentence'),
   [
     (('--trace=local-4',), "TRACE has no form 'local-4'; give temporal-N"),
-    (('--trace=temporal-4', '--rerank=DIR'), '--trace and --rerank exclude'),
     (
       ('--trace=temporal-4', '--config.trace.routing=random'),
       "routing 'random' is unknown",
@@ -107,6 +106,15 @@ def test_refused(checkpoint, flags, sentence):
   assert code == 2
   assert sentence in err
   assert 'Traceback' not in err
+
+
+def test_a_reranker_besides_is_refused(checkpoint, tmp_path):
+  (tmp_path / 'config.json').write_text('{"config": {}}')
+  code, _, err = evaluate(
+    checkpoint, '--trace=temporal-4', f'--rerank={tmp_path}'
+  )
+  assert code == 2
+  assert '--trace and --rerank exclude each other; give one' in err
 
 
 def test_a_checkpoint_with_trace(tmp_path):

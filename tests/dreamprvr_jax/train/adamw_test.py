@@ -38,7 +38,7 @@ def test_update():
       'norm': {'scale': -0.1 * step * np.ones(1)},
     }
     jax.tree.map(
-      lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5),
+      lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6),
       changes,
       expected,
     )
