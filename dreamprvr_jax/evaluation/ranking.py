@@ -5,6 +5,7 @@ Devices exchange the scores of the right videos, the numbers of videos ahead of
 them and, for text to text, the queries.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +49,8 @@ def fused(model: Any, scores: BranchScores) -> Float[Array, 'n v']:
   return model.clip_weight * scores.clip + model.frame_weight * scores.frame
 
 
+# Kept, so that the next caller with the same model finds it traced.
+@functools.lru_cache(maxsize=8)
 def compile_ranking(
   model: Model, mesh: Mesh, *, block: int, keep_scores: bool = False
 ) -> Callable[..., Any]:
@@ -149,6 +152,7 @@ def _counts(
   return own, jax.lax.psum(ahead, CORPUS_AXIS)
 
 
+@functools.lru_cache(maxsize=8)
 def compile_text_ranking(mesh: Mesh) -> Callable[..., Any]:
   """Returns the program that ranks some blocks of queries among all queries,
   jitted over the mesh.

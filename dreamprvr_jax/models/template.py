@@ -1,5 +1,6 @@
 """The shapes of a model's variables, without their values."""
 
+import functools
 from typing import Any
 
 import jax
@@ -47,5 +48,11 @@ def variable_shapes(model: Model, batch: Batch) -> dict[str, Any]:
   """Returns the tree of `jax.ShapeDtypeStruct`s of a model's variables."""
   streams = ('params', 'dropout', 'perturbation', 'registers', 'proxies')
   rngs: Any = dict.fromkeys(streams, jax.random.key(0))
-  shapes = jax.eval_shape(lambda: model.init(rngs, batch))
+  shapes = _initialize.eval_shape(model, rngs, batch)
   return {k: v for k, v in shapes.items() if k != 'intermediates'}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _initialize(model: Model, rngs: Any, batch: Batch) -> Any:
+  # A function of the module: JAX keeps what it traced for equal models.
+  return model.init(rngs, batch)

@@ -1,6 +1,7 @@
 """Videos as rows of an index."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -109,6 +110,8 @@ def encoded_rows(
     yield rows
 
 
+# Kept, so that the next caller with the same model finds it traced.
+@functools.lru_cache(maxsize=4)
 def _program(model: Model, mesh: Mesh) -> Callable[..., Any]:
   """Returns the jitted program from (variables, features) to the encoding of
   videos and their registers, None where the model has none."""
