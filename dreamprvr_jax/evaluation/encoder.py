@@ -1,6 +1,7 @@
 """Encoding a whole corpus and its queries on the devices."""
 
 import dataclasses
+import functools
 import itertools
 import logging
 from collections.abc import Callable, Iterator
@@ -122,12 +123,7 @@ class Encoder:
     source: Any = np.zeros(1, np.int32)
     if task.resident is None:
       source = dict(next(iter(task.video_batches())))
-    encoding = jax.eval_shape(
-      lambda *args: _encode_videos(self._model, *args),
-      variables,
-      task.resident,
-      source,
-    )
+    encoding = _encoding_shapes(self._model, variables, task.resident, source)
     leaves = jax.tree.leaves(encoding)
     num_bytes = sum(x.size * x.dtype.itemsize // len(x) for x in leaves)
     num_tokens = sum(x.shape[1] for x in leaves if x.ndim == 3)
@@ -202,6 +198,8 @@ class Encoder:
       yield meshes.shard_rows(used, self._mesh)
 
 
+# Kept, so that the next caller with the same model finds it traced.
+@functools.lru_cache(maxsize=8)
 def compile_encoding(
   model: Model, mesh: Mesh, *, resident: bool
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -316,6 +314,10 @@ def _encode_videos(
     method='encode_video',
   )
   return to_bits(found)
+
+
+# Of one function, so that JAX keeps what it traced for equal models.
+_encoding_shapes = jax.jit(_encode_videos, static_argnums=0).eval_shape
 
 
 def _encode_queries(

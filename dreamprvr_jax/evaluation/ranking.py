@@ -5,6 +5,7 @@ Devices exchange the scores of the right videos, the numbers of videos ahead of
 them and, for text to text, the queries.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -54,6 +55,8 @@ def fused(model: Any, scores: BranchScores) -> Float[Array, 'n v']:
   return both if scores.addition is None else both + scores.addition
 
 
+# Kept, so that the next caller with the same model finds it traced.
+@functools.lru_cache(maxsize=8)
 def compile_ranking(
   model: Model, mesh: Mesh, *, block: int, keep_scores: bool = False
 ) -> Callable[..., Any]:
@@ -155,6 +158,7 @@ def _counts(
   return own, jax.lax.psum(ahead, CORPUS_AXIS)
 
 
+@functools.lru_cache(maxsize=8)
 def compile_text_ranking(mesh: Mesh) -> Callable[..., Any]:
   """Returns the program that ranks some blocks of queries among all queries,
   jitted over the mesh.

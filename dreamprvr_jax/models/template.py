@@ -1,5 +1,6 @@
 """The shapes of a model's variables, without their values."""
 
+import functools
 from typing import Any
 
 import jax
@@ -49,10 +50,12 @@ def blank_batch(
 
 def variable_shapes(model: Model, batch: Batch) -> dict[str, Any]:
   """Returns the tree of `jax.ShapeDtypeStruct`s of a model's variables."""
-  streams = ('params', 'dropout', 'perturbation', 'registers', 'proxies')
-
-  def init() -> Any:
-    return model.init(dict.fromkeys(streams, jax.random.key(0)), batch)
-
-  shapes = jax.eval_shape(init)
+  shapes = _initialize.eval_shape(model, batch)
   return {k: v for k, v in shapes.items() if k != 'intermediates'}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _initialize(model: Model, batch: Batch) -> Any:
+  # A function of the module: JAX keeps what it traced for equal models.
+  streams = ('params', 'dropout', 'perturbation', 'registers', 'proxies')
+  return model.init(dict.fromkeys(streams, jax.random.key(0)), batch)

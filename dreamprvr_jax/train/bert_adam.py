@@ -3,6 +3,7 @@
 Source: docs/method.md, "BERT's Adam".
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,8 @@ import optax
 Path = tuple[str, ...]
 
 
+# The same object for the same numbers: programs are kept by their optimiser.
+@functools.lru_cache(maxsize=16)
 def warmup_linear(
   peak: float, total_steps: int, warmup: float = 0.01
 ) -> optax.Schedule:
@@ -30,6 +33,7 @@ def warmup_linear(
   return schedule
 
 
+@functools.lru_cache(maxsize=16)
 def warmup_cosine(
   peak: float, total_steps: int, warmup: float = 0.1
 ) -> optax.Schedule:
@@ -123,6 +127,7 @@ def scale_by_moments(
   return optax.GradientTransformation(init, update)
 
 
+@functools.lru_cache(maxsize=16)
 def bert_adam(
   learning_rate: optax.Schedule,
   *,

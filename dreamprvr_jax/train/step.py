@@ -63,10 +63,18 @@ def init_variables(model: Model, batch: Batch, seed: int) -> dict[str, Any]:
   streams = ('dropout', 'perturbation', 'registers', 'proxies')
   rngs = {name: rng.stream_key(seed, name) for name in streams}
   rngs['params'] = rng.stream_key(seed, 'init')
-  variables = jax.jit(model.init, compiler_options=meshes.compiler_options())(
-    rngs, batch
-  )
+  variables = _initializer()(model, rngs, batch)
   return {k: v for k, v in variables.items() if k != 'intermediates'}
+
+
+@functools.cache
+def _initializer() -> Callable[..., Any]:
+  # One function for all models: JAX keeps what it traced for equal ones.
+  return jax.jit(
+    lambda model, rngs, batch: model.init(rngs, batch),
+    static_argnums=0,
+    compiler_options=meshes.compiler_options(),
+  )
 
 
 def create_state(
@@ -179,6 +187,9 @@ def update(
   }
 
 
+# Kept, so that another run of this process with the same settings finds it
+# traced.
+@functools.lru_cache(maxsize=4)
 def compile_update(mesh: Mesh, **parts: Any) -> TrainStep:
   """Returns `update`, jitted over the mesh; the state is donated.
 
@@ -199,6 +210,7 @@ def compile_update(mesh: Mesh, **parts: Any) -> TrainStep:
   )
 
 
+@functools.lru_cache(maxsize=4)
 def compile_steps(
   mesh: Mesh, *, batch_size: int, steps_per_epoch: int, most: int, **parts: Any
 ) -> TrainSteps:

@@ -101,6 +101,8 @@ def encoded_rows(
     yield rows
 
 
+# Kept, so that the next caller with the same model finds it traced.
+@functools.lru_cache(maxsize=4)
 def program(model: Model, mesh: Mesh | None = None) -> Callable[..., Any]:
   """Returns the jitted program from (variables, features by name) to the
   encoding of videos and their registers, None where the model has none.
@@ -118,10 +120,6 @@ def program(model: Model, mesh: Mesh | None = None) -> Callable[..., Any]:
   return jax.jit(
     encode, in_shardings=(meshes.replicated(mesh), meshes.by_row(mesh))
   )
-
-
-# A stretch is a batch of one, so one device encodes it.
-_alone = functools.lru_cache(maxsize=4)(program)
 
 
 def rows_of(
@@ -159,8 +157,9 @@ def rows_of(
     return retriever.rows(features, times=times, start=start, duration=duration)
   data = retriever.stored['config']['data']
   batch = _pooled(np.asarray(features, np.float64), data)
+  # A batch of one is encoded by one device.
   encoding, registers = jax.tree.map(
-    np.asarray, _alone(retriever.model)(retriever.variables, batch)
+    np.asarray, program(retriever.model)(retriever.variables, batch)
   )
   return {
     **arrays_of(encoding, registers, batch.get('clip_sizes')),

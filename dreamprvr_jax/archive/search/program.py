@@ -1,5 +1,6 @@
 """Jitted programs that search blocks of stored videos on the devices."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -114,6 +115,20 @@ def token_dtype(model: Model, mesh: Mesh, kind: str) -> DType:
   return jnp.float32 if on_cpu else jnp.bfloat16
 
 
+# Programs are kept, so that the next index of the same model finds them traced.
+@functools.lru_cache(maxsize=8)
+def compile_queries(model: Model, mesh: Mesh) -> Callable[..., Any]:
+  """Returns the program from (variables, words, mask) to the encoded queries
+  (n, q), jitted, whole on each device of the mesh."""
+
+  def encode(variables, words, mask):
+    return model.apply(variables, words, mask, method='encode_query')
+
+  whole = NamedSharding(mesh, WHOLE)
+  return jax.jit(encode, in_shardings=whole, out_shardings=whole)
+
+
+@functools.lru_cache(maxsize=32)
 def compile_search(
   model: Model, mesh: Mesh, *, kind: str, block: int, k: int
 ) -> Callable[..., Any]:
@@ -175,6 +190,7 @@ def compile_search(
   )
 
 
+@functools.lru_cache(maxsize=8)
 def compile_scores(
   model: Model, mesh: Mesh, *, kind: str
 ) -> Callable[..., Any]:

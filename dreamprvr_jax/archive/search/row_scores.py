@@ -17,6 +17,7 @@ from dreamprvr_jax.archive.search.program import (
   FIRST_PASSES,
   READS,
   UNITS,
+  compile_queries,
   compile_scores,
   compile_search,
 )
@@ -73,21 +74,9 @@ class RowScores:
       token_score=score if _is_float32(retriever.model) else 'other',
     )
     model = retriever.model
-    self._encode = jax.jit(
-      lambda variables, words, mask: model.apply(
-        variables, words, mask, method='encode_query'
-      ),
-      in_shardings=meshes.replicated(mesh),
-      out_shardings=meshes.replicated(mesh),
-    )
-    self._program = functools.cache(
-      lambda kind, block, k: compile_search(
-        model, mesh, kind=kind, block=block, k=k
-      )
-    )
-    self._scores = functools.cache(
-      lambda kind: compile_scores(model, mesh, kind=kind)
-    )
+    self._encode = compile_queries(model, mesh)
+    self._program = functools.partial(compile_search, model, mesh)
+    self._scores = functools.partial(compile_scores, model, mesh)
 
   @functools.cached_property
   def _variables(self) -> Any:
@@ -136,7 +125,7 @@ class RowScores:
       for chunk in slices(len(queries)):
         few = queries[chunk]
         source = _padded(few, filled(len(few)))
-        values = self._scores(kind)(self._scoring, source, stored)
+        values = self._scores(kind=kind)(self._scoring, source, stored)
         found.append(np.asarray(values)[: len(few), :count])
       whole = np.concatenate(found)
       self._check(whole, np.broadcast_to(rows, whole.shape))
@@ -164,7 +153,9 @@ class RowScores:
   ) -> Best:
     """Returns scores and rows of the best k of the allowed rows by a kind of
     tokens."""
-    program = self._program(kind, self._parts.layout(kind).block, k)
+    program = self._program(
+      kind=kind, block=self._parts.layout(kind).block, k=k
+    )
     chunks = [queries[c] for c in slices(len(queries))]
     sources, best = [], []
     for chunk in chunks:
@@ -209,7 +200,7 @@ class RowScores:
       stored = {
         name: _padded(self._store.take(name, few), size) for name in READS[kind]
       }
-      found = self._scores(kind)(self._scoring, padded, stored)
+      found = self._scores(kind=kind)(self._scoring, padded, stored)
       scores.append(np.asarray(found)[: len(queries), : len(few)])
     whole = np.concatenate(scores, axis=1)
     found = np.take_along_axis(whole, place.reshape(rows.shape), axis=1)

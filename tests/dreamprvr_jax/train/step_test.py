@@ -55,6 +55,7 @@ class Contrast:
     return loss, {'part': loss / 2}
 
 
+@functools.cache
 def split_on(mesh):
   rng = np.random.default_rng(0)
   made = lambda *shape: rng.standard_normal(shape, np.float32)
@@ -80,17 +81,35 @@ def split_on(mesh):
   )
 
 
+@functools.cache
+def batches_on(mesh):
+  """Returns the program from (split, epoch, step) to a batch."""
+  return jax.jit(
+    lambda split, epoch, step: resident.train_batch(
+      split,
+      resident.epoch_order(VIDEOS, SEED, epoch),
+      step,
+      mesh,
+      batch_size=BATCH,
+      slots=SLOTS,
+    )
+  )
+
+
+# One of each: settings with the same parts share their programs.
+CONTRAST, OPTIMIZER = Contrast(), optax.adamw(1e-2)
+
+
 class Setting:
   """Both kinds of program and a fresh state."""
 
   def __init__(self, devices=1, most=STEPS, hard_from_step=99):
     self.mesh = meshes.make_mesh(devices)
     self.split = split_on(self.mesh)
-    self.optimizer = optax.adamw(1e-2)
     parts = {
       'model': Bilinear(),
-      'objective': Contrast(),
-      'optimizer': self.optimizer,
+      'objective': CONTRAST,
+      'optimizer': OPTIMIZER,
       'seed': SEED,
       'hard_from_step': hard_from_step,
     }
@@ -100,15 +119,12 @@ class Setting:
     )
 
   def batch(self, number):
-    epoch, step = divmod(number, STEPS)
-    order = resident.epoch_order(VIDEOS, SEED, epoch)
-    return resident.train_batch(
-      self.split, order, step, self.mesh, batch_size=BATCH, slots=SLOTS
-    )
+    epoch, step = map(np.int32, divmod(number, STEPS))
+    return batches_on(self.mesh)(self.split, epoch, step)
 
   def state(self):
     variables = Bilinear().init(jax.random.key(0), self.batch(0), train=False)
-    return meshes.replicate(create_state(variables, self.optimizer), self.mesh)
+    return meshes.replicate(create_state(variables, OPTIMIZER), self.mesh)
 
   def one_by_one(self, count):
     state, rows = self.state(), []

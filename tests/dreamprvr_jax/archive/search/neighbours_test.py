@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from dreamprvr_jax.archive.index import writer
+from dreamprvr_jax.archive.index import encoding, writer
 from dreamprvr_jax.archive.index.compaction import remove
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.search.neighbours import Neighbours
@@ -107,7 +107,8 @@ def test_an_index_without_registers_stays_so(dreamprvr, monkeypatch):
   place = checkpoint.parent / 'former'
   flags = ('--mode=index', f'--index={place}')
   with monkeypatch.context() as patch:
-    # As the models that have none.
+    # As the models that have none, in a program of its own.
+    patch.setattr(encoding, '_program', encoding._program.__wrapped__)
     patch.setattr(
       DreamPRVR,
       'encode_video_and_registers',
