@@ -31,7 +31,7 @@ def table(rows: Sequence[Row]) -> str:
     former = latest.get(row['row'])
     if former is None or 'left_out' in former or 'left_out' not in row:
       latest[row['row']] = row
-  lines = [HEAD]
+  lines: list[Sequence[str]] = [HEAD]
   for row in latest.values():
     if 'left_out' in row:
       lines.append((row['row'], f'left out: {row["left_out"]}', '', '', ''))

@@ -51,7 +51,14 @@ def prepared(options: argparse.Namespace) -> Callable[[], dict[str, Any]]:
   fresh = lambda: create_state(
     init_variables(parts['model'], batch, 0), parts['optimizer']
   )
-  shapes = jax.eval_shape(fresh), jax.eval_shape(lambda: batch)
+  rows = jax.eval_shape(lambda: batch)
+  # Not `fresh`: the options of its compiler cannot be part of another program.
+  variables = jax.eval_shape(parts['model'].init, jax.random.key(0), rows)
+  variables = {k: v for k, v in variables.items() if k != 'intermediates'}
+  state = jax.eval_shape(
+    lambda variables: create_state(variables, parts['optimizer']), variables
+  )
+  shapes = state, rows
   update = compile_update(mesh, **parts)
   flops = harness.product_flops(update, *shapes)
   began = time.perf_counter()
