@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from dreamprvr_jax.devices import meshes
+from dreamprvr_jax.models.template import variable_shapes
 from dreamprvr_jax.train.step import (
   compile_update,
   create_state,
@@ -53,8 +54,7 @@ def prepared(options: argparse.Namespace) -> Callable[[], dict[str, Any]]:
   )
   rows = jax.eval_shape(lambda: batch)
   # Not `fresh`: the options of its compiler cannot be part of another program.
-  variables = jax.eval_shape(parts['model'].init, jax.random.key(0), rows)
-  variables = {k: v for k, v in variables.items() if k != 'intermediates'}
+  variables = variable_shapes(parts['model'], rows)
   state = jax.eval_shape(
     lambda variables: create_state(variables, parts['optimizer']), variables
   )
