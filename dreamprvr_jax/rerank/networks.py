@@ -22,7 +22,8 @@ NETWORKS = ('generator', 'cross_attention')
 PASSES = ('sample', 'single')
 
 
-@dataclasses.dataclass(frozen=True)
+# Equal only to itself: the schedule has arrays.
+@dataclasses.dataclass(frozen=True, eq=False)
 class RerankModel:
   """A network that scores the candidates of a query.
 

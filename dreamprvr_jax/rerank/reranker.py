@@ -1,6 +1,7 @@
 """Scores of lists of candidates by a re-ranker."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -45,27 +46,8 @@ class Reranker:
     """
     self._mesh, self._seed = mesh, seed
     self._chunk = -(-chunk // mesh.size) * mesh.size
-    whole = meshes.replicated(mesh)
-    self._features = place(features, whole)
-    by_row = meshes.by_row(mesh)
-
-    @functools.partial(
-      jax.jit,
-      static_argnames=('how', 'num_steps'),
-      in_shardings=(whole, whole, whole, by_row, by_row),
-      out_shardings=whole,
-    )
-    def run(variables, features, key, rows, lists, how, num_steps):
-      return model.scores(
-        variables,
-        key,
-        rows,
-        features.inputs(rows, lists),
-        how=how,
-        num_steps=num_steps,
-      )
-
-    self._run = run
+    self._features = place(features, meshes.replicated(mesh))
+    self._run = _program(model, mesh)
 
   def __call__(
     self,
@@ -108,3 +90,29 @@ class Reranker:
       )
       jax.block_until_ready(found[-2:-1])
     return np.concatenate([np.asarray(x) for x in found])[:count]
+
+
+# Kept, so that all re-rankers of a command share it.
+@functools.lru_cache(maxsize=4)
+def _program(model: RerankModel, mesh: Mesh) -> Callable[..., Any]:
+  """Returns the jitted program from (variables, features, key, rows, lists) to
+  scores, over the mesh."""
+  whole, by_row = meshes.replicated(mesh), meshes.by_row(mesh)
+
+  @functools.partial(
+    jax.jit,
+    static_argnames=('how', 'num_steps'),
+    in_shardings=(whole, whole, whole, by_row, by_row),
+    out_shardings=whole,
+  )
+  def run(variables, features, key, rows, lists, how, num_steps):
+    return model.scores(
+      variables,
+      key,
+      rows,
+      features.inputs(rows, lists),
+      how=how,
+      num_steps=num_steps,
+    )
+
+  return run

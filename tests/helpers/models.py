@@ -1,5 +1,8 @@
 """Models and losses with the fields of the configs, without dropout."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 
 from configs import common
@@ -60,3 +63,19 @@ def generator(kind, width, num_steps=50, **given):
   names = ('pool_temperature', 'mask_mode', 'feature_norm', 'feature_scale')
   options = {name: keys[name] for name in names}
   return kind(width, num_steps, **{**options, **given})
+
+
+def apply(module, variables, *inputs, **options):
+  """Returns what `module.apply` does, from one program.
+
+  Without it, each operation would be a program to trace and compile.
+  """
+  is_fixed = lambda value: isinstance(value, bool | str) or callable(value)
+  fixed = {k: v for k, v in options.items() if is_fixed(v)}
+  arrays = {k: v for k, v in options.items() if k not in fixed}
+  return _applied(module, tuple(fixed.items()), variables, inputs, arrays)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _applied(module, fixed, variables, inputs, arrays):
+  return module.apply(variables, *inputs, **arrays, **dict(fixed))

@@ -145,7 +145,11 @@ def test_several_right_videos(place):
   ]
   labels = place / 'labels.jsonl'
   labels.write_text('\n'.join(map(json.dumps, rows)))
-  arguments = ('--config.data.eval_split=val', f'--labels={labels}')
+  arguments = (
+    '--config.data.eval_split=val',
+    '--config.model.parallel_execution=batched',
+    f'--labels={labels}',
+  )
   code, out, err = evaluate(place, f'--workdir={place}/several', *arguments)
   assert code == 0, err
   metrics = runs.evaluation(place / 'several', 'val')

@@ -22,6 +22,7 @@ CONFIG = f'--config={ROOT}/configs/videos.py:gmmformer'
 SMALL = (
   '--config.model.width=16',
   '--config.model.num_heads=2',
+  '--config.model.parallel_execution=batched',
   '--config.data.batch_size=8',
   '--config.data.workers=1',
   '--config.train.epochs=1',

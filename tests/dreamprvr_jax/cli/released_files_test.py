@@ -136,7 +136,11 @@ def test_import_then_evaluate(name, path, capsys):
   weights = WEIGHTS.get(name, (0.6, 0.4))
   np.testing.assert_allclose(found, expected(path, *weights), atol=2e-6)
   if name == 'gmmformer':
-    fixed = scores_of(path, '--config.model.frame_length=fixed')
+    fixed = scores_of(
+      path,
+      '--config.model.frame_length=fixed',
+      '--config.model.parallel_execution=batched',
+    )
     assert np.abs(found - fixed).max() > 1e-4
 
 

@@ -1,4 +1,8 @@
-"""The main job end to end: files, resume, devices, processes."""
+"""The main job end to end: files, resume, devices, processes.
+
+Runs that are stopped or joined have processes of their own; the others share
+this one, and the programs that it traced.
+"""
 
 import json
 import re
@@ -8,9 +12,10 @@ import socket
 import numpy as np
 import pytest
 
-from tests.helpers import runs
+from tests.helpers import commands, runs
 
 STEPS = 9  # 20 videos in batches of 8, three epochs
+ONE = '--config.num_devices=1'
 DEVICE = '--config.data.pipeline=device'
 TOGETHER = (
   DEVICE,
@@ -40,7 +45,9 @@ def arguments(folder, name, *more):
 
 
 def train(folder, name, *more, devices=1):
-  return runs.call(arguments(folder, name, *more), devices)
+  """Returns (exit code, stdout, stderr) of a run on some devices."""
+  given = f'--config.num_devices={devices}'
+  return commands.answer(*arguments(folder, name, *more, given))
 
 
 def test_what_a_run_leaves(shared):
@@ -87,7 +94,7 @@ def test_best_epoch_is_the_first_with_the_highest_sum(shared):
 def test_stopped_run_continues_with_the_same_numbers(
   shared, name, number, step
 ):
-  process = runs.start(arguments(shared, name))
+  process = runs.start(arguments(shared, name, ONE))
   code, out, _ = runs.stop_at(process, shared / name, step, number)
   if number == signal.SIGTERM:
     assert code == 143
@@ -128,7 +135,7 @@ def test_eight_devices_equal_one(shared):
 
 @pytest.mark.slow
 def test_saved_on_one_device_resumes_on_eight(shared):
-  process = runs.start(arguments(shared, 'moved'))
+  process = runs.start(arguments(shared, 'moved', ONE))
   runs.stop_at(process, shared / 'moved', 4)
   code, _, err = train(shared, 'moved', devices=8)
   assert code == 0, err
@@ -174,10 +181,11 @@ def test_streaming_equals_resident(shared):
   assert runs.losses(shared / 'streaming') == runs.losses(shared / 'whole')
 
 
-def test_device_equals_resident(shared):
+def test_device_equals_resident(shared, caplog):
   code, _, err = train(shared, 'device', DEVICE)
   assert code == 0, err
-  assert re.search(r"pipeline 'device': [\d.]+ MiB in float32, as conf", err)
+  sentence = r"pipeline 'device': [\d.]+ MiB in float32, as conf"
+  assert re.search(sentence, caplog.text)
   for kind in ('train', 'eval'):
     ours, theirs = (
       [
@@ -200,7 +208,7 @@ def test_many_updates_a_call_on_eight_devices(shared):
 
 @pytest.mark.slow
 def test_another_pipeline_continues_a_run(shared):
-  process = runs.start(arguments(shared, 'mixed', DEVICE))
+  process = runs.start(arguments(shared, 'mixed', ONE, DEVICE))
   runs.stop_at(process, shared / 'mixed', 5, signal.SIGTERM)
   code, _, err = train(shared, 'mixed', '--config.data.pipeline=resident')
   assert code == 0, err

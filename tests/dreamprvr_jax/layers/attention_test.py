@@ -7,6 +7,7 @@ import pytest
 
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers.attention import Attention, SingleQueryAttention
+from tests.helpers.models import apply
 
 HEADS, WIDTH = 2, 4
 
@@ -62,7 +63,7 @@ def test_equals_the_loop_over_heads(masked, tabled):
     options['mask'] = mask
   if tabled:
     options['table'] = table
-  got = layer.apply(variables, queries, keys, train=False, **options)
+  got = apply(layer, variables, queries, keys, train=False, **options)
   assert got.shape == (2, 3, WIDTH)
   for video in range(2):
     expected = reference(
@@ -82,7 +83,7 @@ def test_masked_keys_change_nothing():
   mask[:, :, :3] = True
 
   def run(keys):
-    return layer.apply(variables, queries, keys, mask=mask, train=False)
+    return apply(layer, variables, queries, keys, mask=mask, train=False)
 
   changed = keys.copy()
   changed[:, 3:] = 50 * normal(5, 2, 2, WIDTH)
@@ -94,7 +95,7 @@ def test_masked_keys_change_nothing():
 def test_a_table_of_zeros_gives_the_average_not_nothing():
   layer, variables = make_attention()
   x = normal(1, 1, 4, WIDTH)
-  got = layer.apply(variables, x, x, table=np.zeros((4, 4)), train=False)
+  got = apply(layer, variables, x, x, table=np.zeros((4, 4)), train=False)
   value = variables['params']['value']
   mean = np.einsum('d,dhk->hk', x[0].mean(axis=0), value['kernel'])
   expected = (mean + value['bias']).reshape(-1)
@@ -107,7 +108,7 @@ def test_a_row_without_a_real_key_is_finite():
   mask = np.zeros((2, 3, 3), bool)
 
   def loss(x):
-    out = layer.apply(variables, x, x, mask=mask, train=False)
+    out = apply(layer, variables, x, x, mask=mask, train=False)
     return jnp.sum(jnp.square(out))
 
   value, gradient = jax.value_and_grad(loss)(x)
@@ -131,10 +132,11 @@ def test_single_query_equals_attention_on_each_stack(masked):
   single = SingleQueryAttention(HEADS, dropout=0.5)
   query, stacks = normal(1, 2, WIDTH), normal(2, 3, 2, 5, WIDTH)
   mask = np.arange(5) < np.asarray([[5], [2]]) if masked else None
-  got = single.apply(variables, query, stacks, mask=mask, train=False)
+  got = apply(single, variables, query, stacks, mask=mask, train=False)
   assert got.shape == (3, 2, WIDTH)
   for stack in range(3):
-    expected = layer.apply(
+    expected = apply(
+      layer,
       variables,
       query[:, None],
       stacks[stack],
@@ -163,10 +165,10 @@ def test_dropout_removes_or_doubles_a_whole_key_with_its_bias():
   single = SingleQueryAttention(HEADS, dropout=0.5)
   query, key = normal(1, 64, WIDTH), normal(2, 64, 1, WIDTH)
   rngs = {'dropout': jax.random.key(1)}
-  full = layer.apply(variables, query[:, None], key, train=False)[:, 0]
+  full = apply(layer, variables, query[:, None], key, train=False)[:, 0]
   outputs = (
-    layer.apply(variables, query[:, None], key, train=True, rngs=rngs)[:, 0],
-    single.apply(variables, query, key[None], train=True, rngs=rngs)[0],
+    apply(layer, variables, query[:, None], key, train=True, rngs=rngs)[:, 0],
+    apply(single, variables, query, key[None], train=True, rngs=rngs)[0],
   )
   for output in outputs:
     ratio = np.asarray(output / full)

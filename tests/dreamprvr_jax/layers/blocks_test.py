@@ -15,6 +15,7 @@ from dreamprvr_jax.layers.blocks import (
   TokenReadout,
 )
 from dreamprvr_jax.layers.parallel_blocks import EXECUTIONS, ParallelBlocks
+from tests.helpers.models import apply
 
 HEADS, WIDTH = 2, 4
 
@@ -51,7 +52,7 @@ def test_feed_forward_by_hand():
   assert y.shape[-1] == 6
   y = y @ p['linear2']['kernel'] + p['linear2']['bias']
   expected = numpy_norm(h + y, p['norm2'])
-  got = layer.apply(variables, x, update, train=False)
+  got = apply(layer, variables, x, update, train=False)
   np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -73,7 +74,7 @@ def test_attention_block_ignores_masked_tokens():
   variables = init(layer, x)
 
   def run(x):
-    return layer.apply(variables, x, None, mask, train=False)[:, :3]
+    return apply(layer, variables, x, None, mask, train=False)[:, :3]
 
   changed = x.copy()
   changed[:, 3:] = normal(2, 2, 2, WIDTH)
@@ -89,7 +90,7 @@ def test_attention_block_without_feed_forward_is_residual_attention():
   params['attention']['value']['bias'] += 1.0
   for norm in ('norm1', 'norm2'):
     params['feed_forward'][norm]['scale'] += 1.0
-  got = layer.apply({'params': params}, x, train=False)
+  got = apply(layer, {'params': params}, x, train=False)
   expected = numpy_norm(x, {'scale': 1.0, 'bias': 0.0})
   np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
 
@@ -98,10 +99,10 @@ def test_readout_equals_cross_attention_on_each_stack():
   query, stacks = normal(1, 2, WIDTH), normal(2, 3, 2, 5, WIDTH)
   cross = CrossAttentionBlock(HEADS, 0.2)
   variables = init(cross, query[:, None], stacks[0])
-  got = TokenReadout(HEADS, 0.2).apply(variables, query, stacks, train=False)
+  got = apply(TokenReadout(HEADS, 0.2), variables, query, stacks, train=False)
   for stack in range(3):
-    expected = cross.apply(
-      variables, query[:, None], stacks[stack], train=False
+    expected = apply(
+      cross, variables, query[:, None], stacks[stack], train=False
     )
     np.testing.assert_allclose(got[stack], expected[:, 0], rtol=1e-4, atol=1e-4)
 
@@ -110,9 +111,14 @@ def test_attention_block_computes_the_first_tokens_alone():
   x, mask = normal(1, 2, 5, WIDTH), np.asarray([[[1, 1, 1, 0, 1]]] * 2, bool)
   whole = AttentionBlock(HEADS, 0.0)
   variables = init(whole, x)
-  expected = whole.apply(variables, x, None, mask, train=False)
-  got = AttentionBlock(HEADS, 0.0, num_queries=3).apply(
-    variables, x, None, mask, train=False
+  expected = apply(whole, variables, x, None, mask, train=False)
+  got = apply(
+    AttentionBlock(HEADS, 0.0, num_queries=3),
+    variables,
+    x,
+    None,
+    mask,
+    train=False,
   )
   assert got.shape == (2, 3, WIDTH)
   np.testing.assert_allclose(got, expected[:, :3], rtol=1e-4, atol=1e-5)
@@ -123,8 +129,8 @@ def test_projected_block_by_hand():
   x = normal(1, 2, 5, WIDTH)
   variables = init(layer, x)
   params = variables['params']
-  attended = Attention(HEADS, 0.0).apply(
-    {'params': params['attention']}, x, x, train=False
+  attended = apply(
+    Attention(HEADS, 0.0), {'params': params['attention']}, x, x, train=False
   )
   out = params['output']
   h = x + attended @ out['kernel'] + out['bias']
@@ -133,7 +139,7 @@ def test_projected_block_by_hand():
   )
   norm = params['output_norm']
   np.testing.assert_allclose(
-    layer.apply(variables, x, train=False),
+    apply(layer, variables, x, train=False),
     h * norm['scale'] + norm['bias'],
     rtol=1e-4,
     atol=1e-4,
@@ -149,12 +155,17 @@ def parallel(dropout=0.0):
 
 def test_parallel_blocks_equal_one_block_after_the_other():
   layer, variables, (x, tables, mask) = parallel()
-  got = layer.apply(variables, x, tables, mask, train=False)
+  got = apply(layer, variables, x, tables, mask, train=False)
   assert got.shape == (3, 2, 4, WIDTH)
   for block in range(3):
     params = jax.tree.map(lambda p, i=block: p[i], variables['params']['block'])
-    expected = AttentionBlock(HEADS, 0.0, num_queries=4).apply(
-      {'params': params}, x, tables[block], mask, train=False
+    expected = apply(
+      AttentionBlock(HEADS, 0.0, num_queries=4),
+      {'params': params},
+      x,
+      tables[block],
+      mask,
+      train=False,
     )
     np.testing.assert_allclose(got[block], expected, rtol=1e-4, atol=1e-4)
   assert not np.allclose(got[0], got[1])
@@ -166,8 +177,8 @@ def test_executions_agree_dropout_and_gradients_included(execution, remat):
   layer, variables, args = parallel(dropout=0.3)
 
   def loss(variables, layer):
-    out = layer.apply(
-      variables, *args, train=True, rngs={'dropout': jax.random.key(1)}
+    out = apply(
+      layer, variables, *args, train=True, rngs={'dropout': jax.random.key(1)}
     )
     return jnp.sum(out * normal(4, *out.shape))
 
@@ -203,8 +214,14 @@ def test_parallel_blocks_drop_independently():
   tables = np.ones((3, 4, 5), np.float32)
 
   def run(train, seed):
-    return layer.apply(
-      same, x, tables, mask, train=train, rngs={'dropout': jax.random.key(seed)}
+    return apply(
+      layer,
+      same,
+      x,
+      tables,
+      mask,
+      train=train,
+      rngs={'dropout': jax.random.key(seed)},
     )
 
   off = run(False, 0)
@@ -233,4 +250,4 @@ def test_bfloat16_keeps_parameters_in_float32():
   x = jnp.asarray(normal(1, 1, 3, WIDTH), jnp.bfloat16)
   variables = layer.init(jax.random.key(0), x, train=False)
   assert {p.dtype.name for p in jax.tree.leaves(variables)} == {'float32'}
-  assert layer.apply(variables, x, train=False).dtype == jnp.bfloat16
+  assert apply(layer, variables, x, train=False).dtype == jnp.bfloat16

@@ -8,13 +8,14 @@ import pytest
 from dreamprvr_jax.devices.meshes import by_row, make_mesh, replicated
 from dreamprvr_jax.layers.dropout import Dropout, hashed_bits
 from dreamprvr_jax.rng import stream_key
+from tests.helpers.models import apply
 
 SHAPE = (64, 32, 64)
 
 
 def drop(x, rate, seed=0, train=True):
-  return Dropout(rate).apply(
-    {}, x, train=train, rngs={'dropout': jax.random.key(seed)}
+  return apply(
+    Dropout(rate), {}, x, train=train, rngs={'dropout': jax.random.key(seed)}
   )
 
 
@@ -53,7 +54,7 @@ def test_identity(rate, train):
 
 
 def test_needs_no_key_when_off():
-  assert Dropout(0.5).apply({}, jnp.ones(3), train=False).sum() == 3
+  assert apply(Dropout(0.5), {}, jnp.ones(3), train=False).sum() == 3
 
 
 def test_same_key_same_mask():
@@ -104,7 +105,7 @@ def test_one_device_or_eight():
   x = np.random.default_rng(0).normal(size=(16, 40)).astype(np.float32)
 
   def run(key, x):
-    return Dropout(0.3).apply({}, x, train=True, rngs={'dropout': key})
+    return apply(Dropout(0.3), {}, x, train=True, rngs={'dropout': key})
 
   split = jax.jit(
     run,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax.layers.linear import Linear, linear
+from tests.helpers.models import apply
 
 
 @pytest.mark.parametrize('features', [(5,), (2, 3)])
@@ -17,7 +18,7 @@ def test_equals_dense_general(features):
   shapes = jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x))
   assert shapes == jax.tree.map(jnp.shape, variables)
   np.testing.assert_allclose(
-    ours.apply(variables, x), theirs.apply(variables, x), rtol=1e-5, atol=1e-6
+    apply(ours, variables, x), apply(theirs, variables, x), rtol=1e-5, atol=1e-6
   )
 
 
@@ -28,7 +29,7 @@ def test_values_and_compute_dtype():
   assert set(params) == {'kernel'}
   assert params['kernel'].dtype == jnp.float32
   assert abs(np.std(params['kernel']) - 0.02) < 1e-3
-  assert layer.apply({'params': params}, x).dtype == jnp.bfloat16
+  assert apply(layer, {'params': params}, x).dtype == jnp.bfloat16
 
 
 def test_a_kernels_gradient_is_one_product_without_copies():
@@ -37,7 +38,7 @@ def test_a_kernels_gradient_is_one_product_without_copies():
   x = np.ones((3, 4, 8), np.float32)
   variables = layer.init(jax.random.key(0), x)
   program = jax.make_jaxpr(
-    jax.grad(lambda v: jnp.sum(jnp.square(layer.apply(v, x))))
+    jax.grad(lambda v: jnp.sum(jnp.square(apply(layer, v, x))))
   )(variables)
   shapes = [
     tuple(v.aval.shape for v in equation.invars)

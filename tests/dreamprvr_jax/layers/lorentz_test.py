@@ -10,6 +10,7 @@ import pytest
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers import lorentz
 from tests.helpers import golden as files
+from tests.helpers.models import apply
 
 U = np.float32([0.3, 0.4, 0.5])
 X = np.float32([1.26059184, 0.32563251, 0.43417666, 0.54272082])
@@ -40,7 +41,7 @@ def test_lorentz_linear_by_the_equations(heads, expected):
     }
   }
   layer = lorentz.LorentzLinear(heads, 0.0)
-  found = layer.apply(variables, X[None, None], train=False)
+  found = apply(layer, variables, X[None, None], train=False)
   np.testing.assert_allclose(found[0, :, 0], expected, rtol=1e-5)
 
 
@@ -79,8 +80,8 @@ def test_what_the_window_does():
   seen = {}
   for window in lorentz.WINDOWS:
     layer, variables, x = block(window=window)
-    far = lambda x, layer=layer, variables=variables: layer.apply(
-      variables, x, table.astype(np.float32), train=False
+    far = lambda x, layer=layer, variables=variables: apply(
+      layer, variables, x, table.astype(np.float32), train=False
     )[0, 0]
     seen[window] = np.abs(jax.jit(jax.jacobian(far))(x)[:, 0, 6:]).sum()
   assert seen['weights'] < 1e-3 * seen['distances']
@@ -91,7 +92,7 @@ def test_masked_keys_have_no_part():
   mask = np.arange(12)[None, None] < 9
   y = x.copy()
   y[:, 9:] = 5.0
-  run = lambda x: layer.apply(variables, x, None, mask, train=False)
+  run = lambda x: apply(layer, variables, x, None, mask, train=False)
   np.testing.assert_allclose(run(x)[:, :9], run(y)[:, :9], rtol=1e-6)
 
 

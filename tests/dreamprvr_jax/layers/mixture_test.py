@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax.layers.mixture import LearnedAggregation
+from tests.helpers.models import apply
 
 BLOCKS, BATCH, LENGTH, WIDTH = 3, 2, 5, 4
 
@@ -29,13 +30,13 @@ def make(stacks, temperature=0.6, dropout=0.0):
 def test_logits_that_do_not_depend_on_the_block_give_the_mean(stacks):
   layer, variables = make(stacks)
   variables['params']['logits']['kernel'] *= 0.0
-  got = layer.apply(variables, stacks, train=False)
+  got = apply(layer, variables, stacks, train=False)
   np.testing.assert_allclose(got, stacks.mean(axis=0), rtol=1e-4, atol=1e-5)
 
 
 def test_a_low_temperature_picks_one_block_at_each_position(stacks):
   layer, variables = make(stacks, temperature=1e-5)
-  got = np.asarray(layer.apply(variables, stacks, train=False))
+  got = np.asarray(apply(layer, variables, stacks, train=False))
   distance = np.abs(stacks - got).max(axis=-1)
   np.testing.assert_allclose(distance.min(axis=0), 0, atol=1e-4)
   # The chosen block differs between positions.
@@ -48,16 +49,16 @@ def test_temperature_divides_the_logits(stacks):
   scaled['params']['logits'] = jax.tree.map(
     lambda p: 4.0 * p, variables['params']['logits']
   )
-  got = layer.apply(variables, stacks, train=False)
-  other = LearnedAggregation(2, 0.0, 2.0).apply(scaled, stacks, train=False)
+  got = apply(layer, variables, stacks, train=False)
+  other = apply(LearnedAggregation(2, 0.0, 2.0), scaled, stacks, train=False)
   np.testing.assert_allclose(got, other, rtol=1e-4, atol=1e-5)
 
 
 def test_the_order_of_blocks_is_of_no_account(stacks):
   layer, variables = make(stacks)
   np.testing.assert_allclose(
-    layer.apply(variables, stacks, train=False),
-    layer.apply(variables, stacks[[2, 0, 1]], train=False),
+    apply(layer, variables, stacks, train=False),
+    apply(layer, variables, stacks[[2, 0, 1]], train=False),
     rtol=1e-4,
     atol=1e-5,
   )
@@ -68,7 +69,7 @@ def test_masked_tokens_count_through_the_mean_token_only(stacks):
   mask = np.broadcast_to(np.arange(LENGTH) < 3, (BATCH, LENGTH))
 
   def run(x, mask):
-    return layer.apply(variables, x, mask=mask, train=False)
+    return apply(layer, variables, x, mask=mask, train=False)
 
   same_mean = stacks.copy()
   same_mean[:, :, 3] += 2.0
@@ -91,7 +92,7 @@ def test_dropout_and_jit(stacks):
   rngs = {'dropout': jax.random.key(0)}
 
   def run(train):
-    return layer.apply(variables, stacks, train=train, rngs=rngs)
+    return apply(layer, variables, stacks, train=train, rngs=rngs)
 
   assert not np.allclose(run(True), run(False))
   np.testing.assert_allclose(

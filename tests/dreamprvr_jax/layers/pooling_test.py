@@ -14,6 +14,7 @@ from dreamprvr_jax.layers.pooling import (
   TokenAttention,
 )
 from dreamprvr_jax.layers.sinusoids import sinusoid_table
+from tests.helpers.models import apply
 
 
 def normal(seed, *shape):
@@ -36,7 +37,7 @@ def test_scored_pooling_by_hand():
     'params': {'score': {'kernel': np.asarray([[math.log(3)], [0.0]])}}
   }
   # Scores 0 and log 3: weights 1/4 and 3/4.
-  got = ScoredPooling().apply(variables, x, mask=mask)
+  got = apply(ScoredPooling(), variables, x, mask=mask)
   np.testing.assert_allclose(got, [[0.75, 0.25]], rtol=1e-5)
 
 
@@ -46,7 +47,7 @@ def test_scored_pooling_ignores_masked_tokens():
   variables = init(ScoredPooling(), x, mask=mask)
 
   def run(x):
-    return ScoredPooling().apply(variables, x, mask=mask)
+    return apply(ScoredPooling(), variables, x, mask=mask)
 
   changed = np.where(mask[..., None], x, 99.0)
   np.testing.assert_array_equal(run(x), run(changed))
@@ -58,7 +59,7 @@ def test_scored_pooling_of_nothing_is_finite():
   variables = init(ScoredPooling(), x, mask=mask)
 
   def loss(x):
-    return ScoredPooling().apply(variables, x, mask=mask).sum()
+    return apply(ScoredPooling(), variables, x, mask=mask).sum()
 
   assert np.isfinite(jax.grad(loss)(x)).all()
 
@@ -70,7 +71,7 @@ def test_token_attention_by_hand():
   assert params['hidden']['kernel'].shape == (4, 2)
   scores = np.tanh(x @ params['hidden']['kernel']) @ params['score']['kernel']
   weights = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-  got = TokenAttention().apply(variables, x)
+  got = apply(TokenAttention(), variables, x)
   np.testing.assert_allclose(
     got, (weights * x).sum(axis=1), rtol=1e-4, atol=1e-5
   )
@@ -84,11 +85,11 @@ def test_support_attention_equals_a_built_support(scale):
   video, zeros = np.asarray([0, 0, 0, 2]), np.asarray([2.0, 3.0, 0.0])
   given = {'mask': mask, 'video': video, 'zeros': zeros}
   variables = init(SupportAttention(), x, **given)
-  got = SupportAttention().apply(variables, x, **given)
+  got = apply(SupportAttention(), variables, x, **given)
   for v in range(3):
     rows = [x[n][mask[n]] for n in range(4) if video[n] == v]
     support = np.concatenate([*rows, np.zeros((int(zeros[v]), 4), np.float32)])
-    expected = TokenAttention().apply(variables, support[None])
+    expected = apply(TokenAttention(), variables, support[None])
     np.testing.assert_allclose(got[v], expected[0], rtol=1e-4, atol=1e-6)
 
 
@@ -102,7 +103,7 @@ def test_support_attention_of_nothing_is_zero():
   variables = init(SupportAttention(), x, **given)
 
   def run(x):
-    return SupportAttention().apply(variables, x, **given)
+    return apply(SupportAttention(), variables, x, **given)
 
   np.testing.assert_array_equal(run(x)[1:], 0)
   gradient = jax.grad(lambda x: run(x).sum())(x)
@@ -169,7 +170,7 @@ def test_generalized_pooling_by_a_loop():
     for channel in range(3):
       ordered = sorted(x[video, :, channel], reverse=True)
       expected[video, channel] = np.dot(weights, ordered)
-  got = layer.apply(variables, x)
+  got = apply(layer, variables, x)
   np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
 
 
@@ -178,7 +179,7 @@ def test_generalized_pooling_does_not_see_the_order():
   x = normal(1, 2, 5, 3)
   variables = init(layer, x)
   np.testing.assert_array_equal(
-    layer.apply(variables, x), layer.apply(variables, x[:, ::-1])
+    apply(layer, variables, x), apply(layer, variables, x[:, ::-1])
   )
 
 

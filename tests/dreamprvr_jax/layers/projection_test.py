@@ -11,6 +11,7 @@ from dreamprvr_jax.layers.projection import (
   PositionEmbedding,
   TokenInput,
 )
+from tests.helpers.models import apply
 
 
 def normal(seed, *shape):
@@ -41,7 +42,7 @@ def test_input_projection_by_hand():
   p = jax.tree.map(np.asarray, variables['params'])
   y = numpy_norm(x, p['input_norm'])
   expected = np.maximum(y @ p['linear']['kernel'] + p['linear']['bias'], 0)
-  got = layer.apply(variables, x, train=False)
+  got = apply(layer, variables, x, train=False)
   np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
   assert (expected == 0).any()
   assert (expected > 0).any()
@@ -54,7 +55,7 @@ def test_position_embedding_by_hand():
   p = jax.tree.map(np.asarray, variables['params'])
   assert p['table'].shape == (5, 4)
   expected = numpy_norm(x + p['table'][:3], p['input_norm'])
-  got = layer.apply(variables, x, train=False)
+  got = apply(layer, variables, x, train=False)
   np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
 
 
@@ -62,7 +63,7 @@ def test_rows_beyond_the_sequence_are_not_used():
   x = normal(1, 1, 3, 4)
   layer = PositionEmbedding(5, 0.0)
   variables = init(layer, x)
-  gradient = jax.grad(lambda v: jnp.sum(layer.apply(v, x, train=False) ** 3))(
+  gradient = jax.grad(lambda v: jnp.sum(apply(layer, v, x, train=False) ** 3))(
     variables
   )['params']['table']
   assert np.abs(gradient[:3]).max() > 0
@@ -86,7 +87,7 @@ def test_padding_changes_no_other_token():
   changed[:, 2:] = 0
 
   def run(x):
-    return layer.apply(variables, x, train=False)
+    return apply(layer, variables, x, train=False)
 
   np.testing.assert_array_equal(run(x)[:, :2], run(changed)[:, :2])
   np.testing.assert_allclose(run(x[:, :2]), run(x)[:, :2], atol=1e-5)
@@ -98,8 +99,8 @@ def test_dropout_jit_and_dtype():
   variables = init(layer, x)
 
   def run(train, seed):
-    return layer.apply(
-      variables, x, train=train, rngs={'dropout': jax.random.key(seed)}
+    return apply(
+      layer, variables, x, train=train, rngs={'dropout': jax.random.key(seed)}
     )
 
   np.testing.assert_array_equal(run(False, 0), run(False, 1))
@@ -108,4 +109,4 @@ def test_dropout_jit_and_dtype():
     jax.jit(run, static_argnums=0)(True, 0), run(True, 0), atol=1e-4
   )
   half = TokenInput(4, 6, 0.5, jnp.bfloat16)
-  assert half.apply(variables, x, train=False).dtype == jnp.bfloat16
+  assert apply(half, variables, x, train=False).dtype == jnp.bfloat16

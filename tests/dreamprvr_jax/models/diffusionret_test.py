@@ -1,5 +1,7 @@
 """DiffusionRet's retriever: golden scores and formulas."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from dreamprvr_jax.objectives.registry import build_objective
 from dreamprvr_jax.types import VideoEncoding
 from tests.helpers import models
 from tests.helpers.golden import distance, load, part
+from tests.helpers.models import apply
 
 MODEL = models.make(
   'diffusionret',
@@ -23,15 +26,17 @@ MODEL = models.make(
   max_frames=12,
   max_words=7,
 )
+init = jax.jit(MODEL.init)
 
 
+@functools.cache
 def golden():
   """Returns the file, our variables, and our encodings of its queries and
   videos."""
   file = load('diffusionret_tiny')
   state = part(file, 'params')
   blank = blank_batch(32, 32, num_clips=4, max_frames=12, max_words=7)
-  variables = MODEL.init(jax.random.key(0), blank)
+  variables = init(jax.random.key(0), blank)
   params = {**variables['params']}
   for ours, theirs in (('text_gate', 'text'), ('video_gate', 'video')):
     params[ours] = {
@@ -42,7 +47,8 @@ def golden():
       for i, name in ((0, 'hidden'), (2, 'score'))
     }
   params['log_scale'] = state['clip.logit_scale']
-  queries = MODEL.apply(
+  queries = apply(
+    MODEL,
     {'params': params},
     file['batch/text_feat'],
     file['batch/text_mask'] > 0,
@@ -56,7 +62,7 @@ def golden():
 
 def test_scores():
   file, variables, queries, videos = golden()
-  found = MODEL.apply(variables, queries, videos, method='score')
+  found = apply(MODEL, variables, queries, videos, method='score')
   scores = 0.5 * found.clip + 0.5 * found.frame
   assert distance(scores, file['scorer/scores']) < 1e-5
   # Masked pairs count as 0 inside the maxima.
@@ -66,14 +72,16 @@ def test_scores():
 def test_gates():
   file, variables, _, videos = golden()
   mask = file['batch/text_mask'] > 0
-  text = MODEL.apply(
+  text = apply(
+    MODEL,
     variables,
     file['batch/text_feat'],
     mask,
     method=lambda m, x, mask: m.text_gate(x, mask),
   )
   assert distance(text, file['scorer/text_weights']) < 1e-5
-  video = MODEL.apply(
+  video = apply(
+    MODEL,
     variables,
     videos.frame_tokens,
     videos.frame_mask,
@@ -86,7 +94,7 @@ def test_loss():
   """Among the ten pairs, two of the same video are negatives of each other. The
   released program also gives each caption its own video."""
   file, variables, queries, videos = golden()
-  scores = MODEL.apply(variables, queries, videos, method='score')
+  scores = apply(MODEL, variables, queries, videos, method='score')
   whole = 0.5 * scores.clip + 0.5 * scores.frame
   blank = blank_batch(32, 32, num_clips=4, max_frames=12, max_words=7)
   batch = blank.replace(
@@ -111,9 +119,9 @@ def test_temporal_transformer_by_the_formulas():
   frames = rng.normal(size=(2, 5, 8)).astype(np.float32)
   mask = np.asarray([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], bool)
   module = TemporalTransformer(2, 2, 6)
-  variables = module.init(jax.random.key(0), frames, mask)
+  shapes = jax.eval_shape(module.init, jax.random.key(0), frames, mask)
   variables = jax.tree.map(
-    lambda p: rng.normal(0, 0.3, p.shape).astype(np.float32), variables
+    lambda p: rng.normal(0, 0.3, p.shape).astype(np.float32), shapes
   )
   p = variables['params']
 
@@ -139,15 +147,15 @@ def test_temporal_transformer_by_the_formulas():
     h = h + affine(np.concatenate(heads, -1), w['output'])
     z = affine(norm(h, w['norm2']), w['inner'])
     h = h + affine(z / (1 + np.exp(-1.702 * z)), w['outer'])
-  found = module.apply(variables, frames, mask)
+  found = apply(module, variables, frames, mask)
   assert distance(found, h + frames) < 1e-5
 
 
 def test_features_of_clip_are_taken_as_they_are():
   blank = blank_batch(32, 32, num_clips=4, max_frames=12, max_words=7)
-  assert 'text_input' not in MODEL.init(jax.random.key(0), blank)['params']
+  assert 'text_input' not in init(jax.random.key(0), blank)['params']
   other = blank_batch(24, 20, num_clips=4, max_frames=12, max_words=7)
-  params = MODEL.init(jax.random.key(0), other)['params']
+  params = init(jax.random.key(0), other)['params']
   assert params['video_input']['linear']['kernel'].shape == (24, 32)
   assert params['text_input']['linear']['kernel'].shape == (20, 32)
 
@@ -156,8 +164,8 @@ def test_the_last_token_stands_for_a_query():
   words = np.random.default_rng(0).normal(size=(2, 7, 32)).astype(np.float32)
   mask = np.arange(7) < np.asarray([[7], [3]])
   blank = blank_batch(32, 32, num_clips=4, max_frames=12, max_words=7)
-  variables = MODEL.init(jax.random.key(0), blank)
-  rows = MODEL.apply(variables, words, mask, method='encode_query')
+  variables = init(jax.random.key(0), blank)
+  rows = apply(MODEL, variables, words, mask, method='encode_query')
   pooled = MODEL.pooled(rows)
   np.testing.assert_array_equal(pooled, words[[0, 1], [6, 2]])
 

@@ -16,6 +16,7 @@ from dreamprvr_jax.models.generator import (
 from dreamprvr_jax.types import parameter_count
 from tests.helpers import models
 from tests.helpers.golden import distance
+from tests.helpers.models import apply
 
 GENERATORS = {'t2v': TextToVideoGenerator, 'v2t': VideoToTextGenerator}
 DIRECTIONS = tuple(GENERATORS)
@@ -44,7 +45,7 @@ def random_lists(direction='t2v', model=None, seed=0, n=5):
 def test_taken_apart_or_direct(direction, mask_mode):
   model = models.generator(GENERATORS[direction], 16, 10, mask_mode=mask_mode)
   model, variables, inputs = random_lists(direction, model)
-  found = model.apply(variables, *inputs)
+  found = apply(model, variables, *inputs)
   x, steps, query, candidates, frame_mask, _ = inputs
   normed = lambda z: 10 * z / np.linalg.norm(z, axis=-1, keepdims=True)
   direct = direct_generator.run(
@@ -69,8 +70,9 @@ def test_candidates_have_no_order(model):
   model, variables, inputs = random_lists(model=model)
   x, steps, query, frames, frame_mask, mask = inputs
   order = np.asarray([3, 0, 4, 2, 1])
-  found = model.apply(variables, *inputs)
-  moved = model.apply(
+  found = apply(model, variables, *inputs)
+  moved = apply(
+    model,
     variables,
     x[:, order],
     steps,
@@ -89,14 +91,14 @@ def test_padding_changes_nothing(direction):
   *rest, mask = inputs
   short = mask.copy()
   short[:, 3:] = False
-  found = model.apply(variables, *rest, short)
+  found = apply(model, variables, *rest, short)
   other = [np.array(part, copy=True) for part in rest]
   other[0][:, 3:] = 7.0
   other[3][:, 3:] = -5.0
-  again = model.apply(variables, *other, short)
+  again = apply(model, variables, *other, short)
   np.testing.assert_array_equal(found[:, :3], again[:, :3])
   assert not np.allclose(
-    model.apply(variables, *rest, mask)[:, :3], found[:, :3]
+    apply(model, variables, *rest, mask)[:, :3], found[:, :3]
   )
 
 
@@ -133,7 +135,7 @@ def test_the_output_has_no_level():
   def loss(bias):
     params = {**variables['params']}
     params['decoder_2'] = {**params['decoder_2'], 'bias': bias}
-    output = model.apply({'params': params}, *inputs)
+    output = apply(model, {'params': params}, *inputs)
     return listwise_entropy(output, inputs[-1], 100.0).mean()
 
   value, gradient = jax.value_and_grad(loss)(jnp.zeros(1))

@@ -17,6 +17,7 @@ from dreamprvr_jax.models.generator import (
 )
 from tests.helpers import models
 from tests.helpers.golden import distance, load, part
+from tests.helpers.models import apply
 
 RELEASED = {'mask_mode': 'after', 'feature_norm': 'raw'}
 GENERATORS = {'t2v': TextToVideoGenerator, 'v2t': VideoToTextGenerator}
@@ -96,7 +97,7 @@ LOSSES = {
 
 def test_time_embedding_of_the_appendix():
   model, variables, _ = appendix('t2v')
-  found = model.apply(variables, method='time_embedding')
+  found = apply(model, variables, method='time_embedding')
   for k, expected in {
     0: [0.920590, -0.170353, -0.905401, -0.254772],
     3: [0.592157, -0.200704, -0.582472, -0.165860],
@@ -109,7 +110,7 @@ def test_time_embedding_of_the_appendix():
 def test_output_of_the_appendix(direction):
   model, variables, inputs = appendix(direction)
   steps = jnp.asarray([3, 0])
-  found = model.apply(variables, X, steps, *inputs)
+  found = apply(model, variables, X, steps, *inputs)
   np.testing.assert_allclose(found, OUTPUT[direction], atol=2e-6)
   direct = direct_generator.run(
     direction, variables['params'], X, steps, *inputs[:3]
@@ -118,11 +119,11 @@ def test_output_of_the_appendix(direction):
 
 
 def denoised(model, variables, inputs, start, **options):
-  terms = model.apply(variables, *inputs, method='terms')
-  table = model.apply(variables, method='step_terms')
+  terms = apply(model, variables, *inputs, method='terms')
+  table = apply(model, variables, method='step_terms')
   return sample(
     cosine_schedule(model.num_steps),
-    lambda x, step: model.apply(variables, x, step, terms, method='denoise'),
+    lambda x, step: apply(model, variables, x, step, terms, method='denoise'),
     jnp.asarray(start),
     step_inputs=table,
     prediction='start',
@@ -151,7 +152,7 @@ def test_loss_of_the_appendix(direction):
     [[1.255023, 0.347234, 0.330063], [1.018171, 0.470058, 0.135181]],
     atol=2e-6,
   )
-  output = model.apply(variables, noisy, steps, *inputs)
+  output = apply(model, variables, noisy, steps, *inputs)
   mean = lambda t: float(listwise_entropy(output, inputs[3], t).mean())
   low, high = LOSSES[direction]
   assert mean(1.0) == pytest.approx(low, rel=1e-5)
@@ -200,7 +201,7 @@ def _forward_inputs(file, direction):
 @pytest.mark.parametrize('direction', DIRECTIONS)
 def test_time_embedding(direction):
   file, model, variables = golden(direction)
-  found = model.apply(variables, method='time_embedding')
+  found = apply(model, variables, method='time_embedding')
   rows = file['time/rows']
   # Rows beyond the 50 steps belong to the released table of 5000.
   inside = rows < 50
@@ -213,7 +214,7 @@ def test_time_embedding(direction):
 def test_outputs(direction):
   file, model, variables = golden(direction)
   inputs = _forward_inputs(file, direction)
-  run = jax.jit(lambda x, k: model.apply(variables, x, k, *inputs))
+  run = jax.jit(lambda x, k: apply(model, variables, x, k, *inputs))
   for i, k in enumerate(file['forward/steps']):
     steps = np.full(4, k)
     for name, x in (
@@ -233,7 +234,7 @@ def test_outputs(direction):
       assert distance(found, expected) < 1e-5
   mixed = run(file['forward/x'], file['forward/mixed_steps'])
   assert distance(mixed, file[f'forward/{direction}_mixed_outputs']) < 1e-5
-  terms = model.apply(variables, *inputs, method='terms')
+  terms = apply(model, variables, *inputs, method='terms')
   pooled = terms.candidates if direction == 't2v' else terms.pooled
   assert distance(pooled, file[f'forward/{direction}_pooled']) < 1e-5
 
@@ -290,7 +291,7 @@ def test_loss_and_gradients(
   assert distance(noisy, file[f'{prefix}train/{direction}_x_noisy']) < 1e-5
 
   def loss(params):
-    output = model.apply({'params': params}, noisy, steps, *inputs)
+    output = apply(model, {'params': params}, noisy, steps, *inputs)
     rows = listwise_entropy(output, inputs[3], multiplier)
     return rows.mean(), (output, rows)
 

@@ -14,6 +14,7 @@ from dreamprvr_jax.train.step import init_variables
 from dreamprvr_jax.trained.inference import blank_of, model_of
 from dreamprvr_jax.trained.retriever import Retriever
 from dreamprvr_jax.types import VideoEncoding
+from tests.helpers.models import apply
 from tests.helpers.retrieval import expected_scores
 from tests.helpers.searching import WIDTH, made, retriever, videos_of
 
@@ -194,10 +195,11 @@ def test_scores_are_those_of_the_model(name, tmp_path):
   index = Index.open(tmp_path / 'x', trained, products=64 * 12 * 2)
   hits = index.search(words, mask, k=20)
 
-  queries = model.apply(
-    variables, *trained.words(words, mask), method='encode_query'
+  queries = apply(
+    model, variables, *trained.words(words, mask), method='encode_query'
   )
-  found = model.apply(
+  found = apply(
+    model,
     variables,
     data['clips'],
     data['frames'],
@@ -213,7 +215,7 @@ def test_scores_are_those_of_the_model(name, tmp_path):
   np.testing.assert_allclose(tokens[0], found.clip_tokens, 1e-3, 1e-5)
   np.testing.assert_allclose(tokens[1], found.frame_tokens, 1e-3, 1e-5)
   videos = VideoEncoding(*tokens, data['mask'])
-  scores = model.apply(variables, queries, videos, method='score')
+  scores = apply(model, variables, queries, videos, method='score')
   fused = model.clip_weight * scores.clip + model.frame_weight * scores.frame
   for row, of_query in zip(hits, np.asarray(fused), strict=True):
     assert len({hit.video_id for hit in row}) == 20
