@@ -84,7 +84,7 @@ def test_second_phase(base):
 @pytest.mark.parametrize(
   ('flags', 'sentence'),
   [
-    (('--config.seed=1',), 'seed-1 does not exist'),
+    (('--config.seed=1',), 'seed-1 holds no config.json; give the workdir'),
     (
       ('--config.model.num_registers=3',),
       'registers.queries has the shape (2, 16) there and (3, 16) in the model',
