@@ -31,6 +31,10 @@ from dreamprvr_jax.trained.retriever import Retriever
 _DEPTH = 4
 # Rows that each search scores beside the lists, at most.
 _MOST_LATE = 2**14
+# In the time in which one video is read from the files and scored, so many are
+# scored whose tokens are in memory: 15 of 160 tokens, 43 of 33 tokens, in the
+# measurements of docs/benchmarks.md, "Search".
+_AS_ONE = 40
 
 _log = logging.getLogger(__name__)
 
@@ -172,12 +176,16 @@ class Searcher(RowScores):
     """Returns the first pass that a name stands for, None for none.
 
     'auto' is 'lists' on a CPU if the index has some and FAISS is installed, and
-    otherwise 'none': an accelerator scores all videos faster.
+    otherwise 'none': an accelerator scores all videos faster. So does a CPU if
+    the lists leave too many of the videos, whose tokens fit in memory.
     """
     if first_pass != 'auto':
       return None if first_pass == 'none' else first_pass
     on_cpu = self._mesh.devices.flat[0].platform == 'cpu'
-    if self._store.manifest.lists is None or not on_cpu:
+    record = self._store.manifest.lists
+    if record is None or not on_cpu:
+      return None
+    if record.depth * _AS_ONE >= self._store.videos and self.resident():
       return None
     if importlib.util.find_spec('faiss') is None:
       _log.warning(

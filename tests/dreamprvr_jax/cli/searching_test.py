@@ -306,10 +306,10 @@ def test_lists(trained, capsys, tmp_path):
   assert call(*new, '--recall=0.9') == 0
   assert 'lists: a search looks into 1 and scores' in capsys.readouterr().out
   search = ('--mode=search', f'--index={place}', '--k=3')
-  for how in ('auto', 'none'):
+  for how in ('lists', 'none'):
     out = tmp_path / f'{how}.json'
     assert call(*search, f'--out={out}', f'--first_pass={how}') == 0
-  lists, exact = read(tmp_path / 'auto.json'), read(tmp_path / 'none.json')
+  lists, exact = read(tmp_path / 'lists.json'), read(tmp_path / 'none.json')
   assert (lists['first_pass'], exact['first_pass']) == ('lists', None)
   assert lists['recall']['value'] >= 0.9
   for one, other in zip(lists['queries'], exact['queries'], strict=True):

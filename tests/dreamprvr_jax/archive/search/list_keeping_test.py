@@ -25,6 +25,12 @@ CLIPS, FRAMES = 3, 6
 MEMORY = 1e9
 
 
+@pytest.fixture(autouse=True)
+def as_if_many(monkeypatch):
+  """Few videos would all be scored."""
+  monkeypatch.setattr('dreamprvr_jax.archive.search.searcher._AS_ONE', 0)
+
+
 class Product(Plain):
   """Scores by products: tokens are not of unit length."""
 
@@ -103,6 +109,20 @@ def test_lists_find_what_the_exact_search_finds(tmp_path, kind, tokens):
   for few in same(tmp_path / 'x', model=model):
     assert len(set(few)) == 5
   assert len(same(tmp_path / 'x', k=200, model=model)[0]) == 60
+
+
+def test_few_videos_are_all_scored(tmp_path, monkeypatch):
+  fill(tmp_path / 'x', range(60))
+  depth = keep(tmp_path / 'x', 0.9).lists.depth
+  searcher = opened(tmp_path / 'x').searcher
+  path = 'dreamprvr_jax.archive.search.searcher._AS_ONE'
+  monkeypatch.setattr(path, (60 - 1) // depth)
+  assert searcher.chosen('auto') == 'lists'
+  monkeypatch.setattr(path, -(-60 // depth))
+  assert searcher.chosen('auto') is None
+  # Tokens that are read from the files in each search are no faster.
+  monkeypatch.setattr(searcher, 'resident', lambda: False)
+  assert searcher.chosen('auto') == 'lists'
 
 
 def test_lists_in_codes(tmp_path, monkeypatch):
