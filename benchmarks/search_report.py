@@ -23,7 +23,7 @@ _HEADER = (
 )
 # Milliseconds that are written without a tenth, from here on.
 _WHOLE = 100
-_COLOURS = 10
+_COLOURS, _PALETTE = 20, 'tab20'
 _INCHES = 3.6
 
 Lines = Sequence[dict[str, Any]]
@@ -147,7 +147,7 @@ def plot(lines: Lines, path: pathlib.Path) -> None:
         if points:
           axis.plot(
             *zip(*points, strict=True),
-            color=f'C{number % _COLOURS}',
+            color=plt.colormaps[_PALETTE](number % _COLOURS),
             marker='o' if rescored else 'x',
             linestyle='-' if rescored else ':',
             label=f'{name}, rescored' if rescored else name,
