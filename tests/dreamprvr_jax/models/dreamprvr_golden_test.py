@@ -73,25 +73,23 @@ def ranks_of(golden):
   }
 
 
-@jax.jit
-@functools.partial(jax.value_and_grad, has_aux=True)
-def tiny_step(params, constants, batch, draws, ranks):
-  """One program for both cases, which have the same shapes."""
-  output = TINY.apply(
-    {'params': params, 'constants': constants}, batch, perturbation_draws=draws
-  )
-  total, terms = OBJECTIVE(output, batch, ranks)
-  return total, (terms, output)
-
-
-def training_function(name):
+@functools.cache
+def training_functions(name):
   golden = load(name)
+  batch, ranks = batch_of(golden), ranks_of(golden)
   draws = np.stack(
     [golden['draws/perturb_alpha'], golden['draws/perturb_beta']]
   )
-  given = batch_of(golden), draws, ranks_of(golden)
-  constants = tiny_variables()['constants']
-  return lambda params: tiny_step(params, constants, *given)
+  constants = {'constants': tiny_variables()['constants']}
+
+  def loss(params):
+    output = TINY.apply(
+      {'params': params, **constants}, batch, perturbation_draws=draws
+    )
+    total, terms = OBJECTIVE(output, batch, ranks)
+    return total, (terms, output)
+
+  return jax.jit(jax.value_and_grad(loss, has_aux=True))
 
 
 @pytest.mark.parametrize('name', CASES)
@@ -122,7 +120,7 @@ def test_inference(name):
 @pytest.mark.parametrize('name', CASES)
 def test_training_outputs(name):
   golden = load(name)
-  (_, (_, output)), _ = training_function(name)(tiny_variables()['params'])
+  (_, (_, output)), _ = training_functions(name)(tiny_variables()['params'])
   clip, frame = output.clip_scores, output.frame_scores
   sampler, estimator = output.sampler, output.estimator
   noise = np.broadcast_to(estimator.noise, estimator.predicted.shape)
@@ -144,7 +142,7 @@ def test_training_outputs(name):
 @pytest.mark.parametrize('name', CASES)
 def test_losses(name):
   golden = load(name)
-  (total, (terms, _)), _ = training_function(name)(tiny_variables()['params'])
+  (total, (terms, _)), _ = training_functions(name)(tiny_variables()['params'])
   assert distance(total, golden['loss/total']) < 1e-5
   # The released program divides this term by 1 + 1e-5.
   terms['diffusion'] = terms['diffusion'] * (1e-3 / (1e-3 + 1e-8))
@@ -164,7 +162,7 @@ def test_losses(name):
 @pytest.mark.parametrize('name', CASES)
 def test_gradients(name):
   golden = load(name)
-  _, gradients = training_function(name)(tiny_variables()['params'])
+  _, gradients = training_functions(name)(tiny_variables()['params'])
   ours = official.to_official({'params': gradients})
   theirs = part(golden, 'grads')
   assert set(ours) == set(theirs)
@@ -175,10 +173,10 @@ def test_gradients(name):
 @pytest.mark.parametrize('name', CASES)
 def test_three_updates(name):
   golden = load(name)
-  step = training_function(name)
+  step = training_functions(name)
   optimizer = bert_adam(warmup_linear(2.5e-4, 42 * 100))
   before = params = tiny_variables()['params']
-  state = jax.jit(optimizer.init)(params)
+  state = optimizer.init(params)
   totals = []
 
   @jax.jit
