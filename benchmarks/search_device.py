@@ -120,7 +120,8 @@ class MadeSearcher(Searcher):
   ) -> list[float]:
     """Returns seconds of the compiled program, with all in device memory."""
     kind = self._parts.exact
-    program = self._program(kind, self._parts.layout(kind).block, k)
+    block = self._parts.layout(kind).block
+    program = self._program(kind=kind, block=block, k=k)
     ((stored, items),) = self._parts.load(kind)
     best = (
       np.full((len(queries), k), -np.inf, np.float32),
@@ -129,7 +130,7 @@ class MadeSearcher(Searcher):
     rows = jax.device_put(items, NamedSharding(self._mesh, ROWS))
     whole = meshes.replicate((queries, *best), self._mesh)
     return harness.timed(
-      lambda: program(self._variables, whole[0], stored, rows, *whole[1:]),
+      lambda: program(self._scoring, whole[0], stored, rows, *whole[1:]),
       _CALLS,
     )[1]
 

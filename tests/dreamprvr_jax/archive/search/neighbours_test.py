@@ -108,7 +108,7 @@ def test_an_index_without_registers_stays_so(dreamprvr, monkeypatch):
   flags = ('--mode=index', f'--index={place}')
   with monkeypatch.context() as patch:
     # As the models that have none, in a program of its own.
-    patch.setattr(encoding, '_program', encoding._program.__wrapped__)
+    patch.setattr(encoding, 'program', encoding.program.__wrapped__)
     patch.setattr(
       DreamPRVR,
       'encode_video_and_registers',
