@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 # A model and a corpus as small as the code allows: these tests are about files
 # and processes, not numbers.
 SMALL = (
-  f'--config={ROOT}/configs/quickstart.py',
+  '--config=configs/quickstart.py',
   '--noprogress',
   '--config.simulated.videos=(20, 6, 7)',
   '--config.data.batch_size=8',
@@ -42,8 +42,7 @@ def start(arguments, devices=1, patch='', cache=None):
     devices: CPU devices that the process has.
     patch: Code that runs first, in the same process.
     cache: A folder for compiled programs instead of the suite's, for processes
-      of one run. The first of them compiles, and the others take what it
-      compiled.
+      of one run: only the first of them writes, and the others must not wait.
   """
   program = ['main.py']
   if patch:
@@ -55,18 +54,11 @@ def start(arguments, devices=1, patch='', cache=None):
     [sys.executable, *program, *map(str, arguments)],
     cwd=ROOT,
     env={**os.environ, 'JAX_NUM_CPU_DEVICES': str(devices)}
-    | (_shared(cache) if cache else {}),
+    | ({'JAX_COMPILATION_CACHE_DIR': str(cache)} if cache else {}),
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
   )
-
-
-def _shared(cache):
-  return {
-    'JAX_COMPILATION_CACHE_DIR': str(cache),
-    'JAX_SHARE_BINARY_BETWEEN_HOSTS': '1',
-  }
 
 
 def finish(process, seconds=600):

@@ -14,7 +14,7 @@ import pytest
 
 import main
 from dreamprvr_jax.cli import series
-from tests.helpers import commands, runs
+from tests.helpers import runs
 
 FAKE = str(runs.ROOT / 'tests/helpers/fake_training.py')
 SIZES = ('--config=configs/quickstart.py', '--noprogress', '--num_processes=1')
@@ -267,16 +267,16 @@ SMALLEST = (
     ),
   ],
 )
-def test_end_to_end(tmp_path, methods, monkeypatch):
-  # Of the processes that train.
-  monkeypatch.setenv('JAX_NUM_CPU_DEVICES', '1')
-  code, out, err = commands.answer(
-    *SIZES,
-    *SMALLEST,
-    '--mode=table',
-    f'--methods={methods}',
-    f'--config.data.root={tmp_path}/data',
-    f'--workdir={tmp_path}/t',
+def test_end_to_end(tmp_path, methods):
+  code, out, err = runs.call(
+    [
+      *SIZES,
+      *SMALLEST,
+      '--mode=table',
+      f'--methods={methods}',
+      f'--config.data.root={tmp_path}/data',
+      f'--workdir={tmp_path}/t',
+    ]
   )
   assert code == 0, out + err
   table = read(tmp_path / 't')

@@ -1,8 +1,4 @@
-"""The main job end to end: files, resume, devices, processes.
-
-Runs that are stopped or joined have processes of their own; the others share
-this one, and the programs that it traced.
-"""
+"""The main job end to end: files, resume, devices, processes."""
 
 import json
 import re
@@ -12,10 +8,9 @@ import socket
 import numpy as np
 import pytest
 
-from tests.helpers import commands, runs
+from tests.helpers import runs
 
 STEPS = 9  # 20 videos in batches of 8, three epochs
-ONE = '--config.num_devices=1'
 DEVICE = '--config.data.pipeline=device'
 TOGETHER = (
   DEVICE,
@@ -45,9 +40,7 @@ def arguments(folder, name, *more):
 
 
 def train(folder, name, *more, devices=1):
-  """Returns (exit code, stdout, stderr) of a run on some devices."""
-  given = f'--config.num_devices={devices}'
-  return commands.answer(*arguments(folder, name, *more, given))
+  return runs.call(arguments(folder, name, *more), devices)
 
 
 def test_what_a_run_leaves(shared):
@@ -94,7 +87,7 @@ def test_best_epoch_is_the_first_with_the_highest_sum(shared):
 def test_stopped_run_continues_with_the_same_numbers(
   shared, name, number, step
 ):
-  process = runs.start(arguments(shared, name, ONE))
+  process = runs.start(arguments(shared, name))
   code, out, _ = runs.stop_at(process, shared / name, step, number)
   if number == signal.SIGTERM:
     assert code == 143
@@ -135,7 +128,7 @@ def test_eight_devices_equal_one(shared):
 
 @pytest.mark.slow
 def test_saved_on_one_device_resumes_on_eight(shared):
-  process = runs.start(arguments(shared, 'moved', ONE))
+  process = runs.start(arguments(shared, 'moved'))
   runs.stop_at(process, shared / 'moved', 4)
   code, _, err = train(shared, 'moved', devices=8)
   assert code == 0, err
@@ -181,11 +174,10 @@ def test_streaming_equals_resident(shared):
   assert runs.losses(shared / 'streaming') == runs.losses(shared / 'whole')
 
 
-def test_device_equals_resident(shared, caplog):
+def test_device_equals_resident(shared):
   code, _, err = train(shared, 'device', DEVICE)
   assert code == 0, err
-  sentence = r"pipeline 'device': [\d.]+ MiB in float32, as conf"
-  assert re.search(sentence, caplog.text)
+  assert re.search(r"pipeline 'device': [\d.]+ MiB in float32, as conf", err)
   for kind in ('train', 'eval'):
     ours, theirs = (
       [
@@ -208,7 +200,7 @@ def test_many_updates_a_call_on_eight_devices(shared):
 
 @pytest.mark.slow
 def test_another_pipeline_continues_a_run(shared):
-  process = runs.start(arguments(shared, 'mixed', ONE, DEVICE))
+  process = runs.start(arguments(shared, 'mixed', DEVICE))
   runs.stop_at(process, shared / 'mixed', 5, signal.SIGTERM)
   code, _, err = train(shared, 'mixed', '--config.data.pipeline=resident')
   assert code == 0, err
