@@ -74,7 +74,7 @@ def pytest_collection_finish():
   # Modules stay; without them, and less often, collecting garbage takes a
   # hundredth of the time instead of a tenth.
   gc.freeze()
-  gc.set_threshold(20_000, 20, 20)
+  gc.set_threshold(10_000, 10, 10)
 
 
 def pytest_collection_modifyitems(items):

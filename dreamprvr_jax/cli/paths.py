@@ -15,7 +15,13 @@ from dreamprvr_jax.errors import UserError
 FLAGS = tuple(o.name for o in OPTIONS.values() if o.path == '*')
 # Flags whose value may contain a path after a sign -> that sign.
 BEHIND = {o.name: o.path for o in OPTIONS.values() if o.path not in ('', '*')}
-KEYS = ('compilation_cache', 'data.root', 'data.prepared', 'data.moments')
+KEYS = (
+  'compilation_cache',
+  'data.root',
+  'data.prepared',
+  'data.moments',
+  'train.start',
+)
 
 
 def in_arguments(argv: Sequence[str]) -> list[str]:

@@ -316,7 +316,7 @@ def _encode_videos(
   return to_bits(found)
 
 
-# Of one function, so that JAX keeps what it traced for equal models.
+# This is one function, so that JAX keeps what it traced for equal models.
 _encoding_shapes = jax.jit(_encode_videos, static_argnums=0).eval_shape
 
 

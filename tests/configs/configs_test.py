@@ -170,8 +170,8 @@ def step_shapes(config, execution='batched'):
 
   Args:
     config: The config.
-    execution: Of its parallel blocks: 'batched' is traced in a fraction of the
-      time of the eight blocks that 'auto' unrolls.
+    execution: How parallel blocks are computed: 'batched' is traced in a
+      fraction of the time of the eight blocks that 'auto' unrolls.
   """
   config = plain_config(config)
   if 'parallel_execution' in config['model']:

@@ -38,7 +38,8 @@ def test_every_text_key_is_a_path_or_is_none():
         keys[prefix + key] = value
 
   walk(base_config())
-  # Only folders and files have the default '' or 'data'.
+  # Only folders and files have the default '', 'auto' for a folder of the user,
+  # or 'data'.
   others = {
     'archive.retriever',
     'data.text_feature',
@@ -46,7 +47,9 @@ def test_every_text_key_is_a_path_or_is_none():
     'rerank.correction',
   }
   empty = {key for key, value in keys.items() if value in ('', 'data')}
-  assert empty - others == set(paths.KEYS)
+  folders = {'compilation_cache'}
+  assert {keys[key] for key in folders} == {'auto'}
+  assert (empty | folders) - others == set(paths.KEYS)
 
 
 def parsed(*arguments, command='import'):

@@ -38,7 +38,7 @@ def test_a_kernels_gradient_is_one_product_without_copies():
   x = np.ones((3, 4, 8), np.float32)
   variables = layer.init(jax.random.key(0), x)
   program = jax.make_jaxpr(
-    jax.grad(lambda v: jnp.sum(jnp.square(apply(layer, v, x))))
+    jax.grad(lambda v: jnp.sum(jnp.square(layer.apply(v, x))))
   )(variables)
   shapes = [
     tuple(v.aval.shape for v in equation.invars)

@@ -326,7 +326,10 @@ def test_ablated_systems(options, gone):
 
   output = jax.eval_shape(run)
   missing = {name for name, value in vars(output).items() if value is None}
-  others = {'guided_scores', 'cone', 'alignment', 'interaction', 'proxies'}
+  others = {
+    *('guided_scores', 'cone', 'alignment', 'interaction', 'proxies'),
+    'trace_scores',
+  }
   assert missing - others == gone
 
 

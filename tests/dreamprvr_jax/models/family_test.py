@@ -134,7 +134,7 @@ class Toy(base.RetrievalModel):
 
 
 def test_an_eighth_model_touches_the_registry_only(monkeypatch):
-  monkeypatch.setitem(registry.MODELS, 'toy', Toy)
+  monkeypatch.setattr(registry, 'MODELS', {**registry.MODELS, 'toy': Toy})
   sizes = models.shared_fields(width=8, num_heads=2, max_words=WORDS)
   model = build_model('toy', **{**sizes, 'dtype': 'float32'})
   factors = models.loss_fields(
