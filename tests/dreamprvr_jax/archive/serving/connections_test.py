@@ -189,10 +189,13 @@ def test_a_server_at_work_refuses_more(index):
 
     def ask():
       while True:
-        # A connection that is still idle is closed for a half request, rightly.
+        # A half request rightly ends a connection that is still idle, and one
+        # whose header has arrived without its body.
         with contextlib.suppress(httpx.TransportError):
-          answers.append(client.post('/api/search', json={'query': 'x'}))
-          return
+          answer = client.post('/api/search', json={'query': 'x'})
+          if answer.status_code != 408:
+            answers.append(answer)
+            return
 
     asking = [threading.Thread(target=ask) for _ in range(3)]
     for thread in asking:
