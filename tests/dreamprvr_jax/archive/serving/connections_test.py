@@ -192,9 +192,9 @@ def test_a_server_at_work_refuses_more(index):
         # A half request rightly ends a connection that is still idle, and one
         # whose header has arrived without its body.
         with contextlib.suppress(httpx.TransportError):
-          answer = client.post('/api/search', json={'query': 'x'})
-          if answer.status_code != 408:
-            answers.append(answer)
+          found = client.post('/api/search', json={'query': 'x'})
+          if found.status_code != 408:
+            answers.append(found)
             return
 
     asking = [threading.Thread(target=ask) for _ in range(3)]
