@@ -5,6 +5,9 @@ rather than NaN; the caller's mask removes them. Next to a real entry, a masked
 one has a weight of exactly 0 in float32.
 """
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -35,6 +38,29 @@ def inverse_norm(x: Float[Array, '... d']) -> Float[Array, '... 1']:
 def l2_normalize(x: Float[Array, '... d']) -> Float[Array, '... d']:
   """Returns x / max(|x|, 1e-12) over the last axis, in x's dtype."""
   return (x * inverse_norm(x)).astype(x.dtype)
+
+
+@jax.custom_jvp
+def largest(x: Float[Array, '*rows s']) -> Float[Array, '*rows']:
+  """Returns the maxima over the last axis; the first maximum has the gradient.
+
+  JAX's gradient of a maximum goes to the entries that equal it, divided by
+  their number. XLA may compute `x` twice, once for each of the two, and round
+  it differently; then no entry is equal, and the gradient is 0/0. So where `x`
+  is the result of sums and products, not of a matrix product alone, its maximum
+  is this one.
+  """
+  return jnp.max(x, axis=-1)
+
+
+@largest.defjvp
+def _largest_jvp(
+  primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[Array, Array]:
+  (x,), (tangent,) = primals, tangents
+  index = jnp.argmax(x, axis=-1, keepdims=True)
+  is_largest = jnp.arange(x.shape[-1]) == index
+  return largest(x), jnp.sum(jnp.where(is_largest, tangent, 0), axis=-1)
 
 
 def last_real(

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers.initializers import WEIGHT, identity
 from dreamprvr_jax.layers.linear import Linear
-from dreamprvr_jax.numerics import MASKED, NORM_FLOOR, l2_normalize
+from dreamprvr_jax.numerics import MASKED, NORM_FLOOR, l2_normalize, largest
 from dreamprvr_jax.types import DType
 
 # How a query reaches frames: the method, and its controls.
@@ -104,7 +104,7 @@ def trace_scores(
   shares = jnp.exp((linked - most[:, None]) / tau)
   routed = tau * jnp.log(_products('nbr,brf->nbf', weights, shares))
   frames = direct + settings.route * (level + routed + most[None])
-  best = jnp.max(jnp.where(real, frames, MASKED), axis=-1)
+  best = largest(jnp.where(real, frames, MASKED))
 
   # The pooled evidence is sum_k pi_k p_k, with p_k pooled by register k alone.
   pooled = _products(

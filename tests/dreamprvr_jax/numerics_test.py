@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamprvr_jax.numerics import inverse_norm, l2_normalize
+from dreamprvr_jax.numerics import inverse_norm, l2_normalize, largest
 
 
 def test_by_hand():
@@ -41,3 +41,13 @@ def test_bfloat16_is_squared_in_float32():
   assert l2_normalize(x).dtype == jnp.bfloat16
   assert inverse_norm(x).dtype == jnp.float32
   np.testing.assert_allclose(inverse_norm(x), [[1000**-0.5]], rtol=1e-6)
+
+
+def test_the_gradient_of_the_largest_goes_to_the_first():
+  x = jnp.asarray([[1.0, 3.0, 3.0], [-4.0, -4.0, -4.0], [2.0, 0.0, 1.0]])
+  np.testing.assert_array_equal(largest(x), [3.0, -4.0, 2.0])
+  weights = jnp.asarray([5.0, 7.0, 11.0])
+  gradient = jax.grad(lambda x: jnp.sum(weights * largest(x)))(x)
+  np.testing.assert_array_equal(
+    gradient, [[0.0, 5.0, 0.0], [7.0, 0.0, 0.0], [11.0, 0.0, 0.0]]
+  )
