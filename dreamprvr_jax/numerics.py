@@ -5,6 +5,7 @@ rather than NaN; the caller's mask removes them. Next to a real entry, a masked
 one has a weight of exactly 0 in float32.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -40,27 +41,27 @@ def l2_normalize(x: Float[Array, '... d']) -> Float[Array, '... d']:
   return (x * inverse_norm(x)).astype(x.dtype)
 
 
-@jax.custom_jvp
-def largest(x: Float[Array, '*rows s']) -> Float[Array, '*rows']:
-  """Returns the maxima over the last axis; the first maximum has the gradient.
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def largest(x: Float[Array, '...'], axis: int = -1) -> Float[Array, '...']:
+  """Returns the maxima over an axis; the first maximum has the gradient.
 
   JAX's gradient of a maximum goes to the entries that equal it, divided by
   their number. XLA may compute `x` twice, once for each of the two, and round
-  it differently; then no entry is equal, and the gradient is 0/0. So where `x`
-  is the result of sums and products, not of a matrix product alone, its maximum
-  is this one.
+  it differently; then no entry is equal, and the gradient is 0/0. So this is
+  the maximum of all computed values that have a gradient.
   """
-  return jnp.max(x, axis=-1)
+  return jnp.max(x, axis=axis)
 
 
 @largest.defjvp
 def _largest_jvp(
-  primals: tuple[Any, ...], tangents: tuple[Any, ...]
+  axis: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> tuple[Array, Array]:
   (x,), (tangent,) = primals, tangents
-  index = jnp.argmax(x, axis=-1, keepdims=True)
-  is_largest = jnp.arange(x.shape[-1]) == index
-  return largest(x), jnp.sum(jnp.where(is_largest, tangent, 0), axis=-1)
+  index = jnp.argmax(x, axis=axis, keepdims=True)
+  positions = jax.lax.broadcasted_iota(index.dtype, x.shape, axis % x.ndim)
+  of_largest = jnp.where(positions == index, tangent, 0)
+  return largest(x, axis), jnp.sum(of_largest, axis=axis)
 
 
 def last_real(

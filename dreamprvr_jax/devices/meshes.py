@@ -62,7 +62,9 @@ def local_mesh(platform: str = '') -> Mesh:
   return Mesh(np.asarray(devices).reshape(-1, 1), (DATA_AXIS, CORPUS_AXIS))
 
 
-def compiler_options(mesh: Mesh | None = None) -> dict[str, int | str] | None:
+def compiler_options(
+  mesh: Mesh | None = None, level: int = 1
+) -> dict[str, int | str] | None:
   """Returns XLA options for large programs.
 
   On a CPU, LLVM's higher optimisation levels lengthen compilation (by a tenth
@@ -71,12 +73,13 @@ def compiler_options(mesh: Mesh | None = None) -> dict[str, int | str] | None:
 
   Args:
     mesh: The devices to compile for; JAX's default devices if None.
+    level: LLVM's level of optimisation; 0 for a program that runs once.
   """
   option = 'xla_backend_optimization_level'
   platform = mesh.devices.flat[0].platform if mesh else jax.default_backend()
   if platform != 'cpu' or option in os.environ.get('XLA_FLAGS', ''):
     return None
-  return {option: 1}
+  return {option: level}
 
 
 def check_divisible(size: int, what: str, mesh: Mesh) -> None:

@@ -120,6 +120,8 @@ class LorentzLinear(nn.Module):
     y = jnp.einsum('bsp,phk->bhsk', x, kernel)
     time = jax.nn.sigmoid(y[..., :1]) * jnp.exp(scale) + 1.1
     square = jnp.sum(jnp.square(y[..., 1:]), -1, keepdims=True)
+    # Zero if dropout left nothing of a narrow x: then there is no direction.
+    square = jnp.where(square > 0, square, 1.0)
     space = y[..., 1:] * jnp.sqrt((time * time - 1) / square)
     return jnp.concatenate([time, space], axis=-1)
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dreamprvr_jax.numerics import MASKED
+from dreamprvr_jax.numerics import MASKED, largest
 
 
 def stretched(
@@ -22,8 +22,10 @@ def stretched(
   count = jnp.sum(real, axis=1)
   short = (count < jnp.max(count))[:, None, None]
   cells = real[..., None]
-  low = jnp.min(jnp.where(cells, cosine, jnp.inf), (1, 2), keepdims=True)
-  high = jnp.max(jnp.where(cells, cosine, -jnp.inf), (1, 2), keepdims=True)
+  limit = lambda x: largest(jnp.where(cells, x, -jnp.inf).reshape(len(x), -1))[
+    :, None, None
+  ]
+  low, high = -limit(-cosine), limit(cosine)
   low = jnp.where(short & (low > 0), 0.0, low)
   high = jnp.where(short & (high < 0), 0.0, high)
   # A video without captions gets the limits 0 and 1.

@@ -17,7 +17,7 @@ from dreamprvr_jax.layers.blocks import AttentionBlock, ProjectedAttentionBlock
 from dreamprvr_jax.layers.pooling import ScoredPooling
 from dreamprvr_jax.layers.projection import TokenInput
 from dreamprvr_jax.models.outputs import RetrievalOutput, ScorePair
-from dreamprvr_jax.numerics import inverse_norm
+from dreamprvr_jax.numerics import inverse_norm, largest
 from dreamprvr_jax.types import (
   Batch,
   BranchScores,
@@ -283,9 +283,9 @@ def token_scores(
   products = jnp.einsum(
     'bsd,nd->bsn', tokens, queries, preferred_element_type=jnp.float32
   )
-  cosine = jnp.max(products * inverse_norm(tokens), axis=1)
+  cosine = largest(products * inverse_norm(tokens), axis=1)
   cosine = cosine.T * inverse_norm(queries)
-  return cosine, jnp.max(products, axis=1).T
+  return cosine, largest(products, axis=1).T
 
 
 def similarities(

@@ -14,6 +14,7 @@ from dreamprvr_jax.numerics import (
   NORM_FLOOR,
   inverse_norm,
   l2_normalize,
+  largest,
 )
 from dreamprvr_jax.types import (
   Batch,
@@ -136,8 +137,8 @@ def best_windows(
     'bwd,nd->bwn', windows, queries, preferred_element_type=jnp.float32
   )
   cosine = products * inverse_norm(windows)
-  best = jnp.max(cosine, axis=1).T * inverse_norm(queries)
-  return best, jnp.argmax(cosine, axis=1).T, jnp.max(products, axis=1).T
+  best = largest(cosine, axis=1).T * inverse_norm(queries)
+  return best, jnp.argmax(cosine, axis=1).T, largest(products, axis=1).T
 
 
 def _frame_weights(

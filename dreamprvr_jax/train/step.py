@@ -73,7 +73,7 @@ def _initializer() -> Callable[..., Any]:
   return jax.jit(
     lambda model, rngs, batch: model.init(rngs, batch),
     static_argnums=0,
-    compiler_options=meshes.compiler_options(),
+    compiler_options=meshes.compiler_options(level=0),
   )
 
 

@@ -210,7 +210,7 @@ def test_toy_sizes(kind, parts):
 
 
 @pytest.mark.slow
-def test_the_whole_command_at_toy_sizes(tmp_path):
+def test_the_whole_command_at_toy_sizes(parts, tmp_path):
   # Python imports this module first, in all processes of the command.
   (tmp_path / 'sitecustomize.py').write_text(
     'import sys\n'
@@ -229,7 +229,8 @@ def test_the_whole_command_at_toy_sizes(tmp_path):
   )
   assert done.returncode == 0, done.stderr
   rows = [json.loads(line) for line in out.open()]
-  assert len(rows) == 13
+  units = [unit for part in parts.parts_of(toy=True) for unit in part.units]
+  assert [row['row'] for row in rows] == [unit.name for unit in units]
   for row in rows:
     if row['benchmark'] != 'plain_torch' or find_spec('torch'):
       assert 'left_out' not in row, row['left_out'] + done.stderr

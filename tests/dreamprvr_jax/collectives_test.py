@@ -207,6 +207,7 @@ def check_training(compiled, state):
 
 # Registers take most of the compilation and do not change the scores, so this
 # test has none. The slow test below has them.
+@pytest.mark.long
 def test_training_step_gathers_queries_not_tokens():
   state, parts = training_parts(num_registers=0)
   batch = Batch(

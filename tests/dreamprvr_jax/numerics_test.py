@@ -48,6 +48,7 @@ def test_the_gradient_of_the_largest_goes_to_the_first():
   np.testing.assert_array_equal(largest(x), [3.0, -4.0, 2.0])
   weights = jnp.asarray([5.0, 7.0, 11.0])
   gradient = jax.grad(lambda x: jnp.sum(weights * largest(x)))(x)
-  np.testing.assert_array_equal(
-    gradient, [[0.0, 5.0, 0.0], [7.0, 0.0, 0.0], [11.0, 0.0, 0.0]]
-  )
+  expected = [[0.0, 5.0, 0.0], [7.0, 0.0, 0.0], [11.0, 0.0, 0.0]]
+  np.testing.assert_array_equal(gradient, expected)
+  gradient = jax.grad(lambda x: jnp.sum(weights * largest(x, axis=0)))(x.T)
+  np.testing.assert_array_equal(gradient.T, expected)

@@ -134,6 +134,7 @@ def test_the_committed_file_is_a_notebook():
   nbformat.validate(notebook())
 
 
+@pytest.mark.long
 def test_an_interrupted_run_is_saved_and_continued(executed):
   client, work, stopped = executed
   assert 'stopped by SIGINT after step' in text_of(stopped)
@@ -143,15 +144,18 @@ def test_an_interrupted_run_is_saved_and_continued(executed):
   assert sorted(runs.losses(work)) == list(range(1, STEPS + 1))
 
 
+@pytest.mark.long
 def test_the_curves_follow_the_run(executed):
   client, _, stopped = executed
   for cell in (stopped, find(client, 'with redrawn')):
     (shown,) = [o for o in cell.outputs if o.output_type == 'display_data']
     assert 'image/png' in shown.data
-  # Each run updates its picture at least once while compiling, and at the end.
-  assert client.updates >= 4
+  # The first run takes longer than the pause between two pictures, and the end
+  # of each run has one.
+  assert client.updates >= 3
 
 
+@pytest.mark.long
 def test_tables(executed):
   client, _, _ = executed
   assert 'captions_per_video' in text_of(find(client, '--mode=prepare'))
@@ -161,6 +165,7 @@ def test_tables(executed):
     assert row in table
 
 
+@pytest.mark.long
 def test_pictures(executed):
   client, work, _ = executed
   for name in PICTURES:
@@ -170,6 +175,7 @@ def test_pictures(executed):
       assert 'image/png' in cell.outputs[-1].data
 
 
+@pytest.mark.long
 def test_export(executed):
   client, work, _ = executed
   exported = work.with_name('small_export')
@@ -177,6 +183,7 @@ def test_export(executed):
   assert '(2, 16) float32' in text_of(find(client, 'load(EXPORT)'))
 
 
+@pytest.mark.long
 def test_versions_stay(executed):
   client, _, _ = executed
   lines = text_of(find(client, 'constraints')).splitlines()

@@ -261,9 +261,13 @@ SMALLEST = (
 @pytest.mark.parametrize(
   'methods',
   [
-    'ms_sl,gmmformer+model.block_widths=(0.0, 1.0)',
     pytest.param(
-      'hlformer,dreamprvr+model.num_registers=0,msc', marks=pytest.mark.slow
+      'ms_sl,gmmformer+model.block_widths=(0.0, 1.0)', marks=pytest.mark.long
+    ),
+    pytest.param(
+      'hlformer,dreamprvr+model.num_registers=0,'
+      'msc+loss.distances=0.0+loss.angles=0.0',
+      marks=pytest.mark.slow,
     ),
   ],
 )

@@ -209,6 +209,7 @@ def test_programs_are_read_once(tmp_path):
   assert path.exists()
 
 
+@pytest.mark.long
 def test_loaded_programs_give_the_numbers_of_compiled_ones(tmp_path):
   """The first process compiles all programs, the second loads all."""
   found, files = [], []

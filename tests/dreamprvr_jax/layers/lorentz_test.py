@@ -45,6 +45,25 @@ def test_lorentz_linear_by_the_equations(heads, expected):
   np.testing.assert_allclose(found[0, :, 0], expected, rtol=1e-5)
 
 
+def test_lorentz_linear_of_nothing_is_finite():
+  """Dropout may leave nothing of a narrow point, and then no direction."""
+  variables = {
+    'params': {
+      'kernel': np.full((4, 2, 2), 0.1, np.float32),
+      'scale': np.float32(2.3),
+    }
+  }
+
+  def total(x):
+    found = lorentz.LorentzLinear(2, 0.0).apply(variables, x, train=False)
+    return jnp.sum(found), found
+
+  gradient, found = jax.grad(total, has_aux=True)(np.zeros((1, 1, 4)))
+  np.testing.assert_array_equal(found[..., 1:], 0)
+  assert np.isfinite(found).all()
+  assert np.isfinite(gradient).all()
+
+
 @pytest.mark.parametrize(
   ('name', 'function'),
   [

@@ -207,6 +207,18 @@ def test_gradients(case):
       assert files.distance(ours[key], theirs[key]) < bar, key
 
 
+def updates_of(optimizer):
+  """Returns a compiled function from (gradients, state, parameters) to the next
+  parameters and state."""
+
+  @jax.jit
+  def update(gradients, state, params):
+    updates, state = optimizer.update(gradients, state, params)
+    return optax.apply_updates(params, updates), state
+
+  return update
+
+
 @every_case
 def test_three_updates(case):
   golden = files.load(case.file)
@@ -215,11 +227,7 @@ def test_three_updates(case):
   state = optimizer.init(params)
   totals = []
 
-  @jax.jit
-  def update(gradients, state, params):
-    updates, state = optimizer.update(gradients, state, params)
-    return optax.apply_updates(params, updates), state
-
+  update = updates_of(optimizer)
   for _ in range(3):
     params = case.model.constrain(params)
     (total, _), gradients = step(case)(params)
@@ -294,11 +302,11 @@ def test_what_mscs_optimiser_decays():
   before = params = variables_of(case)['params']
   state = optimizer.init(params)
   totals = []
+  update = updates_of(optimizer)
   for _ in range(5):
     (total, _), gradients = step(case)(params)
     totals.append(float(total))
-    updates, state = optimizer.update(gradients, state, params)
-    params = optax.apply_updates(params, updates)
+    params, state = update(gradients, state, params)
   assert files.distance(totals, golden['strong/trajectory']) < 1e-5
   ours = official.to_official({'params': params}, case.name)
   start = official.to_official({'params': before}, case.name)

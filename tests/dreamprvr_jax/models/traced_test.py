@@ -13,6 +13,7 @@ from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.evaluation import encoder
 from dreamprvr_jax.evaluation.evaluator import Evaluator
 from dreamprvr_jax.models.dreamprvr import DreamPRVR
+from dreamprvr_jax.models.template import variable_shapes
 from dreamprvr_jax.models.traced import HEAD, SCHEDULE, SHARE
 from dreamprvr_jax.objectives.registry import build_objective
 from dreamprvr_jax.objectives.terms import TERMS
@@ -22,6 +23,7 @@ from dreamprvr_jax.train.second_phase import held, rising_share
 from dreamprvr_jax.train.step import create_state, init_variables, update
 from dreamprvr_jax.types import Batch, parameter_count
 from tests.helpers import models
+from tests.helpers.models import apply
 from tests.helpers.retrieval import features, task_of
 
 WIDTH, CLIPS, FRAMES, FEATURES = 8, 3, 5, 6
@@ -31,13 +33,14 @@ FACTORS = {
   'frame_nce': 0.04,
   'diversity': 0.003,
   'structure': 0.01,
-  'variational': 1e-4,
-  'diffusion': 1e-3,
 }
+GENERATION = {'variational': 1e-4, 'diffusion': 1e-3}
 
 
 def build(**options):
+  # Pooled registers compile in half of the time of generated ones.
   sizes = {
+    'register_source': 'adaptive_pooling',
     'width': WIDTH,
     'num_heads': 2,
     'num_clips': CLIPS,
@@ -127,10 +130,11 @@ def assert_same(one, other):
 
 
 def test_size():
-  extra = parameter_count(variables(TRACED)['params']) - parameter_count(
-    variables(PLAIN)['params']
-  )
-  assert extra == 4 * WIDTH**2
+  counts = [
+    parameter_count(variable_shapes(model, batch())['params'])
+    for model in (PLAIN, TRACED)
+  ]
+  assert counts[1] - counts[0] == 4 * WIDTH**2
 
 
 def test_defaults_are_those_of_the_config():
@@ -141,39 +145,42 @@ def test_defaults_are_those_of_the_config():
       assert fields[name].default == value, name
 
 
-def test_weight_0_is_dreamprvr_bit_for_bit():
-  plain, traced = variables(PLAIN), variables(WITHOUT_WEIGHT)
+@pytest.mark.parametrize(
+  ('source', 'factors'),
+  [
+    ('adaptive_pooling', {}),
+    pytest.param('diffusion', GENERATION, marks=pytest.mark.long),
+  ],
+)
+def test_weight_0_is_dreamprvr_bit_for_bit(source, factors):
+  model = build(register_source=source)
+  without = build(register_source=source, trace='query', trace_weight=0.0)
+  plain, traced = variables(model), variables(without)
   assert_same(plain['params'], without_maps(traced['params']))
   optimizer = bert_adam(warmup_linear(0.01, 10, 0.3))
-  ours = trained(WITHOUT_WEIGHT, {}, optimizer, 2)
-  theirs = trained(PLAIN, {}, optimizer, 2)
+  ours = trained(without, factors, optimizer, 2)
+  theirs = trained(model, factors, optimizer, 2)
   for (one, scalars), (other, expected) in zip(ours, theirs, strict=True):
     assert_same(without_maps(one.params), other.params)
     assert_same(scalars, expected)
-  outputs = [
-    jax.jit(functools.partial(model.apply, train=True))(
-      found, batch(), rngs={s: jax.random.key(1) for s in streams()}
-    )
-    for model, found in ((PLAIN, plain), (WITHOUT_WEIGHT, traced))
-  ]
-  assert outputs[1].trace_scores is not None
-  videos = dataclasses.replace(outputs[1].videos, registers=None)
-  assert_same(
-    outputs[0],
-    dataclasses.replace(outputs[1], trace_scores=None, videos=videos),
-  )
   one = meshes.make_mesh(1)
   scores = [
-    Evaluator(model, one, task_of(data()))
+    Evaluator(owner, one, task_of(data()))
     .run(found, keep_scores=True, show=False)[1]
     .scores
-    for model, found in ((PLAIN, plain), (WITHOUT_WEIGHT, traced))
+    for owner, found in ((model, plain), (without, traced))
   ]
   np.testing.assert_array_equal(*scores)
 
 
-def streams():
-  return ('dropout', 'perturbation', 'registers', 'proxies')
+def test_training_computes_trace_scores():
+  keys = dict.fromkeys(
+    ('dropout', 'perturbation', 'registers', 'proxies'), jax.random.key(1)
+  )
+  for model, there in ((PLAIN, False), (WITHOUT_WEIGHT, True)):
+    run = functools.partial(model.apply, train=True, rngs=keys)
+    output = jax.eval_shape(run, variables(model), batch())
+    assert (output.trace_scores is not None) == there
 
 
 def test_first_phase_moves_the_maps_alone():
@@ -231,20 +238,18 @@ def test_score_is_the_sum(routing):
   model = build(trace=routing, trace_weight=0.5)
   found = random_maps(variables(model))
   given = data()
-  videos = model.apply(
-    found, given['clips'], given['frames'], given['mask'], method='encode_video'
-  )
-  queries = model.apply(
-    found, given['words'], given['word_mask'], method='encode_query'
-  )
-  trace = model.apply(found, queries, videos, method='trace_scores')
-  scores = model.apply(found, queries, videos, method='score')
+  features = given['clips'], given['frames'], given['mask']
+  videos = apply(model, found, *features, method='encode_video')
+  words = given['words'], given['word_mask']
+  queries = apply(model, found, *words, method='encode_query')
+  trace = apply(model, found, queries, videos, method='trace_scores')
+  scores = apply(model, found, queries, videos, method='score')
   np.testing.assert_allclose(scores.addition, 0.5 * trace, rtol=1e-6)
   half = {**found, SCHEDULE: {SHARE: np.float32(0.5)}}
-  less = model.apply(half, queries, videos, method='score')
+  less = apply(model, half, queries, videos, method='score')
   np.testing.assert_allclose(less.addition, 0.25 * trace, rtol=1e-6)
   plain = {'params': without_maps(found['params'])}
-  both = PLAIN.apply(plain, queries, videos, method='score')
+  both = apply(PLAIN, plain, queries, videos, method='score')
   assert both.addition is None
   fused = 0.6 * both.clip + 0.4 * both.frame + 0.5 * trace
   evaluator = Evaluator(model, meshes.make_mesh(1), task_of(data()))
