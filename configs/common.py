@@ -188,6 +188,9 @@ def _simulated_keys() -> Keys:
   simulated.videos = key(
     (480, 96, 128), 'Videos of the splits train, val, test'
   )
+  simulated.noise = key(
+    1.5, 'Noise of the generated features: 0 is easy, 1.5 is hard'
+  )
   simulated.seed = key(0, 'Seed of the generated corpus')
   return simulated
 

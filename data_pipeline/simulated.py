@@ -193,17 +193,20 @@ def write_corpus(
     captions_per_video: Fewest and most captions of a video.
     visual_width: Width of a frame vector.
     text_width: Width of a word vector.
-    noise: 0 is easy, 1.5 is not.
+    noise: 0 is easy, 1.5 is hard.
     shuffle_captions: Whether to scatter the captions of a video over the file.
     seed: The same seed and sizes give the same files.
 
   Raises:
-    DataError: If the layout is unknown or a range is empty.
+    DataError: If the layout is unknown, a range is empty, or the noise is
+      negative or not finite.
   """
   if layout not in _LAYOUTS:
     raise DataError(
       f'layout={layout!r} is not one of {", ".join(_LAYOUTS)}; choose one'
     )
+  if not 0 <= noise < float('inf'):
+    raise DataError(f'noise={noise} is not a finite number from 0 on; give one')
   _check_range('frames', frames)
   _check_range('captions_per_video', captions_per_video)
   folder = pathlib.Path(root) / collection

@@ -85,6 +85,7 @@ def _write_simulated(config: ConfigDict) -> None:
       train_videos=train,
       val_videos=val,
       test_videos=test,
+      noise=config.simulated.noise,
       seed=config.simulated.seed,
     )
     for path in written.iterdir():

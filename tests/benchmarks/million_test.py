@@ -23,6 +23,7 @@ def has_lists():
   )
 
 
+@pytest.mark.long
 def test_a_few_videos(tmp_path):
   out = tmp_path / 'million.jsonl'
   how = 'lists' if has_lists() else 'none'

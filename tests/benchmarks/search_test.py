@@ -48,6 +48,7 @@ def report(monkeypatch):
   return importlib.import_module('search_report')
 
 
+@pytest.mark.long
 def test_rows_of_a_made_archive(folder, report):
   lines, text = run(
     '--videos=120',
@@ -77,6 +78,7 @@ def test_rows_of_a_made_archive(folder, report):
   assert report.table(lines).splitlines()[0].startswith('**120 videos of 20')
 
 
+@pytest.mark.long
 def test_rows_of_faiss(folder):
   pytest.importorskip('faiss')
   lines, _ = run(

@@ -120,7 +120,13 @@ def test_words_and_frames_of_an_event_share_a_space(tmp_path):
 
 @pytest.mark.parametrize(
   'kwargs',
-  [{'layout': 'x'}, {'frames': (5, 2)}, {'captions_per_video': (0, 2)}],
+  [
+    {'layout': 'x'},
+    {'frames': (5, 2)},
+    {'captions_per_video': (0, 2)},
+    {'noise': -1.0},
+    {'noise': float('nan')},
+  ],
 )
 def test_bad_arguments(tmp_path, kwargs):
   with pytest.raises(DataError, match=next(iter(kwargs))):

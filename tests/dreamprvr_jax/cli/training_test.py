@@ -77,21 +77,23 @@ def test_best_epoch_is_the_first_with_the_highest_sum(shared):
 
 
 @pytest.mark.parametrize(
-  ('name', 'stops'),
+  ('name', 'number', 'step'),
   [
-    pytest.param('early', ((signal.SIGKILL, 1),), marks=pytest.mark.slow),
-    ('twice', ((signal.SIGTERM, 2), (signal.SIGKILL, 5))),
+    pytest.param('killed early', signal.SIGKILL, 1, marks=pytest.mark.slow),
+    ('killed mid-epoch', signal.SIGKILL, 5),
+    pytest.param('terminated', signal.SIGTERM, 4, marks=pytest.mark.long),
   ],
 )
-def test_stopped_run_continues_with_the_same_numbers(shared, name, stops):
-  for number, step in stops:
-    process = runs.start(arguments(shared, name))
-    code, out, _ = runs.stop_at(process, shared / name, step, number)
-    if number == signal.SIGTERM:
-      assert code == 143
-      assert 'The same command continues' in out
-    else:
-      assert code == -signal.SIGKILL
+def test_stopped_run_continues_with_the_same_numbers(
+  shared, name, number, step
+):
+  process = runs.start(arguments(shared, name))
+  code, out, _ = runs.stop_at(process, shared / name, step, number)
+  if number == signal.SIGTERM:
+    assert code == 143
+    assert 'The same command continues' in out
+  else:
+    assert code == -signal.SIGKILL
   code, _, err = train(shared, name)
   assert code == 0, err
   assert runs.losses(shared / name) == runs.losses(shared / 'whole')
@@ -173,6 +175,7 @@ def test_streaming_equals_resident(shared):
   assert runs.losses(shared / 'streaming') == runs.losses(shared / 'whole')
 
 
+@pytest.mark.long
 def test_device_equals_resident(shared):
   code, _, err = train(shared, 'device', DEVICE)
   assert code == 0, err
@@ -206,16 +209,9 @@ def test_another_pipeline_continues_a_run(shared):
   assert runs.losses(shared / 'mixed') == runs.losses(shared / 'whole')
 
 
+@pytest.mark.long
 def test_loss_that_is_not_finite_is_named_and_the_last_state_kept(shared):
-  # This model compiles quickly.
-  code, _, err = train(
-    shared,
-    'nan',
-    '--config.model.register_source=adaptive_pooling',
-    '--config.loss.variational=0.0',
-    '--config.loss.diffusion=0.0',
-    '--config.loss.diversity_alpha=1e38',
-  )
+  code, _, err = train(shared, 'nan', '--config.loss.diversity_alpha=1e38')
   assert code == 2
   assert 'loss/diversity became NaN or infinite at step 0' in err
   assert 'Traceback' not in err
