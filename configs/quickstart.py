@@ -21,8 +21,6 @@ def get_config(model: str = '') -> ConfigDict:
   config.simulated.enabled = True
   # With more, three seeds differ as much as the models do.
   config.simulated.noise = 1.0
-  # Half of the usual frames: most of a narrow model's step is attention.
-  config.data.max_frames = 64
   config.train.epochs = 6
   config.train.hard_negative_epoch = 3
   config.report.untrained = True
@@ -33,6 +31,9 @@ def get_config(model: str = '') -> ConfigDict:
     # A run of six epochs learns less with more.
     config.model.input_dropout = 0.02
     config.model.dropout = 0.02
+    if config.data.clips == 'pooled':
+      # Half of the usual frames: most of a narrow model's step is attention.
+      config.data.max_frames = 64
   if 'parallel_execution' in config.model:
     # Compiles faster, which matters in so short a run.
     config.model.parallel_execution = 'batched'

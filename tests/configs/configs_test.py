@@ -201,6 +201,12 @@ def step_shapes(config, execution='batched', optimizer=None):
 
 
 @pytest.mark.parametrize('name', NAMES)
+def test_a_model_of_each_config(name):
+  config = plain_config(config_of(name))
+  assert shapes_of(model_of(config), config, 24, 20)['params']
+
+
+@pytest.mark.parametrize('name', ['activitynet', 'quickstart'])
 def test_steps_under_eval_shape(name):
   config = config_of(name)
   state, scalars = step_shapes(

@@ -187,7 +187,7 @@ def test_other_settings_are_refused_before_anything_is_run(tmp_path, call):
     '--mode=table', '--methods=ms_sl,msc', '--config.train.epochs=99'
   )
   assert code == 2
-  assert 'config.train.epochs: 8 there, 99 now' in err
+  assert 'config.train.epochs: 6 there, 99 now' in err
   assert 'begins' not in out
   assert not (tmp_path / 't/ms_sl').exists()
 

@@ -117,6 +117,7 @@ def test_a_reranker_besides_is_refused(checkpoint, tmp_path):
   assert '--trace and --rerank exclude each other; give one' in err
 
 
+@pytest.mark.long
 def test_a_checkpoint_with_trace(tmp_path):
   """It is evaluated as it is, and neither indexed nor given a second score."""
   place, _ = commands.untrained(

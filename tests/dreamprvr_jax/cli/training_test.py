@@ -10,6 +10,7 @@ import pytest
 
 from tests.helpers import runs
 
+pytestmark = pytest.mark.long
 STEPS = 9  # 20 videos in batches of 8, three epochs
 DEVICE = '--config.data.pipeline=device'
 TOGETHER = (
@@ -81,7 +82,7 @@ def test_best_epoch_is_the_first_with_the_highest_sum(shared):
   [
     pytest.param('killed early', signal.SIGKILL, 1, marks=pytest.mark.slow),
     ('killed mid-epoch', signal.SIGKILL, 5),
-    pytest.param('terminated', signal.SIGTERM, 4, marks=pytest.mark.long),
+    ('terminated', signal.SIGTERM, 4),
   ],
 )
 def test_stopped_run_continues_with_the_same_numbers(
@@ -138,7 +139,7 @@ def test_saved_on_one_device_resumes_on_eight(shared):
 @pytest.mark.parametrize(
   'settings',
   [
-    pytest.param((), id='host', marks=pytest.mark.long),
+    pytest.param((), id='host'),
     pytest.param(TOGETHER, id='device', marks=pytest.mark.slow),
   ],
 )
@@ -167,7 +168,6 @@ def test_two_processes_equal_one(shared, settings, request):
   assert_same_course(shared / name, shared / 'whole')
 
 
-@pytest.mark.long
 def test_streaming_equals_resident(shared):
   pytest.importorskip('tensorflow')
   code, _, err = train(shared, 'streaming', '--config.data.pipeline=streaming')
@@ -175,7 +175,6 @@ def test_streaming_equals_resident(shared):
   assert runs.losses(shared / 'streaming') == runs.losses(shared / 'whole')
 
 
-@pytest.mark.long
 def test_device_equals_resident(shared):
   code, _, err = train(shared, 'device', DEVICE)
   assert code == 0, err
@@ -209,7 +208,6 @@ def test_another_pipeline_continues_a_run(shared):
   assert runs.losses(shared / 'mixed') == runs.losses(shared / 'whole')
 
 
-@pytest.mark.long
 def test_loss_that_is_not_finite_is_named_and_the_last_state_kept(shared):
   code, _, err = train(shared, 'nan', '--config.loss.diversity_alpha=1e38')
   assert code == 2
