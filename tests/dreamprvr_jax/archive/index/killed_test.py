@@ -44,12 +44,12 @@ def test_a_few_kills(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('how', 'kills'), [('line', 56), ('clock', 84)])
+@pytest.mark.parametrize(('how', 'kills'), [('line', 56), ('clock', 140)])
 def test_kills_at_random_moments(how, kills, tmp_path):
   """At any line of the code, or at any time as another process sees it."""
   rows = killed(tmp_path, 1, kills, how)
   check(rows)
-  # Some changes may have ended before the clock did.
+  # Some changes end before the clock does, more of them on a busy machine.
   hit = [row for row in rows if row['code'] == -signal.SIGKILL]
   assert len(hit) >= 50
   states = collections.Counter(row['state'] for row in hit)
