@@ -206,7 +206,17 @@ def test_a_model_of_each_config(name):
   assert shapes_of(model_of(config), config, 24, 20)['params']
 
 
-@pytest.mark.parametrize('name', ['activitynet', 'quickstart'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    'activitynet',
+    'quickstart',
+    *(
+      pytest.param(name, marks=pytest.mark.long)
+      for name in ('charades', 'tvr', 'videos')
+    ),
+  ],
+)
 def test_steps_under_eval_shape(name):
   config = config_of(name)
   state, scalars = step_shapes(
@@ -221,9 +231,12 @@ def test_steps_under_eval_shape(name):
   )
 
 
+@pytest.mark.parametrize(
+  'name', ['tvr', pytest.param('qvhighlights', marks=pytest.mark.long)]
+)
 @pytest.mark.parametrize('model', TRAINED)
-def test_every_model_steps(model):
-  config = config_of('tvr', model)
+def test_every_model_steps(name, model):
+  config = config_of(name, model)
   _, scalars = step_shapes(config)
   on = {key for key in TERMS if config.loss[key]}
   assert {key for key in scalars if key.startswith('loss/')} == {

@@ -157,6 +157,17 @@ def test_weight_0_is_dreamprvr_bit_for_bit():
   for (one, scalars), (other, expected) in zip(ours, theirs, strict=True):
     assert_same(without_maps(one.params), other.params)
     assert_same(scalars, expected)
+  outputs = [
+    jax.jit(functools.partial(owner.apply, train=True))(
+      found, batch(), rngs=stream_keys()
+    )
+    for owner, found in ((model, plain), (without, traced))
+  ]
+  videos = dataclasses.replace(outputs[1].videos, registers=None)
+  assert_same(
+    outputs[0],
+    dataclasses.replace(outputs[1], trace_scores=None, videos=videos),
+  )
   one = meshes.make_mesh(1)
   scores = [
     Evaluator(owner, one, task_of(data()))
@@ -167,12 +178,14 @@ def test_weight_0_is_dreamprvr_bit_for_bit():
   np.testing.assert_array_equal(*scores)
 
 
+def stream_keys():
+  streams = ('dropout', 'perturbation', 'registers', 'proxies')
+  return dict.fromkeys(streams, jax.random.key(1))
+
+
 def test_training_computes_trace_scores():
-  keys = dict.fromkeys(
-    ('dropout', 'perturbation', 'registers', 'proxies'), jax.random.key(1)
-  )
   for model, there in ((PLAIN, False), (WITHOUT_WEIGHT, True)):
-    run = functools.partial(model.apply, train=True, rngs=keys)
+    run = functools.partial(model.apply, train=True, rngs=stream_keys())
     output = jax.eval_shape(run, variables(model), batch())
     assert (output.trace_scores is not None) == there
 
