@@ -210,7 +210,7 @@ def test_gradients(case):
     elif not skipped(case, key):
       bar = next((b for end, b in case.loose if key.endswith(end)), 1e-4)
       assert files.distance(ours[key], theirs[key]) < bar, key
-  # Of these, the numbers of all parallel blocks together, as they are one
+  # Numbers that cancel: those of all parallel blocks together, as they are one
   # tensor here; one by one they follow in float64.
   for keys in blocks.values():
     both = [[tree[key] for key in keys] for tree in (ours, theirs)]
