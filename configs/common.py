@@ -199,8 +199,19 @@ def _train_keys() -> Keys:
   """Returns the keys of `config.train`."""
   train = Keys('train')
   train.epochs = key(100, 'Epochs at most')
+  train.sizing = key(
+    'given',
+    "'given': all numbers as they stand; 'auto' (configs/videos.py): batch, "
+    'lengths, rate and epochs by number and length of the videos and by the '
+    'device, see configs/sizing.py, except keys on the command line',
+  )
   train.patience = key(
     10, 'Stop after more than this many epochs without a new best SumR'
+  )
+  train.smoothing = key(
+    1,
+    'Epochs over whose mean SumR patience is counted; with few queries in val '
+    'that of one epoch is mostly noise. The best epoch is kept either way',
   )
   train.hard_negative_epoch = key(
     20, 'First epoch (from 0) with hard negatives'

@@ -2,7 +2,9 @@
 
 python main.py --config=configs/videos.py --config.data.root=ROOT
 
-Sized for small archives, from some ten videos up; see docs/extraction.md.
+For archives from some ten videos up: `sizing.py` beside this file chooses
+batches, lengths and epochs, unless --config.KEY=VALUE sets them; see
+docs/extraction.md.
 """
 
 from ml_collections import ConfigDict
@@ -18,9 +20,12 @@ def get_config(model: str = '') -> ConfigDict:
   # The tokens of CLIP and SigLIP are parts of words.
   config.data.max_words = 64
   config = common.with_model(config, model).unlock()
-  # So that few videos make several steps per epoch.
+  config.train.sizing = 'auto'
+  # With sizing 'given': few videos still make several steps per epoch.
   config.data.batch_size = 16
   config.train.epochs = 40
+  # A val split of a few videos says little about one epoch.
+  config.train.smoothing = 3
   config.train.hard_negative_epoch = 10
   config.optimizer.lr = 5e-4
   config.optimizer.warmup = 0.05

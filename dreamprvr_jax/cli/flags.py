@@ -254,6 +254,11 @@ def _value_of(form: Form, values: FlagValues, name: str) -> Any:
   return form.defaults.get(name, found)
 
 
+def given_keys(values: FlagValues) -> tuple[str, ...]:
+  """Returns the keys of the config that the command line sets."""
+  return tuple(config_flags.get_override_values(values['config']))
+
+
 def default_workdir(config: str) -> str:
   """Returns 'runs/tvr-hlformer' for 'configs/tvr.py:hlformer'."""
   path, _, model = config.partition(':')

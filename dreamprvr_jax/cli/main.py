@@ -57,10 +57,13 @@ def _others(
   config = flags.peek(argv, 'config')
   if form.given == 'config_of':
     return {'config': config, 'overrides': split_overrides(argv)[0]}
+  others = {}
   evaluated = values.mode == 'evaluate' and not values.checkpoint
   if (values.mode == 'train' or evaluated) and not values.workdir:
-    return {'workdir': flags.default_workdir(config)}
-  return {}
+    others['workdir'] = flags.default_workdir(config)
+  if values.mode == 'train':
+    others['given'] = flags.given_keys(values)
+  return others
 
 
 def _config_of(argv: list[str]) -> ConfigDict:

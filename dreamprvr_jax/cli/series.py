@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from dreamprvr_jax import checkpoints, folders
+from dreamprvr_jax.cli import sizing
 from dreamprvr_jax.cli.training import check_same_run
 from dreamprvr_jax.cli.variants import Variant
 from dreamprvr_jax.errors import UserError
@@ -112,7 +113,15 @@ def plan(
         own = [*flags, f'--config.seed={seed}']
         folder = workdir / variant.folder / f'seed-{seed}'
         found.append(Run(variant, seed, folder, own, config_of(own)))
-        check_same_run(folder, found[-1].config)
+        keys = [flag.partition('=')[0].lstrip('-') for flag in own]
+        check_same_run(
+          folder,
+          sizing.as_stored(
+            found[-1].config,
+            folder,
+            [key.removeprefix('config.') for key in keys],
+          ),
+        )
     except UserError as error:
       raise UserError(f'{variant.label}: {error}') from error
   return found

@@ -22,6 +22,7 @@ from dreamprvr_jax.cli import (
   pictures,
   provenance,
   residency,
+  sizing,
   starting,
   workdirs,
 )
@@ -84,6 +85,8 @@ class Arguments:
 
   workdir: str
   progress: bool
+  # Keys of the config that the command line sets.
+  given: tuple[str, ...] = ()
 
 
 def run(config: ConfigDict, arguments: Arguments) -> int:
@@ -98,14 +101,15 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
       f'{spelled("evaluate", f"--config=configs/FILE.py:{config.model.name}")}'
     )
   mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
-  for key in ('batch_size', 'caption_multiple'):
-    meshes.check_divisible(config.data[key], f'config.data.{key}', mesh)
   with workdirs.held(arguments.workdir, 'run'):
     return _run(config, arguments, mesh)
 
 
 def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   workdir = pathlib.Path(arguments.workdir)
+  config = sizing.sized(config, workdir, arguments.given, mesh)
+  for key in ('batch_size', 'caption_multiple'):
+    meshes.check_divisible(config.data[key], f'config.data.{key}', mesh)
   check_same_run(workdir, config)
   corpus = data.open_data(config, show=arguments.progress)
   data.check_sentences(config, corpus)
@@ -188,6 +192,7 @@ def _train(
         epochs=config.train.epochs,
         steps_per_epoch=steps,
         patience=config.train.patience,
+        smoothing=config.train.smoothing,
         log_every=config.train.log_every,
         checkpoint_every=config.train.checkpoint_every,
         show=arguments.progress,

@@ -37,7 +37,8 @@ class LoopOptions:
     epochs: Epochs at most.
     steps_per_epoch: Updates in an epoch.
     patience: Training stops after more than this many epochs in a row
-      without a new best SumR.
+      without a new best: of SumR, or of its mean over `smoothing` epochs.
+    smoothing: Epochs of that mean; 1 for none.
     log_every: Steps between two logged rows.
     checkpoint_every: Steps between two checkpoints within an epoch; 0 for
       none.
@@ -49,6 +50,7 @@ class LoopOptions:
   patience: int
   log_every: int
   checkpoint_every: int
+  smoothing: int = 1
   show: bool = True
 
 
@@ -59,14 +61,33 @@ class LoopPosition:
   Attributes:
     step: Updates made, which is also the position of the batch iterator.
     evaluated_epochs: Epochs whose evaluation is done.
-    failures: Epochs in a row without a new best.
+    failures: Epochs in a row without a new best mean.
     best: {'SumR', 'epoch', 'step', ...} of the best epoch, or None.
+    recent: SumR of the last epochs, as many as the mean is over at most.
+    best_mean: Best mean so far, None before it is over all its epochs.
   """
 
   step: int = 0
   evaluated_epochs: int = 0
   failures: int = 0
   best: dict[str, Any] | None = None
+  recent: list[float] = dataclasses.field(default_factory=list)
+  best_mean: float | None = None
+
+  def count(self, score: float, smoothing: int) -> None:
+    """Counts an epoch with a SumR as a failure, or begins the count again.
+
+    One epoch's SumR on few queries is mostly noise: a lucky one early on would
+    stop a run that still learns. A mean is compared once it is full.
+    """
+    self.recent = [*self.recent, score][-smoothing:]
+    mean = sum(self.recent) / smoothing
+    if len(self.recent) < smoothing:
+      return
+    if self.best_mean is None or mean > self.best_mean:
+      self.failures, self.best_mean = 0, mean
+    else:
+      self.failures += 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,8 +261,8 @@ class Loop:
     position = self._position
     position.evaluated_epochs = done
     is_best = position.best is None or metrics['SumR'] > position.best['SumR']
+    position.count(metrics['SumR'], self._options.smoothing)
     if is_best:
-      position.failures = 0
       position.best = {
         'epoch': done,
         'step': position.step,
@@ -253,8 +274,6 @@ class Loop:
         self._state.variables(),
         {**position.best, 'metrics': metrics},
       )
-    else:
-      position.failures += 1
     flat = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
     self._log.write(
       'eval',
@@ -267,6 +286,8 @@ class Loop:
       },
     )
     assert position.best is not None
+    over = self._options.smoothing
+    over = f' mean over {over}' if over > 1 else ''
     _log.info(
       'epoch %d: %s SumR %.1f (R@1 %.1f, R@10 %.1f, R@100 %.1f), best %.1f of '
       'epoch %d%s',
@@ -278,7 +299,9 @@ class Loop:
       metrics['R@100'],
       position.best['SumR'],
       position.best['epoch'],
-      '' if is_best else f' ({position.failures} without a new best)',
+      f' ({position.failures} without a new best{over})'
+      if position.failures
+      else '',
     )
     self._save(again=True)
     return True

@@ -1,4 +1,6 @@
-from absl.flags import FlagHolder, FlagValues
+from typing import Any
+
+from absl.flags import Flag, FlagHolder, FlagValues
 from ml_collections import ConfigDict
 
 def DEFINE_config_file(
@@ -11,3 +13,4 @@ def DEFINE_config_dict(
   flag_values: FlagValues,
   sys_argv: list[str] | None = ...,
 ) -> FlagHolder[ConfigDict]: ...
+def get_override_values(config_flag: Flag) -> dict[str, Any]: ...

@@ -88,6 +88,7 @@ def make_loop(
   *,
   stop=None,
   patience=10,
+  smoothing=1,
   step=update,
   feeder=None,
   steps_per_epoch=STEPS,
@@ -127,6 +128,7 @@ def make_loop(
       epochs=len(sums),
       steps_per_epoch=steps_per_epoch,
       patience=patience,
+      smoothing=smoothing,
       log_every=log_every,
       checkpoint_every=checkpoint_every,
       show=False,
@@ -147,6 +149,31 @@ def test_stops_after_more_failures_than_patience(tmp_path, patience, epochs):
   outcome = make_loop(tmp_path, [9, 8, 7, 6, 5, 4], patience=patience).run()
   assert outcome.status == 'early'
   assert outcome.position.evaluated_epochs == epochs
+
+
+def test_one_lucky_epoch_does_not_stop_a_run_that_learns(tmp_path):
+  sums = [1, 9, 2, 3, 4, 5, 6, 7]
+  alone = make_loop(tmp_path / 'alone', sums, patience=2).run()
+  assert (alone.status, alone.position.evaluated_epochs) == ('early', 5)
+  mean = make_loop(tmp_path / 'mean', sums, patience=2, smoothing=3).run()
+  assert mean.status == 'finished'
+  assert mean.position.best['epoch'] == 2
+
+
+def test_a_mean_that_falls_stops_a_run(tmp_path):
+  # Means over two: 5, 5, 4, 3: the first can be no failure.
+  loop = make_loop(tmp_path, [4, 6, 4, 4, 2, 2, 2], patience=1, smoothing=2)
+  outcome = loop.run()
+  assert (outcome.status, outcome.position.evaluated_epochs) == ('early', 4)
+
+
+def test_a_resumed_run_keeps_its_mean(tmp_path):
+  sums = [1, 9, 2, 3, 4, 5, 6, 7]
+  options = {'patience': 2, 'smoothing': 3}
+  make_loop(tmp_path, sums[:4], **options).run()
+  again = make_loop(tmp_path, sums, **options)
+  assert again._position.recent == [9, 2, 3]
+  assert again.run().position.evaluated_epochs == 8
 
 
 def test_a_new_best_resets_the_count(tmp_path):
