@@ -80,9 +80,10 @@ def measure(arguments: Sequence[str], cache: pathlib.Path) -> dict[str, Any]:
     if done.returncode:
       sys.exit(f'{" ".join(arguments)} failed:\n{done.stderr}')
     facts = json.loads(out.read_text())
-  starting = facts['began'] - began + ended - facts['ended']
+  total = ended - began - facts['adding_up']
+  starting = total - sum(facts['seconds'].values())
   return {
-    'total': round(ended - began, 3),
+    'total': round(total, 3),
     **{
       name: round({**facts['seconds'], 'starting': starting}[name], 3)
       for name in STAGES

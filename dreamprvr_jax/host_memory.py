@@ -44,8 +44,7 @@ def keep_freed_pages() -> bool:
 
   XLA's CPU backend allocates its temporaries at every call. By default glibc
   takes each large block from the system and gives it back, and the pages are
-  faulted in again. `benchmarks/train_step.py --default-malloc` measures what
-  that costs on a machine.
+  faulted in again.
   """
   if not sys.platform.startswith('linux'):
     return False
