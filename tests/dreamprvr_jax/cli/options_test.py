@@ -17,7 +17,7 @@ from dreamprvr_jax.errors import UserError
 from tests.helpers import runs
 
 # Fields of a command's dataclass that are not flags of the same meaning.
-_EXTRA = {'config', 'overrides'}
+_EXTRA = {'config', 'given', 'overrides'}
 # Flags that the dispatcher itself reads.
 _COMMON = {'config', 'progress', 'coordinator', 'num_processes', 'process_id'}
 # Runs the command line in a process that cannot import JAX.
