@@ -100,6 +100,11 @@ def run(config: ConfigDict, arguments: Arguments) -> int:
       f'{config.model.name} needs no training; its metrics are those of '
       f'{spelled("evaluate", f"--config=configs/FILE.py:{config.model.name}")}'
     )
+  if config.train.smoothing < 1:
+    raise UserError(
+      f'config.train.smoothing is {config.train.smoothing}; it is a number of '
+      'epochs, 1 for none'
+    )
   mesh = meshes.make_mesh(config.num_devices, config.corpus_devices)
   with workdirs.held(arguments.workdir, 'run'):
     return _run(config, arguments, mesh)

@@ -10,6 +10,7 @@ from dreamprvr_jax.cli import sizing
 from dreamprvr_jax.cli.provenance import plain_config
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
+from tests.helpers import commands
 
 
 @pytest.fixture
@@ -86,3 +87,11 @@ def test_an_unknown_way_is_refused(config, tmp_path):
     config.train.sizing = 'small'
   with pytest.raises(UserError, match="'small'; choose one of"):
     sized(config, tmp_path / 'run')
+
+
+def test_a_mean_over_no_epochs_is_refused(tmp_path, capsys):
+  code = commands.call(
+    '--config=quickstart', f'--workdir={tmp_path}', '--config.train.smoothing=0'
+  )
+  assert code == 2
+  assert 'config.train.smoothing is 0; it is a' in capsys.readouterr().err
