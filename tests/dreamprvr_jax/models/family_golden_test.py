@@ -4,9 +4,7 @@ Tolerances are relative Frobenius norms: outputs and losses 1e-5, gradients
 1e-4 per tensor, weights after three updates 1e-5, their moves 1e-2.
 """
 
-import collections
 import functools
-import re
 
 import jax
 import jax.numpy as jnp
@@ -203,18 +201,11 @@ def test_gradients(case):
     assert set(theirs) < set(ours)
   else:
     assert set(ours) == set(theirs)
-  blocks = collections.defaultdict(list)
   for key in theirs:
-    if key.endswith(case.cancelling):
-      blocks[re.sub(r'\.\d+\.', '.', key)].append(key)
-    elif not skipped(case, key):
+    # These follow in float64.
+    if not skipped(case, key) and key not in case.cancelling:
       bar = next((b for end, b in case.loose if key.endswith(end)), 1e-4)
       assert files.distance(ours[key], theirs[key]) < bar, key
-  # Numbers that cancel: those of all parallel blocks together, as they are one
-  # tensor here; one by one they follow in float64.
-  for keys in blocks.values():
-    both = [[tree[key] for key in keys] for tree in (ours, theirs)]
-    assert files.distance(*both) < 1e-4, keys
 
 
 @pytest.fixture
@@ -226,7 +217,8 @@ def float64():
 
 @pytest.mark.usefixtures('float64')
 def test_gradients_that_nearly_cancel():
-  """The rounding of float32 alone changes one of them by some 2 %."""
+  """The rounding of float32 alone changes one of the scales by some 2 %, so
+  all are compared in float64, with a lower bar than in float32."""
   case = CASES['hlformer_tiny']
   golden = files.load(case.file)
   in_float64 = functools.partial(
@@ -243,8 +235,10 @@ def test_gradients_that_nearly_cancel():
   gradients = jax.jit(jax.grad(loss))(in_float64(variables_of(case)['params']))
   ours = official.to_official({'params': gradients}, case.name)
   theirs = files.part(golden, 'grads')
-  names = [key for key in theirs if key.endswith(case.cancelling)]
+  ends = tuple(end for end, _ in case.loose)
+  names = [key for key in theirs if key.endswith(ends)]
   assert len(names) == 16
+  assert {*case.cancelling} < {*names}
   for key in names:
     assert ours[key].dtype == np.float64
     assert files.distance(ours[key], theirs[key]) < 2e-3, key
