@@ -24,7 +24,7 @@ from tqdm import tqdm
 from dreamprvr_jax import checkpoints, folders
 from dreamprvr_jax.cli import sizing
 from dreamprvr_jax.cli.training import check_same_run
-from dreamprvr_jax.cli.variants import Variant
+from dreamprvr_jax.cli.variants import Variant, keys_of
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.metrics.step_time import median_step
 from dreamprvr_jax.train.metric_log import read_rows
@@ -112,16 +112,10 @@ def plan(
       for seed in range(first, first + count):
         own = [*flags, f'--config.seed={seed}']
         folder = workdir / variant.folder / f'seed-{seed}'
-        found.append(Run(variant, seed, folder, own, config_of(own)))
-        keys = [flag.partition('=')[0].lstrip('-') for flag in own]
-        check_same_run(
-          folder,
-          sizing.as_stored(
-            found[-1].config,
-            folder,
-            [key.removeprefix('config.') for key in keys],
-          ),
-        )
+        own_config = config_of(own)
+        found.append(Run(variant, seed, folder, own, own_config))
+        kept = sizing.as_stored(own_config, folder, keys_of(own))
+        check_same_run(folder, kept)
     except UserError as error:
       raise UserError(f'{variant.label}: {error}') from error
   return found

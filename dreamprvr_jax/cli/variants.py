@@ -55,6 +55,15 @@ def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
   return overrides, others
 
 
+def keys_of(overrides: list[str]) -> list[str]:
+  """Returns the keys that --config.KEY=VALUE arguments set."""
+  return [
+    _OVERRIDE.sub('', argument).partition('=')[0]
+    for argument in overrides
+    if _OVERRIDE.match(argument)
+  ]
+
+
 def parse_methods(text: str) -> list[Variant]:
   """Returns the variants of --methods=NAME,NAME+KEY=VALUE+KEY=VALUE,...
 

@@ -65,3 +65,8 @@ def test_overrides_are_told_from_other_flags():
     '3',
     '--noprogress',
   ]
+
+
+def test_keys_that_arguments_set():
+  given = ['--config=c.py', '--config.a.b=1', '-config.c', '2', '--noconfig.d']
+  assert variants.keys_of(given) == ['a.b', 'c', 'd']
