@@ -18,8 +18,8 @@ KEYS = (
 # batches are smaller, so that an epoch has several steps, and the rate higher.
 _MANY = 2000
 _BATCH = 16
-# With fewer videos a CPU takes half of the epochs. Measured with 17 and 60
-# videos of real text: the best epochs were the 17th and the 14th.
+# With fewer videos a CPU takes half of the epochs: runs with 17 and 60 videos
+# had their best one before the 20th, and fell from there.
 _FEW = 100
 
 
