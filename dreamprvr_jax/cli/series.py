@@ -18,13 +18,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from configs import common, keys
 from dreamprvr_jax import checkpoints, folders
-from dreamprvr_jax.cli import sizing
+from dreamprvr_jax.cli import provenance, sizing
 from dreamprvr_jax.cli.training import check_same_run
-from dreamprvr_jax.cli.variants import Variant, keys_of
+from dreamprvr_jax.cli.variants import Variant, kept_overrides, keys_of
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.metrics.step_time import median_step
 from dreamprvr_jax.train.metric_log import read_rows
@@ -37,6 +39,8 @@ PROGRAM = (sys.executable, '-m', 'dreamprvr_jax.cli')
 _ROOT = pathlib.Path(__file__).parents[2]
 FINISHED = 'finished.json'
 LOG = 'log.txt'
+# What a retriever without training has in a form of its own.
+SHAPES = ('data.clips', 'data.num_clips', 'data.max_frames', 'data.max_words')
 
 ConfigOf = Callable[[list[str]], ConfigDict]
 
@@ -89,7 +93,8 @@ def plan(
 ) -> list[Run]:
   """Returns the runs, grouped by variant; trains nothing.
 
-  A retriever without training has one run, since it depends on no seed.
+  A retriever without training has one run, since it depends on no seed, and
+  of the flags of all runs those that mean something to it.
 
   Args:
     variants: The variants.
@@ -105,8 +110,9 @@ def plan(
   found = []
   for variant in variants:
     file = f'{path}:{variant.model}' if variant.model else path
-    flags = [f'--config={file}', *overrides, *variant.flags]
     try:
+      taken = _taken(file, overrides, config_of)
+      flags = [f'--config={file}', *taken, *variant.flags]
       config = config_of(flags)
       first, count = config.seed, 1 if config.model.name in FREE else seeds
       for seed in range(first, first + count):
@@ -119,6 +125,21 @@ def plan(
     except UserError as error:
       raise UserError(f'{variant.label}: {error}') from error
   return found
+
+
+def _taken(
+  file: str, overrides: Sequence[str], config_of: ConfigOf
+) -> list[str]:
+  """Returns the overrides that a method takes: all, unless it is a retriever
+  without training. That has few keys, and reads every frame of a video."""
+  config = config_of([f'--config={file}'])
+  if config.model.name not in FREE:
+    return [*overrides]
+  own = flatten_dict(provenance.plain_config(config), sep='.')
+  common.declare_all()
+  others = (keys.DESCRIPTIONS.keys() - own.keys()) | {*SHAPES}
+  # A key that no model has stays, to be refused.
+  return kept_overrides(overrides, lambda key: key not in others)
 
 
 def carry_out(

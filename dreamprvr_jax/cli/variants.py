@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dreamprvr_jax.errors import UserError
@@ -55,13 +56,27 @@ def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
   return overrides, others
 
 
-def keys_of(overrides: list[str]) -> list[str]:
+def keys_of(overrides: Sequence[str]) -> list[str]:
   """Returns the keys that --config.KEY=VALUE arguments set."""
   return [
     _OVERRIDE.sub('', argument).partition('=')[0]
     for argument in overrides
     if _OVERRIDE.match(argument)
   ]
+
+
+def kept_overrides(
+  overrides: Sequence[str], is_kept: Callable[[str], bool]
+) -> list[str]:
+  """Returns the --config.KEY=VALUE arguments whose key is kept."""
+  kept, keeps = [], True
+  for argument in overrides:
+    # Not a flag: the value of the one before.
+    if _OVERRIDE.match(argument):
+      keeps = is_kept(keys_of([argument])[0])
+    if keeps:
+      kept.append(argument)
+  return kept
 
 
 def parse_methods(text: str) -> list[Variant]:

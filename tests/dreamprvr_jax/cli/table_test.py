@@ -79,6 +79,10 @@ def test_without_training_a_run_is_an_evaluation(tmp_path, capsys):
       f'--config.data.root={tmp_path}/data',
       '--config.simulated.videos=(4, 3, 5)',
       '--config.data.workers=1',
+      # For models beside them.
+      '--config.data.max_frames=64',
+      '--config.model.width',
+      '96',
     ]
   )
   out, err = capsys.readouterr()
@@ -92,6 +96,20 @@ def test_without_training_a_run_is_an_evaluation(tmp_path, capsys):
   folder = tmp_path / 't/tf_prvr+model.beta=0.3/seed-0'
   stored = json.loads((folder / 'config.json').read_text())['config']
   assert stored['model'] == {'name': 'tf_prvr', 'wavelet': 'db4', 'beta': 0.3}
+  assert stored['data']['max_frames'] == 128
+
+
+@pytest.mark.parametrize(
+  ('methods', 'flag', 'key'),
+  [
+    ('best_frame+model.width=64', '--noprogress', 'model.width'),
+    ('best_frame', '--config.model.wdith=64', 'model.wdith'),
+  ],
+)
+def test_a_key_that_it_or_no_model_has_is_refused(call, methods, flag, key):
+  code, _, err = call('--mode=table', f'--methods={methods}', flag)
+  assert code == 2
+  assert key in err
 
 
 def test_finished_runs_are_not_run_again(tmp_path, call, monkeypatch):
