@@ -4,6 +4,7 @@ Import this module before JAX: it sets up the memory of the process.
 """
 
 import argparse
+import collections
 import dataclasses
 import importlib
 import json
@@ -232,27 +233,64 @@ def product_flops(function: Any, *args: Any) -> int:
   A loop counts as often as it runs (unlike in XLA's own cost analysis), or once
   if its length is unknown; elementwise work is not counted.
   """
+  found = products_of(function, *args)
+  return sum(times * product.flops for product, times in found.items())
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+  """A matrix product: `dot_general` of two arrays, and what it is asked for."""
+
+  lhs: jax.ShapeDtypeStruct
+  rhs: jax.ShapeDtypeStruct
+  settings: tuple[tuple[str, Any], ...]
+
+  @property
+  def contracted(self) -> tuple[int, ...]:
+    """The axes of `lhs` that are summed over."""
+    return dict(self.settings)['dimension_numbers'][0][0]
+
+  def __call__(self, lhs: jax.Array, rhs: jax.Array) -> jax.Array:
+    """Returns the product of two such arrays."""
+    return jax.lax.dot_general(lhs, rhs, **dict(self.settings))
+
+  @property
+  def flops(self) -> int:
+    """Its multiplications and additions."""
+    depth = int(np.prod([self.lhs.shape[axis] for axis in self.contracted]))
+    result = jax.eval_shape(self, self.lhs, self.rhs)
+    return 2 * depth * result.size
+
+
+def products_of(function: Any, *args: Any) -> dict[Product, int]:
+  """Returns the matrix products of a function, jitted or not, and how often it
+  has each; see `product_flops` for loops."""
   jitted = function if hasattr(function, 'trace') else jax.jit(function)
-  return _flops(jitted.trace(*args).jaxpr.jaxpr)
+  found = collections.Counter()
+  _count_products(jitted.trace(*args).jaxpr.jaxpr, 1, found)
+  return dict(found)
 
 
-def _flops(jaxpr: Any) -> int:
-  total = 0
+def _count_products(
+  jaxpr: Any, times: int, found: 'collections.Counter[Product]'
+) -> None:
   for equation in jaxpr.eqns:
-    if equation.primitive.name == 'dot_general':
-      (contracted, _), _ = equation.params['dimension_numbers']
-      lhs = equation.invars[0].aval.shape
-      depth = int(np.prod([lhs[axis] for axis in contracted]))
-      total += 2 * depth * int(np.prod(equation.outvars[0].aval.shape))
-    times = 1
+    if equation.primitive is jax.lax.dot_general_p:
+      sides = (
+        jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype)
+        for x in equation.invars
+      )
+      names = ('dimension_numbers', 'precision', 'preferred_element_type')
+      kept = tuple((name, equation.params[name]) for name in names)
+      found[Product(*sides, kept)] += times
+    inside = times
     if equation.primitive.name == 'scan':
-      times = equation.params['length']
+      inside *= equation.params['length']
     for value in equation.params.values():
       for inner in value if isinstance(value, tuple | list) else (value,):
         inner = getattr(inner, 'jaxpr', inner)
         if isinstance(inner, jax.extend.core.Jaxpr):
-          total += times * _flops(inner)
-  return total
+          _count_products(inner, inside, found)
 
 
 def memory_gib() -> dict[str, float]:

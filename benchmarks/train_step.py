@@ -6,6 +6,14 @@ python benchmarks/train_step.py --dataset=tvr --dtype=bfloat16 --batch=256
 Prints one JSON line: sizes, versions, device, seconds of compilation, median
 and spread of the step after warm-up, videos/s, FLOP/s of its matrix products
 and their share of a product's peak measured in the same run, peak memory.
+
+python benchmarks/train_step.py --dataset=charades --batch=48 --products
+
+times each product of the step alone, too. No arrangement of the step is faster
+than they are together, with the same libraries. What remains of the step must
+at least read their results and write their factors; `limit_share_of_peak` is
+the share that a step would have in which it does this once, at the bandwidth of
+memory, and nothing else.
 """
 
 import argparse
@@ -34,6 +42,9 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
   parser.add_argument(
     '--captions', type=int, default=0, help='0: as many as the dataset has'
   )
+  parser.add_argument(
+    '--products', action='store_true', help='also time each product alone'
+  )
   return parser.parse_args(arguments)
 
 
@@ -60,7 +71,8 @@ def prepared(options: argparse.Namespace) -> Callable[[], dict[str, Any]]:
   )
   shapes = state, rows
   update = compile_update(mesh, **parts)
-  flops = harness.product_flops(update, *shapes)
+  products = harness.products_of(update, *shapes)
+  flops = sum(times * product.flops for product, times in products.items())
   began = time.perf_counter()
   compiled = update.lower(*shapes).compile()
   compilation = time.perf_counter() - began
@@ -86,6 +98,9 @@ def prepared(options: argparse.Namespace) -> Callable[[], dict[str, Any]]:
     # The products that measure the peak take memory, too.
     used = harness.memory_gib()
     peak = harness.peak_of(options)
+    if options.products:
+      holder.clear()
+      used |= products_alone(products, peak)
     return {
       'captions_used': captions,
       'compilation_seconds': round(compilation, 1),
@@ -101,6 +116,54 @@ def prepared(options: argparse.Namespace) -> Callable[[], dict[str, Any]]:
     }
 
   return measured
+
+
+def products_alone(
+  products: dict[harness.Product, int], peak: float
+) -> dict[str, Any]:
+  """Returns what the products of a step take when each runs alone, and those
+  that take longest.
+
+  Args:
+    products: The products and how often a step has each.
+    peak: FLOP/s of the fastest product.
+  """
+  rows, traffic = [], 0
+  for product, times in products.items():
+    sides = product.lhs, product.rhs
+    keys = jax.random.split(jax.random.key(0))
+    arrays = [
+      jax.random.normal(key, side.shape, side.dtype)
+      for key, side in zip(keys, sides, strict=True)
+    ]
+    alone = jax.jit(product)
+    _, seconds = harness.timed(lambda f=alone, x=arrays: f(*x), 3)
+    traffic += times * sum(
+      x.size * x.dtype.itemsize for x in (*sides, jax.eval_shape(alone, *sides))
+    )
+    rows.append((times * min(seconds), times, product))
+  rows.sort(key=lambda row: -row[0])
+  total = sum(seconds for seconds, *_ in rows)
+  flops = sum(times * product.flops for _, times, product in rows)
+  moved = traffic / harness.bandwidth()
+  return {
+    'products_seconds': round(total, 3),
+    'products_share_of_peak': round(flops / total / peak, 3),
+    'products_traffic_gib': round(traffic / 2**30, 2),
+    'traffic_seconds': round(moved, 3),
+    'limit_share_of_peak': round(flops / (total + moved) / peak, 3),
+    'slowest_products': [
+      {
+        'lhs': product.lhs.shape,
+        'rhs': product.rhs.shape,
+        'dimensions': dict(product.settings)['dimension_numbers'],
+        'times': times,
+        'seconds': round(seconds, 4),
+        'share_of_peak': round(times * product.flops / seconds / peak, 3),
+      }
+      for seconds, times, product in rows[:10]
+    ],
+  }
 
 
 def main() -> None:
