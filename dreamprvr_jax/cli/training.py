@@ -11,6 +11,7 @@ from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from configs import common
 from data_pipeline.batching import steps_per_epoch
 from data_pipeline.corpus import Corpus, Split
 from dreamprvr_jax import checkpoints, folders
@@ -284,7 +285,8 @@ def check_same_run(
 ) -> None:
   """Refuses to continue a run with settings that change its numbers.
 
-  The keys of re-ranking count only `with_rerank`.
+  The keys of re-ranking count only `with_rerank`. A key that the stored run
+  lacks had its default, since later versions add keys.
 
   Raises:
     UserError: If the workdir has a run with other settings; it names them.
@@ -293,7 +295,14 @@ def check_same_run(
     return
   stored = checkpoints.read_config(workdir)['config']
   plain = provenance.plain_config(config)
-  former, now = (flatten_dict(x, sep='.') for x in (stored, plain))
+  usual = provenance.plain_config(
+    common.with_model(common.base_config(), config.model.name)
+  )
+  former, now, default = (
+    flatten_dict(x, sep='.') for x in (stored, plain, usual)
+  )
+  # What a later version added was at its default.
+  former = {**{key: default[key] for key in now if key in default}, **former}
   changed = [
     f'config.{key}: {former.get(key)!r} there, {now.get(key)!r} now'
     for key in sorted(former.keys() | now.keys())

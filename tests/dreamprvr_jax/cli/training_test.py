@@ -8,6 +8,10 @@ import socket
 import numpy as np
 import pytest
 
+from configs import common
+from dreamprvr_jax.cli import provenance
+from dreamprvr_jax.cli.training import check_same_run
+from dreamprvr_jax.errors import UserError
 from tests.helpers import runs
 
 pytestmark = pytest.mark.long
@@ -118,6 +122,18 @@ def test_other_settings_in_the_same_workdir_are_refused(shared):
   assert code == 2
   assert 'config.optimizer.lr: 0.001 there, 0.5 now' in err
   assert 'Traceback' not in err
+
+
+def test_a_key_that_the_stored_run_lacks_had_its_default(tmp_path):
+  config = common.with_model(common.base_config(), 'dreamprvr')
+  stored = provenance.plain_config(config)
+  del stored['model']['sentence_weight'], stored['train']['smoothing']
+  (tmp_path / 'config.json').write_text(json.dumps({'config': stored}))
+  check_same_run(tmp_path, config)
+  with config.unlocked():
+    config.model.sentence_weight = 0.5
+  with pytest.raises(UserError, match=r'_weight: 0\.0 there, 0\.5 now'):
+    check_same_run(tmp_path, config)
 
 
 @pytest.mark.slow
