@@ -57,6 +57,8 @@ class VideoEncoding:
   frame_mask: Bool[Array, 'b f']
   # Only of models whose score reads them (`Model.reads_registers`)
   registers: Float[Array, 'b r d'] | None = None
+  # Only of models whose score reads them (`Model.reads_features`); unit length
+  frame_features: Float[Array, 'b f e'] | None = None
 
 
 @struct.dataclass

@@ -67,6 +67,7 @@ def settings(collection: str) -> dict[str, ConfigDict]:
   )
   model.perturbation_scale = key(0.1, 'Gamma of the text perturbation sampler')
   family.trace_keys(model)
+  family.sentence_keys(model)
 
   loss.diversity = 0.003
   loss.structure = 0.01

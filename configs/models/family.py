@@ -93,6 +93,20 @@ def trace_keys(model: Keys) -> None:
   )
 
 
+def sentence_keys(model: Keys) -> None:
+  """Adds the keys of models that may add the best frame's cosine."""
+  model.sentence_weight = key(
+    0.0,
+    'Weight of the largest cosine of the sentence vector with the features of '
+    'a frame, which is added to the score; 0: none',
+  )
+  model.sentence_training = key(
+    False,
+    'Whether the triplet losses see the cosines with that addition; the model '
+    'then learns less, and finds less',
+  )
+
+
 def loss_keys() -> Keys:
   """Returns `config.loss`: factors of all losses of the family, 0 for those
   that a model does not use, and their constants."""

@@ -141,16 +141,21 @@ def _prepare(options: DataOptions, show: bool) -> Manifest | None:
 
 
 def check_sentences(config: ConfigDict, corpus: Corpus) -> None:
-  """Raises UserError if a loss learns from vectors of whole sentences, and the
-  word features are not known to end in them."""
-  losses = [name for name in ('distances', 'angles') if config.loss[name]]
-  if losses and not ends_in_sentences(corpus.options):
+  """Raises UserError if a loss or the score reads vectors of whole sentences,
+  and the word features are not known to end in them."""
+  readers = {
+    'loss.distances': config.loss.distances,
+    'loss.angles': config.loss.angles,
+    'model.sentence_weight': config.model.get('sentence_weight', 0),
+  }
+  asked = [name for name, value in readers.items() if value]
+  if asked and not ends_in_sentences(corpus.options):
     raise UserError(
-      f'config.loss.{losses[0]} is {config.loss[losses[0]]}, which learns from '
-      'the vector of a whole sentence, but the word features of '
+      f'config.{asked[0]} is {readers[asked[0]]}, which needs the vector of a '
+      'whole sentence, but the word features of '
       f'{config.data.collection} are not known to end in one; give those of '
       "CLIP (config.data.text_feature), set config.data.sentence='last' if "
-      f'their last row is one, or set {" and ".join(losses)} to 0'
+      f'their last row is one, or set {" and ".join(asked)} to 0'
     )
 
 

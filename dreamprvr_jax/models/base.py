@@ -110,6 +110,11 @@ class RetrievalModel(nn.Module, kw_only=True):
     return False
 
   @property
+  def reads_features(self) -> bool:
+    """Whether the score reads frame features; here it does not."""
+    return False
+
+  @property
   def token_branch(self) -> str:
     """The tokens that the pooled query is compared with one by one."""
     return 'frame'

@@ -57,6 +57,12 @@ class Model(Protocol):
     ...
 
   @property
+  def reads_features(self) -> bool:
+    """Whether the score reads the features of frames beside their tokens, which
+    the encoding of a video then has."""
+    ...
+
+  @property
   def token_branch(self) -> str:
     """The tokens that the pooled query is compared with one by one: 'frame', or
     'clip' where a video's frames are one vector or are compared with words."""

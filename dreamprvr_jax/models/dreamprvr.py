@@ -14,11 +14,12 @@ from dreamprvr_jax.models.outputs import (
 )
 from dreamprvr_jax.models.perturbation import perturb_queries
 from dreamprvr_jax.models.registers import RegisterGenerator, Registers
+from dreamprvr_jax.models.sentenced import Sentenced
 from dreamprvr_jax.models.traced import Traced
 from dreamprvr_jax.types import Batch, VideoEncoding
 
 
-class DreamPRVR(Traced, LorentzModel, kw_only=True):
+class DreamPRVR(Sentenced, Traced, LorentzModel, kw_only=True):
   """The model; sizes are plain fields, their names the paper's terms."""
 
   num_registers: int
@@ -96,7 +97,10 @@ class DreamPRVR(Traced, LorentzModel, kw_only=True):
     videos, registers = self.encode_branches(
       clip_features, frame_features, frame_mask, clip_sizes, train=False
     )
-    return videos, None if registers is None else registers.tokens
+    return (
+      self.with_features(videos, frame_features),
+      None if registers is None else registers.tokens,
+    )
 
   def _prediction(
     self,

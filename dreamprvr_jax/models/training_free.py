@@ -34,6 +34,7 @@ class TrainingFree(nn.Module, kw_only=True):
   token_score: ClassVar[str] = 'product'
   reads: ClassVar[str] = 'sentence'
   reads_registers: ClassVar[bool] = False
+  reads_features: ClassVar[bool] = False
   token_branch: ClassVar[str] = 'frame'
   repeats_padding: ClassVar[bool] = True
 

@@ -208,13 +208,21 @@ class Retriever:
   def require_tokens_alone(self) -> None:
     """Raises UserError unless an index stores all that the score reads of a
     video: its tokens."""
-    if self.model.reads_registers:
-      raise UserError(
-        f'{self.checkpoint} scores with TRACE, which reads registers, but a '
-        'search reads clip and frame tokens alone; write a checkpoint that '
-        f'scores without it (--mode=export --checkpoint={self.checkpoint} '
-        '--out=DIR --config.model.trace_weight=0) and index with that'
-      )
+    for reads, what, key in (
+      (self.model.reads_registers, 'TRACE, which reads registers', 'trace'),
+      (
+        self.model.reads_features,
+        "the sentence's best frame, which reads frame features",
+        'sentence',
+      ),
+    ):
+      if reads:
+        raise UserError(
+          f'{self.checkpoint} scores with {what}, but a search reads clip and '
+          'frame tokens alone; write a checkpoint that scores without it '
+          f'(--mode=export --checkpoint={self.checkpoint} --out=DIR '
+          f'--config.model.{key}_weight=0) and index with that'
+        )
 
   def rows(
     self,

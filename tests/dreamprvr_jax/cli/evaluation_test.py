@@ -136,7 +136,7 @@ def test_a_loss_that_needs_sentences(tmp_path, capsys):
   )
   assert commands.call(*train) == 2
   error = capsys.readouterr().err
-  assert 'config.loss.distances is 15.0, which learns from the vector' in error
+  assert 'config.loss.distances is 15.0, which needs the vector' in error
   assert "set config.data.sentence='last' if" in error
 
 
