@@ -20,6 +20,7 @@ from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.metrics import seeds
 from dreamprvr_jax.report import comparison
 from dreamprvr_jax.report.sweep import plot_sweep
+from dreamprvr_jax.trained.retriever import FREE
 
 SWEEP = 'sweep.png'
 
@@ -157,8 +158,9 @@ def _differences(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _difference(row: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-  sums = [r['metrics']['SumR']['values'] for r in (row, other)]
-  change, error = seeds.difference(*sums)
+  ours, theirs = (r['metrics']['SumR']['values'] for r in (row, other))
+  seedless = (row['model'] in FREE, other['model'] in FREE)
+  change, error = seeds.difference(ours, theirs, seedless=seedless)
   return {
     'method': row['method'],
     'other': other['method'],

@@ -14,15 +14,23 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def difference(
-  ours: Sequence[float], theirs: Sequence[float]
+  ours: Sequence[float],
+  theirs: Sequence[float],
+  *,
+  seedless: tuple[bool, bool] = (False, False),
 ) -> tuple[float, float | None]:
   """Returns the difference of the means and its standard error.
 
   Runs count as independent: the same seed draws other numbers in another
-  model. The error is None if one side has a single value.
+  model. A seedless side has no error. The error is None if another side has a
+  single value.
   """
   change = float(np.mean(ours) - np.mean(theirs))
-  if min(len(ours), len(theirs)) < 2:
+  sides = (ours, theirs)
+  drawn = [
+    side for side, is_fixed in zip(sides, seedless, strict=True) if not is_fixed
+  ]
+  if any(len(side) < 2 for side in drawn):
     return change, None
-  variance = sum(np.var(side, ddof=1) / len(side) for side in (ours, theirs))
+  variance = sum(np.var(side, ddof=1) / len(side) for side in drawn)
   return change, float(np.sqrt(variance))

@@ -100,6 +100,9 @@ def sentences(table: Mapping[str, Any]) -> list[str]:
         f'{text}; a single seed has no known spread, so this may be chance.'
       )
       continue
+    if error == 0:
+      found.append(f'{text}; neither varies.')
+      continue
     exceeds = pair['SumR'] > 2 * error
     found.append(
       f'{text}: {"more" if exceeds else "not more"} than twice the standard '

@@ -90,6 +90,7 @@ def test_without_training_a_run_is_an_evaluation(tmp_path, capsys):
   # The seed does not matter, so there is one run of each.
   assert 'run 2 of 2: tf_prvr+model.beta=0.3, seed 0: SumR' in out
   assert '(not trained)' in out
+  assert 'neither varies.' in out
   rows = read(tmp_path / 't')['rows']
   assert [row['seeds'] for row in rows] == [[0], [0]]
   assert [row['parameters'] for row in rows] == [0, 0]
