@@ -272,7 +272,7 @@ def products_of(function: Any, *args: Any) -> dict[Product, int]:
 
 
 def _count_products(
-  jaxpr: Any, times: int, found: 'collections.Counter[Product]'
+  jaxpr: Any, times: int, found: collections.Counter[Product]
 ) -> None:
   for equation in jaxpr.eqns:
     if equation.primitive is jax.lax.dot_general_p:

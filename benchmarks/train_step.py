@@ -9,11 +9,10 @@ and their share of a product's peak measured in the same run, peak memory.
 
 python benchmarks/train_step.py --dataset=charades --batch=48 --products
 
-times each product of the step alone, too. No arrangement of the step is faster
-than they are together, with the same libraries. What remains of the step must
-at least read their results and write their factors; `limit_share_of_peak` is
-the share that a step would have in which it does this once, at the bandwidth of
-memory, and nothing else.
+times each product of the step alone, too, in the layout that the program asks
+for: other layouts may be faster or slower. `with_traffic_share_of_peak` is the
+share of a step that has these products one by one and, at the bandwidth of
+memory, reads their results and writes their factors once.
 """
 
 import argparse
@@ -151,7 +150,7 @@ def products_alone(
     'products_share_of_peak': round(flops / total / peak, 3),
     'products_traffic_gib': round(traffic / 2**30, 2),
     'traffic_seconds': round(moved, 3),
-    'limit_share_of_peak': round(flops / (total + moved) / peak, 3),
+    'with_traffic_share_of_peak': round(flops / (total + moved) / peak, 3),
     'slowest_products': [
       {
         'lhs': product.lhs.shape,

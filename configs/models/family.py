@@ -101,9 +101,7 @@ def sentence_keys(model: Keys) -> None:
     'a frame, which is added to the score; 0: none',
   )
   model.sentence_training = key(
-    False,
-    'Whether the triplet losses see the cosines with that addition; the model '
-    'then learns less, and finds less',
+    False, 'Whether the triplet losses see the cosines with that addition'
   )
 
 
