@@ -142,7 +142,11 @@ def _prepare(options: DataOptions, show: bool) -> Manifest | None:
 
 def check_sentences(config: ConfigDict, corpus: Corpus) -> None:
   """Raises UserError if a loss or the score reads vectors of whole sentences,
-  and the word features are not known to end in them."""
+  and the word features are not known to end in them.
+
+  Captions that may have lost theirs are reported: a cut one has as many rows as
+  there can be.
+  """
   readers = {
     'loss.distances': config.loss.distances,
     'loss.angles': config.loss.angles,
@@ -156,6 +160,19 @@ def check_sentences(config: ConfigDict, corpus: Corpus) -> None:
       f'{config.data.collection} are not known to end in one; give those of '
       "CLIP (config.data.text_feature), set config.data.sentence='last' if "
       f'their last row is one, or set {" and ".join(asked)} to 0'
+    )
+  longest = corpus.options.max_words
+  full = sum(
+    int((split.num_words == longest).sum()) for split in corpus.splits.values()
+  )
+  if asked and full:
+    _log.warning(
+      'config.%s reads the last row of word features; captions with '
+      'config.data.max_words=%d rows: %d. One that was cut to this length has '
+      'lost its sentence; choose more',
+      asked[0],
+      longest,
+      full,
     )
 
 
