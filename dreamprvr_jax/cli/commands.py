@@ -210,6 +210,18 @@ _ALL = (
     keys=_TRAINING,
   ),
   Command(
+    'compare',
+    'Says whether two retrievers differ on the same queries. Reads what '
+    'evaluate --scores wrote, of one or several runs of each. The difference '
+    'has two standard errors: for other queries, and for other runs.',
+    ('--scores=RUN0.npz,RUN1.npz --against=OTHER.npz [--out=FILE.json]',),
+    (
+      Form(
+        'comparing:run', given='', needs=('scores', 'against'), devices=False
+      ),
+    ),
+  ),
+  Command(
     'index',
     'Makes an index of folders of videos, or of the features of a split. '
     'With --videos, the same command later makes index and folders agree: it '

@@ -21,6 +21,7 @@ from dreamprvr_jax.cli import (
   provenance,
   rerank_evaluation,
   residency,
+  score_files,
   trace_evaluation,
   workdirs,
 )
@@ -212,18 +213,5 @@ def _write(
   folders.write_json(path, provenance.finite(result))
   console.say(f'metrics: {path}')
   if arguments.scores:
-    write_scores(arguments.scores, scores, split.caption_ids, split.video_ids)
+    score_files.write(arguments.scores, scores, split)
     console.say(f'scores: {arguments.scores}')
-
-
-def write_scores(
-  path: str, scores: np.ndarray, queries: list[str], videos: list[str]
-) -> None:
-  """Writes the score matrix and its ids, replacing the file in one step."""
-  with folders.replacing(path) as partial, partial.open('wb') as file:
-    np.savez(
-      file,
-      scores=np.asarray(scores, np.float32),
-      queries=np.asarray(queries),
-      videos=np.asarray(videos),
-    )

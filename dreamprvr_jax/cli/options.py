@@ -8,7 +8,9 @@ from dreamprvr_jax.cli.option import Option, option, path_option
 from dreamprvr_jax.cli.search_options import SEARCH_OPTIONS
 from dreamprvr_jax.cli.serve_options import SERVE_OPTIONS
 
-_WITH_CONFIG = [name for name in COMMANDS if name not in ('extract', 'push')]
+_WITH_CONFIG = [
+  name for name in COMMANDS if name not in ('extract', 'push', 'compare')
+]
 _SOURCES = ('inspect', 'import')
 
 _ALL = (
@@ -51,6 +53,7 @@ _ALL = (
       'import': 'the data root, with --features',
       'export': 'folder of the weights',
       'table sweep': 'folder of the table; the workdir if not given',
+      'compare': 'a .json file for all of it',
       'search': 'a .json or .html file; the terminal if not given',
       'extract': 'the data root',
     },
@@ -69,8 +72,16 @@ _ALL = (
   path_option(
     'scores',
     'FILE.npz',
-    'where the scores (queries, videos) are written',
-    'evaluate',
+    {
+      'evaluate': 'where the scores (queries, videos) are written',
+      'compare': 'scores of each run of a retriever, separated by commas',
+    },
+  ),
+  path_option(
+    'against',
+    'FILE.npz,...',
+    'scores of each run of the other',
+    'compare',
   ),
   path_option(
     'labels',
@@ -278,7 +289,7 @@ _ALL = (
     True,
     '',
     'show no progress bars',
-    *(name for name in COMMANDS if name != 'push'),
+    *(name for name in COMMANDS if name not in ('push', 'compare')),
   ),
   option(
     'num_processes',

@@ -1,0 +1,136 @@
+"""The command compare, on files of scores."""
+
+import contextlib
+import io
+import json
+import types
+
+import numpy as np
+import pytest
+
+import main
+from dreamprvr_jax.cli import score_files
+from dreamprvr_jax.metrics.ranks import ranks_of
+from dreamprvr_jax.metrics.retrieval import recall
+
+RIGHT = np.repeat(np.arange(150), 2).astype(np.int32)
+
+
+def scores_of(seed, strength):
+  scores = np.random.default_rng(seed).normal(size=(len(RIGHT), 150))
+  scores[np.arange(len(RIGHT)), RIGHT] += strength
+  return scores.astype(np.float32)
+
+
+def split_of(**changes):
+  return types.SimpleNamespace(
+    **{
+      'caption_ids': [f'v{v}#enc#{i}' for i, v in enumerate(RIGHT)],
+      'video_ids': [f'v{v}' for v in range(150)],
+      'caption_video': RIGHT,
+      **changes,
+    }
+  )
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('scores')
+  for name, seed, strength in (
+    ('good0', 0, 2.0),
+    ('good1', 1, 2.0),
+    ('same', 2, 2.0),
+    ('weak', 3, 1.0),
+  ):
+    path = str(folder / f'{name}.npz')
+    score_files.write(path, scores_of(seed, strength), split_of())
+  return folder
+
+
+def compare(ours, theirs, *flags):
+  """Returns (exit code, stdout, stderr)."""
+  out, err = io.StringIO(), io.StringIO()
+  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    flags = f'--scores={ours}', f'--against={theirs}', *flags
+    code = main.main(['dreamprvr', 'compare', *flags])
+  return code, out.getvalue(), err.getvalue()
+
+
+def test_runs_against_one(place, tmp_path):
+  ours = f'{place}/good0.npz,{place}/good1.npz'
+  target = tmp_path / 'found.json'
+  code, out, err = compare(ours, f'{place}/weak.npz', f'--out={target}')
+  assert code == 0, err
+  assert '300 queries of 150 videos, among 150; runs: 2 against 1' in out
+  assert 'beyond twice the larger standard error' in out
+  found = json.loads(target.read_text())
+  assert found['scores'] == ours.split(',')
+  expected = [
+    recall(ranks_of(scores_of(*made), RIGHT))['SumR']
+    for made in ((0, 2.0), (1, 2.0), (3, 1.0))
+  ]
+  sum_r = found['metrics']['SumR']
+  assert sum_r['ours'] == pytest.approx(np.mean(expected[:2]))
+  assert sum_r['theirs'] == pytest.approx(expected[2])
+  assert sum_r['over_queries'] > 0
+  assert sum_r['over_runs'] == pytest.approx(
+    np.std(expected[:2], ddof=1) / np.sqrt(2)
+  )
+  assert f'{sum_r["difference"]:.1f}' in out
+
+
+def test_what_may_be_chance(place):
+  code, out, err = compare(f'{place}/good0.npz', f'{place}/same.npz')
+  assert code == 0, err
+  assert 'that may be chance' in out
+  (row,) = (line for line in out.splitlines() if 'over runs' in line)
+  assert row.split()[-5:] == ['-'] * 5
+
+
+@pytest.mark.parametrize(
+  ('changes', 'words'),
+  [
+    ({'caption_ids': [f'{i}' for i in range(300)]}, 'have other queries'),
+    ({'video_ids': [f'w{v}' for v in range(150)]}, 'have other videos'),
+    ({'caption_video': RIGHT[::-1]}, 'have other right videos'),
+    ({'caption_video': RIGHT + 1}, 'right videos that are none of its columns'),
+  ],
+)
+def test_other_splits_are_refused(place, tmp_path, changes, words):
+  path = tmp_path / 'other.npz'
+  score_files.write(str(path), scores_of(0, 1.0), split_of(**changes))
+  code, _, err = compare(f'{place}/good0.npz', path)
+  assert code == 2
+  assert words in err
+  assert str(path) in err
+
+
+def test_bad_files_are_refused(place, tmp_path):
+  good = f'{place}/good0.npz'
+  with np.load(good) as file:
+    arrays = dict(file)
+  made = {
+    'old': {k: v for k, v in arrays.items() if k != 'right'},
+    'nan': {**arrays, 'scores': arrays['scores'] * np.float32('nan')},
+    'shape': {**arrays, 'scores': arrays['scores'][:, 1:]},
+    'type': {**arrays, 'right': arrays['right'] * 1.0},
+  }
+  for name, content in made.items():
+    np.savez(tmp_path / f'{name}.npz', **content)
+  (tmp_path / 'cut.npz').write_bytes((place / 'good0.npz').read_bytes()[:5000])
+  for name, words in (
+    ('old', "has no array 'right', only scores, queries, videos"),
+    ('nan', 'has scores that are not finite'),
+    ('shape', 'expected float32 (300, 150)'),
+    ('type', 'the right videos float64'),
+    ('cut', 'cannot be read as .npz'),
+    ('none', 'No such file'),
+  ):
+    code, _, err = compare(good, f'{tmp_path}/{name}.npz')
+    assert code == 2, name
+    assert words in ' '.join(err.split()), name
+    assert f'{name}.npz' in err
+    assert 'Traceback' not in err
+  code, _, err = compare(',', good)
+  assert code == 2
+  assert '--scores names no file' in err
