@@ -9,25 +9,12 @@ import sys
 from collections.abc import Mapping
 
 from dreamprvr_jax.cli.command import Command, Form
+from dreamprvr_jax.cli.comparisons import COMPARISONS
+from dreamprvr_jax.cli.key_sets import MACHINE, TRAINING
 
 _SOURCES = ('features', 'queries', 'annotations')
 # Seconds of a file that is read, at most, as `archive.videos.frames.LIMITS`.
 _LONGEST = 43_200.0
-# Keys of the config about devices, and where compiled programs are kept.
-MACHINE = ('num_devices', 'corpus_devices', 'compilation_cache')
-_TRAINING = (
-  'seed',
-  'dtype',
-  *MACHINE,
-  'data',
-  'simulated',
-  'train',
-  'eval',
-  'optimizer',
-  'report',
-  'model',
-  'loss',
-)
 _RERANKING = (
   'seed',
   *MACHINE,
@@ -46,7 +33,7 @@ _ALL = (
     'and prints the table. Continues a stopped run.',
     ('--config=configs/activitynet.py --config.data.root=DIR [--workdir=DIR]',),
     (Form('training:run', needs=('config',)),),
-    keys=_TRAINING,
+    keys=TRAINING,
   ),
   Command(
     'evaluate',
@@ -168,59 +155,7 @@ _ALL = (
     ('--checkpoint=DIR --repo=USER/NAME [--private] [--license=apache-2.0]',),
     (Form('push:run', given='', needs=('checkpoint', 'repo'), devices=False),),
   ),
-  Command(
-    'table',
-    'Trains several methods with several seeds and compares them. Writes '
-    'table.md, .tex, .csv and .json. Each run has a workdir of its own below '
-    '--workdir. Continues; a finished run is not repeated. A method is a '
-    'model, or MODEL+KEY=VALUE+KEY=VALUE.',
-    (
-      '--config=configs/activitynet.py --config.data.root=DIR '
-      '--methods=hlformer,dreamprvr,dreamprvr+model.num_registers=0 '
-      '--seeds=3 --workdir=DIR [--out=DIR2]',
-    ),
-    (
-      Form(
-        'table:run',
-        'Request',
-        given='config_of',
-        needs=('config', 'methods', 'workdir'),
-        devices=False,
-      ),
-    ),
-    keys=_TRAINING,
-  ),
-  Command(
-    'sweep',
-    'Trains with several values of one key and compares them. Like table; '
-    'draws sweep.png as well.',
-    (
-      '--config=configs/tvr.py:dreamprvr --config.data.root=DIR '
-      '--sweep=model.num_registers=1,2,4,8 --seeds=3 --workdir=DIR',
-    ),
-    (
-      Form(
-        'table:run',
-        'Request',
-        given='config_of',
-        needs=('config', 'sweep', 'workdir'),
-        devices=False,
-      ),
-    ),
-    keys=_TRAINING,
-  ),
-  Command(
-    'compare',
-    'Says whether two retrievers differ on the same queries. Reads what '
-    'evaluate --scores wrote, of one or several runs of each. The difference '
-    'has two standard errors: for other queries, and for other runs.',
-    ('--scores=RUN0.npz,RUN1.npz --against=OTHER.npz [--out=FILE.json]',),
-    (
-      Form(
-        'comparing:run', given='', needs=('scores', 'against'), devices=False
-      ),
-    ),
-  ),
+  *COMPARISONS,
   Command(
     'index',
     'Makes an index of folders of videos, or of the features of a split. '

@@ -7,7 +7,6 @@ from jaxtyping import Int
 
 from dreamprvr_jax import folders
 from dreamprvr_jax.cli import columns, console, score_files
-from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.metrics import paired
 from dreamprvr_jax.metrics.ranks import ranks_of
 from dreamprvr_jax.metrics.retrieval import RECALLS
@@ -31,9 +30,17 @@ def run(arguments: Arguments) -> int:
   Raises:
     UserError: If a file cannot be read, or is about other queries or videos.
   """
-  sides = [_paths(arguments, name) for name in ('scores', 'against')]
+  sides = [
+    score_files.paths(flag, getattr(arguments, flag))
+    for flag in ('scores', 'against')
+  ]
   first = score_files.read(sides[0][0])
-  ours, theirs = ([_ranks(path, first) for path in side] for side in sides)
+
+  def ranks(path: str) -> Int[np.ndarray, ' n']:
+    found = score_files.read_like(path, first)
+    return ranks_of(found.scores, found.right)
+
+  ours, theirs = (list(map(ranks, side)) for side in sides)
   metrics = paired.difference(ours, theirs, first.right)
   videos = len(np.unique(first.right))
   console.say(
@@ -65,44 +72,6 @@ def run(arguments: Arguments) -> int:
     folders.write_json(arguments.out, content)
     console.say(f'written: {arguments.out}')
   return 0
-
-
-def _paths(arguments: Arguments, flag: str) -> list[str]:
-  """Returns the files that a flag names.
-
-  Raises:
-    UserError: If it names none.
-  """
-  paths = [path for path in getattr(arguments, flag).split(',') if path]
-  if not paths:
-    raise UserError(
-      f'--{flag} names no file; give what evaluate --scores wrote'
-    )
-  return paths
-
-
-def _ranks(path: str, first: score_files.Scores) -> Int[np.ndarray, ' n']:
-  """Returns the rank of each query's own video by a file.
-
-  Raises:
-    UserError: If it cannot be read, or has other queries or videos than the
-      first file.
-  """
-  found = score_files.read(path)
-  for name in ('queries', 'videos'):
-    here, there = getattr(found, name), getattr(first, name)
-    if here != there:
-      raise UserError(
-        f'{path} and {first.path} have other {name} ({len(here):,} and '
-        f'{len(there):,}), or another order of them; compare scores of one '
-        'split, evaluated with the same data keys'
-      )
-  if not np.array_equal(found.right, first.right):
-    raise UserError(
-      f'{path} and {first.path} have other right videos; evaluate both with '
-      'the same captions'
-    )
-  return ranks_of(found.scores, found.right)
 
 
 def _sentence(found: dict[str, float | None]) -> str:

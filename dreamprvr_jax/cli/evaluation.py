@@ -213,5 +213,13 @@ def _write(
   folders.write_json(path, provenance.finite(result))
   console.say(f'metrics: {path}')
   if arguments.scores:
-    score_files.write(arguments.scores, scores, split)
+    score_files.write(
+      score_files.Scores(
+        arguments.scores,
+        scores,
+        split.caption_ids,
+        split.video_ids,
+        split.caption_video,
+      )
+    )
     console.say(f'scores: {arguments.scores}')

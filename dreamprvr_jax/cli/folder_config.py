@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from configs import common
 from dreamprvr_jax.archive.index.manifest import MANIFEST, Manifest
-from dreamprvr_jax.cli.commands import MACHINE
+from dreamprvr_jax.cli.key_sets import MACHINE
 from dreamprvr_jax.errors import UserError
 
 # Keys of `config.archive` that a manifest stores.

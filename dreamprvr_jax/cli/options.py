@@ -8,6 +8,7 @@ from dreamprvr_jax.cli.option import Option, option, path_option
 from dreamprvr_jax.cli.search_options import SEARCH_OPTIONS
 from dreamprvr_jax.cli.serve_options import SERVE_OPTIONS
 
+_WITHOUT_CONFIG = ('extract', 'push', 'compare', 'fuse')
 _WITH_CONFIG = [
   name for name in COMMANDS if name not in ('extract', 'push', 'compare')
 ]
@@ -54,6 +55,7 @@ _ALL = (
       'export': 'folder of the weights',
       'table sweep': 'folder of the table; the workdir if not given',
       'compare': 'a .json file for all of it',
+      'fuse': 'a file for the sum',
       'search': 'a .json or .html file; the terminal if not given',
       'extract': 'the data root',
     },
@@ -75,7 +77,15 @@ _ALL = (
     {
       'evaluate': 'where the scores (queries, videos) are written',
       'compare': 'scores of each run of a retriever, separated by commas',
+      'fuse': 'scores of each retriever on one split, separated by commas',
     },
+  ),
+  option('weights', '', 'W,...', 'weight of each file of --scores', 'fuse'),
+  path_option(
+    'val_scores',
+    'FILE.npz,...',
+    'scores of the two on the split that chooses the weight of the second',
+    'fuse',
   ),
   path_option(
     'against',
@@ -289,7 +299,7 @@ _ALL = (
     True,
     '',
     'show no progress bars',
-    *(name for name in COMMANDS if name not in ('push', 'compare')),
+    *(name for name in COMMANDS if name not in ('push', 'compare', 'fuse')),
   ),
   option(
     'num_processes',

@@ -6,7 +6,6 @@ import pathlib
 import numpy as np
 from jaxtyping import Float, Int
 
-from data_pipeline.corpus import Split
 from data_pipeline.errors import ArrayError
 from data_pipeline.npz import Npz
 from dreamprvr_jax import folders
@@ -34,16 +33,53 @@ class Scores:
   right: Int[np.ndarray, ' n']
 
 
-def write(path: str, scores: Float[np.ndarray, 'n v'], split: Split) -> None:
-  """Writes the scores of a split and its ids; replaces the file in one step."""
-  with folders.replacing(path) as partial, partial.open('wb') as file:
+def write(scores: Scores) -> None:
+  """Writes scores; replaces the file in one step."""
+  with folders.replacing(scores.path) as partial, partial.open('wb') as file:
     np.savez(
       file,
-      scores=np.asarray(scores, np.float32),
-      queries=np.asarray(split.caption_ids),
-      videos=np.asarray(split.video_ids),
-      right=np.asarray(split.caption_video, np.int32),
+      scores=np.asarray(scores.scores, np.float32),
+      queries=np.asarray(scores.queries),
+      videos=np.asarray(scores.videos),
+      right=np.asarray(scores.right, np.int32),
     )
+
+
+def paths(flag: str, value: str) -> list[str]:
+  """Returns the files that a flag names.
+
+  Raises:
+    UserError: If it names none.
+  """
+  found = [path for path in value.split(',') if path]
+  if not found:
+    raise UserError(
+      f'--{flag} names no file; give what evaluate --scores wrote'
+    )
+  return found
+
+
+def read_like(path: str, first: Scores) -> Scores:
+  """Returns the scores in a file, of the same split as those of the first.
+
+  Raises:
+    UserError: If it cannot be read, or has other queries or videos.
+  """
+  found = read(path)
+  for name in ('queries', 'videos'):
+    here, there = getattr(found, name), getattr(first, name)
+    if here != there:
+      raise UserError(
+        f'{path} and {first.path} have other {name} ({len(here):,} and '
+        f'{len(there):,}), or another order of them; give scores of one split, '
+        'evaluated with the same data keys'
+      )
+  if not np.array_equal(found.right, first.right):
+    raise UserError(
+      f'{path} and {first.path} have other right videos; evaluate both with '
+      'the same captions'
+    )
+  return found
 
 
 def read(path: str) -> Scores:

@@ -1,36 +1,13 @@
 """The command compare, on files of scores."""
 
-import contextlib
-import io
 import json
-import types
 
 import numpy as np
 import pytest
 
-import main
-from dreamprvr_jax.cli import score_files
 from dreamprvr_jax.metrics.ranks import ranks_of
 from dreamprvr_jax.metrics.retrieval import recall
-
-RIGHT = np.repeat(np.arange(150), 2).astype(np.int32)
-
-
-def scores_of(seed, strength):
-  scores = np.random.default_rng(seed).normal(size=(len(RIGHT), 150))
-  scores[np.arange(len(RIGHT)), RIGHT] += strength
-  return scores.astype(np.float32)
-
-
-def split_of(**changes):
-  return types.SimpleNamespace(
-    **{
-      'caption_ids': [f'v{v}#enc#{i}' for i, v in enumerate(RIGHT)],
-      'video_ids': [f'v{v}' for v in range(150)],
-      'caption_video': RIGHT,
-      **changes,
-    }
-  )
+from tests.helpers import scores
 
 
 @pytest.fixture(scope='module')
@@ -42,18 +19,13 @@ def place(tmp_path_factory):
     ('same', 2, 2.0),
     ('weak', 3, 1.0),
   ):
-    path = str(folder / f'{name}.npz')
-    score_files.write(path, scores_of(seed, strength), split_of())
+    scores.write_made(folder / f'{name}.npz', seed, strength)
   return folder
 
 
 def compare(ours, theirs, *flags):
-  """Returns (exit code, stdout, stderr)."""
-  out, err = io.StringIO(), io.StringIO()
-  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-    flags = f'--scores={ours}', f'--against={theirs}', *flags
-    code = main.main(['dreamprvr', 'compare', *flags])
-  return code, out.getvalue(), err.getvalue()
+  flags = f'--scores={ours}', f'--against={theirs}', *flags
+  return scores.command('compare', *flags)
 
 
 def test_runs_against_one(place, tmp_path):
@@ -66,7 +38,7 @@ def test_runs_against_one(place, tmp_path):
   found = json.loads(target.read_text())
   assert found['scores'] == ours.split(',')
   expected = [
-    recall(ranks_of(scores_of(*made), RIGHT))['SumR']
+    recall(ranks_of(scores.made(*made), scores.RIGHT))['SumR']
     for made in ((0, 2.0), (1, 2.0), (3, 1.0))
   ]
   sum_r = found['metrics']['SumR']
@@ -90,19 +62,18 @@ def test_what_may_be_chance(place):
 @pytest.mark.parametrize(
   ('changes', 'words'),
   [
-    ({'caption_ids': [f'{i}' for i in range(300)]}, 'have other queries'),
-    ({'video_ids': [f'w{v}' for v in range(150)]}, 'have other videos'),
-    ({'caption_video': RIGHT[::-1]}, 'have other right videos'),
-    ({'caption_video': RIGHT + 1}, 'right videos that are none of its columns'),
+    ({'queries': [f'{i}' for i in range(300)]}, 'have other queries'),
+    ({'videos': [f'w{v}' for v in range(150)]}, 'have other videos'),
+    ({'right': scores.RIGHT[::-1]}, 'have other right videos'),
+    ({'right': scores.RIGHT + 1}, 'right videos that are none of its columns'),
   ],
 )
 def test_other_splits_are_refused(place, tmp_path, changes, words):
-  path = tmp_path / 'other.npz'
-  score_files.write(str(path), scores_of(0, 1.0), split_of(**changes))
+  path = scores.write_made(tmp_path / 'other.npz', 0, 1.0, **changes)
   code, _, err = compare(f'{place}/good0.npz', path)
   assert code == 2
   assert words in err
-  assert str(path) in err
+  assert path in err
 
 
 def test_bad_files_are_refused(place, tmp_path):
