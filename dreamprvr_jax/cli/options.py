@@ -9,9 +9,7 @@ from dreamprvr_jax.cli.search_options import SEARCH_OPTIONS
 from dreamprvr_jax.cli.serve_options import SERVE_OPTIONS
 
 _WITHOUT_CONFIG = ('extract', 'push', 'compare', 'fuse')
-_WITH_CONFIG = [
-  name for name in COMMANDS if name not in ('extract', 'push', 'compare')
-]
+_WITH_CONFIG = [name for name in COMMANDS if name not in _WITHOUT_CONFIG]
 _SOURCES = ('inspect', 'import')
 
 _ALL = (
