@@ -37,7 +37,8 @@ def run(arguments: Arguments) -> int:
   first = score_files.read(sides[0][0])
 
   def ranks(path: str) -> Int[np.ndarray, ' n']:
-    found = score_files.read_like(path, first)
+    is_first = path == first.path
+    found = first if is_first else score_files.read_like(path, first)
     return ranks_of(found.scores, found.right)
 
   ours, theirs = (list(map(ranks, side)) for side in sides)

@@ -3,6 +3,18 @@
 from dreamprvr_jax.cli.command import Command, Form
 from dreamprvr_jax.cli.key_sets import TRAINING
 
+
+def _runs(compared: str) -> Form:
+  """Returns the form of a command that trains what a flag lists."""
+  return Form(
+    'table:run',
+    'Request',
+    given='config_of',
+    needs=('config', compared, 'workdir'),
+    devices=False,
+  )
+
+
 COMPARISONS = (
   Command(
     'table',
@@ -15,15 +27,7 @@ COMPARISONS = (
       '--methods=hlformer,dreamprvr,dreamprvr+model.num_registers=0 '
       '--seeds=3 --workdir=DIR [--out=DIR2]',
     ),
-    (
-      Form(
-        'table:run',
-        'Request',
-        given='config_of',
-        needs=('config', 'methods', 'workdir'),
-        devices=False,
-      ),
-    ),
+    (_runs('methods'),),
     keys=TRAINING,
   ),
   Command(
@@ -34,15 +38,7 @@ COMPARISONS = (
       '--config=configs/tvr.py:dreamprvr --config.data.root=DIR '
       '--sweep=model.num_registers=1,2,4,8 --seeds=3 --workdir=DIR',
     ),
-    (
-      Form(
-        'table:run',
-        'Request',
-        given='config_of',
-        needs=('config', 'sweep', 'workdir'),
-        devices=False,
-      ),
-    ),
+    (_runs('sweep'),),
     keys=TRAINING,
   ),
   Command(
