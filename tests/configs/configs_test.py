@@ -201,8 +201,10 @@ def loss_shapes(config):
 
   def losses():
     rngs = stream_keys()
-    variables = variables_of(model, batch, rngs)
-    output = model.apply(variables, batch, train=True, rngs=rngs)
+    params = {'params': rng.stream_key(0, 'init')}
+    output, variables = model.init_with_output(
+      {**params, **rngs}, batch, train=True
+    )
     ranks = objective.draw(rngs['negatives'], batch, True)
     return variables['params'], objective(output, batch, ranks)[1]
 
