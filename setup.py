@@ -102,6 +102,7 @@ setup(
     # CVE-2025-4565, CVE-2026-0994: unbounded recursion.
     'protobuf>=6.33.5',
     'safetensors>=0.4.3',
+    'scipy>=1.11.1',
     'tensorboardX>=2.6.2.2',
     'tensorflow-datasets>=4.9.9',
     # CVE-2024-34062: arguments of its command line were executed.

@@ -5,7 +5,6 @@ import pathlib
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -162,7 +161,19 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
     if labels:
       result['labels'] = labels.metrics(scores)
       label_sets.show(result['labels'])
-    _write(result, scores, split, arguments)
+    if arguments.scores:
+      score_files.write(
+        score_files.Scores(
+          arguments.scores,
+          scores,
+          split.caption_ids,
+          split.video_ids,
+          split.caption_video,
+          seedless=retriever.is_free,
+        )
+      )
+      console.say(f'scores: {arguments.scores}')
+    _write(result, split, arguments)
   return 0
 
 
@@ -201,25 +212,9 @@ def _show(metrics: dict[str, Any], chosen: str, corpus: Corpus) -> None:
     console.say(f'{len(corpus.skipped)} bad items were left out')
 
 
-def _write(
-  result: dict[str, Any],
-  scores: np.ndarray,
-  split: Split,
-  arguments: Arguments,
-) -> None:
-  """Writes the metrics, and the scores if --scores is given."""
+def _write(result: dict[str, Any], split: Split, arguments: Arguments) -> None:
+  """Writes the metrics."""
   workdir = pathlib.Path(arguments.workdir or arguments.checkpoint)
   path = workdir / f'eval_{split.name}.json'
   folders.write_json(path, provenance.finite(result))
   console.say(f'metrics: {path}')
-  if arguments.scores:
-    score_files.write(
-      score_files.Scores(
-        arguments.scores,
-        scores,
-        split.caption_ids,
-        split.video_ids,
-        split.caption_video,
-      )
-    )
-    console.say(f'scores: {arguments.scores}')

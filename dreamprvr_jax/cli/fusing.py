@@ -13,7 +13,7 @@ from dreamprvr_jax.metrics import retrieval
 from dreamprvr_jax.metrics.ranks import ranks_of
 
 # What the second retriever's weight is chosen from on a validation split.
-CANDIDATES = (0.25, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0)
+CANDIDATES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,12 @@ def run(arguments: Arguments) -> int:
   console.say(retrieval.format_table(rows, console.TABLE_COLUMNS))
   if arguments.out:
     score_files.write(
-      dataclasses.replace(first, path=arguments.out, scores=fused)
+      dataclasses.replace(
+        first,
+        path=arguments.out,
+        scores=fused,
+        seedless=all(part.seedless for part in parts),
+      )
     )
     console.say(f'scores: {arguments.out}')
   return 0
@@ -110,7 +115,15 @@ def _chosen(text: str, files: Sequence[str]) -> list[float]:
     f'{weight:g}: {value:.1f}' for weight, value in found.items()
   )
   console.say(f'SumR of the sum on {text}, by weight of the second: {shown}')
-  return [1.0, max(found, key=lambda weight: found[weight])]
+  best = max(found, key=lambda weight: found[weight])
+  if best == CANDIDATES[0]:
+    console.say(f'{files[1]} adds nothing on the validation split')
+  if best == CANDIDATES[-1]:
+    console.say(
+      f'the largest weight, {best:g}, is the best; a larger one may be better: '
+      'try --weights'
+    )
+  return [1.0, best]
 
 
 def _sum(

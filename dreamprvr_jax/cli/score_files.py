@@ -11,7 +11,7 @@ from data_pipeline.npz import Npz
 from dreamprvr_jax import folders
 from dreamprvr_jax.errors import UserError
 
-_NAMES = ('scores', 'queries', 'videos', 'right')
+_NAMES = ('scores', 'queries', 'videos', 'right', 'seedless')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Scores:
     queries: Id of each query.
     videos: Id of each video.
     right: The column of each query's own video.
+    seedless: Whether they depend on no seed: nothing was trained.
   """
 
   path: str
@@ -31,6 +32,7 @@ class Scores:
   queries: list[str]
   videos: list[str]
   right: Int[np.ndarray, ' n']
+  seedless: bool
 
 
 def write(scores: Scores) -> None:
@@ -42,6 +44,7 @@ def write(scores: Scores) -> None:
       queries=np.asarray(scores.queries),
       videos=np.asarray(scores.videos),
       right=np.asarray(scores.right, np.int32),
+      seedless=np.asarray(scores.seedless),
     )
 
 
@@ -107,7 +110,7 @@ def read(path: str) -> Scores:
     raise UserError(
       f'{path} cannot be read ({error.strerror}); {again}'
     ) from None
-  scores, queries, videos, right = arrays.values()
+  scores, queries, videos, right, seedless = arrays.values()
   shapes = (len(queries), len(videos)), (len(queries),)
   if (
     (scores.shape, right.shape) != shapes
@@ -125,7 +128,14 @@ def read(path: str) -> Scores:
       f'{path} has scores that are not finite, or right videos that are none '
       f'of its columns; {again}'
     )
-  return Scores(path, scores, queries.tolist(), videos.tolist(), right)
+  if seedless.dtype != np.bool_ or seedless.shape:
+    raise UserError(
+      f"{path}: 'seedless' is {seedless.dtype} {seedless.shape}, expected one "
+      f'bool; {again}'
+    )
+  return Scores(
+    path, scores, queries.tolist(), videos.tolist(), right, bool(seedless)
+  )
 
 
 def _are_columns(right: Int[np.ndarray, ' n'], count: int) -> bool:

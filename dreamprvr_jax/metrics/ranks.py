@@ -59,16 +59,14 @@ def ranks_of(
   scores: Float[np.ndarray, 'n v'], right: Int[np.ndarray, ' n']
 ) -> Int[np.ndarray, ' n']:
   """Returns the rank of each row's right column, from 1, on the host: 1 +
-  #{greater} + #{equal with a lower index}."""
+  #{greater} + #{equal with a lower index}, and last if its score is NaN."""
   columns = np.arange(scores.shape[1])
   own = np.take_along_axis(scores, right[:, None], axis=1)
-  return np.array(
-    [
-      1 + np.sum(np.where(columns < r, row >= mine, row > mine))
-      for row, mine, r in zip(scores, own[:, 0], right, strict=True)
-    ],
-    np.int64,
+  behind = (
+    np.sum(np.where(columns < r, row < mine, row <= mine))
+    for row, mine, r in zip(scores, own[:, 0], right, strict=True)
   )
+  return 1 + len(columns) - np.fromiter(behind, np.int64, len(scores))
 
 
 def rank_of_best_sibling(

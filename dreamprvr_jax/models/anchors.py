@@ -54,7 +54,7 @@ class Anchors:
   def pool(
     self, tokens: Float[Array, 'b s d'], mask: Bool[Array, 'b s']
   ) -> tuple[Float[Array, 'b r d'], Bool[Array, 'b r']]:
-    """Returns the anchors of videos, float32, and which are real.
+    """Returns the anchors of videos, float32, and which are real, those first.
 
     Args:
       tokens: Tokens, the real ones first.
@@ -62,7 +62,8 @@ class Anchors:
     """
     place = jnp.arange(tokens.shape[1])
     length = jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1)
-    group = place * self.count // length
+    # A video with fewer tokens than anchors has an anchor for each.
+    group = place * jnp.minimum(self.count, length) // length
     if self.kind == 'global':
       group = jnp.broadcast_to(place % self.count, mask.shape)
     member = jax.nn.one_hot(group, self.count) * mask[..., None]

@@ -27,6 +27,7 @@ def write_made(path, seed: int, strength: float, **changes) -> str:
     [f'v{v}#enc#{i}' for i, v in enumerate(RIGHT)],
     [f'v{v}' for v in range(150)],
     RIGHT,
+    seedless=False,
   )
   write(dataclasses.replace(scores, **changes))
   return str(path)

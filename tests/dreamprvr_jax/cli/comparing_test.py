@@ -19,7 +19,9 @@ def place(tmp_path_factory):
     ('same', 2, 2.0),
     ('weak', 3, 1.0),
   ):
-    scores.write_made(folder / f'{name}.npz', seed, strength)
+    scores.write_made(
+      folder / f'{name}.npz', seed, strength, seedless=name == 'weak'
+    )
   return folder
 
 
@@ -34,7 +36,7 @@ def test_runs_against_one(place, tmp_path):
   code, out, err = compare(ours, f'{place}/weak.npz', f'--out={target}')
   assert code == 0, err
   assert '300 queries of 150 videos, among 150; runs: 2 against 1' in out
-  assert 'beyond twice the larger standard error' in out
+  assert out.splitlines()[-2].endswith(': a difference')
   found = json.loads(target.read_text())
   assert found['scores'] == ours.split(',')
   expected = [
@@ -48,15 +50,30 @@ def test_runs_against_one(place, tmp_path):
   assert sum_r['over_runs'] == pytest.approx(
     np.std(expected[:2], ddof=1) / np.sqrt(2)
   )
-  assert f'{sum_r["difference"]:.1f}' in out
+  low, high = (
+    sum_r['difference'] + sign * sum_r['half_width'] for sign in (-1, 1)
+  )
+  assert f'95 % interval {low:+.1f} to {high:+.1f}' in out
+  assert low > 0
 
 
 def test_what_may_be_chance(place):
   code, out, err = compare(f'{place}/good0.npz', f'{place}/same.npz')
   assert code == 0, err
-  assert 'that may be chance' in out
+  assert (
+    'it may be chance. What other seeds would change is not in it: one run of '
+    '--scores and of --against'
+  ) in ' '.join(out.split())
   (row,) = (line for line in out.splitlines() if 'over runs' in line)
   assert row.split()[-5:] == ['-'] * 5
+
+
+def test_against_itself(place):
+  weak = f'{place}/weak.npz'
+  code, out, err = compare(weak, weak)
+  assert code == 0, err
+  assert 'SumR: +0.0, 95 % interval +0.0 to +0.0: it may be chance' in out
+  assert 'one run' not in out
 
 
 @pytest.mark.parametrize(
@@ -85,15 +102,17 @@ def test_bad_files_are_refused(place, tmp_path):
     'nan': {**arrays, 'scores': arrays['scores'] * np.float32('nan')},
     'shape': {**arrays, 'scores': arrays['scores'][:, 1:]},
     'type': {**arrays, 'right': arrays['right'] * 1.0},
+    'seeds': {**arrays, 'seedless': arrays['seedless'] * 1},
   }
   for name, content in made.items():
     np.savez(tmp_path / f'{name}.npz', **content)
   (tmp_path / 'cut.npz').write_bytes((place / 'good0.npz').read_bytes()[:5000])
   for name, words in (
-    ('old', "has no array 'right', only scores, queries, videos"),
+    ('old', "has no array 'right', only scores, queries, videos, seedless"),
     ('nan', 'has scores that are not finite'),
     ('shape', 'expected float32 (300, 150)'),
     ('type', 'the right videos float64'),
+    ('seeds', "'seedless' is int64 (), expected one bool"),
     ('cut', 'cannot be read as .npz'),
     ('none', 'No such file'),
   ):

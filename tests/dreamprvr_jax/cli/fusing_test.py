@@ -41,6 +41,7 @@ def test_a_weighted_sum_is_shown_and_written(place, tmp_path):
   first = score_files.read(f'{place}/a.npz')
   assert (written.queries, written.videos) == (first.queries, first.videos)
   np.testing.assert_array_equal(written.right, first.right)
+  assert not written.seedless
   assert '300 queries among 150 videos' in out
   rows = [
     line for line in out.splitlines() if 'npz  ' in line or 'sum ' in line
@@ -76,6 +77,39 @@ def test_the_weight_is_the_best_on_val(place, tmp_path):
     scores.made(0, 2.0) + best * scores.made(1, 1.0),
     atol=1e-5,
   )
+
+
+@pytest.mark.parametrize(
+  ('noise', 'weight', 'words'),
+  [
+    ('b', 0.0, 'b.npz adds nothing on the validation split'),
+    ('a', 4.0, 'the largest weight, 4, is the best; a larger one may be'),
+  ],
+)
+def test_weights_at_the_ends(tmp_path, noise, weight, words):
+  """One of the two is worse than chance."""
+  strengths = (-0.5, 1.0) if noise == 'a' else (1.0, -0.5)
+  for name, seed, strength in zip('ab', (4, 5), strengths, strict=True):
+    scores.write_made(
+      tmp_path / f'{name}.npz', seed, strength, seedless=name == 'b'
+    )
+  files = f'{tmp_path}/a.npz,{tmp_path}/b.npz'
+  code, out, err = scores.command(
+    'fuse', f'--scores={files}', f'--val_scores={files}'
+  )
+  assert code == 0, err
+  assert words in ' '.join(out.split())
+  assert f'{weight:g} x {tmp_path}/b.npz' in out
+
+
+def test_a_sum_without_training_depends_on_no_seed(tmp_path):
+  for name in 'ab':
+    scores.write_made(tmp_path / f'{name}.npz', 0, 1.0, seedless=True)
+  code, _, err = fuse(
+    tmp_path, 'ab', '--weights=1,1', f'--out={tmp_path}/sum.npz'
+  )
+  assert code == 0, err
+  assert score_files.read(f'{tmp_path}/sum.npz').seedless
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from dreamprvr_jax.metrics.ranks import (
   count_ahead,
   own_score,
   rank_of_best_sibling,
+  ranks_of,
 )
 
 
@@ -48,6 +49,19 @@ def test_equals_a_stable_sort_in_any_order_of_columns():
   got = rank_of_target(shuffled, target, items)
   np.testing.assert_array_equal(got, expected)
   assert got.dtype == jnp.int32
+
+
+def test_on_the_host_as_on_the_device():
+  scores, target, expected = made()
+  np.testing.assert_array_equal(ranks_of(scores, target), expected)
+  scores[0], scores[1, 3], scores[2, target[2]] = np.nan, np.nan, np.nan
+  got = ranks_of(scores, target)
+  np.testing.assert_array_equal(
+    got, rank_of_target(scores, target, np.arange(9))
+  )
+  assert got[0] >= 9
+  assert got[2] >= 9
+  assert got.dtype == np.int64
 
 
 def test_columns_in_blocks():

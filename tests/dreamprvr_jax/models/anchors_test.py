@@ -6,7 +6,12 @@ import pytest
 
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.models.anchors import AnchoredTrace, Anchors
-from dreamprvr_jax.models.trace import Evidence, TraceSettings, trace_scores
+from dreamprvr_jax.models.trace import (
+  ROUTINGS,
+  Evidence,
+  TraceSettings,
+  trace_scores,
+)
 from dreamprvr_jax.models.training_free import TFPRVR
 from dreamprvr_jax.types import VideoEncoding
 from tests.helpers import models
@@ -42,12 +47,12 @@ def test_pooling(kind, count):
   found, real = Anchors(kind, count).pool(given, jnp.asarray(MASK))
   for v, length in enumerate(LENGTHS):
     groups = [
-      i * count // length if kind == 'temporal' else i % count
+      i * min(count, length) // length if kind == 'temporal' else i % count
       for i in range(length)
     ]
     for k in range(count):
       mine = [given[v, i] for i, group in enumerate(groups) if group == k]
-      assert real[v, k] == bool(mine)
+      assert real[v, k] == bool(mine) == (k < length)
       if mine:
         np.testing.assert_allclose(found[v, k], np.mean(mine, 0), atol=1e-6)
   other = np.where(MASK[..., None], given, 7.0)
@@ -80,6 +85,33 @@ def test_scores(branch):
     {}, queries, VideoEncoding(clips, other, MASK), method='score'
   )
   np.testing.assert_array_equal(found.frame, again.frame)
+
+
+@pytest.mark.parametrize('routing', sorted(ROUTINGS))
+@pytest.mark.parametrize('form', ['temporal-8', 'global-8'])
+def test_videos_with_fewer_tokens_than_anchors(form, routing):
+  """Anchors without a token take no part: the same anchors alone score the
+  same."""
+  given, queries = tokens(4), tokens(5)[:, 0]
+  settings = TraceSettings(routing, 0.07, 0.3, 0.2)
+  anchors, real = Anchors.parse(form).pool(given, jnp.asarray(MASK))
+  found = trace_scores(
+    queries, Evidence(anchors, real, given, given, MASK), settings
+  )
+  for v, length in enumerate(LENGTHS):
+    count = min(8, length)
+    alone = trace_scores(
+      queries,
+      Evidence(
+        anchors[v : v + 1, :count],
+        np.ones((1, count), bool),
+        given[v : v + 1, :length],
+        given[v : v + 1, :length],
+        np.ones((1, length), bool),
+      ),
+      settings,
+    )
+    np.testing.assert_allclose(found[:, v], alone[:, 0], rtol=1e-5)
 
 
 def test_the_tokens_of_models():
