@@ -34,6 +34,10 @@ def get_config(model: str = '') -> ConfigDict:
     if config.data.clips == 'pooled':
       # Half of the usual frames: most of a narrow model's step is attention.
       config.data.max_frames = 64
+  if model in ('msc', 'diffusionret'):
+    # They need a vector of the sentence, which generated words do not end in.
+    # The last word takes its place, and says little.
+    config.data.sentence = 'last'
   if 'parallel_execution' in config.model:
     # Compiles faster, which matters in so short a run.
     config.model.parallel_execution = 'batched'

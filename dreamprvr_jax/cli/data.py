@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -140,37 +141,51 @@ def _prepare(options: DataOptions, show: bool) -> Manifest | None:
     return None
 
 
-def check_sentences(config: ConfigDict, corpus: Corpus) -> None:
-  """Raises UserError if a loss or the score reads vectors of whole sentences,
-  and the word features are not known to end in them.
+def check_sentences(
+  config: Mapping[str, Any], corpus: Corpus, *, training: bool
+) -> None:
+  """Raises UserError if a model, its score or a loss reads vectors of whole
+  sentences, and the word features are not known to end in them.
 
   Captions that may have lost theirs are reported: a cut one has as many rows as
   there can be.
+
+  Args:
+    config: Of the run or the checkpoint.
+    corpus: What it reads.
+    training: Whether losses and the choice of features matter: a trained model
+      is evaluated on what it learned from.
   """
-  readers = {
-    'loss.distances': config.loss.distances,
-    'loss.angles': config.loss.angles,
-    'model.sentence_weight': config.model.get('sentence_weight', 0),
-  }
-  asked = [name for name, value in readers.items() if value]
-  if asked and not ends_in_sentences(corpus.options):
+  needs = {}
+  if weight := config['model'].get('sentence_weight', 0):
+    needs['config.model.sentence_weight'] = weight
+  if training:
+    for name in ('distances', 'angles'):
+      if value := config['loss'][name]:
+        needs[f'config.loss.{name}'] = value
+  switched_off = f', or set {" and ".join(needs)} to 0' if needs else ''
+  if training and config['model']['name'] == 'diffusionret':
+    needs, switched_off = {'the model': 'diffusionret', **needs}, ''
+  if not needs:
+    return
+  first = next(iter(needs))
+  if not ends_in_sentences(corpus.options):
     raise UserError(
-      f'config.{asked[0]} is {readers[asked[0]]}, which needs the vector of a '
-      'whole sentence, but the word features of '
-      f'{config.data.collection} are not known to end in one; give those of '
-      "CLIP (config.data.text_feature), set config.data.sentence='last' if "
-      f'their last row is one, or set {" and ".join(asked)} to 0'
+      f'{first} is {needs[first]}, which needs the vector of a whole sentence, '
+      f'but the word features of {corpus.options.collection} are not known to '
+      'end in one; give those of CLIP (config.data.text_feature), or set '
+      f"config.data.sentence='last' if their last row is one{switched_off}"
     )
   longest = corpus.options.max_words
   full = sum(
     int((split.num_words == longest).sum()) for split in corpus.splits.values()
   )
-  if asked and full:
+  if full:
     _log.warning(
-      'config.%s reads the last row of word features; captions with '
+      '%s reads the last row of word features; captions with '
       'config.data.max_words=%d rows: %d. One that was cut to this length has '
       'lost its sentence; choose more',
-      asked[0],
+      first,
       longest,
       full,
     )

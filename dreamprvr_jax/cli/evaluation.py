@@ -86,9 +86,11 @@ def _opened(
       )
     )
     return free_of(config, corpus), corpus
-  retriever = load_placed(place, mesh, overrides.applied(config, place))
+  applied = overrides.applied(config, place)
+  retriever = load_placed(place, mesh, applied)
   corpus = data.open_data(config, show=arguments.progress)
   data.check_widths(retriever.stored, corpus, place)
+  data.check_sentences(applied, corpus, training=False)
   return retriever, corpus
 
 

@@ -132,6 +132,7 @@ def test_a_loss_that_needs_sentences(tmp_path, capsys):
     f'--config={CONFIG}:msc',
     f'--config.data.root={tmp_path}/data',
     f'--workdir={tmp_path}/run',
+    '--config.data.sentence=auto',
     *SPLIT,
   )
   assert commands.call(*train) == 2

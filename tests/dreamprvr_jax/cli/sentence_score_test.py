@@ -1,7 +1,9 @@
 """Commands with config.model.sentence_weight, where it cannot work."""
 
+import dataclasses
 import types
 
+import h5py
 import numpy as np
 import pytest
 
@@ -54,12 +56,68 @@ def test_captions_that_may_be_cut_are_reported(caplog, longest, count):
     splits={'train': types.SimpleNamespace(num_words=words)},
   )
   config = get_config('dreamprvr')
-  data.check_sentences(config, corpus)
+  data.check_sentences(config, corpus, training=True)
   assert not caplog.text
   config.model.sentence_weight = 1.0
-  data.check_sentences(config, corpus)
+  data.check_sentences(config, corpus, training=True)
   report = f'captions with config.data.max_words={longest} rows: {count}. One'
   assert (report in caplog.text) == bool(count)
+
+
+@pytest.mark.parametrize(
+  ('name', 'training', 'words'),
+  [
+    ('msc', True, 'config.loss.distances is 15.0, which needs the vector of a'),
+    ('diffusionret', True, 'the model is diffusionret, which needs the vector'),
+    # What a trained model is evaluated on is what it learned from.
+    ('msc', False, ''),
+    ('diffusionret', False, ''),
+    ('dreamprvr', True, ''),
+  ],
+)
+def test_who_needs_sentences(name, training, words):
+  options = DataOptions(root='none', text_feature='words.hdf5')
+  corpus = types.SimpleNamespace(options=options, splits={})
+  config = get_config(name)
+  if not words:
+    data.check_sentences(config, corpus, training=training)
+    return
+  with pytest.raises(UserError, match=words) as found:
+    data.check_sentences(config, corpus, training=training)
+  # The model cannot do without.
+  assert ('to 0' in str(found.value)) == (name == 'msc')
+  last = dataclasses.replace(options, sentence='last')
+  data.check_sentences(
+    config, types.SimpleNamespace(options=last, splits={}), training=training
+  )
+
+
+def test_evaluation_refuses_a_weight_without_sentences(tmp_path):
+  """Words as wide as frames, of another encoder."""
+  videos = (4, 3, 3)
+  _, corpus = commands.untrained(tmp_path, 'dreamprvr', videos)
+  texts = corpus.options.folder / 'TextData'
+  with (
+    h5py.File(texts / corpus.options.text_file) as source,
+    h5py.File(texts / 'wide_query_feat.hdf5', 'w') as target,
+  ):
+    for name, rows in source.items():
+      target[name] = np.pad(rows[()], ((0, 0), (0, 32)), mode='wrap')
+  place, _ = commands.untrained(
+    tmp_path,
+    'dreamprvr',
+    videos,
+    '--config.data.text_feature=wide_query_feat.hdf5',
+    '--config.data.prepared=' + str(tmp_path / 'prepared'),
+  )
+  code, out, err = commands.answer(
+    'evaluate', f'--checkpoint={place}', '--config.model.sentence_weight=1.0'
+  )
+  assert code == 2
+  assert (
+    'config.model.sentence_weight is 1.0, which needs the vector of a whole'
+  ) in err
+  assert 'Traceback' not in out + err
 
 
 def test_an_index_refuses_it_and_says_what_to_do():
