@@ -118,7 +118,7 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
     meshes.check_divisible(config.data[key], f'config.data.{key}', mesh)
   check_same_run(workdir, config)
   corpus = data.open_data(config, show=arguments.progress)
-  data.check_sentences(config, corpus, training=True)
+  data.check_sentences(config.to_dict(), corpus, training=True)
   train = data.get_split(corpus, 'train')
   val = data.get_split(corpus, config.data.val_split)
   final = data.get_split(corpus, data.final_split(config, corpus))
