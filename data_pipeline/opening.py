@@ -93,7 +93,7 @@ def _record_split(name: str, manifest: Manifest, options: DataOptions) -> Split:
     ),
     caption_video=caption_video,
     num_words=num_words,
-    word_start=word_starts(caption_video, num_words, len(num_frames)),
+    word_start=word_starts(caption_video, num_words),
     clip_plan=index.get('clip_plan'),
   )
   widths = (manifest.visual_width, manifest.text_width)

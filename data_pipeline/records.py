@@ -164,17 +164,16 @@ class RecordTable:
   clip_plan: np.ndarray | None = None
 
 
-def word_starts(
-  caption_video: np.ndarray, num_words: np.ndarray, num_videos: int
-) -> np.ndarray:
+def word_starts(caption_video: np.ndarray, num_words: np.ndarray) -> np.ndarray:
   """Returns the first row of each caption in the words of its video, (n,)
   int64."""
   order = np.argsort(caption_video, kind='stable')
   ends = np.cumsum(num_words[order], dtype=np.int64)
   begins = ends - num_words[order]
-  first = np.searchsorted(caption_video[order], np.arange(num_videos))
+  ordered = caption_video[order]
+  first = np.searchsorted(ordered, ordered)
   starts = np.empty(len(order), np.int64)
-  starts[order] = begins - begins[first][caption_video[order]]
+  starts[order] = begins - begins[first]
   return starts
 
 

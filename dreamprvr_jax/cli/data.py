@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -205,6 +206,26 @@ def get_split(corpus: Corpus, name: str) -> Split:
       f'file of {name!r}'
     )
   return corpus.splits[name]
+
+
+def training_split(corpus: Corpus) -> Split:
+  """Returns the split that models learn from.
+
+  Raises:
+    DataError: If the release has none, or it has videos without captions, from
+      which nothing can be learned.
+  """
+  train = get_split(corpus, 'train')
+  captions = np.bincount(train.caption_video, minlength=len(train.video_ids))
+  without = np.flatnonzero(captions == 0)
+  if len(without):
+    first = train.video_ids[without[0]]
+    raise DataError(
+      f'training videos without captions: {len(without):,} of '
+      f'{len(train.video_ids):,}, the first is {first!r}; '
+      f'take them out of {corpus.options.collection}train.videos.txt'
+    )
+  return train
 
 
 def final_split(config: ConfigDict, corpus: Corpus) -> str:

@@ -49,5 +49,10 @@ def started(config: ConfigDict, initial: Any) -> Any:
         'the keys of config.model that the checkpoint was trained with'
       )
   _log.info('starting from %s; new: %d arrays', place, len(ours) - len(theirs))
-  known = {path: np.asarray(value) for path, value in theirs.items()}
+  # How much TRACE counts is a matter of this run's epochs.
+  known = {
+    path: np.asarray(value)
+    for path, value in theirs.items()
+    if path[0] != SCHEDULE
+  }
   return unflatten_dict({**ours, **known})

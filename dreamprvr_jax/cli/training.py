@@ -119,7 +119,7 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
   check_same_run(workdir, config)
   corpus = data.open_data(config, show=arguments.progress)
   data.check_sentences(config.to_dict(), corpus, training=True)
-  train = data.get_split(corpus, 'train')
+  train = data.training_split(corpus)
   val = data.get_split(corpus, config.data.val_split)
   final = data.get_split(corpus, data.final_split(config, corpus))
   settled = residency.with_pipeline(config, [train, val, final], mesh)

@@ -87,6 +87,28 @@ def test_records_hold_what_the_release_does(
       assert split.clip_plan is twin.clip_plan is None
 
 
+@pytest.mark.parametrize(
+  'videos', ['v_c v_a v_f', 'v_a v_c v_f', 'v_a v_f v_b v_c']
+)
+def test_candidates_without_captions(
+  content, options, tmp_path, assert_same, videos
+):
+  """Wherever they are in the list: the captions are those of v_a and v_f."""
+  folder = content.write(tmp_path)
+  (folder / 'TextData/tinyval.videos.txt').write_text(
+    videos.replace(' ', '\n') + '\n'
+  )
+  prepare(options, progress=False)
+  stored = _records(options).splits['val']
+  release = open_corpus(dataclasses.replace(options, storage='release'))
+  twin = release.splits['val']
+  assert stored.video_ids == twin.video_ids == videos.split()
+  rows = np.arange(len(videos.split()))
+  assert_same(stored.read_videos(rows), twin.read_videos(rows))
+  captions = np.arange(len(stored.captions))
+  assert_same(stored.read_captions(captions), twin.read_captions(captions))
+
+
 def test_reading_through_file_objects(content, options, tmp_path, assert_same):
   # Shards in a bucket are read like this.
   content.write(tmp_path)

@@ -33,6 +33,39 @@ def test_features_of_another_width_are_refused(tmp_path, place):
   assert f'frame features of width {VISUAL}' in err
 
 
+def test_training_videos_without_captions_are_refused(tmp_path):
+  simulated.write_corpus(
+    tmp_path / 'data', 'simulated', train_videos=4, val_videos=2, test_videos=2
+  )
+  texts = tmp_path / 'data/simulated/TextData'
+  names = {
+    split: dict.fromkeys(
+      line.split('#')[0]
+      for line in (texts / f'simulated{split}.caption.txt')
+      .read_text()
+      .splitlines()
+    )
+    for split in ('train', 'val')
+  }
+  (texts / 'simulatedtrain.videos.txt').write_text(
+    '\n'.join([*names['train'], *names['val']])
+  )
+  code, out, err = answer(
+    'train',
+    *runs.SMALL,
+    '--config.data.feature=i3d',
+    '--config.simulated.enabled=False',
+    f'--config.data.root={tmp_path}/data',
+    f'--workdir={tmp_path}/run',
+  )
+  assert code == 2
+  assert (
+    'training videos without captions: 2 of 6, the first is '
+    f'{next(iter(names["val"]))!r}; take them out of simulatedtrain.videos.txt'
+  ) in err
+  assert 'Traceback' not in out + err
+
+
 def test_prepare_then_inspect(tmp_path, place):
   shutil.copytree(place / 'bigfile' / 'activitynet', tmp_path / 'activitynet')
   where = (

@@ -7,6 +7,8 @@ import jax
 import numpy as np
 import pytest
 
+from configs.quickstart import get_config
+from dreamprvr_jax.cli import starting
 from dreamprvr_jax.models.traced import HEAD, SCHEDULE, SHARE
 from dreamprvr_jax.trained.inference import load
 from tests.helpers import commands, runs
@@ -83,6 +85,20 @@ def test_second_phase(base):
   assert 'SumR' in found['start']
   # The share of the epoch that was kept: 0, then one half.
   assert after[SCHEDULE][SHARE] == (found['epoch'] - 1) / 2
+
+
+def test_the_share_of_another_run_is_not_taken_over(monkeypatch):
+  theirs = {
+    'params': {'kernel': np.ones(3)},
+    SCHEDULE: {SHARE: np.float32(0.4)},
+  }
+  monkeypatch.setattr(starting, 'load', lambda place: (None, theirs))
+  config = get_config('trace')
+  config.train.start = 'RUN'
+  initial = {'params': {'kernel': np.zeros(3)}, SCHEDULE: {SHARE: np.ones(())}}
+  found = starting.started(config, initial)
+  assert found[SCHEDULE][SHARE] == 1
+  np.testing.assert_array_equal(found['params']['kernel'], 1)
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def test_first_phase_moves_the_maps_alone():
 
 def test_losses_against_plain_ones():
   scores = np.random.default_rng(4).normal(size=(10, 8)).astype(np.float32)
-  made = objective(TRACED, trace_nce=1.0, trace_triplet=1.0)
+  made = objective(TRACED, trace_nce=1.0, trace_triplet=1.0, margin=0.3)
 
   class Output:
     """What these losses read."""
@@ -238,6 +238,26 @@ def test_losses_against_plain_ones():
   own = real[np.arange(9), given.caption_video[:9]]
   expected = np.mean(np.log(np.exp(real).sum(axis=1)) - own)
   np.testing.assert_allclose(nce, expected, rtol=1e-5)
+
+  # A rank is one of a caption's other videos, and one of a video's other
+  # captions, in descending order.
+  t2v, v2t = np.array([1, 2, 3] * 3 + [1]), np.array([0, 1] * 4)
+  triplet = TERMS['trace_triplet'].value(
+    made, Output(), given, {'frame': (t2v, v2t)}
+  )
+  real, video = scores[:9, :7], given.caption_video[:9]
+  captions = []
+  for n, v in enumerate(video):
+    others = np.sort(np.delete(real[n], v))[::-1]
+    captions.append(max(0, 0.3 + others[t2v[n] - 1] - real[n, v]))
+  videos = []
+  for v in range(7):
+    others = np.sort(real[video != v, v])[::-1]
+    mean = real[video == v, v].mean()
+    videos.append(max(0, 0.3 + others[v2t[v]] - mean))
+  np.testing.assert_allclose(
+    triplet, np.mean(captions) + np.mean(videos), rtol=1e-5
+  )
 
 
 @pytest.mark.parametrize('routing', ['query', 'shuffled', 'best_frame'])
