@@ -1,6 +1,7 @@
 """RAL on GMMFormer v2: published hyper-parameters by dataset.
 
-No configuration was released for Charades: it gets GMMFormer v2's numbers.
+No configuration was released for Charades: it gets GMMFormer v2's numbers, and
+RAL's branch weights and loss factors of ActivityNet.
 """
 
 from ml_collections import ConfigDict

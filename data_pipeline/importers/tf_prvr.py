@@ -16,6 +16,8 @@ from data_pipeline.hdf5_claims import HDF5_ERRORS, Stored
 from data_pipeline.hdf5_file import Hdf5File
 from data_pipeline.limits import Claim
 from data_pipeline.rows import RowError
+from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.training_free.wavelets import filters
 
 # The attribute `format` of its index.
 INDEX = 'tf-prvr-v2'
@@ -85,7 +87,8 @@ class MomentArrays:
     """Opens an index.
 
     Raises:
-      DataError: If it was not finished, or lacks its settings or videos.
+      DataError: If it was not finished, lacks its settings or videos, or was
+        made with another wavelet than those that are known here.
     """
     facts = attributes(path)
     if not facts.get('complete'):
@@ -98,6 +101,14 @@ class MomentArrays:
         f'{path} is an index of TF-PRVR without its wavelet and beta; make it '
         'again'
       )
+    try:
+      # Evaluation would refuse another.
+      filters(wavelet)
+    except UserError as error:
+      raise DataError(
+        f'{path} is an index of TF-PRVR that cannot be read: {error}; make it '
+        'again, or import the features of the videos'
+      ) from None
     self.settings = {'wavelet': wavelet, 'beta': float(beta)}
     self._file = Hdf5File(path)
     self._found: dict[str, Stored] = {}

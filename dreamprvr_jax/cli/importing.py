@@ -193,15 +193,25 @@ def _require_same(folder: pathlib.Path, identity: dict) -> None:
 
 def _require_room(folder: pathlib.Path, sources: Sources) -> None:
   """Raises DataError if the disk has too little space for the features."""
-  needed = sum(
+  features, queries, sentences = (
+    sources.features,
+    sources.queries,
+    sources.sentences,
+  )
+  assert features is not None
+  numbers = 4
+  if sentences is not None and features.ids:
+    # Then they keep their type.
+    numbers = features.read(features.ids[0]).dtype.itemsize
+  needed = numbers * features.width * sum(features.rows.values()) + sum(
     4 * source.width * sum(source.rows.values())
-    for source in (sources.features, sources.queries)
+    for source in (queries, sentences if sentences is not queries else None)
     if source is not None
   )
   free = shutil.disk_usage(folder).free
   if needed > free:
     raise DataError(
-      f'the features take {needed / 2**30:.1f} GiB in float32 but the disk of '
+      f'the features take {needed / 2**30:.1f} GiB but the disk of '
       f'{folder.parent} has {free / 2**30:.1f} GiB free; free some, or give '
       '--out on another disk'
     )

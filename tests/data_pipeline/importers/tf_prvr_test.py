@@ -191,11 +191,20 @@ def test_an_index_of_moments(tmp_path, capsys, made):
   assert 'moments of tf_prvr, not frames' in capsys.readouterr().err
 
 
-def test_an_unfinished_index(tmp_path, capsys, made):
+@pytest.mark.parametrize(
+  ('attributes', 'words'),
+  [
+    ({'complete': False}, 'was not finished'),
+    ({'wavelet': 'sym12'}, "read: the wavelet 'sym12' is unknown; those that"),
+  ],
+)
+def test_an_index_that_cannot_be_read(
+  tmp_path, capsys, made, attributes, words
+):
   write(tmp_path, *made)
-  write_index(tmp_path / 'index.h5', made[0], complete=False)
+  write_index(tmp_path / 'index.h5', made[0], **attributes)
   assert call(tmp_path, features='index.h5') == 2
-  assert 'was not finished' in capsys.readouterr().err
+  assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -224,6 +224,33 @@ def test_no_bytes_of_other_files_are_imported(parts, capsys):
   assert not (parts / 'root').exists()
 
 
+def test_float64_and_sentences_need_room(parts, capsys, monkeypatch):
+  """With vectors of sentences, frames keep their type."""
+  paths = sorted((parts / 'videos').iterdir())
+  for path in paths:
+    np.save(path, np.load(path).astype(np.float64))
+  rows = read_rows(parts)
+  np.savez(
+    parts / 'sentences.npz', **{row['query']: np.ones(VISUAL) for row in rows}
+  )
+  frames = sum(np.load(path).size for path in paths)
+  with np.load(parts / 'words.npz') as file:
+    words = sum(array.size for array in file.values())
+  usage = shutil.disk_usage(parts)
+  room = lambda free: monkeypatch.setattr(
+    shutil, 'disk_usage', lambda path: usage._replace(free=free)
+  )
+  sentences = f'--sentences={parts}/sentences.npz'
+  needed = 8 * frames + 4 * (words + VISUAL * len(rows))
+  room(needed - 1)
+  assert call('import', parts, f'--out={parts}/root', sentences) == 2
+  assert 'GiB free' in capsys.readouterr().err
+  room(needed)
+  assert call('import', parts, f'--out={parts}/root', sentences) == 0
+  room(4 * (frames + words))
+  assert call('import', parts, f'--out={parts}/other') == 0
+
+
 @pytest.mark.parametrize('text', ['[' * 10**5, '{"features": 1}', '[]'])
 def test_a_record_of_another_kind(parts, capsys, text):
   assert call('import', parts, f'--out={parts}/root') == 0
