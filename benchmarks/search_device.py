@@ -11,6 +11,7 @@ come to per second as a share of the bandwidth of a sum over a large array.
 """
 
 import argparse
+import functools
 import pathlib
 import sys
 import time
@@ -23,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import search_archives
 import search_rows
-from jax.sharding import NamedSharding, SingleDeviceSharding
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Float
 from processes import LeftOutError
 
@@ -64,24 +65,20 @@ class MadeParts(Parts):
   def _place(self, name: str, first: int, size: int) -> jax.Array:
     """Returns an array of rows; see `Parts`."""
     shape, dtype = self._store._specs[name]
-    rows = size // self._mesh.size
-    shards = [
-      _made(number, rows, shape, dtype, device)
-      for number, device in enumerate(self._mesh.local_devices)
-    ]
-    return jax.make_array_from_single_device_arrays(
-      (size, *shape), NamedSharding(self._mesh, ROWS), shards
-    )
+    return _made(self._mesh, size, shape, dtype)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _made(
-  seed: int, rows: int, shape: tuple[int, ...], dtype: Any, device: Any
+  mesh: Mesh, size: int, shape: tuple[int, ...], dtype: Any
 ) -> jax.Array:
   """Returns rows of an array with a type that tokens, codes, scales or masks
-  have, on a device."""
+  have, each device's own."""
+  rows = size // mesh.size
 
   def make():
-    key, few = jax.random.key(seed), (min(rows, _DIFFERENT), *shape)
+    key = jax.random.fold_in(jax.random.key(0), jax.lax.axis_index(*ROWS))
+    few = (min(rows, _DIFFERENT), *shape)
     if dtype == np.bool_:
       block = jnp.ones(few, dtype)
     elif dtype == np.int8:
@@ -93,7 +90,9 @@ def _made(
       block = jax.random.normal(key, few, dtype)
     return harness.repeated(block, rows)
 
-  return jax.jit(make, out_shardings=SingleDeviceSharding(device))()
+  return jax.shard_map(
+    make, mesh=mesh, in_specs=(), out_specs=ROWS, check_vma=False
+  )()
 
 
 class MadeSearcher(Searcher):

@@ -34,6 +34,8 @@ CACHE_EVERYTHING = {
   'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
   'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
 }
+# Products are small here: more threads of BLAS only wait for each other.
+BLAS_THREADS = 'OPENBLAS_NUM_THREADS'
 # Folders of the tests that take longest because they run whole commands.
 LONG = ('cli', 'notebooks')
 
@@ -47,6 +49,7 @@ def pytest_configure(config):
   os.environ['XLA_FLAGS'] = ' '.join(flags)
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   os.environ.setdefault(DEVICES, '8')
+  os.environ.setdefault(BLAS_THREADS, '1')
   share_programs(config)
   # A suite that a script starts in the background, and its child processes,
   # would ignore Ctrl-C.

@@ -99,7 +99,7 @@ def _sentence(found: dict[str, float | None], single: Sequence[str]) -> str:
   """Returns what can be said about SumR.
 
   Args:
-    found: Of `paired.difference`.
+    found: What `paired.difference` returns for it.
     single: The flags with one run of a retriever that depends on seeds.
   """
   change, half = found['difference'], found['half_width']

@@ -152,7 +152,7 @@ def check_sentences(
   there can be.
 
   Args:
-    config: Of the run or the checkpoint.
+    config: That of the run or the checkpoint.
     corpus: What it reads.
     training: Whether losses and the choice of features matter: a trained model
       is evaluated on what it learned from.

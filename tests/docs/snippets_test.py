@@ -9,8 +9,8 @@ import pytest
 
 from dreamprvr_jax import checkpoints
 from dreamprvr_jax.archive.encoders import build
-from dreamprvr_jax.train.step import init_variables
 from dreamprvr_jax.trained.inference import blank_of, model_of
+from tests.helpers import models
 from tests.helpers.commands import call, untrained
 from tests.helpers.videos import make_video, scene
 
@@ -40,7 +40,7 @@ def place(tmp_path_factory):
   stored['text_width'] = encoder.text_width
   stored['encoder'] = encoder.identity
   blank = blank_of(stored['config'], encoder.visual_width, encoder.text_width)
-  variables = init_variables(model_of(stored['config']), blank, 0)
+  variables = models.drawn(model_of(stored['config']), blank)
   checkpoints.save_weights(root / 'RUN', variables, stored)
   (root / 'user').mkdir()
   (root / 'user' / 'name').symlink_to(root / 'RUN')

@@ -1,6 +1,7 @@
 """Words and line widths of pages, docstrings, comments and errors."""
 
 import ast
+import functools
 import io
 import pathlib
 import re
@@ -39,13 +40,17 @@ def remarks(source):
       yield node.body[0].lineno, text
 
 
+@functools.cache
+def remarks_in(path):
+  return list(remarks(path.read_text('utf-8')))
+
+
 def texts(path):
   """Yields (line, text) of comments and docstrings; outside the tests also of
   other strings."""
-  source = path.read_text('utf-8')
-  yield from remarks(source)
+  yield from remarks_in(path)
   if not path.is_relative_to(ROOT / 'tests'):
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(ast.parse(path.read_text('utf-8'))):
       if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield node.lineno, node.value
 
@@ -87,7 +92,7 @@ def test_remarks_say_what_a_thing_is(folder):
   found = [
     (name_of(path), line, text)
     for path in sorted((ROOT / folder).rglob('*.py'))
-    for line, text in remarks(path.read_text('utf-8'))
+    for line, text in remarks_in(path)
     if _FRAGMENT.search(text)
   ]
   assert not found

@@ -10,9 +10,8 @@ import main
 from data_pipeline.corpus import Corpus
 from dreamprvr_jax import checkpoints
 from dreamprvr_jax.cli import data, flags, provenance
-from dreamprvr_jax.train.step import init_variables
 from dreamprvr_jax.trained.inference import blank_of, model_of
-from tests.helpers import runs
+from tests.helpers import models, runs
 
 
 def call(*arguments) -> int:
@@ -46,6 +45,8 @@ def untrained(
       f'--config.data.root={folder}/data',
       f'--config.simulated.videos={videos}',
       '--config.data.workers=1',
+      # A whole batch is computed, however few videos there are.
+      '--config.data.eval_video_batch=4',
       '--config.model.width=16',
       '--config.model.num_heads=2',
       *others,
@@ -54,7 +55,7 @@ def untrained(
   corpus = data.open_data(config, show=False)
   plain = provenance.plain_config(config)
   blank = blank_of(plain, corpus.visual_width, corpus.text_width)
-  variables = init_variables(model_of(plain), blank, 0)
+  variables = models.drawn(model_of(plain), blank)
   place = folder / 'checkpoint'
   checkpoints.save_weights(
     place, variables, provenance.stored_config(config, corpus)

@@ -74,27 +74,23 @@ def shapes(model, visual, text, max_words=30, max_frames=128):
   return variable_shapes(model, blank)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def inference(model, variables, batch):
   """Returns (queries, videos, scores, intermediate values) of a batch."""
-
-  @jax.jit
-  def run(variables):
-    queries = model.apply(
-      variables, batch.word_features, batch.word_mask, method='encode_query'
-    )
-    videos, seen = model.apply(
-      variables,
-      batch.clip_features,
-      batch.frame_features,
-      batch.frame_mask,
-      batch.clip_sizes,
-      method='encode_video',
-      mutable=['intermediates'],
-    )
-    scores = model.apply(variables, queries, videos, method='score')
-    return queries, videos, scores, seen.get('intermediates', {})
-
-  return run(variables)
+  queries = model.apply(
+    variables, batch.word_features, batch.word_mask, method='encode_query'
+  )
+  videos, seen = model.apply(
+    variables,
+    batch.clip_features,
+    batch.frame_features,
+    batch.frame_mask,
+    batch.clip_sizes,
+    method='encode_video',
+    mutable=['intermediates'],
+  )
+  scores = model.apply(variables, queries, videos, method='score')
+  return queries, videos, scores, seen.get('intermediates', {})
 
 
 def shortened(batch, videos, length):

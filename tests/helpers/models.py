@@ -1,14 +1,18 @@
 """Models and losses with the fields of the configs, without dropout."""
 
 import functools
+import zlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from configs import common
 from configs.models import family
 from configs.rerank import rerank_keys
 from dreamprvr_jax.models.registry import MODELS
+from dreamprvr_jax.models.template import variable_shapes
+from dreamprvr_jax.models.traced import HEAD, SHARE
 from dreamprvr_jax.objectives.retrieval import RetrievalObjective
 
 LENGTHS = ('num_clips', 'max_frames', 'max_words')
@@ -63,6 +67,24 @@ def generator(kind, width, num_steps=50, **given):
   names = ('pool_temperature', 'mask_mode', 'feature_norm', 'feature_scale')
   options = {name: keys[name] for name in names}
   return kind(width, num_steps, **{**options, **given})
+
+
+def drawn(model, batch):
+  """Returns variables like initial ones, without compiling how these are made:
+  for tests that compare two uses of the same weights."""
+
+  def value(path, leaf):
+    names = jax.tree_util.keystr(path, simple=True, separator='/')
+    if names.endswith(('scale', SHARE)):
+      return np.ones(leaf.shape, leaf.dtype)
+    if names.endswith('bias'):
+      return np.zeros(leaf.shape, leaf.dtype)
+    if HEAD in names:
+      return np.eye(*leaf.shape, dtype=leaf.dtype)
+    rng = np.random.default_rng(zlib.crc32(names.encode()))
+    return rng.normal(0, 0.02, leaf.shape).astype(leaf.dtype)
+
+  return jax.tree_util.tree_map_with_path(value, variable_shapes(model, batch))
 
 
 def apply(module, variables, *inputs, **options):

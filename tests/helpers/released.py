@@ -101,6 +101,7 @@ def evaluate(folder, *arguments, layout='hdf5', checkpoint='imported'):
     f'--checkpoint={folder}/{checkpoint}',
     f'--config.data.root={folder}/{layout}',
     '--config.data.workers=1',
+    '--config.data.eval_video_batch=4',
     '--config.num_devices=1',
     *arguments,
   )

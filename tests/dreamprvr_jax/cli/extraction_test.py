@@ -21,6 +21,9 @@ pytest.importorskip('av', reason='videos are decoded with PyAV')
 CONFIG = f'--config={ROOT}/configs/videos.py:gmmformer'
 SMALL = (
   '--config.model.width=16',
+  # Files and messages are tested, not numbers.
+  '--config.model.dropout=0.0',
+  '--config.model.input_dropout=0.0',
   '--config.model.num_heads=2',
   '--config.model.parallel_execution=batched',
   '--config.data.batch_size=8',

@@ -9,9 +9,8 @@ from dreamprvr_jax import checkpoints
 from dreamprvr_jax.archive.encoders import build
 from dreamprvr_jax.archive.index.store import open_index
 from dreamprvr_jax.cli import flags, provenance
-from dreamprvr_jax.train.step import init_variables
 from dreamprvr_jax.trained.inference import blank_of, model_of
-from tests.helpers import runs
+from tests.helpers import models, runs
 from tests.helpers.videos import make_video
 
 pytest.importorskip('av', reason='videos are decoded with PyAV')
@@ -33,7 +32,7 @@ def place(tmp_path_factory):
   ).config
   plain, encoder = provenance.plain_config(config), build('embedded')
   widths = encoder.visual_width, encoder.text_width
-  variables = init_variables(model_of(plain), blank_of(plain, *widths), 0)
+  variables = models.drawn(model_of(plain), blank_of(plain, *widths))
   stored = {
     'config': plain,
     'visual_width': widths[0],

@@ -43,6 +43,7 @@ def evaluate(place, *arguments):
       '--config.data.workers=1',
       '--config.data.eval_split=val',
       '--config.data.storage=release',
+      '--config.data.eval_video_batch=8',
       '--noprogress',
       f'--scores={place}/scores.npz',
       f'--workdir={place}/results',

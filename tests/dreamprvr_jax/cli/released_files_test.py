@@ -67,6 +67,7 @@ def scores_of(path, *arguments):
       '--config.data.workers=1',
       '--config.data.eval_split=val',
       '--config.data.storage=release',
+      '--config.data.eval_video_batch=8',
       '--noprogress',
       f'--scores={target}',
       *arguments,

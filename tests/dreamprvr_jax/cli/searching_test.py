@@ -21,7 +21,6 @@ def trained(tmp_path_factory):
     tmp_path_factory.mktemp('retriever'),
     'gmmformer',
     (10, 6, 14),
-    '--config.data.eval_video_batch=4',
   )
   return place, corpus.splits['test']
 

@@ -21,10 +21,9 @@ from dreamprvr_jax.archive.index import writer
 from dreamprvr_jax.archive.index.compaction import remove
 from dreamprvr_jax.archive.index.store import Store
 from dreamprvr_jax.archive.jobs.indexing import videos_of
-from dreamprvr_jax.train.step import init_variables
 from dreamprvr_jax.trained.inference import blank_of, model_of
 from dreamprvr_jax.trained.retriever import Retriever
-from tests.helpers import runs
+from tests.helpers import models, runs
 from tests.helpers.commands import call, untrained
 
 BROWSER = shutil.which('chromium') or shutil.which('google-chrome')
@@ -37,7 +36,7 @@ def index(tmp_path_factory):
   place, corpus = untrained(folder, 'gmmformer', (4, 3, 9))
   stored, encoder = checkpoints.read_config(place), build('embedded')
   blank = blank_of(stored['config'], corpus.visual_width, encoder.text_width)
-  variables = init_variables(model_of(stored['config']), blank, 0)
+  variables = models.drawn(model_of(stored['config']), blank)
   told = {'text_width': encoder.text_width, 'encoder': encoder.identity}
   checkpoints.save_weights(folder / 'worded', variables, {**stored, **told})
   videos = videos_of(corpus.splits['test'], np.arange(9), 4)

@@ -1,17 +1,14 @@
 """Pooled tokens as registers, against plain loops."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dreamprvr_jax.errors import UserError
+from dreamprvr_jax.models import trace
 from dreamprvr_jax.models.anchors import AnchoredTrace, Anchors
-from dreamprvr_jax.models.trace import (
-  ROUTINGS,
-  Evidence,
-  TraceSettings,
-  trace_scores,
-)
+from dreamprvr_jax.models.trace import ROUTINGS, Evidence, TraceSettings
 from dreamprvr_jax.models.training_free import TFPRVR
 from dreamprvr_jax.types import VideoEncoding
 from tests.helpers import models
@@ -20,6 +17,7 @@ LENGTHS = (11, 8, 3, 1)
 WIDTH = 5
 MASK = np.arange(12) < np.array(LENGTHS)[:, None]
 SETTINGS = TraceSettings('query', 0.07, 0.3, 0.2)
+trace_scores = jax.jit(trace.trace_scores, static_argnums=2)
 
 
 def tokens(seed=0, count=12):
@@ -76,7 +74,7 @@ def test_scores(branch):
   used = clips if branch == 'clip' else frames
   mask = np.ones((4, 4), bool) if branch == 'clip' else MASK
   anchors, real = Anchors('temporal', 2).pool(used, jnp.asarray(mask))
-  expected = trace_scores(
+  expected = trace.trace_scores(
     queries[:, :WIDTH], Evidence(anchors, real, used, used, mask), SETTINGS
   )
   np.testing.assert_allclose(found.frame, expected, rtol=1e-6)

@@ -73,23 +73,38 @@ def ranks_of(golden):
   }
 
 
-@functools.cache
-def training_functions(name):
-  golden = load(name)
-  batch, ranks = batch_of(golden), ranks_of(golden)
-  draws = np.stack(
-    [golden['draws/perturb_alpha'], golden['draws/perturb_beta']]
-  )
-  constants = {'constants': tiny_variables()['constants']}
+@jax.jit
+def loss_and_gradients(params, constants, batch, ranks, draws):
+  """One program for all cases, which have the same shapes."""
 
   def loss(params):
-    output = TINY.apply(
-      {'params': params, **constants}, batch, perturbation_draws=draws
-    )
+    variables = {'params': params, 'constants': constants}
+    output = TINY.apply(variables, batch, perturbation_draws=draws)
     total, terms = OBJECTIVE(output, batch, ranks)
     return total, (terms, output)
 
-  return jax.jit(jax.value_and_grad(loss, has_aux=True))
+  return jax.value_and_grad(loss, has_aux=True)(params)
+
+
+def step_of(name, params):
+  """Returns the losses of a case, its outputs and the gradients."""
+  golden = load(name)
+  draws = np.stack(
+    [golden['draws/perturb_alpha'], golden['draws/perturb_beta']]
+  )
+  constants = tiny_variables()['constants']
+  return loss_and_gradients(
+    params, constants, batch_of(golden), ranks_of(golden), draws
+  )
+
+
+OPTIMIZER = bert_adam(warmup_linear(2.5e-4, 42 * 100))
+
+
+@jax.jit
+def updated(gradients, state, params):
+  updates, state = OPTIMIZER.update(gradients, state, params)
+  return optax.apply_updates(params, updates), state
 
 
 @pytest.mark.parametrize('name', CASES)
@@ -120,7 +135,7 @@ def test_inference(name):
 @pytest.mark.parametrize('name', CASES)
 def test_training_outputs(name):
   golden = load(name)
-  (_, (_, output)), _ = training_functions(name)(tiny_variables()['params'])
+  (_, (_, output)), _ = step_of(name, tiny_variables()['params'])
   clip, frame = output.clip_scores, output.frame_scores
   sampler, estimator = output.sampler, output.estimator
   noise = np.broadcast_to(estimator.noise, estimator.predicted.shape)
@@ -142,7 +157,7 @@ def test_training_outputs(name):
 @pytest.mark.parametrize('name', CASES)
 def test_losses(name):
   golden = load(name)
-  (total, (terms, _)), _ = training_functions(name)(tiny_variables()['params'])
+  (total, (terms, _)), _ = step_of(name, tiny_variables()['params'])
   assert distance(total, golden['loss/total']) < 1e-5
   # The released program divides this term by 1 + 1e-5.
   terms['diffusion'] = terms['diffusion'] * (1e-3 / (1e-3 + 1e-8))
@@ -162,7 +177,7 @@ def test_losses(name):
 @pytest.mark.parametrize('name', CASES)
 def test_gradients(name):
   golden = load(name)
-  _, gradients = training_functions(name)(tiny_variables()['params'])
+  _, gradients = step_of(name, tiny_variables()['params'])
   ours = official.to_official({'params': gradients})
   theirs = part(golden, 'grads')
   assert set(ours) == set(theirs)
@@ -173,21 +188,13 @@ def test_gradients(name):
 @pytest.mark.parametrize('name', CASES)
 def test_three_updates(name):
   golden = load(name)
-  step = training_functions(name)
-  optimizer = bert_adam(warmup_linear(2.5e-4, 42 * 100))
   before = params = tiny_variables()['params']
-  state = optimizer.init(params)
+  state = OPTIMIZER.init(params)
   totals = []
-
-  @jax.jit
-  def update(gradients, state, params):
-    updates, state = optimizer.update(gradients, state, params)
-    return optax.apply_updates(params, updates), state
-
   for _ in range(3):
-    (total, _), gradients = step(params)
+    (total, _), gradients = step_of(name, params)
     totals.append(float(total))
-    params, state = update(gradients, state, params)
+    params, state = updated(gradients, state, params)
   assert distance(totals, golden['loss/trajectory']) < 1e-5
 
   after = part(golden, 'params_after_3')

@@ -8,15 +8,12 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.models.trace import (
-  ROUTINGS,
-  Evidence,
-  TraceSettings,
-  trace_scores,
-)
+from dreamprvr_jax.models import trace
+from dreamprvr_jax.models.trace import ROUTINGS, Evidence, TraceSettings
 
 QUERIES, VIDEOS, REGISTERS, FRAMES, WIDTH = 5, 4, 3, 7, 6
 SETTINGS = TraceSettings('query', 0.07, 0.3, 0.2)
+trace_scores = jax.jit(trace.trace_scores, static_argnums=2)
 
 
 def evidence(seed=0):

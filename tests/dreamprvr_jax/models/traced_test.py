@@ -50,8 +50,7 @@ def build(**options):
     'num_registers': 2,
     'diffusion_steps': 2,
     'diffusion_layers': 1,
-    'dropout': 0.1,
-    'input_dropout': 0.1,
+    **models.NO_DROPOUT,
   }
   return models.make('dreamprvr', **{**sizes, **options})
 
@@ -82,7 +81,7 @@ def batch():
 
 @functools.cache
 def variables(model):
-  return jax.device_get(init_variables(model, batch(), 0))
+  return models.drawn(model, batch())
 
 
 def random_maps(found, seed=3):
@@ -147,9 +146,15 @@ def test_defaults_are_those_of_the_config():
 
 @pytest.mark.long
 def test_weight_0_is_dreamprvr_bit_for_bit():
-  model = build(register_source='diffusion')
-  without = build(register_source='diffusion', trace='query', trace_weight=0.0)
-  plain, traced = variables(model), variables(without)
+  whole = {'register_source': 'diffusion', 'dropout': 0.1, 'input_dropout': 0.1}
+  model, without = (
+    build(**whole),
+    build(**whole, trace='query', trace_weight=0.0),
+  )
+  plain, traced = (
+    jax.device_get(init_variables(made, batch(), 0))
+    for made in (model, without)
+  )
   assert_same(plain['params'], without_maps(traced['params']))
   optimizer = bert_adam(warmup_linear(0.01, 10, 0.3))
   ours = trained(without, GENERATION, optimizer, 2)

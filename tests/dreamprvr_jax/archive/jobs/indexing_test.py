@@ -38,7 +38,6 @@ def checkpoint(tmp_path_factory):
     tmp_path_factory.mktemp('retriever'),
     'gmmformer',
     (10, 6, 14),
-    '--config.data.eval_video_batch=4',
   )
   return place
 

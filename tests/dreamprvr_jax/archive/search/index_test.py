@@ -10,10 +10,10 @@ from dreamprvr_jax.archive.index.store import Store, open_index
 from dreamprvr_jax.archive.search.index import Index
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.errors import UserError
-from dreamprvr_jax.train.step import init_variables
 from dreamprvr_jax.trained.inference import blank_of, model_of
 from dreamprvr_jax.trained.retriever import Retriever
 from dreamprvr_jax.types import VideoEncoding
+from tests.helpers import models
 from tests.helpers.models import apply
 from tests.helpers.retrieval import expected_scores
 from tests.helpers.searching import WIDTH, made, retriever, videos_of
@@ -186,7 +186,7 @@ def test_scores_are_those_of_the_model(name, tmp_path):
   config['model'] |= {'width': 16, 'num_heads': 2}
   config['data'] |= {'num_clips': 4, 'max_frames': 8, 'max_words': 5}
   model = model_of(config)
-  variables = init_variables(model, blank_of(config, WIDTH, WIDTH), 0)
+  variables = models.drawn(model, blank_of(config, WIDTH, WIDTH))
   trained = retriever(model, variables, config=config)
   data = made(20, 6, clips=4, frames=8)
   words = np.random.default_rng(1).normal(size=(6, 4, WIDTH))

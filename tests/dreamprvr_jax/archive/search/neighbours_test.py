@@ -61,7 +61,6 @@ def dreamprvr(tmp_path_factory):
     tmp_path_factory.mktemp('registers'),
     'dreamprvr',
     (6, 4, 9),
-    '--config.data.eval_video_batch=4',
     '--config.model.parallel_execution=batched',
     '--config.model.num_registers=3',
   )
