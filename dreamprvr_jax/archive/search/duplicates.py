@@ -15,6 +15,7 @@ apart they place unlike pictures:
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -88,11 +89,11 @@ def are_copies(
   """
   if one.content and one.content == other.content:
     return True
-  lengths = np.array([one.seconds, other.seconds])
-  if np.isnan(lengths).any():
-    if not np.isnan(lengths).all():
-      return False
-  elif np.ptp(lengths) > _SECONDS + _SHARE * lengths.max():
+  a, b = one.seconds, other.seconds
+  if math.isnan(a) != math.isnan(b):
+    return False
+  # Never if both are NaN.
+  if abs(a - b) > _SECONDS + _SHARE * max(a, b):
     return False
   if far is None:
     far = distance(one, other)
