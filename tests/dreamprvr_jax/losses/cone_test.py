@@ -43,9 +43,8 @@ def test_released_numbers_saturated_ones_too():
     cones['cone_exterior_angle'],
     rtol=1e-4,
   )
-  gradients = jax.grad(
-    lambda v, t: cone.cone_violation(v, t, c).mean(), argnums=(0, 1)
-  )(videos, texts)
+  mean = lambda v, t: cone.cone_violation(v, t, c).mean()
+  gradients = jax.jit(jax.grad(mean, argnums=(0, 1)))(videos, texts)
   for ours, theirs in zip(
     gradients, (cones['cone_grad_video'], cones['cone_grad_text']), strict=True
   ):

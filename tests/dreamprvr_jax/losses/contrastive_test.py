@@ -9,13 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dreamprvr_jax.losses.contrastive import (
-  nce,
-  query_diversity,
-  supervised_contrastive,
-)
+from dreamprvr_jax.losses import contrastive
 from dreamprvr_jax.losses.reduction import masked_mean
 
+# One program each, instead of one for each operation.
+nce = jax.jit(contrastive.nce)
+supervised_contrastive = jax.jit(
+  contrastive.supervised_contrastive, static_argnames='temperature'
+)
+query_diversity = jax.jit(
+  contrastive.query_diversity, static_argnames=('delta', 'alpha', 'power')
+)
 SCORES = np.asarray([[1.0, 0.0], [0.5, 2.0], [-1.0, 3.0]], np.float32)
 OWNER = np.asarray([0, 1, 1])
 DIVERSITY = {'delta': 0.2, 'alpha': 32.0, 'power': 1.0}
@@ -35,6 +39,9 @@ def nce_total(scores, where):
   return masked_mean(per_caption, where['caption_mask']) + masked_mean(
     per_video, where['video_mask']
   )
+
+
+nce_and_gradient = jax.jit(jax.value_and_grad(nce_total))
 
 
 def unit(rows):
@@ -70,7 +77,7 @@ def test_nce_gradient():
   # adds nothing.
   where = full(owner=[0], videos=2)
   where['video_mask'] = jnp.asarray([True, True])
-  gradient = jax.grad(lambda s: nce(s, **where)[0].sum())(
+  gradient = jax.jit(jax.grad(lambda s: nce(s, **where)[0].sum()))(
     jnp.asarray([[0.0, math.log(3.0)]])
   )
   np.testing.assert_allclose(gradient, [[-0.75, 0.75]], rtol=1e-5)
@@ -78,7 +85,7 @@ def test_nce_gradient():
 
 def test_nce_of_large_scores():
   big = 1e4 * SCORES
-  value, gradient = jax.value_and_grad(nce_total)(big, full())
+  value, gradient = nce_and_gradient(big, full())
   np.testing.assert_allclose(value, 0.0, atol=1e-3)
   assert np.isfinite(gradient).all()
 
@@ -97,7 +104,7 @@ def test_nce_of_nothing():
   where = full()
   where['caption_mask'] = jnp.zeros(3, bool)
   where['video_mask'] = jnp.zeros(2, bool)
-  value, gradient = jax.value_and_grad(nce_total)(SCORES, where)
+  value, gradient = nce_and_gradient(SCORES, where)
   assert value == 0
   np.testing.assert_array_equal(gradient, 0)
 
@@ -126,7 +133,7 @@ def test_padding_changes_no_nce(garbage, owner):
     'caption_mask': jnp.arange(5) < 3,
     'video_mask': jnp.arange(4) < 2,
   }
-  value, gradient = jax.value_and_grad(nce_total)(padded, where)
+  value, gradient = nce_and_gradient(padded, where)
   np.testing.assert_allclose(value, 0.4729620222522, rtol=1e-5)
   np.testing.assert_array_equal(gradient[3:], 0)
   np.testing.assert_array_equal(gradient[:, 2:], 0)
@@ -201,7 +208,7 @@ def test_opposite_queries_have_a_finite_gradient(power):
     ).sum()
 
   x = unit([[0.6, 0.8], [-0.6, -0.8]])
-  assert np.isfinite(jax.grad(total)(x)).all()
+  assert np.isfinite(jax.jit(jax.grad(total))(x)).all()
 
 
 @jax.jit
@@ -218,7 +225,8 @@ def test_text_losses_of_nothing():
   labels, mask = jnp.zeros(4, int), jnp.zeros(4, bool)
   np.testing.assert_array_equal(text_losses(x, labels, mask), 0)
   for index in range(2):
-    gradient = jax.grad(lambda x, i=index: text_losses(x, labels, mask)[i])(x)
+    loss = lambda x, i=index: text_losses(x, labels, mask)[i]
+    gradient = jax.jit(jax.grad(loss))(x)
     np.testing.assert_array_equal(gradient, 0)
 
 
