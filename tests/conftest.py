@@ -19,12 +19,20 @@ XLA_FLAGS = {
   '--xla_backend_optimization_level': '0',
   '--xla_llvm_disable_expensive_passes': 'true',
 }
-# This flag halves the time of compilation again; later releases of jaxlib do
-# not know it, and XLA aborts at a flag that it does not know.
-if importlib.metadata.version('jaxlib').startswith(
-  tuple(f'0.{minor}.' for minor in range(6, 11))
-):
-  XLA_FLAGS['--xla_cpu_use_fusion_emitters'] = 'false'
+# Flags and the first release of jaxlib that may not know them: XLA aborts at a
+# flag that it does not know.
+XLA_FLAGS_BEFORE = {
+  # Halves the time of compilation again.
+  '--xla_cpu_use_fusion_emitters': ('false', (0, 11)),
+  # Both cores are busy: there is none to compile parts of a program on.
+  '--xla_cpu_parallel_codegen_split_count': ('1', (0, 13)),
+}
+JAXLIB = importlib.metadata.version('jaxlib').split('.')
+XLA_FLAGS |= {
+  name: value
+  for name, (value, release) in XLA_FLAGS_BEFORE.items()
+  if tuple(map(int, JAXLIB[:2])) < release
+}
 # Not by a flag of XLA: programs for one device are the same programs in
 # processes with other numbers of devices, but flags are part of their keys.
 DEVICES = 'JAX_NUM_CPU_DEVICES'
