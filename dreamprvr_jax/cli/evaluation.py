@@ -5,7 +5,9 @@ import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from data_pipeline.corpus import Corpus, Split
@@ -163,19 +165,9 @@ def _run(config: ConfigDict, arguments: Arguments, mesh: Mesh) -> int:
     if labels:
       result['labels'] = labels.metrics(scores)
       label_sets.show(result['labels'])
-    if arguments.scores:
-      score_files.write(
-        score_files.Scores(
-          arguments.scores,
-          scores,
-          split.caption_ids,
-          split.video_ids,
-          split.caption_video,
-          seedless=retriever.is_free,
-        )
-      )
-      console.say(f'scores: {arguments.scores}')
     _write(result, split, arguments)
+    if arguments.scores:
+      _write_scores(arguments.scores, scores, split, retriever.is_free)
   return 0
 
 
@@ -220,3 +212,27 @@ def _write(result: dict[str, Any], split: Split, arguments: Arguments) -> None:
   path = workdir / f'eval_{split.name}.json'
   folders.write_json(path, provenance.finite(result))
   console.say(f'metrics: {path}')
+
+
+def _write_scores(
+  path: str, scores: Float[np.ndarray, 'n v'], split: Split, is_free: bool
+) -> None:
+  """Writes the scores of a split.
+
+  Args:
+    path: The file.
+    scores: Higher is better.
+    split: Its queries and videos.
+    is_free: Whether they come from a retriever without training.
+  """
+  score_files.write(
+    score_files.Scores(
+      path,
+      scores,
+      split.caption_ids,
+      split.video_ids,
+      split.caption_video,
+      seedless=is_free,
+    )
+  )
+  console.say(f'scores: {path}')
