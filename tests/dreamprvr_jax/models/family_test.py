@@ -93,6 +93,17 @@ def course(name, devices):
   return losses
 
 
+@pytest.mark.long
+@pytest.mark.parametrize('name', TRAINED)
+def test_initial_values(name):
+  """Other tests of most models draw their weights without a program."""
+  found = init_variables(small(name), batch(), 0)
+  for path, leaf in jax.tree_util.tree_leaves_with_path(found['params']):
+    assert np.isfinite(leaf).all(), path
+    if jax.tree_util.keystr(path).endswith("['kernel']"):
+      assert np.ptp(leaf) > 0, path
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('name', TRAINED)
 def test_one_device_and_eight_give_the_same_course(name):
