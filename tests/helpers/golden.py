@@ -74,9 +74,14 @@ def shapes(model, visual, text, max_words=30, max_frames=128):
   return variable_shapes(model, blank)
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def inference(model, variables, batch):
-  """Returns (queries, videos, scores, intermediate values) of a batch."""
+  """Returns (queries, videos, scores, intermediate values) of a batch, on the
+  host."""
+  return jax.device_get(_inference(model, variables, batch))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _inference(model, variables, batch):
   queries = model.apply(
     variables, batch.word_features, batch.word_mask, method='encode_query'
   )

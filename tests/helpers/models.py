@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import benchmarks.direct_generator
 from configs import common
 from configs.models import family
 from configs.rerank import rerank_keys
@@ -69,6 +70,14 @@ def generator(kind, width, num_steps=50, **given):
   return kind(width, num_steps, **{**options, **given})
 
 
+def direct_generator(direction, params, *inputs, **options):
+  """Returns {name: array} of one pass of a generator as published."""
+  run = lambda params, *inputs: vars(
+    benchmarks.direct_generator.run(direction, params, *inputs, **options)
+  )
+  return jax.device_get(jax.jit(run)(params, *inputs))
+
+
 def drawn(model, batch):
   """Returns variables like initial ones, without compiling how these are made:
   for tests that compare two uses of the same weights."""
@@ -87,15 +96,25 @@ def drawn(model, batch):
   return jax.tree_util.tree_map_with_path(value, variable_shapes(model, batch))
 
 
-def apply(module, variables, *inputs, **options):
-  """Returns what `module.apply` does, from one program.
+def initial(module, *inputs, **options):
+  """Returns what `module.init` does with the seed 0, from one program."""
+  init = jax.jit(functools.partial(module.init, **options))
+  return jax.device_get(init(jax.random.key(0), *inputs))
 
-  Without it, each operation would be a program to trace and compile.
+
+def apply(module, variables, *inputs, **options):
+  """Returns what `module.apply` does, from one program, on the host.
+
+  Without it, each operation would be a program to trace and compile, and so
+  would each on what it returns.
   """
   is_fixed = lambda value: isinstance(value, bool | str) or callable(value)
   fixed = {k: v for k, v in options.items() if is_fixed(v)}
   arrays = {k: v for k, v in options.items() if k not in fixed}
-  return _applied(module, tuple(fixed.items()), variables, inputs, arrays)
+  found = _applied(module, tuple(fixed.items()), variables, inputs, arrays)
+  return jax.tree.map(
+    lambda x: x if isinstance(x, jax.core.Tracer) else np.asarray(x), found
+  )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -11,7 +11,7 @@ import dreamprvr_jax
 from data_pipeline.opening import open_corpus
 from data_pipeline.options import DataOptions
 from dreamprvr_jax.interop import official
-from tests.helpers import runs
+from tests.helpers import models, runs
 from tests.helpers.commands import answer
 from tests.helpers.released import (
   MODEL,
@@ -40,19 +40,20 @@ def expected_scores(folder):
   split = open_corpus(options).splits['val']
   variables = official.from_official(state_dict(), shapes())
   words = split.read_captions(range(len(split.caption_ids)))
-  queries = MODEL.apply(
-    variables, words['word_features'], words['word_mask'], method='encode_query'
+  queries = models.apply(
+    MODEL, variables, *words.values(), method='encode_query'
   )
-  columns = []
-  encode = jax.jit(
-    lambda clips, frames, mask: MODEL.apply(
-      variables, clips, frames, mask, method='encode_video'
-    )
-  )
-  for i in range(len(split.video_ids)):
-    videos = encode(*split.read_videos([i]).values())
-    found = MODEL.apply(variables, queries, videos, method='score')
-    columns.append(0.7 * found.clip + 0.3 * found.frame)
+
+  @jax.jit
+  def scores(variables, queries, video):
+    tokens = MODEL.apply(variables, *video, method='encode_video')
+    found = MODEL.apply(variables, queries, tokens, method='score')
+    return 0.7 * found.clip + 0.3 * found.frame
+
+  columns = [
+    scores(variables, queries, tuple(split.read_videos([i]).values()))
+    for i in range(len(split.video_ids))
+  ]
   return split, np.concatenate(columns, axis=1)
 
 
@@ -113,9 +114,8 @@ def test_export_and_three_lines(place):
   assert 'weights.safetensors' in out
   model, variables = dreamprvr_jax.load(place / 'exported')
   words = np.ones((1, 30, TEXT), np.float32)
-  query = model.apply(
-    variables, words, np.ones((1, 30), bool), method='encode_query'
-  )
+  mask = np.ones((1, 30), bool)
+  query = models.apply(model, variables, words, mask, method='encode_query')
   assert query.shape == (1, 16)
   tensors = load_file(place / 'exported/weights.safetensors')
   kernel = variables['params']['query']['input']['projection']['linear']

@@ -14,6 +14,7 @@ from dreamprvr_jax.interop.layouts import LAYOUTS
 from dreamprvr_jax.rerank.networks import build_reranker
 from dreamprvr_jax.rerank.trained import read_fusion
 from tests.dreamprvr_jax.interop.official_test import FILES, released
+from tests.helpers import models
 from tests.helpers.torch_archives import (
   state_dict,
   write,
@@ -67,7 +68,7 @@ def test_a_file_of_each_model(name, tmp_path):
   if name == 'diffusionret':
     words = np.ones((1, model.max_words, 32), np.float32)
   mask = np.ones((1, model.max_words), bool)
-  query = model.apply(variables, words, mask, method='encode_query')
+  query = models.apply(model, variables, words, mask, method='encode_query')
   assert np.isfinite(query).all()
 
 

@@ -17,7 +17,7 @@ from dreamprvr_jax.layers.blocks import (
   TokenReadout,
 )
 from dreamprvr_jax.layers.parallel_blocks import EXECUTIONS, ParallelBlocks
-from tests.helpers.models import apply
+from tests.helpers.models import apply, initial
 
 HEADS, WIDTH = 2, 4
 
@@ -29,7 +29,7 @@ def normal(seed, *shape):
 def with_random_values(variables, seed=0):
   rng = np.random.default_rng(seed)
   return jax.tree.map(
-    lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), variables
+    lambda p: rng.normal(size=p.shape).astype(np.float32), variables
   )
 
 
@@ -88,7 +88,7 @@ def test_attention_block_without_feed_forward_is_residual_attention():
   x = normal(1, 1, 3, WIDTH)
   variables = init(layer, x)
   # Weights 0 and biases 1: attention adds 1 everywhere, which LN1 removes.
-  params = jax.tree.map(jnp.zeros_like, variables['params'])
+  params = jax.tree.map(np.zeros_like, variables['params'])
   params['attention']['value']['bias'] += 1.0
   for norm in ('norm1', 'norm2'):
     params['feed_forward'][norm]['scale'] += 1.0
@@ -212,7 +212,7 @@ def test_unknown_execution_is_named():
 
 def test_parallel_blocks_start_from_different_values():
   layer, _, args = parallel()
-  params = layer.init(jax.random.key(0), *args, train=False)['params']
+  params = initial(layer, *args, train=False)['params']
   kernel = params['block']['attention']['query']['kernel']
   assert not np.allclose(kernel[0], kernel[1])
   assert 0.01 < np.std(kernel) < 0.03
@@ -220,7 +220,7 @@ def test_parallel_blocks_start_from_different_values():
 
 def test_parallel_blocks_drop_independently():
   layer, variables, (x, _, mask) = parallel(dropout=0.5)
-  same = jax.tree.map(lambda p: jnp.broadcast_to(p[:1], p.shape), variables)
+  same = jax.tree.map(lambda p: np.broadcast_to(p[:1], p.shape), variables)
   tables = np.ones((3, 4, 5), np.float32)
 
   def run(train, seed):
@@ -258,6 +258,6 @@ def test_jit_equals_eager():
 def test_bfloat16_keeps_parameters_in_float32():
   layer = AttentionBlock(HEADS, 0.0, jnp.bfloat16)
   x = jnp.asarray(normal(1, 1, 3, WIDTH), jnp.bfloat16)
-  variables = layer.init(jax.random.key(0), x, train=False)
+  variables = initial(layer, x, train=False)
   assert {p.dtype.name for p in jax.tree.leaves(variables)} == {'float32'}
   assert apply(layer, variables, x, train=False).dtype == jnp.bfloat16

@@ -1,5 +1,7 @@
 """Pooled tokens as registers, against plain loops."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,16 @@ WIDTH = 5
 MASK = np.arange(12) < np.array(LENGTHS)[:, None]
 SETTINGS = TraceSettings('query', 0.07, 0.3, 0.2)
 trace_scores = jax.jit(trace.trace_scores, static_argnums=2)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _pooled(anchors, tokens, mask):
+  return anchors.pool(tokens, mask)
+
+
+def pooled(anchors, tokens, mask=MASK):
+  """Returns the pooled tokens and which are real, on the host."""
+  return jax.device_get(_pooled(anchors, tokens, mask))
 
 
 def tokens(seed=0, count=12):
@@ -42,7 +54,7 @@ def test_unknown_forms(form):
 @pytest.mark.parametrize('count', [1, 4, 6])
 def test_pooling(kind, count):
   given = tokens()
-  found, real = Anchors(kind, count).pool(given, jnp.asarray(MASK))
+  found, real = pooled(Anchors(kind, count), given)
   for v, length in enumerate(LENGTHS):
     groups = [
       i * min(count, length) // length if kind == 'temporal' else i % count
@@ -54,7 +66,7 @@ def test_pooling(kind, count):
       if mine:
         np.testing.assert_allclose(found[v, k], np.mean(mine, 0), atol=1e-6)
   other = np.where(MASK[..., None], given, 7.0)
-  again, _ = Anchors(kind, count).pool(other, jnp.asarray(MASK))
+  again, _ = pooled(Anchors(kind, count), other)
   np.testing.assert_array_equal(found, again)
 
 
@@ -68,21 +80,19 @@ def test_scores(branch):
   scorer = AnchoredTrace(
     Anchors('temporal', 2), SETTINGS, branch, lambda x: x[..., :WIDTH]
   )
-  found = scorer.apply(
-    {}, queries, VideoEncoding(clips, frames, MASK), method='score'
+  score = lambda frames: models.apply(
+    scorer, {}, queries, VideoEncoding(clips, frames, MASK), method='score'
   )
+  found = score(frames)
   used = clips if branch == 'clip' else frames
   mask = np.ones((4, 4), bool) if branch == 'clip' else MASK
-  anchors, real = Anchors('temporal', 2).pool(used, jnp.asarray(mask))
-  expected = trace.trace_scores(
+  anchors, real = pooled(Anchors('temporal', 2), used, mask)
+  expected = trace_scores(
     queries[:, :WIDTH], Evidence(anchors, real, used, used, mask), SETTINGS
   )
   np.testing.assert_allclose(found.frame, expected, rtol=1e-6)
   other = np.where(MASK[..., None], frames, 9.0)
-  again = scorer.apply(
-    {}, queries, VideoEncoding(clips, other, MASK), method='score'
-  )
-  np.testing.assert_array_equal(found.frame, again.frame)
+  np.testing.assert_array_equal(found.frame, score(other).frame)
 
 
 @pytest.mark.parametrize('routing', sorted(ROUTINGS))
@@ -92,24 +102,30 @@ def test_videos_with_fewer_tokens_than_anchors(form, routing):
   same."""
   given, queries = tokens(4), tokens(5)[:, 0]
   settings = TraceSettings(routing, 0.07, 0.3, 0.2)
-  anchors, real = Anchors.parse(form).pool(given, jnp.asarray(MASK))
+  anchors, real = pooled(Anchors.parse(form), given)
   found = trace_scores(
     queries, Evidence(anchors, real, given, given, MASK), settings
   )
+  alone = _each_alone(queries, anchors, given, settings)
+  np.testing.assert_allclose(found, alone, rtol=1e-5)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _each_alone(queries, anchors, given, settings):
+  """Returns the scores of each video without its padding and the others."""
+  columns = []
   for v, length in enumerate(LENGTHS):
     count = min(8, length)
-    alone = trace_scores(
-      queries,
-      Evidence(
-        anchors[v : v + 1, :count],
-        np.ones((1, count), bool),
-        given[v : v + 1, :length],
-        given[v : v + 1, :length],
-        np.ones((1, length), bool),
-      ),
-      settings,
+    frames = given[v : v + 1, :length]
+    evidence = Evidence(
+      anchors[v : v + 1, :count],
+      np.ones((1, count), bool),
+      frames,
+      frames,
+      np.ones((1, length), bool),
     )
-    np.testing.assert_allclose(found[:, v], alone[:, 0], rtol=1e-5)
+    columns.append(trace.trace_scores(queries, evidence, settings))
+  return jnp.concatenate(columns, axis=1)
 
 
 def test_the_tokens_of_models():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dreamprvr_jax.models.consolidation import ConsolidationLayer, key_mask
+from tests.helpers.models import apply
 
 LENGTH, REGISTERS, WIDTH = 5, 2, 4
 MASK = np.arange(LENGTH) < np.asarray([[5], [3]])
@@ -30,13 +31,12 @@ def make(registers=NOTES, dropout=0.0):
   )
   rng = np.random.default_rng(2)
   variables = jax.tree.map(
-    lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), shapes
+    lambda p: rng.normal(size=p.shape).astype(np.float32), shapes
   )
 
-  @jax.jit
   def run(variables, tokens, registers, mask):
-    return layer.apply(
-      variables, tokens, mask, registers=registers, train=False
+    return apply(
+      layer, variables, tokens, mask, registers=registers, train=False
     )
 
   return layer, variables, run
@@ -114,16 +114,14 @@ def test_parameters(registers):
 
 def test_dropout():
   layer, variables, _ = make(dropout=0.5)
-  run = jax.jit(
-    lambda train, key: layer.apply(
-      variables,
-      TOKENS,
-      MASK,
-      registers=NOTES,
-      train=train,
-      rngs={'dropout': key},
-    ),
-    static_argnums=0,
+  run = lambda train, key: apply(
+    layer,
+    variables,
+    TOKENS,
+    MASK,
+    registers=NOTES,
+    train=train,
+    rngs={'dropout': key},
   )
   keys = jax.random.split(jax.random.key(0))
   np.testing.assert_array_equal(run(False, keys[0]), run(False, keys[1]))

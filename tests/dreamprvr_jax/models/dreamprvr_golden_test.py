@@ -93,8 +93,10 @@ def step_of(name, params):
     [golden['draws/perturb_alpha'], golden['draws/perturb_beta']]
   )
   constants = tiny_variables()['constants']
-  return loss_and_gradients(
-    params, constants, batch_of(golden), ranks_of(golden), draws
+  return jax.device_get(
+    loss_and_gradients(
+      params, constants, batch_of(golden), ranks_of(golden), draws
+    )
   )
 
 
@@ -189,7 +191,7 @@ def test_gradients(name):
 def test_three_updates(name):
   golden = load(name)
   before = params = tiny_variables()['params']
-  state = OPTIMIZER.init(params)
+  state = jax.jit(OPTIMIZER.init)(params)
   totals = []
   for _ in range(3):
     (total, _), gradients = step_of(name, params)
@@ -200,7 +202,7 @@ def test_three_updates(name):
   after = part(golden, 'params_after_3')
   if name == 'dreamprvr_tiny':
     assert len(after) == 393
-  ours = official.to_official({'params': params})
+  ours = official.to_official({'params': jax.device_get(params)})
   start = official.to_official({'params': before})
   for key in set(after) & set(ours):
     assert distance(ours[key], after[key]) < 1e-5, key

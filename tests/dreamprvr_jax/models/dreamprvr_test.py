@@ -12,6 +12,7 @@ from dreamprvr_jax.models.base import QueryEncoder
 from dreamprvr_jax.models.template import blank_batch, variable_shapes
 from dreamprvr_jax.types import Batch, parameter_count
 from tests.helpers import models
+from tests.helpers.golden import inference
 
 VISUAL, TEXT, CLIPS, FRAMES, WORDS, T = 6, 5, 4, 7, 6, 2
 OBJECTIVE = models.objective(
@@ -207,29 +208,13 @@ def test_one_query_and_one_video():
 
 
 def test_queries_and_videos_are_encoded_each_on_its_own():
-  model = build()
-
-  @jax.jit
-  def encode(variables, batch):
-    query = model.apply(
-      variables, batch.word_features, batch.word_mask, method='encode_query'
-    )
-    video = model.apply(
-      variables,
-      batch.clip_features,
-      batch.frame_features,
-      batch.frame_mask,
-      method='encode_video',
-    )
-    return query, video, model.apply(variables, query, video, method='score')
-
-  query, video, scores = encode(values(), BATCH)
+  query, video, scores, _ = inference(build(), values(), BATCH)
   assert query.shape == (5, 8)
   assert video.clip_tokens.shape == (3, CLIPS, 8)
   assert video.frame_tokens.shape == (3, FRAMES, 8)
   np.testing.assert_array_equal(video.frame_tokens[~BATCH.frame_mask], 0)
-  one_query, _one_video, one_score = encode(
-    values(), jax.tree.map(lambda x: x[1:2], BATCH)
+  one_query, _, one_score, _ = inference(
+    build(), values(), jax.tree.map(lambda x: x[1:2], BATCH)
   )
   np.testing.assert_allclose(one_query[0], query[1], rtol=1e-3, atol=1e-4)
   for field in ('clip', 'frame'):

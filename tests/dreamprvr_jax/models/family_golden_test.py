@@ -117,7 +117,8 @@ def test_short_videos(case):
   expected = files.part(golden, 'eval_short')
   if not expected:
     pytest.skip('no such numbers')
-  batch = files.shortened(files.batch_of(golden), [0, 2, 3], 60)
+  # Two videos twice: the shapes of the test above, and so its program.
+  batch = files.shortened(files.batch_of(golden), [0, 2, 3, 0, 2], 60)
   model = case.model
   if case.name == 'gmmformer':
     model = model.clone(frame_length='batch')
@@ -132,7 +133,7 @@ def test_short_videos(case):
     ('clip_scores', scores.clip),
     ('frame_scores', scores.frame),
   ):
-    assert files.distance(value, expected[key]) < 1e-5, key
+    assert files.distance(value[:, :3], expected[key]) < 1e-5, key
 
 
 @every_case
@@ -233,7 +234,7 @@ def test_gradients_that_nearly_cancel():
     )[0]
 
   gradients = jax.jit(jax.grad(loss))(in_float64(variables_of(case)['params']))
-  ours = official.to_official({'params': gradients}, case.name)
+  ours = official.to_official({'params': jax.device_get(gradients)}, case.name)
   theirs = files.part(golden, 'grads')
   ends = tuple(end for end, _ in case.loose)
   names = [key for key in theirs if key.endswith(ends)]
@@ -261,7 +262,7 @@ def test_three_updates(case):
   golden = files.load(case.file)
   optimizer = bert_adam(warmup_linear(2.5e-4, 42 * 100))
   before = params = variables_of(case)['params']
-  state = optimizer.init(params)
+  state = jax.jit(optimizer.init)(params)
   totals = []
 
   update = updates_of(optimizer)
@@ -275,7 +276,7 @@ def test_three_updates(case):
   after = files.part(golden, 'params_after_3')
   if not after:
     return
-  ours = official.to_official({'params': params}, case.name)
+  ours = official.to_official({'params': jax.device_get(params)}, case.name)
   start = official.to_official({'params': before}, case.name)
   found = set(after) & set(ours)
   assert found
@@ -306,7 +307,7 @@ def test_bounds_of_hlformers_scalars(variant):
   for key, value in files.part(expected, 'params_used').items():
     np.testing.assert_allclose(used[key], value, rtol=1e-6, err_msg=key)
   # The forward pass applies the bounds by itself.
-  (total, (terms, _)), gradients = step(case)(params)
+  (total, (terms, _)), gradients = jax.device_get(step(case)(params))
   assert files.distance(total, expected['loss/total']) < 1e-5
   assert files.distance(terms['cone'], expected['loss/cone_raw']) < 1e-5
   ours = official.to_official({'params': gradients}, case.name)
@@ -326,7 +327,8 @@ def test_scores_of_padding(file):
     cosine, raw = base.token_scores(queries, frames)
     return jnp.sum(floor['weight'] * (cosine + 0.1 * raw)), (cosine, raw)
 
-  gradient, (cosine, raw) = jax.grad(total, has_aux=True)(floor['queries'])
+  differentiated = jax.jit(jax.grad(total, has_aux=True))
+  gradient, (cosine, raw) = differentiated(floor['queries'])
   assert files.distance(cosine, floor['frame_scores']) < 1e-5
   assert files.distance(raw, floor['frame_scores_raw']) < 1e-5
   assert files.distance(gradient, floor['grad_queries']) < 1e-4
@@ -337,7 +339,7 @@ def test_what_mscs_optimiser_decays():
   golden = files.load(case.file)
   optimizer = bert_adam(warmup_linear(2e-3, 5, 0.4))
   before = params = variables_of(case)['params']
-  state = optimizer.init(params)
+  state = jax.jit(optimizer.init)(params)
   totals = []
   update = updates_of(optimizer)
   for _ in range(5):
@@ -345,7 +347,7 @@ def test_what_mscs_optimiser_decays():
     totals.append(float(total))
     params, state = update(gradients, state, params)
   assert files.distance(totals, golden['strong/trajectory']) < 1e-5
-  ours = official.to_official({'params': params}, case.name)
+  ours = official.to_official({'params': jax.device_get(params)}, case.name)
   start = official.to_official({'params': before}, case.name)
   for key, after in files.part(golden, 'strong/params_after_5').items():
     moved = after - start[key]

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import direct_generator
 from dreamprvr_jax.diffusion.process import q_sample_rows
 from dreamprvr_jax.diffusion.sampler import sample
 from dreamprvr_jax.diffusion.schedule import cosine_schedule
@@ -109,27 +108,36 @@ def test_time_embedding_of_the_appendix():
 @pytest.mark.parametrize('direction', DIRECTIONS)
 def test_output_of_the_appendix(direction):
   model, variables, inputs = appendix(direction)
-  steps = jnp.asarray([3, 0])
+  steps = np.asarray([3, 0])
   found = apply(model, variables, X, steps, *inputs)
   np.testing.assert_allclose(found, OUTPUT[direction], atol=2e-6)
-  direct = direct_generator.run(
+  direct = models.direct_generator(
     direction, variables['params'], X, steps, *inputs[:3]
   )
-  np.testing.assert_allclose(direct.output, OUTPUT[direction], atol=2e-6)
+  np.testing.assert_allclose(direct['output'], OUTPUT[direction], atol=2e-6)
+
+
+@jax.jit
+def noisy_rows(start, noise, steps):
+  return q_sample_rows(cosine_schedule(50), start, noise, steps)
 
 
 def denoised(model, variables, inputs, start, **options):
-  terms = apply(model, variables, *inputs, method='terms')
-  table = apply(model, variables, method='step_terms')
-  return sample(
-    cosine_schedule(model.num_steps),
-    lambda x, step: apply(model, variables, x, step, terms, method='denoise'),
-    jnp.asarray(start),
-    step_inputs=table,
-    prediction='start',
-    method='ddim',
-    **options,
-  )
+  @jax.jit
+  def run(variables, inputs, start):
+    terms = apply(model, variables, *inputs, method='terms')
+    table = apply(model, variables, method='step_terms')
+    return sample(
+      cosine_schedule(model.num_steps),
+      lambda x, step: apply(model, variables, x, step, terms, method='denoise'),
+      start,
+      step_inputs=table,
+      prediction='start',
+      method='ddim',
+      **options,
+    )
+
+  return jax.device_get(run(variables, inputs, start))
 
 
 @pytest.mark.parametrize(('direction', 'num_steps'), SAMPLES)
@@ -144,16 +152,17 @@ def test_samples_of_the_appendix(direction, num_steps):
 @pytest.mark.parametrize('direction', DIRECTIONS)
 def test_loss_of_the_appendix(direction):
   model, variables, inputs = appendix(direction)
-  steps = jnp.asarray([10, 40])
-  start = jnp.zeros((2, 3)).at[:, 0].set(1.0)
-  noisy = q_sample_rows(cosine_schedule(50), start, X, steps)
+  steps = np.asarray([10, 40])
+  start = np.float32([[1, 0, 0]] * 2)
+  noisy = noisy_rows(start, X, steps)
   np.testing.assert_allclose(
     noisy,
     [[1.255023, 0.347234, 0.330063], [1.018171, 0.470058, 0.135181]],
     atol=2e-6,
   )
   output = apply(model, variables, noisy, steps, *inputs)
-  mean = lambda t: float(listwise_entropy(output, inputs[3], t).mean())
+  entropy = jax.jit(listwise_entropy)
+  mean = lambda t: np.mean(entropy(output, inputs[3], t))
   low, high = LOSSES[direction]
   assert mean(1.0) == pytest.approx(low, rel=1e-5)
   assert mean(100.0) == pytest.approx(high, rel=1e-5, abs=1e-6)
@@ -214,7 +223,7 @@ def test_time_embedding(direction):
 def test_outputs(direction):
   file, model, variables = golden(direction)
   inputs = _forward_inputs(file, direction)
-  run = jax.jit(lambda x, k: apply(model, variables, x, k, *inputs))
+  run = lambda x, k: apply(model, variables, x, k, *inputs)
   for i, k in enumerate(file['forward/steps']):
     steps = np.full(4, k)
     for name, x in (
@@ -223,15 +232,12 @@ def test_outputs(direction):
     ):
       expected = file[f'forward/{direction}_{name}'][i]
       assert distance(run(x, steps), expected) < 1e-5
-    direct = direct_generator.run(
+    direct = models.direct_generator(
       direction, variables['params'], file['forward/x'], steps, *inputs[:3]
     )
-    for found, name in (
-      (direct.attention, 'attention'),
-      (direct.list_vector, 'list_vector'),
-    ):
+    for name in ('attention', 'list_vector'):
       expected = file[f'forward/{direction}_{name}'][i]
-      assert distance(found, expected) < 1e-5
+      assert distance(direct[name], expected) < 1e-5
   mixed = run(file['forward/x'], file['forward/mixed_steps'])
   assert distance(mixed, file[f'forward/{direction}_mixed_outputs']) < 1e-5
   terms = apply(model, variables, *inputs, method='terms')
@@ -285,9 +291,9 @@ def test_loss_and_gradients(
     file, direction, file[f'train/{direction}_lists'], np.arange(10)
   )
   steps = file['draws/steps']
-  start = jnp.full((10, 9), negative).at[:, 0].set(1.0)
-  noise = jnp.asarray(file[f'draws/noise_{direction}'])
-  noisy = q_sample_rows(cosine_schedule(50), start, noise, steps)
+  start = np.full((10, 9), negative, np.float32)
+  start[:, 0] = 1
+  noisy = noisy_rows(start, file[f'draws/noise_{direction}'], steps)
   assert distance(noisy, file[f'{prefix}train/{direction}_x_noisy']) < 1e-5
 
   def loss(params):
@@ -295,9 +301,9 @@ def test_loss_and_gradients(
     rows = listwise_entropy(output, inputs[3], multiplier)
     return rows.mean(), (output, rows)
 
-  (total, (output, rows)), gradients = jax.jit(
-    jax.value_and_grad(loss, has_aux=True)
-  )(variables['params'])
+  (total, (output, rows)), gradients = jax.device_get(
+    jax.jit(jax.value_and_grad(loss, has_aux=True))(variables['params'])
+  )
   assert distance(output, file[f'{prefix}train/{direction}_output']) < 1e-5
   expected = file[f'{prefix}train/{direction}_row_losses']
   np.testing.assert_allclose(rows, expected, rtol=1e-4, atol=1e-4)

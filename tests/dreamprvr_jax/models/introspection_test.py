@@ -4,7 +4,6 @@ import functools
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -43,7 +42,7 @@ def build(**options):
 def some_variables(model):
   rng = np.random.default_rng(1)
   return jax.tree.map(
-    lambda s: jnp.asarray(rng.normal(0, 0.5, s.shape), jnp.float32),
+    lambda s: rng.normal(0, 0.5, s.shape).astype(np.float32),
     variable_shapes(model, blank_batch(5, 3, **SIZES)),
   )
 
@@ -79,7 +78,8 @@ def observed():
   found, weights = look(some_variables(model))
   # These are the registers' context and condition, and two blocks per branch.
   assert len(weights) == 2 + 2 * len(model.block_widths)
-  return found, weights[1], weights[2:4], weights[4:]
+  weights = jax.device_get(weights)
+  return jax.device_get(found), weights[1], weights[2:4], weights[4:]
 
 
 @pytest.mark.parametrize('restricted', [False, True])
@@ -92,14 +92,14 @@ def test_weights_are_those_of_the_module(restricted):
   if restricted:
     limits['mask'] = np.arange(5) < np.array([[[5]], [[2]]])
     limits['table'] = rng.uniform(size=(3, 5)).astype(np.float32)
-  variables = module.init(jax.random.key(0), queries, keys, train=False)
+  variables = models.initial(module, queries, keys, train=False)
   params = variables['params']
-  weights = attention_weights(params, queries, keys, **limits)
+  weights = jax.jit(attention_weights)(params, queries, keys, **limits)
   value = params['value']
-  values = jnp.einsum('bsd,dhk->bshk', keys, value['kernel']) + value['bias']
+  values = np.einsum('bsd,dhk->bshk', keys, value['kernel']) + value['bias']
   np.testing.assert_allclose(
-    jnp.einsum('bhqs,bshk->bqhk', weights, values).reshape(queries.shape),
-    module.apply(variables, queries, keys, train=False, **limits),
+    np.einsum('bhqs,bshk->bqhk', weights, values).reshape(queries.shape),
+    models.apply(module, variables, queries, keys, train=False, **limits),
     atol=1e-6,
   )
 
@@ -125,8 +125,10 @@ def test_attention_to_registers():
 
 def test_heads_are_averaged():
   model = build(num_heads=2)
-  found = jax.jit(functools.partial(register_attention, model))(
-    some_variables(model), *VIDEOS
+  found = jax.device_get(
+    jax.jit(functools.partial(register_attention, model))(
+      some_variables(model), *VIDEOS
+    )
   )
   assert found.of_registers.shape == (2, REGISTERS, CLIPS)
   np.testing.assert_allclose(found.of_registers.sum(-1), 1, rtol=1e-6)
@@ -153,7 +155,7 @@ def test_path_ends_at_the_registers(start, method, steps, states):
     made = bound.registers(clips, train=False)
     return register_path(model, variables, VIDEOS[0]), made
 
-  path, made = both(some_variables(model))
+  path, made = jax.device_get(both(some_variables(model)))
   assert path.shape == (states, 2, REGISTERS, WIDTH)
   np.testing.assert_allclose(path[0], made.diffusion.noise, atol=1e-6)
   # The first step divides by a root of alpha_bar near 0.

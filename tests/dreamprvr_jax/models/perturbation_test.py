@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamprvr_jax.models.perturbation import perturb_queries
+from dreamprvr_jax.models import perturbation
 
 RNG = np.random.default_rng(0)
 QUERIES = (2 + 3 * RNG.normal(size=(2, 5))).astype(np.float32)
 ALPHA = RNG.normal(size=(2, 3, 5)).astype(np.float32)
 BETA = RNG.normal(size=(2, 3, 5)).astype(np.float32)
 SCALE = 0.1
+perturb_queries = jax.jit(perturbation.perturb_queries)
 
 
 def numpy_parts(queries):
@@ -19,6 +20,12 @@ def numpy_parts(queries):
   whitened = (q - mean) / np.sqrt(q.var(axis=1, keepdims=True) + 1e-5)
   spread = q.std(axis=1, ddof=1, keepdims=True)
   return mean, whitened, spread
+
+
+def gradient_of(total, queries):
+  """Returns the gradient of a function of the perturbed queries."""
+  whole = lambda q: total(perturb_queries(q, ALPHA, BETA, SCALE))
+  return np.asarray(jax.jit(jax.grad(whole))(queries))
 
 
 def test_by_hand():
@@ -30,16 +37,14 @@ def test_by_hand():
 
 
 def test_without_draws_it_is_the_whitened_query_about_its_mean():
-  zero = jnp.zeros((1, 2, 2))
-  got = perturb_queries(jnp.asarray([[1.0, 5.0]]), zero, zero, SCALE)
+  zero = np.zeros((1, 2, 2), np.float32)
+  got = perturb_queries(np.float32([[1, 5]]), zero, zero, SCALE)
   np.testing.assert_allclose(got, [[[2.0, 4.0]] * 2], rtol=1e-5)
 
 
 def test_gradient_is_that_of_the_whitened_part():
   weight = RNG.normal(size=(2, 3, 5))
-  gradient = jax.grad(
-    lambda q: jnp.sum(weight * perturb_queries(q, ALPHA, BETA, SCALE))
-  )(QUERIES)
+  gradient = gradient_of(lambda perturbed: jnp.sum(weight * perturbed), QUERIES)
   _, n, spread = numpy_parts(QUERIES)
   # alpha held fixed; the derivative of (q - mean) / root is
   # (g - mean(g) - n mean(g n)) / root.
@@ -55,19 +60,15 @@ def test_gradient_is_that_of_the_whitened_part():
 
 def test_gradient_ignores_the_mean():
   # A shift of all channels changes only beta, which is a constant.
-  gradient = jax.grad(lambda q: perturb_queries(q, ALPHA, BETA, SCALE).sum())(
-    QUERIES
-  )
+  gradient = gradient_of(jnp.sum, QUERIES)
   np.testing.assert_allclose(gradient.sum(axis=1), 0, atol=1e-5)
 
 
 def test_a_padding_row_is_finite():
-  zero = jnp.zeros((2, 5))
+  zero = np.zeros((2, 5), np.float32)
   out = perturb_queries(zero, ALPHA, BETA, SCALE)
   np.testing.assert_array_equal(out, 0)
-  gradient = jax.grad(
-    lambda q: jnp.square(perturb_queries(q, ALPHA, BETA, SCALE)).sum()
-  )(zero)
+  gradient = gradient_of(lambda perturbed: jnp.square(perturbed).sum(), zero)
   assert np.isfinite(gradient).all()
 
 

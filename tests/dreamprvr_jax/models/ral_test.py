@@ -83,7 +83,7 @@ def test_gaussians_and_proxies():
   golden = files.part(GOLDEN, 'train')
   assert files.distance(text.pooled, golden['support_pooled']) < 1e-5
   assert files.distance(video.pooled, golden['video_pooled']) < 1e-5
-  pair = pair_of(words, frames)
+  pair = jax.device_get(jax.jit(pair_of)(words, frames))
   for side in ('text', 'video'):
     found = getattr(pair, side)
     for name, value in (
@@ -119,8 +119,13 @@ def test_gradients_into_words_and_frames(name):
   ],
 )
 def test_options_of_the_gaussians(sides, factors, expected):
-  found = losses_of(pair_of(*inputs(), **sides), **factors)
-  np.testing.assert_allclose([*found.values()], expected, atol=6e-3)
+  losses = jax.jit(
+    lambda words, frames: losses_of(pair_of(words, frames, **sides), **factors)
+  )
+  found = losses(*inputs())
+  np.testing.assert_allclose(
+    [found[name] for name in LOSSES], expected, atol=6e-3
+  )
 
 
 def test_words_and_frames():
@@ -156,8 +161,8 @@ def test_confidences():
   golden = {**files.part(GOLDEN, 'eval'), **files.part(GOLDEN, 'train')}
   words = golden['frame_query_tokens'] * BATCH.word_mask[..., None]
   size = np.linalg.norm(words, axis=-1, keepdims=True)
-  weigh = lambda tokens: MODEL.apply(
-    variables(), tokens, method=lambda self, x: self.word_weights(x)
+  weigh = lambda tokens: models.apply(
+    MODEL, variables(), tokens, method=lambda self, x: self.word_weights(x)
   )
   unit = weigh(words / np.maximum(size, 1e-12))
   assert files.distance(unit, golden['confidence']) < 1e-5

@@ -15,6 +15,7 @@ from dreamprvr_jax.models.registers import (
   VariationalSampler,
   adaptive_mean,
 )
+from tests.helpers.models import apply, initial
 
 BATCH, CLIPS, WIDTH, REGISTERS, T = 3, 5, 4, 2, 3
 TOKENS = (np.random.default_rng(0).normal(size=(BATCH, CLIPS, WIDTH))).astype(
@@ -42,7 +43,7 @@ def variables_of(source, start):
   shapes = jax.eval_shape(lambda: model.init(rngs, TOKENS, train=False))
   rng = np.random.default_rng(2)
   return jax.tree.map(
-    lambda p: jnp.asarray(0.3 * rng.normal(size=p.shape), jnp.float32),
+    lambda p: (0.3 * rng.normal(size=p.shape)).astype(np.float32),
     {k: v for k, v in shapes.items() if k != 'intermediates'},
   )
 
@@ -61,7 +62,16 @@ def run(
   source='diffusion', start='mean', *, tokens=TOKENS, train=False, seed=0
 ):
   variables = variables_of(source, start)
-  return runner(source, start, train)(variables, tokens, jax.random.key(seed))
+  return jax.device_get(
+    runner(source, start, train)(variables, tokens, jax.random.key(seed))
+  )
+
+
+@jax.jit
+def estimated(variables, x, step, condition_terms):
+  """Returns the predicted noise of one step."""
+  estimator = build().bind(variables).estimator
+  return estimator(x, estimator.step_terms()[step], condition_terms)
 
 
 PARTS = {
@@ -164,19 +174,16 @@ def test_stochastic_start_is_the_reparametrised_draw():
 
 
 def test_reverse_process_adds_mu_at_every_step():
-  model, variables = build(), variables_of('diffusion', 'mean')
+  variables = variables_of('diffusion', 'mean')
   out = run()
   f = np.cos((np.arange(T + 1) / T + 0.008) / 1.008 * np.pi / 2) ** 2
   beta = np.minimum(1 - f[1:] / f[:-1], 0.999)
   abar = np.append(np.cumprod(1 - beta), 1.0)  # abar[-1] = 1
-  bound = model.bind(variables)
-  terms = bound.estimator.step_terms()
   mu = np.repeat(np.asarray(out.gaussian.mu)[:, None], REGISTERS, axis=1)
   x = mu
   for t in reversed(range(T)):
-    e = np.asarray(
-      bound.estimator(jnp.asarray(x), terms[t], out.diffusion.condition_terms)
-    )
+    e = estimated(variables, x, t, out.diffusion.condition_terms)
+    e = np.asarray(e)
     x_0 = x / np.sqrt(abar[t]) - np.sqrt(1 / abar[t] - 1) * e
     x_0 = np.clip(x_0, -1, 1)
     x = (
@@ -195,31 +202,25 @@ def test_predicted_noise_of_every_step():
   out = run()
   target = np.random.default_rng(3).normal(size=out.diffusion.noise.shape)
   target = target.astype(np.float32)
-  got = model.apply(variables, out.diffusion, target, method='predict_noise')
+  got = apply(model, variables, out.diffusion, target, method='predict_noise')
   assert got.shape == (T, BATCH, REGISTERS, WIDTH)
-  bound = model.bind(variables)
   f = np.cos((np.arange(T + 1) / T + 0.008) / 1.008 * np.pi / 2) ** 2
   for t in (0, 1):
     abar = f[t + 1] / f[0]
     x_t = np.sqrt(abar) * target + np.sqrt(1 - abar) * out.diffusion.noise
-    expected = bound.estimator(
-      x_t.astype(np.float32),
-      bound.estimator.step_terms()[t],
-      out.diffusion.condition_terms,
+    expected = estimated(
+      variables, x_t.astype(np.float32), t, out.diffusion.condition_terms
     )
     np.testing.assert_allclose(got[t], expected, rtol=1e-3, atol=1e-3)
 
 
 def test_fewer_steps_need_ddim():
   variables = variables_of('diffusion', 'mean')
-  tokens = (
-    build(sampling_method='ddim', sampling_steps=2)
-    .apply(variables, TOKENS, train=False)
-    .tokens
-  )
-  assert np.isfinite(tokens).all()
+  model = build(sampling_method='ddim', sampling_steps=2)
+  made = apply(model, variables, TOKENS, train=False)
+  assert np.isfinite(made.tokens).all()
   with pytest.raises(UserError, match='use ddim for fewer'):
-    build(sampling_steps=2).apply(variables, TOKENS, train=False)
+    apply(build(sampling_steps=2), variables, TOKENS, train=False)
 
 
 @pytest.mark.parametrize(
@@ -236,8 +237,8 @@ def test_unknown_choice(option, match):
 
 def test_variational_sampler():
   model = VariationalSampler()
-  variables = jax.jit(model.init)(jax.random.key(0), TOKENS)
-  found = model.apply(variables, TOKENS)
+  variables = initial(model, TOKENS)
+  found = apply(model, variables, TOKENS)
   mu, logvar = found.mu, found.logvar
   np.testing.assert_allclose(np.linalg.norm(mu, axis=1), 1, rtol=1e-5)
   # The last layer is a norm with bias 0, so mu has mean 0.
@@ -246,9 +247,9 @@ def test_variational_sampler():
   # Both inputs of the log-variance have a bias.
   params = variables['params']
   for name in ('logvar_attended', 'logvar_pooled'):
-    params[name]['kernel'] *= 0.0
-    params[name]['bias'] += 1.5
-  found = model.apply(variables, TOKENS)
+    params[name]['kernel'] = np.zeros_like(params[name]['kernel'])
+    params[name]['bias'] = params[name]['bias'] + 1.5
+  found = apply(model, variables, TOKENS)
   np.testing.assert_allclose(found.logvar, 3.0, rtol=1e-6)
 
 

@@ -119,7 +119,7 @@ def test_golden_updates():
     )
     return params, state, average, total, global_norm(gradients)
 
-  state = optimizer.init(params)
+  state = jax.jit(optimizer.init)(params)
   factor = float(file['hyper/ema_start_factor'])
   average = jax.tree.map(lambda p: factor * p, params)
   totals, norms, kept = [], [], {}
@@ -132,13 +132,13 @@ def test_golden_updates():
   np.testing.assert_allclose(norms, file['loss/gradient_norms'], rtol=1e-4)
   for d in models:
     for number in (3, 5):
-      after = to_official({'params': kept[number][d]}, names[d])
+      after = to_official({'params': jax.device_get(kept[number][d])}, names[d])
       for name, value in after.items():
         if name.endswith('decoder.2.bias'):
           continue
         moved = file[f'params_after_{number}/{name}'] - before[d][name]
         assert distance(value - before[d][name], moved) < 5e-3, name
-    mean = to_official({'params': average[d]}, names[d])
+    mean = to_official({'params': jax.device_get(average[d])}, names[d])
     for name, value in mean.items():
       if not name.endswith('decoder.2.bias'):
         assert distance(value, file[f'ema_after_5/{name}']) < 1e-5, name
@@ -168,7 +168,8 @@ def train(settings, updates, devices=1, features=None, batch_size=16):
   mesh = meshes.make_mesh(devices)
   model = build_reranker({**SETTINGS, **settings}, features.queries.shape[1])
   optimizer = bert_adam(lambda _: 3e-3, weight_decay=0.0, b2=0.98)
-  variables = model.init(jax.random.key(1), 4, features.queries.shape[1])
+  init = jax.jit(model.init, static_argnums=(1, 2))
+  variables = init(jax.random.key(1), 4, features.queries.shape[1])
   feeder = training.ListFeeder(
     jax.device_put(features.on_device(), meshes.replicated(mesh)),
     training_lists(features.scores, right, 10),

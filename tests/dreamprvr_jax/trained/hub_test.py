@@ -19,7 +19,7 @@ from dreamprvr_jax.cli import main
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained import card, hub, inference
 from dreamprvr_jax.trained.retriever import Retriever
-from tests.helpers import fake_hub
+from tests.helpers import fake_hub, models
 
 VISUAL, TEXT = 24, 12
 METRICS = {
@@ -83,8 +83,8 @@ def fake(tmp_path, monkeypatch):
 def encoded(model, variables):
   words = np.random.default_rng(1).normal(size=(2, 30, TEXT))
   mask = np.ones((2, 30), bool)
-  return model.apply(
-    variables, words.astype(np.float32), mask, method='encode_query'
+  return models.apply(
+    model, variables, words.astype(np.float32), mask, method='encode_query'
   )
 
 

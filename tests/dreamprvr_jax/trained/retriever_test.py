@@ -2,7 +2,6 @@
 
 import json
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,6 +9,7 @@ from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.trained.retriever import Retriever
 from dreamprvr_jax.training_free.moments import moments
 from tests.helpers.golden import load
+from tests.helpers.models import apply
 
 IDENTITY = {'kind': 'clip', 'model': 'a/b', 'weights': '12', 'visual_width': 32}
 
@@ -83,24 +83,23 @@ def test_scores(name):
   for i in range(6):
     features = golden[f'A/videos/{i}'][: 4 + i]
     rows = retriever.rows(features)
-    encoding = retriever.model.apply(
+    encoding = apply(
+      retriever.model,
       {},
       rows['clip_tokens'],
       np.where(rows['frame_mask'][..., None], rows['frame_tokens'], 0),
-      jnp.asarray(rows['frame_mask']),
+      rows['frame_mask'],
       method='encode_video',
     )
     words, mask = retriever.words(queries[:, None])
-    encoded = retriever.model.apply({}, words, mask, method='encode_query')
-    found = retriever.model.apply({}, encoded, encoding, method='score').frame
+    encoded = apply(retriever.model, {}, words, mask, method='encode_query')
+    found = apply(retriever.model, {}, encoded, encoding, method='score').frame
     unit = queries / np.linalg.norm(queries, axis=1, keepdims=True)
     tokens = features / np.linalg.norm(features, axis=1, keepdims=True)
     if name == 'tf_prvr':
       tokens = moments(features)[0]
     expected = (unit @ tokens.T).max(axis=1)
-    np.testing.assert_allclose(np.asarray(found)[:, 0], expected, atol=1e-6)
-    np.testing.assert_array_equal(
-      np.asarray(encoding.frame_tokens), rows['frame_tokens']
-    )
+    np.testing.assert_allclose(found[:, 0], expected, atol=1e-6)
+    np.testing.assert_array_equal(encoding.frame_tokens, rows['frame_tokens'])
     scores.append(expected)
   assert np.min(scores) < 0
