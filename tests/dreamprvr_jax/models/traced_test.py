@@ -117,7 +117,8 @@ def trained(model, factors, optimizer, steps, **others):
       **others,
     )
   )
-  state, rows = create_state(variables(model), optimizer), []
+  begin = jax.jit(create_state, static_argnums=1)
+  state, rows = begin(variables(model), optimizer), []
   for _ in range(steps):
     state, scalars = step(state, batch())
     rows.append((jax.device_get(state), jax.device_get(scalars)))
@@ -235,21 +236,27 @@ def test_losses_against_plain_ones():
   class Output:
     """What these losses read."""
 
-    trace_scores = scores
+    def __init__(self, scores):
+      self.trace_scores = scores
 
   given = batch()
-  nce = TERMS['trace_nce'].value(made, Output(), given, {})
+
+  @jax.jit
+  def losses(scores, ranks):
+    return [
+      TERMS[name].value(made, Output(scores), given, ranks)
+      for name in ('trace_nce', 'trace_triplet')
+    ]
+
+  # A rank is one of a caption's other videos, and one of a video's other
+  # captions, in descending order.
+  t2v, v2t = np.array([1, 2, 3] * 3 + [1]), np.array([0, 1] * 4)
+  nce, triplet = losses(scores, {'frame': (t2v, v2t)})
   real = scores[:9, :7] / 0.07
   own = real[np.arange(9), given.caption_video[:9]]
   expected = np.mean(np.log(np.exp(real).sum(axis=1)) - own)
   np.testing.assert_allclose(nce, expected, rtol=1e-5)
 
-  # A rank is one of a caption's other videos, and one of a video's other
-  # captions, in descending order.
-  t2v, v2t = np.array([1, 2, 3] * 3 + [1]), np.array([0, 1] * 4)
-  triplet = TERMS['trace_triplet'].value(
-    made, Output(), given, {'frame': (t2v, v2t)}
-  )
   real, video = scores[:9, :7], given.caption_video[:9]
   captions = []
   for n, v in enumerate(video):

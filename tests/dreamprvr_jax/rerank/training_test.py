@@ -1,7 +1,6 @@
 """Training a re-ranker: golden updates, and a task that can be learnt."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -72,13 +71,12 @@ def test_golden_updates():
       else (frames, texts[lists], mask, whole)
     )
   steps = file['draws/steps']
-  start = jnp.zeros((10, 9)).at[:, 0].set(1.0)
-  noisy = {
-    d: q_sample_rows(
-      cosine_schedule(50), start, file[f'draws/noise_{d}'], steps
-    )
-    for d in models
-  }
+  start = np.zeros((10, 9), np.float32)
+  start[:, 0] = 1
+  noisy_rows = jax.jit(
+    lambda noise: q_sample_rows(cosine_schedule(50), start, noise, steps)
+  )
+  noisy = {d: noisy_rows(file[f'draws/noise_{d}']) for d in models}
   params = {}
   for d, model in models.items():
     template = jax.eval_shape(
@@ -121,7 +119,7 @@ def test_golden_updates():
 
   state = jax.jit(optimizer.init)(params)
   factor = float(file['hyper/ema_start_factor'])
-  average = jax.tree.map(lambda p: factor * p, params)
+  average = jax.tree.map(lambda p: np.float32(factor * p), params)
   totals, norms, kept = [], [], {}
   for number in range(1, 6):
     params, state, average, total, norm = step(params, state, average)
@@ -181,7 +179,8 @@ def train(settings, updates, devices=1, features=None, batch_size=16):
     temperature=100.0,
     decay=0.9,
   )
-  state = meshes.replicate(training.create_state(variables, optimizer), mesh)
+  create = jax.jit(training.create_state, static_argnums=1)
+  state = meshes.replicate(create(variables, optimizer), mesh)
   losses = []
   for number in range(updates):
     state, scalars, done = feeder.advance(state, number, 1)

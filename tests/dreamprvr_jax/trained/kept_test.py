@@ -93,7 +93,7 @@ def test_another_checkpoint_is_not_taken_for_this_one(checkpoint, place):
   kept.keep(whole)
   assert kept.find(checkpoint, '0' * 16) is None
   found = kept.find(checkpoint, whole.digest)
-  other = jax.tree.map(lambda leaf: leaf + 1, whole.variables)
+  other = jax.tree.map(lambda leaf: leaf + 1, jax.device_get(whole.variables))
   checkpoints.save_weights(checkpoint, other, whole.stored)
   assert kept.find(checkpoint, whole.digest) is None
   with pytest.raises(UserError, match='give the command again'):
