@@ -10,6 +10,7 @@ import pytest
 from dreamprvr_jax.diffusion.denoiser import RegisterEstimator
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers.sinusoids import sinusoid_table
+from tests.helpers.models import apply
 
 T, LAYERS, WIDTH = 3, 2, 4
 RNG = np.random.default_rng(0)
@@ -72,9 +73,7 @@ def numpy_estimator(variables, x, condition):
 
 def test_equals_the_equations():
   model, variables = make()
-  got = jax.jit(lambda v: model.apply(v, X, CONDITION, method='whole'))(
-    variables
-  )
+  got = apply(model, variables, X, CONDITION, method='whole')
   expected = numpy_estimator(variables, X, CONDITION)
   np.testing.assert_allclose(got, expected, rtol=2e-3, atol=2e-3)
 
@@ -124,9 +123,9 @@ def test_sinusoidal_time_has_no_constants():
   # This equals the released form with that table.
   table = {'time_table': sinusoid_table(T, WIDTH)}
   np.testing.assert_allclose(
-    model.apply(variables, X, CONDITION, method='whole'),
-    make()[0].apply(
-      {**variables, 'constants': table}, X, CONDITION, method='whole'
+    apply(model, variables, X, CONDITION, method='whole'),
+    apply(
+      make()[0], {**variables, 'constants': table}, X, CONDITION, method='whole'
     ),
     rtol=1e-5,
   )

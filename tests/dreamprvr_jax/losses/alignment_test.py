@@ -20,7 +20,8 @@ def plan(golden):
 
 def test_merged_clips_and_frames(golden):
   clips = golden['train/projected_clips']
-  merged = alignment.merged_clips(clips, **plan(golden))
+  merge = jax.jit(lambda clips: alignment.merged_clips(clips, **plan(golden)))
+  merged = merge(clips)
   np.testing.assert_allclose(merged, golden['train/merged_clips'], atol=1e-6)
   groups = alignment.frame_groups(**plan(golden), num_frames=128)
   np.testing.assert_array_equal(groups, golden['plan/frame_labels'])

@@ -27,9 +27,9 @@ DIVERSITY = {'delta': 0.2, 'alpha': 32.0, 'power': 1.0}
 
 def full(owner=OWNER, videos=2):
   return {
-    'caption_video': jnp.asarray(owner),
-    'caption_mask': jnp.ones(len(owner), bool),
-    'video_mask': jnp.ones(videos, bool),
+    'caption_video': np.asarray(owner),
+    'caption_mask': np.ones(len(owner), bool),
+    'video_mask': np.ones(videos, bool),
   }
 
 
@@ -76,9 +76,9 @@ def test_nce_gradient():
   # positive. The softmax over the single caption is 1, so the other direction
   # adds nothing.
   where = full(owner=[0], videos=2)
-  where['video_mask'] = jnp.asarray([True, True])
+  where['video_mask'] = np.asarray([True, True])
   gradient = jax.jit(jax.grad(lambda s: nce(s, **where)[0].sum()))(
-    jnp.asarray([[0.0, math.log(3.0)]])
+    np.asarray([[0.0, math.log(3.0)]])
   )
   np.testing.assert_allclose(gradient, [[-0.75, 0.75]], rtol=1e-5)
 
@@ -102,8 +102,8 @@ def test_nce_does_not_depend_on_the_order():
 
 def test_nce_of_nothing():
   where = full()
-  where['caption_mask'] = jnp.zeros(3, bool)
-  where['video_mask'] = jnp.zeros(2, bool)
+  where['caption_mask'] = np.zeros(3, bool)
+  where['video_mask'] = np.zeros(2, bool)
   value, gradient = nce_and_gradient(SCORES, where)
   assert value == 0
   np.testing.assert_array_equal(gradient, 0)
@@ -129,9 +129,9 @@ def test_padding_changes_no_nce(garbage, owner):
   padded = np.asarray(garbage, np.float32).reshape(5, 4)
   padded[:3, :2] = SCORES
   where = {
-    'caption_video': jnp.asarray([*OWNER, *owner]),
-    'caption_mask': jnp.arange(5) < 3,
-    'video_mask': jnp.arange(4) < 2,
+    'caption_video': np.asarray([*OWNER, *owner]),
+    'caption_mask': np.arange(5) < 3,
+    'video_mask': np.arange(4) < 2,
   }
   value, gradient = nce_and_gradient(padded, where)
   np.testing.assert_allclose(value, 0.4729620222522, rtol=1e-5)
@@ -144,8 +144,8 @@ def test_supervised_contrastive_by_hand():
   embeddings = unit([[1, 0], [0, 1], [1, 0], [0, -1]])
   losses, counts = supervised_contrastive(
     embeddings,
-    labels=jnp.asarray([0, 1, 0, 2]),
-    mask=jnp.ones(4, bool),
+    labels=np.asarray([0, 1, 0, 2]),
+    mask=np.ones(4, bool),
     temperature=0.5,
   )
   # The logits of row 0 with the others are 0, 2, 0.
@@ -158,8 +158,8 @@ def test_supervised_contrastive_averages_over_siblings():
   embeddings = unit([[1, 0], [0, 1], [-1, 0]])
   losses, counts = supervised_contrastive(
     embeddings,
-    labels=jnp.zeros(3, int),
-    mask=jnp.ones(3, bool),
+    labels=np.zeros(3, int),
+    mask=np.ones(3, bool),
     temperature=1.0,
   )
   # Row 0 has cosines 0 and -1, row 1 has 0 and 0.
@@ -171,8 +171,8 @@ def test_supervised_contrastive_averages_over_siblings():
 def test_query_diversity_value():
   losses = query_diversity(
     unit([[1, 0], [1, 1], [0, 1], [2, 1]]),
-    labels=jnp.asarray([0, 0, 1, 1]),
-    mask=jnp.ones(4, bool),
+    labels=np.asarray([0, 0, 1, 1]),
+    mask=np.ones(4, bool),
     **DIVERSITY,
   )
   np.testing.assert_allclose(losses.mean(), 39.7629512331, rtol=1e-6)
@@ -185,8 +185,8 @@ def test_query_diversity_power(power):
   cosine = 0.6
   losses = query_diversity(
     unit([[1, 0], [0.6, 0.8]]),
-    labels=jnp.zeros(2, int),
-    mask=jnp.ones(2, bool),
+    labels=np.zeros(2, int),
+    mask=np.ones(2, bool),
     delta=0.1,
     alpha=2.0,
     power=power,
@@ -200,8 +200,8 @@ def test_opposite_queries_have_a_finite_gradient(power):
   def total(x):
     return query_diversity(
       x,
-      labels=jnp.zeros(2, int),
-      mask=jnp.ones(2, bool),
+      labels=np.zeros(2, int),
+      mask=np.ones(2, bool),
       delta=0.2,
       alpha=32.0,
       power=power,
@@ -222,7 +222,7 @@ def text_losses(x, labels, mask):
 
 def test_text_losses_of_nothing():
   x = unit(np.random.default_rng(0).normal(size=(4, 3)))
-  labels, mask = jnp.zeros(4, int), jnp.zeros(4, bool)
+  labels, mask = np.zeros(4, int), np.zeros(4, bool)
   np.testing.assert_array_equal(text_losses(x, labels, mask), 0)
   for index in range(2):
     loss = lambda x, i=index: text_losses(x, labels, mask)[i]
@@ -232,7 +232,7 @@ def test_text_losses_of_nothing():
 
 def test_no_siblings_no_text_loss():
   x = unit(np.random.default_rng(0).normal(size=(4, 3)))
-  value = text_losses(x, jnp.arange(4), jnp.ones(4, bool))
+  value = text_losses(x, np.arange(4), np.ones(4, bool))
   np.testing.assert_array_equal(value, 0)
 
 

@@ -6,9 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from dreamprvr_jax.losses.grouping import captions_by_video
-from dreamprvr_jax.losses.matching import matched_cosines, optimal_pairs
+from dreamprvr_jax.losses import grouping, matching
 from tests.helpers import golden as files
+
+optimal_pairs = jax.jit(matching.optimal_pairs)
+matched_cosines = jax.jit(matching.matched_cosines)
+captions_by_video = jax.jit(grouping.captions_by_video, static_argnums=(2, 3))
 
 
 def best_total(cosine):
@@ -27,7 +30,7 @@ def test_best_of_all_assignments(clips):
   cosine = cosine.astype(np.float32)
   counts = np.asarray([4, 3, 2, 4, 2, 3])
   real = np.arange(4) < counts[:, None]
-  clip, matched = jax.jit(optimal_pairs)(cosine, real)
+  clip, matched = optimal_pairs(cosine, real)
   for video, count in enumerate(counts):
     chosen = np.flatnonzero(matched[video])
     assert len(chosen) == min(count, clips)
@@ -50,8 +53,10 @@ def test_a_video_with_one_caption_does_not_take_part():
 def test_released_assignment():
   golden = files.load('gmmformer_v2_tiny')
   batch = files.batch_of(golden)
-  index, real = captions_by_video(
-    batch.caption_video, batch.caption_mask, len(batch.video_mask), 6
+  index, real = jax.device_get(
+    captions_by_video(
+      batch.caption_video, batch.caption_mask, len(batch.video_mask), 6
+    )
   )
   caption, video, clip = np.moveaxis(golden['train/matching'], 0, 1)
   cosine = np.zeros((len(batch.video_mask), 6, 32), np.float32)
@@ -61,11 +66,11 @@ def test_released_assignment():
     golden['train/matching_cost'],
     strict=True,
   ):
-    cosine[v, list(np.asarray(index[v])).index(row)] = -cost
-  real = np.asarray(real) & (np.asarray(real).sum(1, keepdims=True) > 1)
-  found, matched = optimal_pairs(cosine, real)
+    cosine[v, list(index[v]).index(row)] = -cost
+  real = real & (real.sum(1, keepdims=True) > 1)
+  found, matched = jax.device_get(optimal_pairs(cosine, real))
   ours = {
     (int(index[v, q]), v, int(found[v, q]))
-    for v, q in zip(*np.nonzero(np.asarray(matched)), strict=True)
+    for v, q in zip(*np.nonzero(matched), strict=True)
   }
   assert ours == set(zip(caption, video, clip, strict=True))

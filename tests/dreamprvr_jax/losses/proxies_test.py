@@ -5,22 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamprvr_jax.losses.proxies import cross_divergence, proxy_matching
+from dreamprvr_jax.losses import proxies
 from dreamprvr_jax.losses.variational import gaussian_kl
 from tests.helpers import golden as files
 
 GOLDEN = files.load('ral_tiny')
 SIDES = ('text', 'video')
 EVERY = np.ones(5, bool)
+proxy_matching = jax.jit(proxies.proxy_matching)
+cross_divergence = jax.jit(proxies.cross_divergence)
 
 
 def gaussians():
   """Returns {side: (mu, spread)}."""
   return {
-    side: tuple(
-      jnp.asarray(GOLDEN[f'train/{side}_{name}'])
-      for name in ('mean', 'logsigma')
-    )
+    side: tuple(GOLDEN[f'train/{side}_{name}'] for name in ('mean', 'logsigma'))
     for side in SIDES
   }
 
@@ -41,7 +40,7 @@ def matching(given):
 
 def parts(given):
   """Returns the three divergences of the released program."""
-  means = [jnp.mean(proxies, axis=1) for proxies in proxies_of(given)]
+  means = [jnp.mean(drawn, axis=1) for drawn in proxies_of(given)]
   spreads = [given[side][1] for side in SIDES]
   return {
     'kl_text': jnp.mean(gaussian_kl(means[0], spreads[0])),
@@ -69,16 +68,18 @@ def test_losses_and_their_gradients(name, loss):
 
 
 def test_parts_of_the_divergence():
-  for name, value in parts(gaussians()).items():
+  for name, value in jax.jit(parts)(gaussians()).items():
     assert files.distance(value, GOLDEN[f'loss/{name}_raw']) < 1e-5, name
 
 
 def test_padded_videos_take_no_part():
-  text, video = proxies_of(gaussians())
+  text, video = jax.device_get(jax.jit(proxies_of)(gaussians()))
   expected = proxy_matching(text, video, EVERY)
-  padded = [jnp.pad(x, ((0, 3), (0, 0), (0, 0)), constant_values=9.0)
-            for x in (text, video)]  # fmt: skip
-  found = proxy_matching(*padded, np.arange(8) < 5)
+  padded = [
+    np.pad(x, ((0, 3), (0, 0), (0, 0)), constant_values=9.0)
+    for x in (text, video)
+  ]
+  found = np.asarray(proxy_matching(*padded, np.arange(8) < 5))
   np.testing.assert_allclose(found[:5], expected, rtol=1e-6)
 
 
