@@ -103,5 +103,7 @@ def evaluate(folder, *arguments, layout='hdf5', checkpoint='imported'):
     '--config.data.workers=1',
     '--config.data.eval_video_batch=4',
     '--config.num_devices=1',
+    # It compiles in less time.
+    '--config.model.parallel_execution=batched',
     *arguments,
   )
