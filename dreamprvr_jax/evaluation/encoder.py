@@ -199,7 +199,7 @@ class Encoder:
 
 
 # Kept, so that the next caller with the same model finds it traced.
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=32)
 def compile_encoding(
   model: Model, mesh: Mesh, *, resident: bool
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:

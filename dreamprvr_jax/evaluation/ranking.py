@@ -56,7 +56,7 @@ def fused(model: Any, scores: BranchScores) -> Float[Array, 'n v']:
 
 
 # Kept, so that the next caller with the same model finds it traced.
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=32)
 def compile_ranking(
   model: Model, mesh: Mesh, *, block: int, keep_scores: bool = False
 ) -> Callable[..., Any]:
@@ -158,7 +158,7 @@ def _counts(
   return own, jax.lax.psum(ahead, CORPUS_AXIS)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=32)
 def compile_text_ranking(mesh: Mesh) -> Callable[..., Any]:
   """Returns the program that ranks some blocks of queries among all queries,
   jitted over the mesh.
