@@ -21,7 +21,7 @@ def outputs(name, dtype):
   text, vision = _towers(Architecture.read(GOLDEN / name, name.split('_')[0]))
   weights = Weights(GOLDEN / name)
   load = lambda tower: {
-    'params': weights.tree(_shapes(tower), jnp.dtype(dtype), jnp.asarray)
+    'params': weights.tree(_shapes(tower), jnp.dtype(dtype), np.asarray)
   }
   pixels = read('pixel_values').transpose(0, 2, 3, 1)
   hidden, pooled = jax.jit(vision.apply)(load(vision), pixels)
@@ -52,7 +52,7 @@ def test_the_end_of_a_text_in_old_files():
     shape.layers, shape.vocabulary, shape.positions, 2, shape.output
   )
   params = weights.tree(
-    _shapes(ClipText(shape)), jnp.dtype('float32'), jnp.asarray
+    _shapes(ClipText(shape)), jnp.dtype('float32'), np.asarray
   )
   ids = np.full((1, 16), 98, np.int32)
   ids[0, :4] = 97, 2, 5, 3
