@@ -83,6 +83,7 @@ def ranked(model):
 
 
 def test_it_has_no_parameters():
+  # Initial values are drawn by a parameter's name and shape.
   assert variable_shapes(FUSED, batch()) == variable_shapes(PLAIN, batch())
 
 
