@@ -19,11 +19,12 @@ def drop(x, rate, seed=0, train=True):
   )
 
 
-def hashed_bits(key, shape):
-  return np.asarray(_hashed_bits(key, shape))
-
-
 _hashed_bits = jax.jit(dropout.hashed_bits, static_argnums=1)
+
+
+def hashed_bits(key, shape):
+  """Returns the bits of an array, on the host."""
+  return np.asarray(_hashed_bits(key, shape))
 
 
 def correlation(a, b):

@@ -79,11 +79,11 @@ def test_lorentz_linear_of_nothing_is_finite():
 def test_maps_and_their_guards(name, function):
   unit = files.part(files.load('hlformer_tiny'), 'unit')
   given, weight = unit[f'{name}_in'], unit[f'{name}_weight']
-  # Not as one program: near the origin the gradient depends on how each
-  # operation rounds.
   np.testing.assert_allclose(
     function(given), unit[f'{name}_out'], rtol=1e-4, atol=1e-6
   )
+  # Not as one program: near the origin the gradient depends on how each
+  # operation rounds.
   gradient = jax.grad(lambda x: jnp.sum(weight * function(x)))(given)
   gradient = np.asarray(gradient)
   for ours, theirs in zip(gradient, unit[f'{name}_grad'], strict=True):

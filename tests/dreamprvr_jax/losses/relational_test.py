@@ -51,8 +51,8 @@ def test_padding_and_equal_captions(error):
     [x, x[:1], np.full((2, x.shape[1]), value, np.float32)]
   )
   mask = np.arange(9) < 7
-  run = lambda *given: jax.device_get(differentiated(*given))
   differentiated = jax.jit(jax.value_and_grad(error))
+  run = lambda *given: jax.device_get(differentiated(*given))
   value, gradient = run(pad(STUDENT, 0.0), pad(TEACHER, 3.0), mask)
   other, _ = run(pad(STUDENT, 9.0), pad(TEACHER, 0.0), mask)
   np.testing.assert_allclose(value, other, rtol=1e-6)

@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -83,8 +84,13 @@ def ranked(model):
 
 
 def test_it_has_no_parameters():
-  # Initial values are drawn by a parameter's name and shape.
   assert variable_shapes(FUSED, batch()) == variable_shapes(PLAIN, batch())
+
+
+@pytest.mark.long
+def test_it_changes_no_initial_value():
+  plain, fused = (init_variables(x, batch(), 0) for x in (PLAIN, FUSED))
+  jax.tree.map(np.testing.assert_array_equal, plain, fused)
 
 
 @pytest.mark.parametrize('model', [FUSED, TRAINED])
