@@ -10,9 +10,11 @@ and their share of a product's peak measured in the same run, peak memory.
 python benchmarks/train_step.py --dataset=charades --batch=48 --products
 
 times each product of the step alone, too, in the layout that the program asks
-for: other layouts may be faster or slower. `with_traffic_share_of_peak` is the
-share of a step that has these products one by one and, at the bandwidth of
-memory, reads their results and writes their factors once.
+for. `with_traffic_share_of_peak` is the share of a step that has these products
+one by one and, at the bandwidth of memory, reads their results and writes their
+factors once. With --layouts each is also timed with the axes of its factors and
+of its result in every other order: `fastest_layouts_share_of_peak` is the share
+of a step that has nothing but each product in its fastest layout.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from typing import Any
 import harness
 import jax
 import numpy as np
+import step_products
 
 from dreamprvr_jax.devices import meshes
 from dreamprvr_jax.models.template import variable_shapes
@@ -43,6 +46,11 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
   )
   parser.add_argument(
     '--products', action='store_true', help='also time each product alone'
+  )
+  parser.add_argument(
+    '--layouts',
+    action='store_true',
+    help='and also time the other layouts of each',
   )
   return parser.parse_args(arguments)
 
@@ -97,9 +105,10 @@ def prepared(options: argparse.Namespace) -> Callable[[], dict[str, Any]]:
     # The products that measure the peak take memory, too.
     used = harness.memory_gib()
     peak = harness.peak_of(options)
-    if options.products:
+    if options.products or options.layouts:
       holder.clear()
-      used |= products_alone(products, peak)
+      alone = step_products.timed(products, every_layout=options.layouts)
+      used |= step_products.summary(alone)
     return {
       'captions_used': captions,
       'compilation_seconds': round(compilation, 1),
@@ -115,54 +124,6 @@ def prepared(options: argparse.Namespace) -> Callable[[], dict[str, Any]]:
     }
 
   return measured
-
-
-def products_alone(
-  products: dict[harness.Product, int], peak: float
-) -> dict[str, Any]:
-  """Returns what the products of a step take when each runs alone, and those
-  that take longest.
-
-  Args:
-    products: The products and how often a step has each.
-    peak: FLOP/s of the fastest product.
-  """
-  rows, traffic = [], 0
-  for product, times in products.items():
-    sides = product.lhs, product.rhs
-    keys = jax.random.split(jax.random.key(0))
-    arrays = [
-      jax.random.normal(key, side.shape, side.dtype)
-      for key, side in zip(keys, sides, strict=True)
-    ]
-    alone = jax.jit(product)
-    _, seconds = harness.timed(lambda f=alone, x=arrays: f(*x), 3)
-    traffic += times * sum(
-      x.size * x.dtype.itemsize for x in (*sides, jax.eval_shape(alone, *sides))
-    )
-    rows.append((times * min(seconds), times, product))
-  rows.sort(key=lambda row: -row[0])
-  total = sum(seconds for seconds, *_ in rows)
-  flops = sum(times * product.flops for _, times, product in rows)
-  moved = traffic / harness.bandwidth()
-  return {
-    'products_seconds': round(total, 3),
-    'products_share_of_peak': round(flops / total / peak, 3),
-    'products_traffic_gib': round(traffic / 2**30, 2),
-    'traffic_seconds': round(moved, 3),
-    'with_traffic_share_of_peak': round(flops / (total + moved) / peak, 3),
-    'slowest_products': [
-      {
-        'lhs': product.lhs.shape,
-        'rhs': product.rhs.shape,
-        'dimensions': dict(product.settings)['dimension_numbers'],
-        'times': times,
-        'seconds': round(seconds, 4),
-        'share_of_peak': round(times * product.flops / seconds / peak, 3),
-      }
-      for seconds, times, product in rows[:10]
-    ],
-  }
 
 
 def main() -> None:

@@ -14,6 +14,9 @@ from jaxtyping import Array, Bool, Float
 
 NORM_FLOOR = 1e-12
 
+# What `with_norm` knows.
+FEATURE_NORMS = ('raw', 'unit', 'scaled')
+
 # Replaces the score of a masked entry in softmax, log-sum-exp, maxima and
 # sorts. The released programs use -1e9, -1e10, -9e15 and -1e18 in such places,
 # which gives the same weights: 0, or equal ones if nothing is real.
@@ -39,6 +42,17 @@ def inverse_norm(x: Float[Array, '... d']) -> Float[Array, '... 1']:
 def l2_normalize(x: Float[Array, '... d']) -> Float[Array, '... d']:
   """Returns x / max(|x|, 1e-12) over the last axis, in x's dtype."""
   return (x * inverse_norm(x)).astype(x.dtype)
+
+
+def with_norm(
+  x: Float[Array, '... d'], norm: str, scale: float
+) -> Float[Array, '... d']:
+  """Returns x as it is ('raw'), or over the last axis at norm 1 ('unit') or
+  `scale` ('scaled'), in x's dtype; rows of zeros stay zero."""
+  if norm == 'raw':
+    return x
+  unit = l2_normalize(x)
+  return unit if norm == 'unit' else (scale * unit).astype(x.dtype)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -15,6 +15,12 @@ def settings(collection: str) -> dict[str, ConfigDict]:
   model, loss = family.model_keys('diffusionret'), family.loss_keys()
   model.num_layers = key(4, 'Layers of the temporal transformer')
   model.num_positions = key(77, 'Rows of its position table; frames at most')
+  model.feature_norm = key(
+    'scaled',
+    "Norm of tokens and frames: 'scaled', 'unit' or 'raw' (released, for raw "
+    'features; records have norm 1)',
+  )
+  model.feature_scale = key(10.0, "Norm of 'scaled' features: about CLIP's")
   model.width, model.num_heads = 512, 8
   model.input_dropout = model.dropout = 0.0
   model.query_encodings = 1

@@ -17,7 +17,13 @@ from dreamprvr_jax.layers.linear import linear
 from dreamprvr_jax.layers.temporal import TemporalTransformer
 from dreamprvr_jax.models import base
 from dreamprvr_jax.models.outputs import RetrievalOutput
-from dreamprvr_jax.numerics import MASKED, l2_normalize, last_real
+from dreamprvr_jax.numerics import (
+  FEATURE_NORMS,
+  MASKED,
+  l2_normalize,
+  last_real,
+  with_norm,
+)
 from dreamprvr_jax.types import (
   Batch,
   BranchScores,
@@ -40,11 +46,22 @@ class DiffusionRet(base.RetrievalModel, kw_only=True):
   as they were stored; no score reads them.
 
   Features of another width than `width` are projected; features of that width
-  are used unchanged, as released.
+  are used unchanged, as released, but for their norm.
+
+  Attributes:
+    num_layers: Layers of the temporal transformer.
+    num_positions: Rows of its position table.
+    feature_norm: Norm of tokens and frames: 'raw' (unchanged, released), 'unit'
+      or 'scaled' to `feature_scale`. Frames are added to positions, and the
+      released ones have CLIP's norm of about 10; stored features have norm 1.
+    feature_scale: Norm of 'scaled' features.
   """
 
   num_layers: int
   num_positions: int
+  # The defaults are those of checkpoints from before these fields.
+  feature_norm: str = 'raw'
+  feature_scale: float = 10.0
 
   def provided(self) -> set[str]:
     """Returns the names of what losses may read."""
@@ -57,8 +74,15 @@ class DiffusionRet(base.RetrievalModel, kw_only=True):
         f'{self.num_positions} positions; lower it or raise '
         'config.model.num_positions'
       )
-    self.text_input = Fitting(self.width, self.dtype)
-    self.video_input = Fitting(self.width, self.dtype)
+    if self.feature_norm not in FEATURE_NORMS:
+      raise UserError(
+        f'config.model.feature_norm {self.feature_norm!r} is unknown; choose '
+        f'from {FEATURE_NORMS}'
+      )
+    fitting = lambda: Fitting(
+      self.width, self.feature_norm, self.feature_scale, self.dtype
+    )
+    self.text_input, self.video_input = fitting(), fitting()
     self.temporal = TemporalTransformer(
       self.num_layers, self.num_heads, self.num_positions, self.dtype
     )
@@ -154,16 +178,20 @@ class DiffusionRet(base.RetrievalModel, kw_only=True):
 
 
 class Fitting(nn.Module):
-  """Projects features of another width; leaves others unchanged."""
+  """Projects features of another width, and gives all the norm."""
 
   width: int
+  norm: str
+  scale: float
   dtype: DType = jnp.float32
 
   @nn.compact
   def __call__(self, x: Float[Array, '*rows e']) -> Float[Array, '*rows d']:
     if x.shape[-1] == self.width:
-      return x.astype(self.dtype)
-    return linear(self.width, self.dtype, 'linear')(x)
+      x = x.astype(self.dtype)
+    else:
+      x = linear(self.width, self.dtype, 'linear')(x)
+    return with_norm(x, self.norm, self.scale)
 
 
 class Gate(nn.Module):

@@ -18,10 +18,9 @@ from jaxtyping import Array, Bool, Float, Int
 from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers import initializers
 from dreamprvr_jax.layers.sinusoids import sinusoid_table
-from dreamprvr_jax.numerics import MASKED, l2_normalize
+from dreamprvr_jax.numerics import FEATURE_NORMS, MASKED, with_norm
 
 MASK_MODES = ('before', 'after')
-FEATURE_NORMS = ('raw', 'unit', 'scaled')
 
 
 @struct.dataclass
@@ -176,10 +175,7 @@ class ScoreGenerator(nn.Module):
     self, features: Float[Array, '*rows d']
   ) -> Float[Array, '*rows d']:
     features = features.astype(jnp.float32)
-    if self.feature_norm == 'raw':
-      return features
-    unit = l2_normalize(features)
-    return unit if self.feature_norm == 'unit' else self.feature_scale * unit
+    return with_norm(features, self.feature_norm, self.feature_scale)
 
   def _pooling(
     self, logits: Float[Array, 'b n f'], mask: Bool[Array, 'b _ f']

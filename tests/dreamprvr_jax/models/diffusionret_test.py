@@ -10,6 +10,7 @@ from dreamprvr_jax.errors import UserError
 from dreamprvr_jax.layers.temporal import TemporalTransformer
 from dreamprvr_jax.models.outputs import RetrievalOutput
 from dreamprvr_jax.models.template import blank_batch
+from dreamprvr_jax.numerics import l2_normalize
 from dreamprvr_jax.objectives.registry import build_objective
 from dreamprvr_jax.types import VideoEncoding
 from tests.helpers import models
@@ -18,6 +19,7 @@ from tests.helpers.models import apply
 
 MODEL = models.make(
   'diffusionret',
+  feature_norm='raw',
   num_heads=8,
   width=32,
   num_layers=1,
@@ -157,6 +159,37 @@ def test_features_of_clip_are_taken_as_they_are():
   params = init(jax.random.key(0), other)['params']
   assert params['video_input']['linear']['kernel'].shape == (24, 32)
   assert params['text_input']['linear']['kernel'].shape == (20, 32)
+
+
+def test_the_norm_of_features():
+  """Stored features have norm 1, those that the released program reads CLIP's:
+  the scores of the former, scaled, are those of raw features of that norm."""
+  file, variables, *_ = golden()
+  scaled = MODEL.clone(feature_norm='scaled', feature_scale=3.0)
+  words, frames = (
+    l2_normalize(file[f'batch/{name}_feat']) for name in ('text', 'video')
+  )
+  words_real, frames_real = (
+    file[f'batch/{name}_mask'] > 0 for name in ('text', 'video')
+  )
+
+  def scores(model, words, frames):
+    queries = model.encode_query(words, words_real)
+    videos = model.encode_video(frames[:, :4], frames, frames_real, train=False)
+    return model.score(queries, videos)
+
+  found = apply(scaled, variables, words, frames, method=scores)
+  raw = apply(MODEL, variables, 3 * words, 3 * frames, method=scores)
+  np.testing.assert_allclose(found.clip, raw.clip, atol=1e-5)
+  np.testing.assert_allclose(found.frame, raw.frame, atol=1e-5)
+  unscaled = apply(MODEL, variables, words, frames, method=scores)
+  assert distance(unscaled.frame, raw.frame) > 1e-2
+
+
+def test_an_unknown_norm():
+  blank = blank_batch(32, 32, num_clips=4, max_frames=12, max_words=7)
+  with pytest.raises(UserError, match=r"feature_norm 'max' .*'raw', 'unit'"):
+    MODEL.clone(feature_norm='max').init(jax.random.key(0), blank)
 
 
 def test_the_last_token_stands_for_a_query():
