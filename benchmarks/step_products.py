@@ -16,28 +16,23 @@ import numpy as np
 def layouts(product: harness.Product) -> list[harness.Product]:
   """Returns the product as it is and as one of matrices in a stack, with the
   axes of each matrix, of both factors and of the result, in either order."""
-  (left, right), (left_batch, right_batch) = dict(product.settings)[
-    'dimension_numbers'
-  ]
+  (left, _), (left_batch, _) = dict(product.settings)['dimension_numbers']
   size = lambda side, axes: int(np.prod([side.shape[axis] for axis in axes]))
-  free = lambda side, *bound: [
-    axis for axis in range(len(side.shape)) if axis not in sum(bound, ())
-  ]
-  stack = size(product.lhs, left_batch)
-  depth = size(product.lhs, left)
-  rows = size(product.lhs, free(product.lhs, left, left_batch))
-  columns = size(product.rhs, free(product.rhs, right, right_batch))
+  stack, depth = size(product.lhs, left_batch), size(product.lhs, left)
+  rows, columns = (
+    side.size // (stack * depth) for side in (product.lhs, product.rhs)
+  )
   # One matrix is no stack of one: that is another program.
   lead = (stack,) if stack > 1 else ()
   batch = tuple(range(len(lead)))
   found = [product]
-  for flipped, *last in itertools.product((False, True), repeat=3):
-    factors = (
-      (product.lhs, rows, last[0]),
-      (product.rhs, columns, last[1]),
+  # With the factors exchanged, the axes of the result are, too.
+  for exchanged, *depth_lasts in itertools.product((False, True), repeat=3):
+    factors = list(
+      zip((product.lhs, product.rhs), (rows, columns), depth_lasts, strict=True)
     )
-    if flipped:
-      factors = factors[::-1]
+    if exchanged:
+      factors.reverse()
     sides, bound = [], []
     for side, others, depth_last in factors:
       matrix = (others, depth) if depth_last else (depth, others)
